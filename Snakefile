@@ -1,0 +1,54 @@
+"""Retort: robust distillation as a graph of cached artefacts. `snakemake --cores all` makes it."""
+
+import os
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from pathlib import Path
+
+from pipeline.artifact import read_json
+from pipeline.errors import RetortError
+from pipeline.plan import plan_from, write_orders
+
+# A job on a cluster parses this file again: it must not look at the configuration, which may have
+# been edited since. It reads its folder's spec.json instead.
+if workflow.is_main_process and not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+PLAN = None
+
+if workflow.is_main_process:
+    try:
+        PLAN = plan_from(config)
+    except RetortError as error:
+        raise WorkflowError(str(error))
+    os.environ["RETORT_STORE"] = str(PLAN.store)
+
+STORE = os.environ["RETORT_STORE"]
+
+
+include: "rules/common.smk"
+include: "rules/dataset.smk"
+include: "rules/teacher.smk"
+include: "rules/discretizer.smk"
+include: "rules/bank.smk"
+include: "rules/generator.smk"
+include: "rules/student.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+
+
+onstart:
+    try:
+        write_orders(PLAN)
+    except RetortError as error:
+        raise WorkflowError(str(error))
+
+
+rule all:
+    input:
+        PLAN.targets() if PLAN else [],
+    default_target: True

@@ -1,0 +1,18 @@
+"""Retort: robust distillation as a graph of cached, content-named artefacts."""
+
+from pathlib import Path
+
+
+def load(folder: str | Path):
+    """Load a finished teacher, student or CLIP classifier from its folder.
+
+    Returns an ``nn.Module`` in eval mode that maps images (B,C,H,W) in [0,1] to logits (B,K).
+
+    Raises:
+        RetortError: the folder has no manifest, or a file in it was altered.
+    """
+    from pipeline.artifact import open_artifact
+    from pipeline.models import load_classifier
+
+    artifact = open_artifact(Path(folder))
+    return load_classifier(artifact.path("model.safetensors"))

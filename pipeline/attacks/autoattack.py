@@ -1,0 +1,59 @@
+"""Standard AutoAttack (Croce and Hein, ICML 2020) by pyautoattack, the official code packaged."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.ascent import frozen
+from pipeline.attacks import Predictions, check_count, check_model, check_radii, seeded
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+FEWEST_CLASSES = 4  # the targeted DLR loss divides by the third and fourth largest logits
+
+
+@dataclass(frozen=True)
+class Attack:
+    """APGD-CE, targeted APGD-DLR, targeted FAB and Square in the L-infinity ball.
+
+    A sample that the model already misclassifies keeps its clean prediction; so does one that no
+    attack breaks. With C < 10 classes the targeted attacks go through all C - 1 others.
+
+    Attributes:
+        eps: radius in pixels of [0,1].
+    """
+
+    eps: float = 8 / 255
+    n_eval: int | None = None
+    chunk: int = 100
+
+    def __post_init__(self) -> None:
+        check_radii(self.eps)
+        check_count("n_eval", self.n_eval)
+        check_count("chunk", self.chunk)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+        """Predictions (B,) under ("autoattack", eps): the library's own for this chunk and seed.
+
+        Raises:
+            RetortError: the model has fewer than four classes.
+        """
+        from pyautoattack import AutoAttack
+
+        check_model(model)
+        with torch.no_grad():
+            classes = model(x[:1]).shape[1]
+        if classes < FEWEST_CLASSES:
+            raise RetortError(
+                f"attack autoattack: needs at least {FEWEST_CLASSES} classes, the model has "
+                f"{classes}; use pgd or cw_linf"
+            )
+        x = x.contiguous()  # the library calls .view, which fails on channels_last images
+        with frozen(model), seeded(seed, x.device):
+            library = AutoAttack(model, eps=self.eps, norm="Linf", seed=seed, device=x.device)
+            targets = min(9, classes - 1)
+            library.apgd_targeted.n_target_classes = library.fab.n_target_classes = targets
+            _, predictions = library.run_standard_evaluation(x, y, batch_size=len(x))
+        return {("autoattack", float(self.eps)): predictions}

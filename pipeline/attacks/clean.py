@@ -1,0 +1,26 @@
+"""No attack: the predictions on the clean images."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.attacks import Predictions, check_count, check_model, predict
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Attack:
+    """The clean images themselves; the result's label is "clean" and its eps 0."""
+
+    n_eval: int | None = None
+    chunk: int = 1000
+
+    def __post_init__(self) -> None:
+        check_count("n_eval", self.n_eval)
+        check_count("chunk", self.chunk)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+        """Predictions (B,) on x (B,C,H,W); y and seed play no part."""
+        check_model(model)
+        return {("clean", 0.0): predict(model, x)}

@@ -1,0 +1,113 @@
+"""Common corruptions (Hendrycks and Dietterich, ICLR 2019) by imagecorruptions.
+
+They are computed at the images' own size and are not the published CIFAR-10-C files.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.attacks import Predictions, check_count, check_model, predict
+from pipeline.errors import RetortError
+from pipeline.rng import seed_of
+
+REVISION = 1
+
+NAMES = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
+    *("motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast"),
+    *("elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur"),
+    *("spatter", "saturate"),
+)
+OWN_SEED = ("impulse_noise", "glass_blur")  # these do not listen to numpy's global generator
+SMALLEST = 32
+
+
+@contextmanager
+def numpy_state() -> Iterator[None]:
+    """Restore numpy's global generator, the only one the library draws from."""
+    state = np.random.get_state()
+    try:
+        yield
+    finally:
+        np.random.set_state(state)
+
+
+def corrupt_image(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
+    """One image (H,W,3) uint8 corrupted, same shape and type.
+
+    The noise is drawn for (seed, name, severity, the image's bytes): an image is corrupted in the
+    same way in whatever batch it comes, and a call need not know its row.
+    """
+    from imagecorruptions import corrupt
+
+    digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
+    draw = seed_of(seed, "corruption", name, severity, digest) % 2**32
+    np.random.seed(draw)
+    own = {"seed": draw} if name in OWN_SEED else {}
+    return corrupt(image, severity=severity, corruption_name=name, **own)
+
+
+def corrupt_batch(x: Tensor, name: str, severity: int, seed: int) -> Tensor:
+    """Images (B,C,H,W) in [0,1], C 1 or 3, corrupted at 8 bits; same shape, type and device.
+
+    Raises:
+        RetortError: the images are smaller than 32 pixels or not of one or three channels.
+    """
+    channels, height, width = x.shape[1:]
+    if channels not in (1, 3) or min(height, width) < SMALLEST:
+        raise RetortError(
+            f"attack corruptions: images are {channels}x{height}x{width}, but need 1 or 3 channels "
+            f"and {SMALLEST} pixels; leave corruptions out of this data set's suites"
+        )
+    images = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    with numpy_state():
+        corrupted = np.stack([corrupt_image(i, name, severity, seed) for i in images])
+    pixels = torch.from_numpy(corrupted).permute(0, 3, 1, 2)[:, :channels]
+    return (pixels.to(x.device, x.dtype) / 255).contiguous()
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Each named corruption at one severity; labels such as "fog-3", eps 0.
+
+    Attributes:
+        names: corruptions, out of ``NAMES``.
+        severity: 1 (mild) to 5.
+    """
+
+    names: tuple[str, ...] = (
+        "gaussian_noise",
+        "defocus_blur",
+        "fog",
+        "contrast",
+        "jpeg_compression",
+    )
+    severity: int = 3
+    n_eval: int | None = None
+    chunk: int = 500
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.names if name not in NAMES]
+        if unknown or not self.names:
+            raise ValueError(f"names: unknown {', '.join(unknown)}; choose from {', '.join(NAMES)}")
+        if self.severity not in range(1, 6):
+            raise ValueError(f"severity: {self.severity} is outside 1 to 5")
+        check_count("n_eval", self.n_eval)
+        check_count("chunk", self.chunk)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+        """Predictions (B,) under (f"{name}-{severity}", 0.0); y plays no part."""
+        check_model(model)
+        return {
+            (f"{name}-{self.severity}", 0.0): predict(
+                model, corrupt_batch(x, name, self.severity, seed)
+            )
+            for name in self.names
+        }

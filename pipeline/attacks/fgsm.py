@@ -1,0 +1,39 @@
+"""The fast gradient sign method (Goodfellow et al., ICLR 2015), by foolbox."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.attacks import (
+    Predictions,
+    Radii,
+    by_foolbox,
+    check_count,
+    check_radii,
+    load_foolbox,
+)
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One step of size eps along the sign of the cross-entropy's gradient, from the clean image.
+
+    Attributes:
+        eps: L-infinity radius in pixels of [0,1]; several give a curve.
+    """
+
+    eps: Radii = 8 / 255
+    n_eval: int | None = None
+    chunk: int = 500
+
+    def __post_init__(self) -> None:
+        check_radii(self.eps)
+        check_count("n_eval", self.n_eval)
+        check_count("chunk", self.chunk)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+        """Predictions (B,) under ("fgsm", eps) for every radius; seed plays no part."""
+        attack = load_foolbox().attacks.LinfFastGradientAttack(random_start=False)
+        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label="fgsm")

@@ -1,0 +1,50 @@
+"""Projected gradient ascent on the cross-entropy (Madry et al., ICLR 2018), by foolbox."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.attacks import (
+    Predictions,
+    Radii,
+    by_foolbox,
+    check_count,
+    check_steps,
+    load_foolbox,
+)
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Attack:
+    """L-infinity PGD from a uniform start; the result's label carries the steps, e.g. "pgd20".
+
+    Attributes:
+        eps: radius in pixels of [0,1]; several give a curve.
+        steps: number of steps.
+        step: size of a step in pixels of [0,1], the same at every radius.
+        restarts: number of starts; a sample counts as attacked if any of them succeeds.
+    """
+
+    eps: Radii = 8 / 255
+    steps: int = 20
+    step: float = 2 / 255
+    restarts: int = 1
+    n_eval: int | None = None
+    chunk: int = 500
+
+    def __post_init__(self) -> None:
+        check_steps(self.eps, self.step, self.steps)
+        check_count("restarts", self.restarts)
+        check_count("n_eval", self.n_eval)
+        check_count("chunk", self.chunk)
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+        """Predictions (B,) under (f"pgd{steps}", eps) for every radius."""
+        attack = load_foolbox().attacks.LinfPGD(
+            abs_stepsize=self.step, steps=self.steps, random_start=True
+        )
+        if self.restarts > 1:
+            attack = attack.repeat(self.restarts)
+        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label=f"pgd{self.steps}")

@@ -1,0 +1,39 @@
+"""Random crop and flip of a whole batch at once, on the device that holds it."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+REVISION = 1
+
+Images = Float[Tensor, "B C H W"]
+PAD = 4  # pixels, the usual CIFAR crop
+
+
+def flip(x: Images, rng: torch.Generator) -> Images:
+    """Mirror each image left to right with probability one half."""
+    mirrored = torch.rand(len(x), generator=rng, device=x.device) < 0.5
+    return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
+
+
+def crop(x: Images, rng: torch.Generator) -> Images:
+    """Pad with zeros by 4 pixels and cut a window of the old size at a random place."""
+    b, _, h, w = x.shape
+    padded = F.pad(x, (PAD,) * 4)
+    shift = torch.randint(0, 2 * PAD + 1, (2, b, 1), generator=rng, device=x.device)
+    rows = shift[0] + torch.arange(h, device=x.device)
+    columns = shift[1] + torch.arange(w, device=x.device)
+    index = torch.arange(b, device=x.device).view(-1, 1, 1)
+    cut = padded[index, :, rows.unsqueeze(2), columns.unsqueeze(1)]  # (B,H,W,C)
+    return cut.permute(0, 3, 1, 2).contiguous()
+
+
+def augment(x: Images, kind: Literal["none", "flip", "crop_flip"], rng: torch.Generator) -> Images:
+    """The batch under a recipe's augmentation."""
+    if kind == "none":
+        return x
+    x = flip(x, rng)
+    return crop(x, rng) if kind == "crop_flip" else x

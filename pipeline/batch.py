@@ -1,0 +1,89 @@
+"""What an objective sees: one batch, and the models by their roles."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+REVISION = 1
+
+WORDS = {
+    "teacher": "exactly one teacher",
+    "label": "labels (a data set)",
+    "generated": "a generator",
+    "t_clean": "a teacher, or a bank of its outputs",
+    "x_adv": "a bank of adversarial samples",
+    "t_adv": "a bank, and its teacher's outputs",
+    "natural": "a teacher in the role 'natural'",
+    "robust": "a teacher in the role 'robust'",
+}
+Terms = dict[str, Tensor]  # each (B,), already weighted
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's data.
+
+    Attributes:
+        x: images (B,C,H,W) in [0,1].
+        y: labels (B,) int64, None when data-free.
+        index: rows of the source data set (B,) int64.
+        stored: bank fields, e.g. x_adv (B,C,H,W), t_clean (B,K), t_adv (B,K).
+        progress: 0 at the first step, towards 1 at the last.
+        epoch: counted from 0.
+        rng: this step's own randomness, seeded by (seed, epoch, step).
+    """
+
+    x: Tensor
+    y: Tensor | None
+    index: Tensor
+    stored: Mapping[str, Tensor]
+    progress: float
+    epoch: int
+    rng: torch.Generator
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The models of a step: the student learns, the teachers are frozen and in eval mode."""
+
+    student: nn.Module
+    teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+
+    @property
+    def teacher(self) -> nn.Module:
+        """The only teacher, whatever its role is called."""
+        (teacher,) = self.teachers.values()
+        return teacher
+
+
+def clean_target(roles: Roles, batch: Batch) -> Tensor:
+    """Teacher logits on the clean images (B,K): from the bank if stored, else one forward."""
+    if "t_clean" in batch.stored:
+        return batch.stored["t_clean"]
+    with torch.no_grad():
+        return roles.teacher(batch.x)
+
+
+def adversarial_target(roles: Roles, batch: Batch) -> Tensor:
+    """Teacher logits on the bank's images (B,K): from the bank if stored, else one forward."""
+    if "t_adv" in batch.stored:
+        return batch.stored["t_adv"]
+    with torch.no_grad():
+        return roles.teacher(batch.stored["x_adv"])
+
+
+def missing_needs(needs: tuple[str, ...], roles: Iterable[str], given: Iterable[str]) -> str:
+    """What of an objective's needs is not there, as words; empty if nothing lacks.
+
+    Needs are names of teacher roles, "teacher" (exactly one, whatever its role), "label",
+    "generated" (a generator's images), or stored fields. Teacher outputs t_clean and t_adv may
+    also come from a live teacher.
+    """
+    roles, given = set(roles), set(given)
+    have = roles | given
+    if len(roles) == 1:
+        have |= {"teacher", "t_clean"}
+        have |= {"t_adv"} if "x_adv" in given else set()
+    return ", ".join(WORDS.get(need, f"'{need}'") for need in needs if need not in have)

@@ -1,0 +1,113 @@
+"""The command line: one verb a stage, and a few that only look."""
+
+import argparse
+import errno
+import logging
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from pipeline.artifact import MANIFEST, finish, read_job, write_json
+from pipeline.errors import RetortError
+from pipeline.lease import leased
+from pipeline.timing import timed
+
+STAGES = (
+    "prepare_data",
+    "train_teacher",
+    "train_discretizer",
+    "build_bank",
+    "warm_generator",
+    "distill",
+    "evaluate",
+    "report",
+)
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+log = logging.getLogger("retort")
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    top = argparse.ArgumentParser("python -m pipeline", description=__doc__)
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+    for stage in STAGES:
+        verb = verbs.add_parser(stage, help=f"make an artefact with stage {stage}")
+        verb.add_argument("folder", type=Path, help="store/<kind>/<key>, with its spec.json")
+        if stage == "build_bank":
+            verb.add_argument(
+                "--shards", metavar="A:B", help="only shards A to B-1, without the manifest"
+            )
+    plan = verbs.add_parser("plan", help="print the graph: kind, name, key, made or missing")
+    plan.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    plan.add_argument("--write", action="store_true", help="write each missing spec.json")
+    results = verbs.add_parser("results", help="print the newest report's table and its place")
+    results.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    return top
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; bad input prints one line and gives exit status 2."""
+    options = parser().parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    try:
+        if options.verb in STAGES:
+            make_artifact(options)
+        else:
+            import_module("pipeline.inspect_plan").show(options)
+    except RetortError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or getattr(options, "folder", "store")
+        print(f"error: {where}: {error.strerror}; free some space and run again", file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_artifact(options: argparse.Namespace) -> None:
+    """Run a stage on a folder unless its manifest is there already."""
+    job = read_job(options.folder)
+    prefix(job.kind, job.name)
+    one_thread()
+    stage = import_module(f"pipeline.{options.verb}")
+    if getattr(options, "shards", None):
+        shards = shard_range(options.shards)
+        with timed(job, options.shards):
+            stage.run_group(job, shards)
+        write_json(job.folder / "groups" / f"{shards.start}-{shards.stop}.json", {})
+        return
+    with leased(job.folder, job.folder / MANIFEST) as needed:
+        if not needed:
+            log.info("already made")
+            return
+        with timed(job, "run"):
+            manifest = stage.run(job)
+        finish(job, manifest)
+
+
+def shard_range(text: str) -> range:
+    """`2:4` as a range."""
+    first, _, stop = text.partition(":")
+    if not (first.isdecimal() and stop.isdecimal()):
+        raise RetortError(f"--shards {text}: give A:B, such as 0:4")
+    return range(int(first), int(stop))
+
+
+def prefix(kind: str, name: str) -> None:
+    """Put the artefact's name before every line, since jobs share a terminal."""
+    form = f"%(asctime)s {kind} {name}: %(message)s"
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
+
+
+def one_thread() -> None:
+    """Keep torch to the threads that the workflow gave the job; without any, to one."""
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

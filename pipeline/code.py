@@ -1,0 +1,72 @@
+"""Which modules make an artefact: the import graph of its stage and of the plug-ins it names."""
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parent
+
+
+def path_of(module: str) -> Path | None:
+    """The file of a dotted module of this package, None for a plain package or another's."""
+    parts = module.split(".")
+    if parts[0] != "pipeline" or len(parts) == 1:
+        return None
+    path = ROOT.joinpath(*parts[1:]).with_suffix(".py")
+    return path if path.exists() else None
+
+
+@cache
+def tree_of(module: str) -> ast.Module:
+    """The parsed file of a module of this package."""
+    return ast.parse(path_of(module).read_text())
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Modules of this package that a module's text imports, wherever the statement stands."""
+    found = set()
+    for node in ast.walk(tree_of(module)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return frozenset(m for m in found if path_of(m))
+
+
+@cache
+def closure(*modules: str) -> tuple[str, ...]:
+    """The modules and everything that they import, directly or not, sorted."""
+    seen, waiting = set(), list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in seen:
+            seen.add(module)
+            waiting.extend(imports_of(module))
+    return tuple(sorted(seen))
+
+
+@cache
+def revision_of(module: str) -> int | None:
+    """The module's REVISION, None where it has none and so changes no number."""
+    for node in tree_of(module).body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REVISION":
+            return ast.literal_eval(node.value)
+    return None
+
+
+def revisions(*modules: str) -> dict[str, int]:
+    """REVISION of every module in the closure that has one."""
+    found = {m: revision_of(m) for m in closure(*modules)}
+    return {m: number for m, number in found.items() if number is not None}
+
+
+def fingerprint(*modules: str) -> str:
+    """Digest of the closure's syntax trees: comments and layout do not count."""
+    digest = hashlib.sha256()
+    for module in closure(*modules):
+        digest.update(module.encode())
+        digest.update(ast.dump(tree_of(module)).encode())
+    return digest.hexdigest()[:16]

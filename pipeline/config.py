@@ -1,0 +1,113 @@
+"""Reading a configuration: recipes merged in, every fault one line with its path."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import RetortError
+from pipeline.plugins import suggestion
+from pipeline.sections import (
+    Bank,
+    Count,
+    Dataset,
+    Device,
+    Discretizer,
+    Generator,
+    Recipe,
+    Report,
+    Run,
+    Student,
+    Suite,
+    Teacher,
+)
+from pipeline.strict import Section, fraction, render
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    store: str = "store"
+    seed: Count = 0
+    device: Device = "cpu"
+    run: Run = Run()
+    recipes: dict[str, dict] = {}
+    datasets: dict[str, Dataset] = {}
+    teachers: dict[str, Teacher] = {}
+    discretizers: dict[str, Discretizer] = {}
+    banks: dict[str, Bank] = {}
+    generators: dict[str, Generator] = {}
+    students: dict[str, Student] = {}
+    suites: dict[str, Suite] = {}
+    report: Report | None = None
+
+
+TRAINED = ("teachers", "discretizers", "generators", "students")
+
+
+def merge_recipes(raw: dict) -> dict:
+    """Replace `recipe: name` by the named recipe, then let an entry's own `epochs` override it.
+
+    Raises:
+        RetortError: a recipe is named that does not exist.
+    """
+    recipes, merged = raw.get("recipes") or {}, dict(raw)
+    for section in TRAINED:
+        entries = {}
+        for name, entry in (raw.get(section) or {}).items():
+            if isinstance(entry, dict):
+                entry = dict(entry)
+                recipe = entry.get("recipe", {})
+                if isinstance(recipe, str):
+                    if recipe not in recipes:
+                        hint = suggestion(recipe, recipes)
+                        raise RetortError(f"{section}.{name}.recipe: no recipe '{recipe}'{hint}")
+                    recipe = recipes[recipe]
+                if "epochs" in entry:
+                    recipe = {**recipe, "epochs": entry.pop("epochs")}
+                entry["recipe"] = recipe
+            entries[name] = entry
+        merged[section] = entries
+    return merged
+
+
+def parse(raw: dict) -> Config:
+    """A configuration from plain dicts and lists.
+
+    Raises:
+        RetortError: one line with the dotted path of the first fault and what to do.
+    """
+    raw = {k: v for k, v in raw.items() if v is not None}
+    try:
+        for name, recipe in (raw.get("recipes") or {}).items():
+            check_recipe(name, recipe)
+        return Config.model_validate(merge_recipes(raw))
+    except ValidationError as error:
+        raise RetortError(render(error)) from error
+
+
+def check_recipe(name: str, recipe: Any) -> None:
+    """Check a named recipe where it stands, so that the fault is reported there once."""
+    try:
+        Recipe.model_validate(fraction(recipe))
+    except ValidationError as error:
+        raise RetortError(f"recipes.{name}.{render(error)}") from error
+
+
+def read(path: Path) -> Config:
+    """A configuration file.
+
+    Raises:
+        RetortError: no such file, no YAML, or ``parse``'s complaint.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RetortError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise RetortError(f"{path}: not valid YAML: {line}") from error
+    if not isinstance(raw, dict):
+        raise RetortError(f"{path}: a mapping of sections is expected")
+    return parse(raw)

@@ -1,0 +1,53 @@
+"""Stage: a student, distilled from its teachers on a data set, a bank or a generator."""
+
+from torch import nn
+
+from pipeline.artifact import Job, Manifest
+from pipeline.bank import read_bank
+from pipeline.batch import Roles
+from pipeline.data import open_data
+from pipeline.loop import fit
+from pipeline.models import initialised
+from pipeline.source import BankSource, Source
+from pipeline.strict import make
+from pipeline.training import (
+    HISTORY,
+    MODEL,
+    dataset_source,
+    last,
+    place_of,
+    recipe_of,
+    save_student,
+    teachers_of,
+    validation_of,
+)
+
+REVISION = 1
+
+
+def run(job: Job) -> Manifest:
+    """Train and save the student that the spec describes."""
+    if "generator" in job.inputs:
+        from pipeline.data_free import distill_data_free
+
+        return distill_data_free(job)
+    data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
+    teachers = teachers_of(job)
+    source: Source = dataset_source(job, data, recipe)
+    if "bank" in job.inputs:
+        source = BankSource(source, read_bank(job.inputs["bank"]))
+    student = initialised(
+        job.spec["model"], len(data.classes), data.mean, data.std, job.spec["seed"]
+    )
+    roles = Roles(student.to(job.spec["device"]), teachers)
+    history = fit(
+        roles, objective_of(job), source, recipe, place_of(job), validation_of(job, data, recipe)
+    )
+    save_student(job, roles, data.classes, history)
+    return job.manifest([MODEL, HISTORY], last(history))
+
+
+def objective_of(job: Job) -> nn.Module | object:
+    """The job's objective with its hyper-parameters."""
+    ((name, options),) = job.spec["objective"].items()
+    return make("objectives", "Objective", name, options)

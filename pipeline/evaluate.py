@@ -1,0 +1,99 @@
+"""Stage: a classifier under a suite of attacks, every outcome kept per sample."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from pipeline.artifact import Job, Manifest, replacing
+from pipeline.data import Split, open_data
+from pipeline.rng import seed_of
+from pipeline.signals import Wish, stoppable
+from pipeline.source import pixels
+from pipeline.strict import make
+from pipeline.training import load_teacher
+
+REVISION = 1
+
+OUTCOMES = "outcomes.parquet"
+SCHEMA = pa.schema(
+    [
+        ("attack", pa.string()),
+        ("eps", pa.float64()),
+        ("index", pa.int64()),
+        ("label", pa.int64()),
+        ("prediction", pa.int64()),
+    ]
+)
+
+log = logging.getLogger("retort")
+
+
+def run(job: Job) -> Manifest:
+    """Run every attack of the suite on the test split, chunk by chunk."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    model = load_teacher(job.inputs["model"], job.spec["device"])
+    test = open_data(job.inputs["dataset"]).split("test")
+    parts = []
+    with stoppable() as wish:
+        for place, entry in enumerate(job.spec["attacks"]):
+            ((name, options),) = entry.items()
+            attack = make("attacks", "Attack", name, options)
+            images = len(test.labels) if attack.n_eval is None else attack.n_eval
+            for start in range(0, min(images, len(test.labels)), attack.chunk):
+                stop = min(start + attack.chunk, images, len(test.labels))
+                path = job.state / f"{place:02d}-{name}-{start:06d}.parquet"
+                if not path.exists():
+                    halt(wish)
+                    write_chunk(path, chunk(job, attack, model, test, range(start, stop)))
+                parts.append(path)
+    table = pa.concat_tables([pq.read_table(path) for path in parts])
+    with replacing(job.folder / OUTCOMES) as temporary:
+        pq.write_table(table, temporary)
+    facts = {"accuracy": accuracies(table)}
+    log.info("%s", "  ".join(f"{k} {v:.3f}" for k, v in facts["accuracy"].items()))
+    return job.manifest([OUTCOMES], facts)
+
+
+def halt(wish: Wish) -> None:
+    """Leave between two chunks if asked to; finished chunks stay."""
+    if wish:
+        log.info("asked to stop: finished chunks are kept")
+        raise SystemExit(128 + wish.signal)
+
+
+def chunk(job: Job, attack, model: nn.Module, test: Split, rows: range) -> pa.Table:
+    """One attack on some rows of the test split, one record a sample and radius."""
+    device = job.spec["device"]
+    x = pixels(test.images[rows.start : rows.stop].to(device))
+    y = test.labels[rows.start : rows.stop].to(device)
+    seed = seed_of(job.spec["seed"], "evaluate", rows.start) % 2**31
+    tables = []
+    for (label, eps), prediction in attack(model, x, y, seed).items():
+        columns = {
+            "attack": [label] * len(rows),
+            "eps": [eps] * len(rows),
+            "index": list(rows),
+            "label": y.tolist(),
+            "prediction": prediction.tolist(),
+        }
+        tables.append(pa.table(columns, schema=SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def write_chunk(path: Path, table: pa.Table) -> None:
+    """Keep a finished chunk for a resumed run."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def accuracies(table: pa.Table) -> dict[str, float]:
+    """Accuracy in [0,1] by attack and radius, as `label@eps`."""
+    right = table.append_column("right", pa.compute.equal(table["label"], table["prediction"]))
+    grouped = right.group_by(["attack", "eps"]).aggregate([("right", "mean")]).to_pylist()
+    return {f"{r['attack']}@{r['eps']:.5f}": r["right_mean"] for r in grouped}

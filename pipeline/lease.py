@@ -1,0 +1,139 @@
+"""A lease on a folder: one job works in it, on any node, and a dead holder is found out.
+
+The lease is a file made by an atomic hard link, which also works on NFS, where fcntl locks do
+not. Its modification time is the heartbeat.
+"""
+
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.errors import RetortError
+
+STALE_SECONDS = 600
+BEAT_SECONDS = 20
+POLL_SECONDS = 1.0
+
+log = logging.getLogger("retort")
+
+
+def _holder(path: Path) -> dict | None:
+    """Who holds the lease, None if nobody does any more."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _dead_holder(path: Path) -> dict | None:
+    """The holder if it is gone: its process on this host, or its heartbeat elsewhere."""
+    holder = _holder(path)
+    if holder is None:
+        return None
+    if holder["host"] == socket.gethostname() and holder["boot"] == _boot():
+        return None if _alive(holder["pid"], holder["started"]) else holder
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+    return holder if age > STALE_SECONDS else None
+
+
+def _boot() -> str:
+    """This machine's boot id: after a reboot no process of before is alive."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+def _started(pid: int) -> str:
+    """A process's start time in clock ticks, so that a reused pid is not taken for its holder."""
+    path = Path(f"/proc/{pid}/stat")
+    return path.read_text().rpartition(")")[2].split()[19] if path.exists() else ""
+
+
+def _alive(pid: int, started: str) -> bool:
+    """Whether the very process that took the lease still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return _started(pid) == started
+
+
+def _take(path: Path) -> bool:
+    """Try once to make the lease file; True if it is ours now."""
+    own = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    me = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
+    own.write_text(json.dumps({**me, "started": _started(os.getpid())}))
+    try:
+        os.link(own, path)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        own.unlink()
+
+
+def _break(path: Path, dead: dict) -> None:
+    """Remove a dead holder's lease; of several who try, one renames it and the rest go on.
+
+    Between the look and the rename somebody may have broken it and taken it anew: then what was
+    renamed is not the dead lease, and it goes back.
+    """
+    grave = path.with_name(f".{path.name}.dead.{socket.gethostname()}.{os.getpid()}")
+    try:
+        os.rename(path, grave)
+    except FileNotFoundError:
+        return
+    if _holder(grave) != dead:
+        os.link(grave, path)
+    grave.unlink()
+
+
+def _beat(path: Path, stop: threading.Event) -> None:
+    """Touch the lease until told to stop."""
+    while not stop.wait(BEAT_SECONDS):
+        if path.exists():
+            os.utime(path)
+
+
+@contextmanager
+def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
+    """Hold the folder's lease for the block; yields False if ``done`` appeared meanwhile.
+
+    Waits while another job holds the lease. Who waits and then finds ``done`` has nothing to do.
+
+    Raises:
+        RetortError: the folder cannot be written to.
+    """
+    path = folder / f"{name}.lock"
+    said = False
+    try:
+        while not _take(path):
+            if dead := _dead_holder(path):
+                _break(path, dead)
+                continue
+            if not said:
+                log.info("%s: another job works here; waiting for it", folder)
+                said = True
+            time.sleep(POLL_SECONDS)
+    except OSError as error:
+        remedy = "make the store writable or free some space"
+        raise RetortError(f"{folder}: no lease can be taken ({error.strerror}); {remedy}") from error
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+    beat.start()
+    try:
+        yield not done.exists()
+    finally:
+        stop.set()
+        beat.join()
+        path.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""Adaptive adversarial distillation (Huang et al., CVPR 2023, eqs. 10-11)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from pipeline.ascent import ascend, attacked
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.losses import kd_kl
+from pipeline.threat import Linf, check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """alpha KL_t(T(x*) || S(x*)) + (1-alpha) KL(T(x) || S(x)), times kd_scale; no labels.
+
+    x* = argmax KL(T(x') || S(x')): the ascent's gradient runs through both networks. At alpha=1
+    the clean forward remains for its BatchNorm statistics, as in the released code.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    alpha: float = 1.0
+    temperature: float = 1.0
+    kd_scale: float = 1.0
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """A live teacher: its input gradient is part of the ascent."""
+        return ("teacher",)
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student, teacher = roles.student, roles.teacher
+        with attacked(student, teacher, bn=self.attack_bn):
+            x_adv = ascend(
+                batch.x,
+                lambda z: kd_kl(student(z), teacher(z)),
+                Linf(self.eps),
+                steps=self.steps,
+                step=self.step,
+                start=self.start,
+                rng=batch.rng,
+            )
+        with torch.no_grad():
+            target = teacher(x_adv)
+        terms = {}
+        if self.alpha < 1:
+            clean = kd_kl(student(batch.x), clean_target(roles, batch))
+            terms["kd"] = self.kd_scale * (1 - self.alpha) * clean
+        else:
+            with torch.no_grad():
+                student(batch.x)
+        adversarial = kd_kl(student(x_adv), target, self.temperature)
+        yield terms | {"kd_adv": self.kd_scale * self.alpha * adversarial}

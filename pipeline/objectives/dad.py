@@ -1,0 +1,36 @@
+"""Discrete adversarial distillation (Zhou et al., NeurIPS 2023, eq. 9)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.batch import Batch, Roles, Terms, adversarial_target, clean_target
+from pipeline.losses import cross_entropy, kd_kl
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x), y) + a t^2 KL_t(T(x) || S(x)) + a t^2 KL_t(T(x~) || S(x~)), x~ from the bank.
+
+    The bank's samples carry no label, and they need not be paired with the clean images.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 4.0
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels, the bank's samples, and the teacher's outputs on both."""
+        return ("label", "x_adv", "t_clean", "t_adv")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target, target_adv = clean_target(roles, batch), adversarial_target(roles, batch)
+        logits = roles.student(batch.x)
+        logits_adv = roles.student(batch.stored["x_adv"])
+        yield {
+            "ce": cross_entropy(logits, batch.y),
+            "kd": self.alpha * kd_kl(logits, target, self.temperature),
+            "dad": self.alpha * kd_kl(logits_adv, target_adv, self.temperature),
+        }

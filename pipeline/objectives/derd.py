@@ -1,0 +1,154 @@
+"""DERD, stage II: a robust student from two teachers and self-made samples, without data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.ascent import ascend, frozen
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.losses import cross_entropy, kl, probability_gap
+from pipeline.objectives.data_free_kd import natural_logits
+from pipeline.threat import TINY, Free
+
+REVISION = 1
+
+
+def dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Inner product of two gradients, each a list of tensors read as one vector."""
+    return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
+
+
+def cosine(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    """Cosine of the angle between two gradients, a scalar; 0 where one of them is zero."""
+    lengths = dot(first, first).sqrt() * dot(second, second).sqrt()
+    return dot(first, second) / lengths.clamp_min(TINY)
+
+
+def harmonised(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+    """tau_1 g_1 + tau_2 g_2, which has no negative component along either (DERD, eqs. 18-21).
+
+    tau_k = 1 - g_1.g_2 / ||g_k||^2 where g_1.g_2 < 0, else 1. That is the sum of the mutual
+    projections, i.e. PCGrad (Yu et al., NeurIPS 2020) with two tasks.
+    """
+    conflict = dot(first, second).clamp_max(0)
+    one = 1 - conflict / dot(first, first).clamp_min(TINY)
+    two = 1 - conflict / dot(second, second).clamp_min(TINY)
+    return [one * a + two * b for a, b in zip(first, second, strict=True)]
+
+
+def weight_noise(student: nn.Module, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+    """Each trainable weight with N(0, I) noise of its shape; biases and BatchNorm are left out."""
+    weights = [p for p in student.parameters() if p.requires_grad and p.ndim > 1]
+    return [
+        (p, torch.randn(p.shape, generator=rng, device=p.device, dtype=p.dtype)) for p in weights
+    ]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Self-adversary, expert guiding and gradient aggregation (DERD, Sec. 3.3, eqs. 12-25).
+
+    Images x_d climb D(T_nat, T_rob) + lambda_d CE(T_nat, y) from x, y = argmax T_nat(x), with no
+    ball but the image range. The student follows both teachers there; ``combine`` merges their
+    gradients. One step costs 5 F_S and, for n ascent steps, 4 n + 2 F_T.
+
+    Attributes:
+        steps: ascent steps n.
+        step: their size, pixels in [0,1].
+        lambda_d: weight of the cross-entropy in the ascent.
+        lambda_rob: weight of the robust teacher's term.
+        tau: size of the stochastic regulariser.
+        discrepancy: D is the L1 distance of the softmax outputs or of the logits.
+        self_adversary: False trains on x itself.
+        expert: False leaves the natural teacher's term out.
+        harmonise: False adds the gradients as they are.
+        sga: "decay" is tau ||r * theta||_2 (eqs. 23-25), "additive" the gradient tau r (eq. 22).
+    """
+
+    couples_batch: ClassVar[bool] = True
+
+    steps: int = 10
+    step: float = 2 / 255
+    lambda_d: float = 1.0
+    lambda_rob: float = 1.0
+    tau: float = 1e-4
+    discrepancy: Literal["probs", "logits"] = "probs"
+    self_adversary: bool = True
+    expert: bool = True
+    harmonise: bool = True
+    sga: Literal["decay", "additive", "none"] = "decay"
+
+    def needs(self) -> tuple[str, ...]:
+        """The two teachers."""
+        return ("natural", "robust")
+
+    def gap(self, natural: Tensor, robust: Tensor) -> Tensor:
+        """D (B,): how far two teachers' logits (B,K) lie apart."""
+        if self.discrepancy == "probs":
+            return probability_gap(natural, robust)
+        return (natural - robust).abs().sum(1)
+
+    def discrepant(self, roles: Roles, batch: Batch) -> Tensor:
+        """x_d (B,C,H,W): images on which the teachers disagree (DERD, eqs. 13-15)."""
+        if not self.self_adversary:
+            return batch.x
+        natural, robust = roles.teachers["natural"], roles.teachers["robust"]
+        label = natural_logits(roles, batch).argmax(1)
+
+        def disagreement(z: Tensor) -> Tensor:
+            logits = natural(z)
+            return self.gap(logits, robust(z)) + self.lambda_d * cross_entropy(logits, label)
+
+        with frozen(natural, robust):
+            return ascend(
+                batch.x, disagreement, Free(), steps=self.steps, step=self.step, start="clean"
+            )
+
+    def regulariser(self, student: nn.Module, rng: torch.Generator) -> Tensor:
+        """SGA's scalar; "additive" is linear in theta, so that its gradient is tau r."""
+        pairs = weight_noise(student, rng)
+        if self.sga == "additive":
+            return self.tau * torch.stack([(r * p).sum() for p, r in pairs]).sum()
+        return self.tau * torch.stack([(r * p).square().sum() for p, r in pairs]).sum().sqrt()
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        """One dictionary: "natural" and "robust" (B,) nats, "sga" a scalar expanded to (B,)."""
+        x = self.discrepant(roles, batch)
+        logits = roles.student(x)
+        terms = {}
+        with torch.no_grad():
+            targets = {r: roles.teachers[r](x) for r in self.guides()}
+        if self.expert:
+            terms["natural"] = kl(logits, targets["natural"])
+        terms["robust"] = self.lambda_rob * kl(logits, targets["robust"])
+        if self.sga != "none":
+            terms["sga"] = self.regulariser(roles.student, batch.rng).expand(len(x))
+        yield terms
+
+    def guides(self) -> tuple[str, ...]:
+        """The teachers whose outputs the student learns."""
+        return ("natural", "robust") if self.expert else ("robust",)
+
+    def combine(
+        self, grads: dict[str, list[Tensor]], params: list[Tensor]
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """One gradient a parameter from those of the terms, and the cosine to log (Fig. 5).
+
+        Args:
+            grads: for each term of ``__call__``, one tensor a parameter (zeros where unused).
+            params: the parameters, in the same order.
+        """
+        facts = {}
+        merged = grads["robust"]
+        if "natural" in grads:
+            facts["cosine"] = cosine(grads["natural"], merged)
+            if self.harmonise:
+                merged = harmonised(grads["natural"], merged)
+            else:
+                merged = [a + b for a, b in zip(grads["natural"], merged, strict=True)]
+        if "sga" in grads:
+            merged = [a + b for a, b in zip(merged, grads["sga"], strict=True)]
+        return merged, facts

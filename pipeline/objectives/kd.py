@@ -1,0 +1,31 @@
+"""Knowledge distillation (Hinton et al., 2015; DAD paper, eq. 1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.losses import cross_entropy, kd_kl
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """(1-alpha) CE(S(x), y) + alpha t^2 KL_t(T(x) || S(x))."""
+
+    alpha: float = 0.5
+    temperature: float = 4.0
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and the teacher's outputs."""
+        return ("label", "t_clean")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target = clean_target(roles, batch)
+        logits = roles.student(batch.x)
+        yield {
+            "ce": (1 - self.alpha) * cross_entropy(logits, batch.y),
+            "kd": self.alpha * kd_kl(logits, target, self.temperature),
+        }

@@ -1,0 +1,24 @@
+"""Plain supervised training."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.losses import cross_entropy
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x), y)."""
+
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels."""
+        return ("label",)
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        yield {"ce": cross_entropy(roles.student(batch.x), batch.y)}

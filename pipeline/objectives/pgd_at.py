@@ -1,0 +1,45 @@
+"""Adversarial training (Madry et al., ICLR 2018), as AdaAD's repository runs it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipeline.ascent import ascend, attacked
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.losses import cross_entropy
+from pipeline.threat import Linf, check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x*), y) with x* = argmax CE(S(x'), y) in the L-infinity ball."""
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels."""
+        return ("label",)
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student = roles.student
+        with attacked(student, bn=self.attack_bn):
+            x_adv = ascend(
+                batch.x,
+                lambda z: cross_entropy(student(z), batch.y),
+                Linf(self.eps),
+                steps=self.steps,
+                step=self.step,
+                start=self.start,
+                rng=batch.rng,
+            )
+        yield {"ce_adv": cross_entropy(student(x_adv), batch.y)}

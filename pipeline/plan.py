@@ -1,0 +1,163 @@
+"""From a configuration to its artefacts: keys, folders, inputs, work orders."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from pipeline.artifact import MANIFEST, SPEC, write_json
+from pipeline.code import revisions
+from pipeline.config import Config, parse
+from pipeline.errors import RetortError
+
+STAGES = {  # kind -> the stage that makes it, in the order of the graph
+    "dataset": "prepare_data",
+    "teacher": "train_teacher",
+    "discretizer": "train_discretizer",
+    "bank": "build_bank",
+    "generator": "warm_generator",
+    "student": "distill",
+    "evaluation": "evaluate",
+    "report": "report",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One planned artefact."""
+
+    kind: str
+    name: str
+    spec: dict
+    inputs: dict[str, "Entry"]
+    plugins: tuple[str, ...] = ()
+
+    @cached_property
+    def code(self) -> dict[str, int]:
+        """REVISION of every module that makes it."""
+        return revisions(f"pipeline.{STAGES[self.kind]}", *self.plugins)
+
+    @cached_property
+    def key(self) -> str:
+        """The first 12 hex digits of the sha256 over everything that determines its bytes."""
+        inputs = {role: entry.ref for role, entry in self.inputs.items()}
+        content = [self.kind, self.spec, inputs, self.code]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def ref(self) -> str:
+        """`kind/key`, its place in the store."""
+        return f"{self.kind}/{self.key}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The artefacts of one configuration, inputs before what is made from them."""
+
+    store: Path
+    run: dict
+    entries: dict[str, Entry] = field(default_factory=dict)  # ref -> entry
+    names: dict[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> ref
+
+    def add(self, entry: Entry) -> Entry:
+        """Put an entry in; the same content under a second name is one artefact."""
+        kept = self.entries.setdefault(entry.ref, entry)
+        self.names[entry.kind, entry.name] = entry.ref
+        return kept
+
+    def folder(self, ref: str) -> Path:
+        """Where an artefact lies."""
+        return self.store / ref
+
+    def manifest(self, ref: str) -> Path:
+        """The file that says it is complete."""
+        return self.store / ref / MANIFEST
+
+    def made(self, ref: str) -> bool:
+        """Whether it is complete."""
+        return self.manifest(ref).exists()
+
+    def targets(self) -> list[str]:
+        """Manifests that nothing else is made from."""
+        used = {entry.ref for e in self.entries.values() for entry in e.inputs.values()}
+        return [str(self.manifest(ref)) for ref in self.entries if ref not in used]
+
+    def groups(self, ref: str) -> list[str]:
+        """Shard ranges `a-b` of a bank's jobs."""
+        shards, size = self.entries[ref].spec["shards"], self.run["shards_per_job"]
+        return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
+
+
+def dumped(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
+    """A section as plain JSON values, fields with a neutral default left out while they have it."""
+    data = model.model_dump(mode="json", exclude=set(without))
+    for name, info in type(model).model_fields.items():
+        extra = info.json_schema_extra or {}
+        if name in data and "neutral" in extra and data[name] == extra["neutral"]:
+            del data[name]
+        elif name in data and isinstance(getattr(model, name), BaseModel):
+            data[name] = dumped(getattr(model, name))
+    return data
+
+
+def work_order(entry: Entry, run: dict) -> dict:
+    """The content of ``spec.json``: everything a job needs to know."""
+    return {
+        "kind": entry.kind,
+        "name": entry.name,
+        "key": entry.key,
+        "spec": entry.spec,
+        "inputs": {role: e.ref for role, e in entry.inputs.items()},
+        "code": entry.code,
+        "run": run,
+    }
+
+
+def write_orders(plan: Plan) -> None:
+    """Write every missing ``spec.json`` and point the names at their artefacts.
+
+    Raises:
+        RetortError: the store cannot be written to.
+    """
+    try:
+        for ref, entry in plan.entries.items():
+            path = plan.folder(ref) / SPEC
+            if not path.exists():
+                write_json(path, work_order(entry, plan.run))
+        for (kind, name), ref in plan.names.items():
+            link(plan.store / "by-name" / kind / name, Path("../..") / ref)
+    except OSError as error:
+        remedy = "make it writable, free some space, or set 'store:' to another folder"
+        raise RetortError(f"store: {plan.store}: {error.strerror}; {remedy}") from error
+
+
+def link(path: Path, target: Path) -> None:
+    """Point a symbolic link at a target, replacing an older one atomically."""
+    if path.is_symlink() and path.readlink() == target:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.part")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(path)
+
+
+def make_plan(config: Config) -> Plan:
+    """Resolve a configuration into its artefacts.
+
+    Raises:
+        RetortError: a name that does not exist, a cycle, or entries that do not fit together.
+    """
+    from pipeline.resolve import Resolver
+
+    plan = Plan(Path(config.store), config.run.model_dump(mode="json"))
+    Resolver(config, plan).everything()
+    return plan
+
+
+def plan_from(raw: dict) -> Plan:
+    """The plan of a configuration given as plain dicts and lists."""
+    return make_plan(parse(raw))

@@ -1,0 +1,252 @@
+"""Resolving a configuration's names into planned artefacts, with every check on how they fit."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import torch
+
+from pipeline.batch import missing_needs
+from pipeline.config import Config
+from pipeline.errors import RetortError
+from pipeline.models import family_of
+from pipeline.plan import Entry, Plan, dumped
+from pipeline.plugins import plugin, suggestion
+from pipeline.sections import Student
+from pipeline.strict import make
+
+BANK_FIELDS = ("x_adv", "t_clean", "t_adv")
+
+
+@dataclass
+class Resolver:
+    """Turns names into entries, each once; ``path`` is the chain of names being resolved."""
+
+    config: Config
+    plan: Plan
+    known: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    path: list[str] = field(default_factory=list)
+
+    def everything(self) -> None:
+        """Resolve every entry of the configuration, then evaluations and the report."""
+        for section in ("datasets", "teachers", "discretizers", "banks", "generators"):
+            for name in getattr(self.config, section):
+                self.get(section, name)
+        students = self.students()
+        evaluations = [e for name in self.config.suites for e in self.suite(name, students)]
+        if self.config.report is not None:
+            self.report(students, evaluations)
+
+    def get(self, section: str, name: str, seen_from: str = "") -> Entry:
+        """The entry of a name in a section.
+
+        Raises:
+            RetortError: it does not exist, or it is made from itself.
+        """
+        entries = getattr(self.config, section)
+        if name not in entries:
+            hint = suggestion(name, entries)
+            raise RetortError(f"{seen_from}: {section} has no '{name}'{hint}")
+        if (section, name) not in self.known:
+            label = f"{section}.{name}"
+            if label in self.path:
+                chain = " -> ".join([*self.path[self.path.index(label) :], label])
+                raise RetortError(f"{label}: is made from itself ({chain}); break the cycle")
+            self.path.append(label)
+            self.known[section, name] = self.plan.add(getattr(self, f"_{section}")(name))
+            self.path.pop()
+        return self.known[section, name]
+
+    def _datasets(self, name: str) -> Entry:
+        section = self.config.datasets[name]
+        try:
+            source = plugin("datasets", section.source)
+        except RetortError as error:
+            raise RetortError(f"datasets.{name}.source: {error}") from error
+        for split, asked in (("train", section.train + section.val), ("test", section.test)):
+            if asked > source.SIZES[split]:
+                also = " with val" if split == "train" and section.val else ""
+                raise RetortError(
+                    f"datasets.{name}.{split}: {asked} images asked for{also}, "
+                    f"{section.source} has {source.SIZES[split]}; ask for fewer"
+                )
+        return Entry("dataset", name, dumped(section), {}, (source.__name__,))
+
+    def _teachers(self, name: str) -> Entry:
+        section = self.config.teachers[name]
+        where = f"teachers.{name}"
+        inputs = {"dataset": self.get("datasets", section.dataset, f"{where}.dataset")}
+        spec = {**dumped(section, without=("dataset",)), **self.common()}
+        plugins = [objective_module(section.objective)]
+        if section.clip is not None:
+            plugins.append("pipeline.clip")
+        else:
+            plugins.append(self.family(section.model, f"{where}.model"))
+        self.needs(where, section.objective, (), ("label",))
+        return Entry("teacher", name, spec, inputs, tuple(plugins))
+
+    def _discretizers(self, name: str) -> Entry:
+        section = self.config.discretizers[name]
+        data = self.get("datasets", section.dataset, f"discretizers.{name}.dataset")
+        spec = {**dumped(section, without=("dataset",)), **self.common()}
+        return Entry("discretizer", name, spec, {"dataset": data})
+
+    def _banks(self, name: str) -> Entry:
+        section, where = self.config.banks[name], f"banks.{name}"
+        inputs = {
+            "dataset": self.get("datasets", section.dataset, f"{where}.dataset"),
+            "teacher": self.classifier(section.teacher, f"{where}.teacher"),
+            "discretizer": self.get(
+                "discretizers", section.discretizer, f"{where}.discretizer"
+            ),
+        }
+        spec = {**dumped(section, without=tuple(inputs)), **self.common()}
+        return Entry("bank", name, spec, inputs)
+
+    def _generators(self, name: str) -> Entry:
+        section, where = self.config.generators[name], f"generators.{name}"
+        inputs = {"teacher": self.classifier(section.teacher, f"{where}.teacher")}
+        spec = {**dumped(section, without=("teacher",)), **self.common()}
+        family = self.family(section.model, f"{where}.model")
+        return Entry("generator", name, spec, inputs, (family, "pipeline.objectives.data_free_kd"))
+
+    def students(self) -> list[Entry]:
+        """Every student, one entry a seed."""
+        return [
+            self.seeded(name, seed)
+            for name, section in self.config.students.items()
+            for seed in seeds_of(section, self.config.seed)
+        ]
+
+    def _students(self, name: str) -> Entry:
+        return self.student(name, seeds_of(self.config.students[name], self.config.seed)[0])
+
+    def seeded(self, name: str, seed: int) -> Entry:
+        """One student of one seed."""
+        first = self.get("students", name)
+        if first.spec["seed"] == seed:
+            return first
+        return self.plan.add(self.student(name, seed))
+
+    def student(self, name: str, seed: int) -> Entry:
+        """The entry of a student, after checking that its objective gets what it needs."""
+        section, where = self.config.students[name], f"students.{name}"
+        inputs = {}
+        for role, label in (("dataset", "datasets"), ("bank", "banks"), ("generator", "generators")):
+            if (target := getattr(section, role)) is not None:
+                inputs[role] = self.get(label, target, f"{where}.{role}")
+        for role, target in section.teachers.items():
+            inputs[f"teachers.{role}"] = self.classifier(target, f"{where}.teachers.{role}")
+        self.check_student(section, where)
+        without = ("dataset", "bank", "generator", "teachers", "seeds")
+        spec = {**dumped(section, without=without), **self.common(), "seed": seed}
+        plugins = (objective_module(section.objective), self.family(section.model, where))
+        return Entry("student", f"{name}-{seed}", spec, inputs, plugins)
+
+    def check_student(self, section: Student, where: str) -> None:
+        """Whether sources, roles and models fit together."""
+        stored = BANK_FIELDS if section.bank else ("t_clean",) if section.generator else ()
+        given = (*stored, *(("label",) if section.dataset else ("generated",)))
+        self.needs(where, section.objective, tuple(section.teachers), given)
+        if section.bank and self.config.banks[section.bank].dataset != section.dataset:
+            bank = self.config.banks[section.bank]
+            raise RetortError(
+                f"{where}.bank: '{section.bank}' was made from data set '{bank.dataset}', the "
+                f"student's is '{section.dataset}'; name the same one"
+            )
+        if section.generator:
+            warm = self.config.generators[section.generator]
+            if warm.model != section.model:
+                raise RetortError(
+                    f"{where}.model: '{section.model}' is not the model that generator "
+                    f"'{section.generator}' warmed up; set it to '{warm.model}'"
+                )
+            if section.teachers.get("natural", warm.teacher) != warm.teacher:
+                raise RetortError(
+                    f"{where}.teachers.natural: generator '{section.generator}' was made for "
+                    f"teacher '{warm.teacher}'; name that one"
+                )
+        for role, target in section.teachers.items():
+            if section.dataset and self.classes(target) != self.classes_of(section.dataset):
+                raise RetortError(
+                    f"{where}.teachers.{role}: '{target}' knows other classes than data set "
+                    f"'{section.dataset}'; name a teacher of the same classes"
+                )
+
+    def needs(self, where: str, objective: dict, roles: Iterable, given: Iterable) -> None:
+        """Raise if an objective reads a role or field that the entry does not give it."""
+        ((name, options),) = objective.items()
+        lacking = missing_needs(make("objectives", "Objective", name, options).needs(), roles, given)
+        if lacking:
+            got = ", ".join([*roles, *given]) or "nothing"
+            raise RetortError(f"{where}: objective '{name}' needs {lacking}; it is given {got}")
+
+    def classifier(self, name: str, where: str) -> Entry:
+        """A teacher, or a student of ours in its place."""
+        known = {**self.config.teachers, **self.config.students}
+        if name not in known:
+            raise RetortError(f"{where}: no teacher '{name}'{suggestion(name, known)}")
+        return self.get("teachers" if name in self.config.teachers else "students", name, where)
+
+    def data_of(self, name: str) -> str:
+        """The data set a classifier comes from, through its teachers where it saw none."""
+        if name in self.config.teachers:
+            return self.config.teachers[name].dataset
+        student = self.config.students[name]
+        return student.dataset or self.data_of(self.config.generators[student.generator].teacher)
+
+    def classes_of(self, dataset: str) -> tuple[str, ...]:
+        """Class names of a data set."""
+        return tuple(plugin("datasets", self.config.datasets[dataset].source).CLASSES)
+
+    def classes(self, name: str) -> tuple[str, ...]:
+        """Class names of a teacher or student."""
+        return self.classes_of(self.data_of(name))
+
+    def family(self, model: str, where: str) -> str:
+        """The module that builds a model's name, after building it once without memory."""
+        try:
+            family = family_of(model)
+            with torch.device("meta"):
+                family.build(model, 2)
+            return family.__name__
+        except RetortError as error:
+            raise RetortError(f"{where}: {error}") from error
+
+    def suite(self, name: str, students: list[Entry]) -> list[Entry]:
+        """Evaluations of one suite."""
+        suite = self.config.suites[name]
+        models = {e.name: (e, e.name.rpartition("-")[0]) for e in students}
+        if suite.models == "all":
+            models |= {n: (self.get("teachers", n), n) for n in self.config.teachers}
+        plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
+        entries = []
+        for label, (model, base) in models.items():
+            data = self.get("datasets", self.data_of(base))
+            spec = {"attacks": dumped(suite)["attacks"], **self.common()}
+            inputs = {"model": model, "dataset": data}
+            entries.append(
+                self.plan.add(Entry("evaluation", f"{label}.{name}", spec, inputs, plugins))
+            )
+        return entries
+
+    def report(self, students: list[Entry], evaluations: list[Entry]) -> None:
+        """The report over everything; the names it prints are part of its content."""
+        names = {f"{kind}/{name}": ref for (kind, name), ref in self.plan.names.items()}
+        spec = {**dumped(self.config.report), "names": names}
+        inputs = {ref: entry for ref, entry in self.plan.entries.items()}
+        self.plan.add(Entry("report", "report", spec, inputs))
+
+    def common(self) -> dict:
+        """What every computed artefact's key holds."""
+        return {"seed": self.config.seed, "device": self.config.device}
+
+
+def seeds_of(section: Student, default: int) -> tuple[int, ...]:
+    """A student's seeds; the experiment's own if it names none."""
+    return section.seeds or (default,)
+
+
+def objective_module(objective: dict) -> str:
+    """The module of an objective's spec."""
+    (name,) = objective
+    return f"pipeline.objectives.{name}"

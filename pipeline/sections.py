@@ -1,0 +1,229 @@
+"""The configuration's sections: schema, defaults and documentation in one place.
+
+Fields marked ``added(…)`` came after the first release; they stay out of the keys while they
+have their neutral default, so that a new field does not rename what exists.
+"""
+
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.errors import RetortError
+from pipeline.strict import Number, Section, make, named_options
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Rate = Annotated[Number, Field(gt=0)]
+Device = Literal["cpu", "cuda"]
+NonNegative = Annotated[Number, Field(ge=0)]
+
+
+def added(neutral: Any) -> Any:
+    """A field that is left out of the key while it equals ``neutral``, its default."""
+    return Field(default=neutral, json_schema_extra={"neutral": neutral})
+
+
+def plugged(folder: str, kind: str) -> Any:
+    """A validator that turns a plug-in's name and options into {name: {every field}}."""
+
+    def check(value: Any) -> dict:
+        name, options = named_options(value)
+        try:
+            return {name: asdict(make(folder, kind, name, options))}
+        except RetortError as error:
+            raise ValueError(str(error)) from error
+
+    return BeforeValidator(check)
+
+
+ObjectiveSpec = Annotated[dict[str, dict], plugged("objectives", "Objective")]
+AttackSpec = Annotated[dict[str, dict], plugged("attacks", "Attack")]
+
+
+class Dataset(Section):
+    """Images: the first ``train`` training rows, the next ``val``, the first ``test`` test rows."""
+
+    source: str
+    train: Positive
+    val: Count = 0
+    test: Positive
+
+
+class Recipe(Section):
+    """How a network is trained; `recipes.<name>` holds one, an entry's own keys override it."""
+
+    epochs: Positive = 200
+    batch: Positive = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Rate = 0.1
+    momentum: Share = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegative = 5e-4
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    gamma: Rate = 0.1
+    warmup: Share = 0.0
+    augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
+    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    bf16: Literal["none", "inner", "outer", "both"] = "none"
+    clip_grad: NonNegative = 0.0
+    select_on: Literal["last", "val"] = "last"
+
+    @model_validator(mode="after")
+    def ordered(self):
+        """Milestones must rise."""
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones {self.milestones} must rise; sort them")
+        return self
+
+
+class Clip(Section):
+    """A small CLIP of our own: a convolutional image tower and a text transformer."""
+
+    image_width: Positive = 32
+    embed: Positive = 64
+    text_width: Positive = 64
+    text_layers: Positive = 2
+    text_heads: Positive = 2
+    context: Positive = 16
+    prompt: str = "a photo of a {}."
+    templates: Literal["openai", "simple"] = "openai"
+
+
+class Trained(Section):
+    """What every trained entry has: a recipe by name, or its fields."""
+
+    recipe: Recipe = Recipe()
+
+
+class Teacher(Trained):
+    """A classifier trained on a data set, or a small CLIP used zero-shot."""
+
+    dataset: str
+    model: str | None = None
+    clip: Clip | None = None
+    objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)
+
+    @model_validator(mode="after")
+    def one_network(self):
+        """Exactly one of model and clip."""
+        if (self.model is None) == (self.clip is None):
+            raise ValueError("give exactly one of 'model' and 'clip'")
+        return self
+
+
+class Discretizer(Trained):
+    """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set."""
+
+    dataset: str
+    ch: Positive = 32
+    ch_mult: tuple[Positive, ...] = (1, 2)
+    num_res_blocks: Positive = 1
+    attn_resolutions: tuple[Positive, ...] = ()
+    z_channels: Positive = 4
+    embed_dim: Positive = 4
+    n_codes: Positive = 256
+    unshuffle: Positive = 2
+    mid_attention: bool = False
+
+
+class BankAttack(Section):
+    """DAD's perturbation around Q(x), in pixel space, on the teacher's cross-entropy."""
+
+    norm: Literal["l2", "linf"] = "l2"
+    eps: NonNegative = 0.1
+    step: NonNegative = 0.1
+    steps: Count = 1
+    start_probability: Share = 0.8
+    grad_path: Literal["identity", "ste"] = "identity"
+
+    @model_validator(mode="after")
+    def step_fits(self):
+        """A step beyond the radius is a swapped pair of numbers, unless it is the only one."""
+        if self.steps > 1 and self.step > self.eps:
+            raise ValueError(f"step {self.step:g} > eps {self.eps:g}; are the two swapped?")
+        return self
+
+
+class Bank(Section):
+    """Discretised adversarial samples and teacher outputs, made once for every student."""
+
+    dataset: str
+    teacher: str
+    discretizer: str
+    attack: BankAttack = BankAttack()
+    reject: Literal["drop", "keep"] = "drop"
+    shards: Positive = 8
+    block: Positive = 128
+
+
+class Generator(Trained):
+    """DERD's stage I: a generator and a warm student from a natural teacher, without data."""
+
+    teacher: str
+    model: str
+    latent: Positive = 128
+    channels: Positive = 64
+    image: Positive = 32
+    steps_per_epoch: Positive = 120
+    lr_generator: Rate = 1e-3
+    weights: dict[Literal["oh", "activation", "bn", "balance"], Number] = {}
+    pool: Count = 0
+
+
+class Student(Trained):
+    """A network distilled from teachers, on a data set, with a bank, or on a generator."""
+
+    dataset: str | None = None
+    bank: str | None = None
+    generator: str | None = None
+    teachers: dict[str, str] = {}
+    model: str
+    objective: ObjectiveSpec
+    seeds: tuple[Count, ...] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_teacher(cls, value: Any) -> Any:
+        """`teacher: name` is short for `teachers: {teacher: name}`."""
+        if isinstance(value, dict) and isinstance(value.get("teacher"), str):
+            if "teachers" in value:
+                raise ValueError("give 'teacher' or 'teachers', not both")
+            value = dict(value)
+            value["teachers"] = {"teacher": value.pop("teacher")}
+        return value
+
+    @model_validator(mode="after")
+    def one_source(self):
+        """A student learns on a data set (with or without a bank) or on a generator."""
+        if (self.dataset is None) == (self.generator is None):
+            raise ValueError("give exactly one of 'dataset' and 'generator'")
+        if self.bank and self.generator:
+            raise ValueError("a bank goes with a data set, not with a generator")
+        if self.generator and self.recipe.select_on == "val":
+            raise ValueError("recipe.select_on: data-free runs have no labels; use 'last'")
+        return self
+
+
+class Suite(Section):
+    """Attacks, run on every student, or on every teacher and student."""
+
+    attacks: tuple[AttackSpec, ...]
+    models: Literal["all", "students"] = "all"
+
+
+class Report(Section):
+    """What the report says of itself and compares."""
+
+    title: str = "Robust students, one teacher bank"
+    samples: Positive = 6
+
+
+class Run(Section):
+    """How jobs run. Nothing here changes a number, so nothing here is in a key."""
+
+    data: str = "data"
+    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
+    shards_per_job: Positive = 1

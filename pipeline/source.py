@@ -1,0 +1,155 @@
+"""Where batches come from. A source knows its length and names every draw by (seed, epoch, step)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.augment import augment
+from pipeline.batch import Batch, Roles
+from pipeline.errors import RetortError
+from pipeline.rng import generator
+
+REVISION = 1
+
+
+class Source(Protocol):
+    """A stream of batches that can start at any step and carry state of its own."""
+
+    steps: int  # per epoch
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
+
+    def state_dict(self) -> dict:
+        """Whatever it has learnt or remembers; empty if nothing."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take a saved state back."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The counters every source shares: how long training is and what seeds it."""
+
+    epochs: int
+    batch: int
+    seed: int
+    augment: str = "none"
+    device: str = "cpu"
+
+    def order(self, rows: int, epoch: int, what: str = "order") -> Tensor:
+        """A permutation of the rows for an epoch."""
+        return torch.randperm(rows, generator=generator(self.seed, what, epoch))
+
+    def step_rng(self, epoch: int, step: int) -> torch.Generator:
+        """The step's own randomness."""
+        return generator(self.seed, "step", epoch, step, device=self.device)
+
+    def progress(self, epoch: int, step: int, steps: int) -> float:
+        """From 0 at the first step towards 1."""
+        return (epoch * steps + step) / (self.epochs * steps)
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 images (B,C,H,W) as floats in [0,1]."""
+    return images.float() / 255
+
+
+@dataclass
+class DatasetSource:
+    """Labelled images held as uint8 on the device, shuffled anew each epoch, rest dropped."""
+
+    images: Tensor  # (N,C,H,W) uint8
+    labels: Tensor  # (N,) int64
+    schedule: Schedule
+    steps: int = field(init=False)
+
+    def __post_init__(self):
+        self.steps = len(self.images) // self.schedule.batch
+        if self.steps == 0:
+            raise RetortError(
+                f"recipe.batch: {self.schedule.batch} is more than the {len(self.images)} "
+                "training images; make it smaller"
+            )
+        self.images = self.images.to(self.schedule.device)
+        self.labels = self.labels.to(self.schedule.device)
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
+        plan, size = self.schedule, self.schedule.batch
+        order = plan.order(len(self.images), epoch)
+        for step in range(start, self.steps):
+            rng = plan.step_rng(epoch, step)
+            rows = order[step * size : (step + 1) * size].to(plan.device)
+            yield Batch(
+                x=augment(pixels(self.images[rows]), plan.augment, rng),
+                y=self.labels[rows],
+                index=rows,
+                stored={},
+                progress=plan.progress(epoch, step, self.steps),
+                epoch=epoch,
+                rng=rng,
+            )
+
+    def state_dict(self) -> dict:
+        """Nothing: every draw is named by epoch and step."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing to take back."""
+
+
+@dataclass
+class BankSource:
+    """A data set's batches with a bank's fields beside them.
+
+    Clean images and their teacher outputs ``t_clean`` are aligned; adversarial samples ``x_adv``
+    with ``t_adv`` come from a permutation of their own, because DAD's eq. 9 asks for no pairs and
+    rejected samples have none. Under augmentation stored outputs would belong to other pixels,
+    so they are left out and the teacher must be live.
+    """
+
+    clean: DatasetSource
+    stored: Mapping[str, Tensor]  # t_clean (N,K); x_adv (M,C,H,W) uint8, t_adv (M,K)
+    steps: int = field(init=False)
+
+    def __post_init__(self):
+        self.steps = self.clean.steps
+        device = self.clean.schedule.device
+        self.stored = {name: value.to(device) for name, value in self.stored.items()}
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
+        plan, size = self.clean.schedule, self.clean.schedule.batch
+        count = len(self.stored["x_adv"])
+        order = torch.cat([plan.order(count, epoch, f"bank{i}") for i in self.passes(count)])
+        for step, batch in enumerate(self.clean.batches(epoch, start, roles), start):
+            rows = order[step * size : (step + 1) * size].to(plan.device)
+            x_adv = pixels(self.stored["x_adv"][rows])
+            stored = {"x_adv": augment(x_adv, plan.augment, batch.rng)}
+            if plan.augment == "none":
+                stored["t_clean"] = self.stored["t_clean"][batch.index].float()
+                stored["t_adv"] = self.stored["t_adv"][rows].float()
+            yield Batch(
+                x=batch.x,
+                y=batch.y,
+                index=batch.index,
+                stored=stored,
+                progress=batch.progress,
+                epoch=epoch,
+                rng=batch.rng,
+            )
+
+    def passes(self, count: int) -> range:
+        """How many permutations of the bank's samples an epoch uses up."""
+        return range(-(-self.steps * self.clean.schedule.batch // count))
+
+    def state_dict(self) -> dict:
+        """Nothing: every draw is named by epoch and step."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing to take back."""

@@ -1,0 +1,102 @@
+"""Strict reading of configuration: fractions are numbers, unknown keys are errors with a hint."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from pipeline.errors import RetortError
+from pipeline.plugins import plugin, suggestion
+
+FRACTION = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*/\s*([0-9.]+)\s*")
+
+
+def fraction(value: Any) -> Any:
+    """'8/255' as a float; a whole structure is searched; anything else is returned as it is."""
+    if isinstance(value, str) and (match := FRACTION.fullmatch(value)) and float(match[2]):
+        return float(match[1]) / float(match[2])
+    if isinstance(value, Mapping):
+        return {k: fraction(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [fraction(v) for v in value]
+    return value
+
+
+Number = Annotated[float, BeforeValidator(fraction)]
+
+
+class Section(BaseModel):
+    """A configuration section that refuses unknown keys and says what was meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_keys(cls, value: Any) -> Any:
+        """Reject the first unknown key with its nearest known neighbour."""
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in cls.model_fields:
+                    raise unknown_key(str(key), cls.model_fields)
+        return value
+
+
+def unknown_key(key: str, known) -> PydanticCustomError:
+    """The error for a key that no field has; ``render`` puts the path before it."""
+    hint = suggestion(key, known).replace("{", "(").replace("}", ")")
+    return PydanticCustomError("unknown_key", "{key}: unknown{hint}", {"key": key, "hint": hint})
+
+
+def render(error: ValidationError) -> str:
+    """The first problem of a validation as one line: dotted path, then what is wrong."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "unknown_key":
+        return f"{path}.{message}" if path else message
+    got = first.get("input")
+    shown = f" (got {got!r})" if isinstance(got, str | int | float) else ""
+    return f"{path}: {message}{shown}" if path else f"{message}{shown}"
+
+
+def named_options(value: Any) -> tuple[str, dict]:
+    """`natural` or `{pgd_at: {…}}` as (name, options)."""
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, options),) = value.items()
+        if options is None or isinstance(options, Mapping):
+            return str(name), dict(options or {})
+    raise ValueError("expected a name, or one name with its options: {name: {option: value}}")
+
+
+def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
+    """An instance of dataclass ``kind`` from plug-in ``name``, its options checked.
+
+    Raises:
+        RetortError: unknown plug-in or option, or a value its field does not take. The message
+            starts with the option's path below the plug-in.
+    """
+    target = getattr(plugin(folder, name), kind)
+    hints = get_type_hints(target)
+    fields = {f.name: (hints[f.name], None) for f in dataclasses.fields(target) if f.init}
+    schema = create_model(name, __base__=Section, **fields)
+    try:
+        given = schema.model_validate(fraction(dict(options)))
+    except ValidationError as error:
+        line = render(error)
+        raise RetortError(f"{name}.{line}") from error
+    try:
+        return target(**{key: getattr(given, key) for key in given.model_fields_set})
+    except ValueError as error:
+        raise RetortError(f"{name}.{error}") from error

@@ -1,0 +1,98 @@
+"""Threat models: where an adversarial sample may lie. Pixels and radii are in [0,1] units."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+REVISION = 1
+
+Images = Float[Tensor, "B C H W"]
+TINY = 1e-12
+
+
+def norms(v: Images) -> Float[Tensor, "B 1 1 1"]:
+    """Euclidean norm of each sample."""
+    return v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+
+
+def unit(v: Images) -> Images:
+    """Each sample divided by its Euclidean norm; a zero sample stays zero."""
+    return v / norms(v).clamp_min(TINY)
+
+
+@dataclass(frozen=True)
+class Linf:
+    """The ball |z - x|_inf <= eps, cut with the image range (Madry et al., ICLR 2018)."""
+
+    eps: float
+
+    def sample(self, x: Images, rng: torch.Generator) -> Images:
+        """A uniform point of the ball."""
+        noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+        return self.project(x + (2 * noise - 1) * self.eps, x)
+
+    def steepest(self, grad: Images) -> Images:
+        """The direction of steepest ascent of unit L-infinity length."""
+        return grad.sign()
+
+    def project(self, z: Images, x: Images) -> Images:
+        """The nearest point to z within eps of x and within [0,1]."""
+        return torch.min(torch.max(z, x - self.eps), x + self.eps).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class L2:
+    """The ball |z - x|_2 <= eps over all pixels of a sample, cut with the image range."""
+
+    eps: float
+
+    def sample(self, x: Images, rng: torch.Generator) -> Images:
+        """A random direction of length eps from x, cut to the image range (DAD's start)."""
+        noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+        return self.project(x + self.eps * unit(noise), x)
+
+    def steepest(self, grad: Images) -> Images:
+        """The gradient scaled to unit Euclidean length; zero where it is zero."""
+        return unit(grad)
+
+    def project(self, z: Images, x: Images) -> Images:
+        """Shrink z - x to length eps, then cut to [0,1]; cutting cannot leave the ball."""
+        delta = z - x
+        scale = (self.eps / norms(delta).clamp_min(TINY)).clamp_max(1.0)
+        return (x + delta * scale).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Free:
+    """The image range alone, for discrepancy data without a ball (DERD, Sec. 3.3)."""
+
+    def sample(self, x: Images, rng: torch.Generator) -> Images:
+        """A uniform image."""
+        return torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+
+    def steepest(self, grad: Images) -> Images:
+        """The sign of the gradient, as in the L-infinity ball."""
+        return grad.sign()
+
+    def project(self, z: Images, x: Images) -> Images:
+        """Cut z to [0,1]; x plays no part."""
+        return z.clamp(0, 1)
+
+
+Ball = Linf | L2 | Free
+
+
+def check_steps(eps: float, step: float, steps: int) -> None:
+    """Refuse radii and steps that cannot be meant.
+
+    Raises:
+        ValueError: negative numbers, or a step beyond the radius (RSLAD users swap the two).
+    """
+    if eps < 0:
+        raise ValueError(f"eps: {eps:g} is negative; give a radius in [0,1], such as 8/255")
+    if step < 0 or steps < 0:
+        raise ValueError(f"step: step {step:g} and steps {steps} must not be negative")
+    if steps > 1 and step > eps:
+        raise ValueError(f"step: {step:g} is more than eps {eps:g}; are the two swapped?")

@@ -1,0 +1,44 @@
+"""What making an artefact cost. It stands outside every digest."""
+
+import json
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.artifact import Job, write_json
+
+TIMING = "timing.json"
+
+
+@contextmanager
+def timed(job: Job, part: str) -> Iterator[None]:
+    """Add the block's seconds to the artefact's ``timing.json``, also if it is cut short."""
+    began, cpu = time.monotonic(), time.process_time()
+    try:
+        yield
+    finally:
+        record = {
+            "part": part,
+            "seconds": round(time.monotonic() - began, 2),
+            "cpu_seconds": round(time.process_time() - cpu, 2),
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "host": platform.node(),
+            "python": platform.python_version(),
+            "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",
+        }
+        name = f"timing-{part.replace(':', '-')}-{time.time_ns()}.json"
+        write_json(job.folder / "attempts" / name, record)
+
+
+def cost_of(folder: Path) -> dict[str, float]:
+    """Wall and CPU seconds over all attempts and parts, and the highest memory in MB."""
+    records = [json.loads(p.read_text()) for p in sorted((folder / "attempts").glob("*.json"))]
+    return {
+        "seconds": sum(r["seconds"] for r in records),
+        "cpu_seconds": sum(r["cpu_seconds"] for r in records),
+        "peak_mb": max((r["peak_mb"] for r in records), default=0),
+    }

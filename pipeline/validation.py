@@ -1,0 +1,51 @@
+"""What training watches: accuracy on a split cut from the training data, never on the test set."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.ascent import ascend, frozen
+from pipeline.losses import cross_entropy
+from pipeline.rng import generator
+from pipeline.source import pixels
+from pipeline.threat import Linf
+
+REVISION = 1
+
+SELECTION = {"steps": 10, "step": 2 / 255}  # PGD-10 at 8/255, as AdaAD selects
+EPS = 8 / 255
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A validation split: images (N,C,H,W) uint8, labels (N,)."""
+
+    images: Tensor
+    labels: Tensor
+    robust: bool
+    seed: int
+    batch: int = 500
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Clean accuracy, and PGD-10 accuracy where the checkpoint is chosen by it, in [0,1]."""
+        right, robust = 0, 0
+        with frozen(model):
+            for start in range(0, len(self.images), self.batch):
+                x = pixels(self.images[start : start + self.batch])
+                y = self.labels[start : start + self.batch]
+                with torch.no_grad():
+                    right += (model(x).argmax(1) == y).sum().item()
+                if self.robust:
+                    robust += self.survivors(model, x, y, start)
+        record = {"val_clean": right / len(self.images)}
+        return record | ({"val_robust": robust / len(self.images)} if self.robust else {})
+
+    def survivors(self, model: nn.Module, x: Tensor, y: Tensor, start: int) -> int:
+        """How many samples PGD-10 leaves right."""
+        rng = generator(self.seed, "validation", start, device=x.device)
+        adv = ascend(
+            x, lambda z: cross_entropy(model(z), y), Linf(EPS), start="uniform", rng=rng, **SELECTION
+        )
+        with torch.no_grad():
+            return (model(adv).argmax(1) == y).sum().item()

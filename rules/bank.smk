@@ -1,0 +1,36 @@
+"""Banks: one job a group of shards, then one that writes the manifest over all of them."""
+
+
+def groups(wildcards):
+    """The markers of a bank's groups: the plan's, or in a job those that were made for it."""
+    ref = f"bank/{wildcards.key}"
+    if PLAN is not None and ref in PLAN.entries:
+        return [ancient(f"{STORE}/{ref}/groups/{group}.json") for group in PLAN.groups(ref)]
+    return [ancient(str(path)) for path in sorted((Path(STORE) / ref).glob("groups/*.json"))]
+
+
+rule bank_group:
+    input:
+        inputs("bank"),
+    output:
+        update(f"{STORE}/bank/{{key}}/groups/{{first,[0-9]+}}-{{stop,[0-9]+}}.json"),
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    shell:
+        stage("build_bank", "bank") + " --shards {wildcards.first}:{wildcards.stop}"
+
+
+rule bank:
+    input:
+        inputs("bank"),
+        groups,
+    output:
+        update(f"{STORE}/bank/{{key}}/manifest.json"),
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    shell:
+        stage("build_bank", "bank")

@@ -1,0 +1,29 @@
+"""What every rule shares: where an artefact's inputs are, and how its stage is called."""
+
+import shlex
+
+PYTHON = shlex.quote(sys.executable)
+GPUS = int(PLAN is not None and config.get("device", "cpu") == "cuda")
+
+
+def inputs(kind):
+    """The manifests an artefact is made from: the plan's, or in a job its folder's spec.json's."""
+
+    def find(wildcards):
+        ref = f"{kind}/{wildcards.key}"
+        if PLAN is not None and ref in PLAN.entries:
+            refs = [entry.ref for entry in PLAN.entries[ref].inputs.values()]
+        else:
+            spec = Path(STORE) / ref / "spec.json"
+            refs = read_json(spec, "run snakemake from the start")["inputs"].values()
+        return [ancient(f"{STORE}/{ref}/manifest.json") for ref in sorted(set(refs))]
+
+    return find
+
+
+def stage(verb, kind):
+    """The shell command of a stage."""
+    return (
+        f"OMP_NUM_THREADS={{threads}} {PYTHON} -m pipeline {verb} "
+        f"{shlex.quote(str(STORE))}/{kind}/{{wildcards.key}}"
+    )

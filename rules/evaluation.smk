@@ -1,0 +1,14 @@
+"""Evaluations: one job a model and suite."""
+
+
+rule evaluation:
+    input:
+        inputs("evaluation"),
+    output:
+        update(f"{STORE}/evaluation/{{key}}/manifest.json"),
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    shell:
+        stage("evaluate", "evaluation")

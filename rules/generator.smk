@@ -1,0 +1,14 @@
+"""Generators: DERD's stage I, a generator and a warm student."""
+
+
+rule generator:
+    input:
+        inputs("generator"),
+    output:
+        update(f"{STORE}/generator/{{key}}/manifest.json"),
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    shell:
+        stage("warm_generator", "generator")

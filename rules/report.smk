@@ -1,0 +1,14 @@
+"""The report over everything that the configuration names."""
+
+
+rule report:
+    input:
+        inputs("report"),
+    output:
+        update(f"{STORE}/report/{{key}}/manifest.json"),
+    threads: 1
+    resources:
+        gpu=0,
+        mem_mb=2000,
+    shell:
+        stage("report", "report")

@@ -1,0 +1,14 @@
+"""Students: one job an entry and seed."""
+
+
+rule student:
+    input:
+        inputs("student"),
+    output:
+        update(f"{STORE}/student/{{key}}/manifest.json"),
+    threads: 1
+    resources:
+        gpu=GPUS,
+        mem_mb=4000,
+    shell:
+        stage("distill", "student")
