@@ -45,7 +45,9 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def attacked(student: nn.Module, *others: nn.Module, bn: Literal["eval", "train"]) -> Iterator[None]:
+def attacked(
+    student: nn.Module, *others: nn.Module, bn: Literal["eval", "train"]
+) -> Iterator[None]:
     """``frozen`` for an inner maximisation; ``bn='train'`` leaves the student's modes alone.
 
     The train setting reproduces ARD's and IAD's released code, whose running statistics also

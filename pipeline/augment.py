@@ -21,14 +21,13 @@ def flip(x: Images, rng: torch.Generator) -> Images:
 
 def crop(x: Images, rng: torch.Generator) -> Images:
     """Pad with zeros by 4 pixels and cut a window of the old size at a random place."""
-    b, _, h, w = x.shape
+    b, c, h, w = x.shape
     padded = F.pad(x, (PAD,) * 4)
     shift = torch.randint(0, 2 * PAD + 1, (2, b, 1), generator=rng, device=x.device)
-    rows = shift[0] + torch.arange(h, device=x.device)
-    columns = shift[1] + torch.arange(w, device=x.device)
-    index = torch.arange(b, device=x.device).view(-1, 1, 1)
-    cut = padded[index, :, rows.unsqueeze(2), columns.unsqueeze(1)]  # (B,H,W,C)
-    return cut.permute(0, 3, 1, 2).contiguous()
+    rows = (shift[0] + torch.arange(h, device=x.device)).view(b, 1, h, 1)
+    columns = (shift[1] + torch.arange(w, device=x.device)).view(b, 1, 1, w)
+    cut = padded.gather(2, rows.expand(b, c, h, w + 2 * PAD))
+    return cut.gather(3, columns.expand(b, c, h, w))
 
 
 def augment(x: Images, kind: Literal["none", "flip", "crop_flip"], rng: torch.Generator) -> Images:

@@ -9,9 +9,13 @@ from pipeline.errors import RetortError
 
 
 def save(path: Path, state: dict) -> None:
-    """Write a state of tensors, numbers, strings, lists and dicts atomically."""
-    with replacing(path) as temporary:
-        torch.save(state, temporary)
+    """Write a state of tensors, numbers, strings, lists and dicts atomically.
+
+    Torch names the archive inside after the file it is given a path to; an open file has no
+    name, so that equal states are equal bytes.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def restore(path: Path, device: str) -> dict | None:

@@ -4,6 +4,7 @@ import argparse
 import errno
 import logging
 import os
+import shutil
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -89,6 +90,7 @@ def make_artifact(options: argparse.Namespace) -> None:
         with timed(job, "run"):
             manifest = stage.run(job)
         finish(job, manifest)
+        shutil.rmtree(job.state)
 
 
 def shard_range(text: str) -> range:

@@ -1,0 +1,56 @@
+"""A small CLIP as a teacher: trained on class prompts, saved as its zero-shot classifier."""
+
+import torch
+
+from pipeline.artifact import Job, Manifest, replacing
+from pipeline.batch import Roles
+from pipeline.clip import TEMPLATES, PromptClassifier, Size, config_of, save, save_text
+from pipeline.data import Data
+from pipeline.loop import fit, write_history
+from pipeline.strict import make
+from pipeline.training import (
+    HISTORY,
+    MODEL,
+    dataset_source,
+    last,
+    place_of,
+    recipe_of,
+    validation_of,
+)
+
+REVISION = 1
+
+TEXT = "text.safetensors"
+
+
+def train_clip(job: Job, data: Data) -> Manifest:
+    """Train both towers with cross-entropy over one prompt a class; save head and towers.
+
+    The zero-shot head, an ensemble over the templates, is computed once and is part of the file
+    that students and banks load; the text tower lies beside it.
+    """
+    spec, recipe = job.spec, recipe_of(job)
+    prompt, templates = spec["clip"]["prompt"], TEMPLATES[spec["clip"]["templates"]]
+    size = {k: v for k, v in spec["clip"].items() if k in Size.__dataclass_fields__}
+    config = config_of(Size(**size))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec["seed"])
+        student = PromptClassifier(config, data.classes, data.mean, data.std, prompt)
+    roles = Roles(student.to(spec["device"]))
+    ((name, options),) = spec["objective"].items()
+    objective = make("objectives", "Objective", name, options)
+    history = fit(
+        roles,
+        objective,
+        dataset_source(job, data, recipe),
+        recipe,
+        place_of(job),
+        validation_of(job, data, recipe),
+    )
+    with replacing(job.folder / MODEL) as temporary:
+        save(student.zero_shot(templates), temporary)
+    with replacing(job.folder / TEXT) as temporary:
+        save_text(student.clip, config, temporary)
+    write_history(job.folder / HISTORY, history)
+    facts = {**last(history), "templates": len(templates), "classes": len(data.classes)}
+    return job.manifest([MODEL, TEXT, HISTORY], facts)

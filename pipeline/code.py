@@ -9,12 +9,13 @@ ROOT = Path(__file__).parent
 
 
 def path_of(module: str) -> Path | None:
-    """The file of a dotted module of this package, None for a plain package or another's."""
+    """The file of a dotted module or subpackage of this package, None for anything else."""
     parts = module.split(".")
     if parts[0] != "pipeline" or len(parts) == 1:
         return None
-    path = ROOT.joinpath(*parts[1:]).with_suffix(".py")
-    return path if path.exists() else None
+    place = ROOT.joinpath(*parts[1:])
+    candidates = (place.with_suffix(".py"), place / "__init__.py")
+    return next((path for path in candidates if path.exists()), None)
 
 
 @cache

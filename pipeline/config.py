@@ -52,10 +52,13 @@ def merge_recipes(raw: dict) -> dict:
     Raises:
         RetortError: a recipe is named that does not exist.
     """
-    recipes, merged = raw.get("recipes") or {}, dict(raw)
+    merged, recipes = dict(raw), raw.get("recipes")
+    recipes = recipes if isinstance(recipes, dict) else {}
     for section in TRAINED:
         entries = {}
-        for name, entry in (raw.get(section) or {}).items():
+        if not isinstance(raw.get(section), dict):
+            continue
+        for name, entry in raw[section].items():
             if isinstance(entry, dict):
                 entry = dict(entry)
                 recipe = entry.get("recipe", {})
@@ -64,7 +67,7 @@ def merge_recipes(raw: dict) -> dict:
                         hint = suggestion(recipe, recipes)
                         raise RetortError(f"{section}.{name}.recipe: no recipe '{recipe}'{hint}")
                     recipe = recipes[recipe]
-                if "epochs" in entry:
+                if "epochs" in entry and isinstance(recipe, dict):
                     recipe = {**recipe, "epochs": entry.pop("epochs")}
                 entry["recipe"] = recipe
             entries[name] = entry
@@ -80,7 +83,8 @@ def parse(raw: dict) -> Config:
     """
     raw = {k: v for k, v in raw.items() if v is not None}
     try:
-        for name, recipe in (raw.get("recipes") or {}).items():
+        recipes = raw.get("recipes")
+        for name, recipe in recipes.items() if isinstance(recipes, dict) else ():
             check_recipe(name, recipe)
         return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
@@ -92,7 +96,7 @@ def check_recipe(name: str, recipe: Any) -> None:
     try:
         Recipe.model_validate(fraction(recipe))
     except ValidationError as error:
-        raise RetortError(f"recipes.{name}.{render(error)}") from error
+        raise RetortError(render(error, "recipes", str(name))) from error
 
 
 def read(path: Path) -> Config:

@@ -248,8 +248,9 @@ class Reconstruction(nn.Module):
         due = int(self.steps) % self.revive_every == 0 and batch.progress < self.revive_until
         if first or due:
             dead = self.usage == 0
+            drawn = draw_latents(z, int(dead.sum()), batch.rng)
             with torch.no_grad():
-                model.codebook[dead] = draw_latents(z, int(dead.sum()), batch.rng).to(model.codebook)
+                model.codebook[dead] = drawn.to(model.codebook)
             self.usage.zero_()
         self.steps += 1
 

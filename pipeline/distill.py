@@ -6,6 +6,7 @@ from pipeline.artifact import Job, Manifest
 from pipeline.bank import read_bank
 from pipeline.batch import Roles
 from pipeline.data import open_data
+from pipeline.data_free import open_warm
 from pipeline.loop import fit
 from pipeline.models import initialised
 from pipeline.source import BankSource, Source
@@ -28,9 +29,7 @@ REVISION = 1
 def run(job: Job) -> Manifest:
     """Train and save the student that the spec describes."""
     if "generator" in job.inputs:
-        from pipeline.data_free import distill_data_free
-
-        return distill_data_free(job)
+        return run_data_free(job)
     data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
     teachers = teachers_of(job)
     source: Source = dataset_source(job, data, recipe)
@@ -44,6 +43,17 @@ def run(job: Job) -> Manifest:
         roles, objective_of(job), source, recipe, place_of(job), validation_of(job, data, recipe)
     )
     save_student(job, roles, data.classes, history)
+    return job.manifest([MODEL, HISTORY], last(history))
+
+
+def run_data_free(job: Job) -> Manifest:
+    """A student that goes on from a generator's warm-up, without one real image."""
+    recipe, device = recipe_of(job), job.spec["device"]
+    warm = open_warm(job.inputs["generator"])
+    source = warm.source(recipe, job.spec["sampling"], job.spec["seed"], device)
+    roles = Roles(warm.student().to(device), teachers_of(job))
+    history = fit(roles, objective_of(job), source, recipe, place_of(job))
+    save_student(job, roles, warm.classes, history)
     return job.manifest([MODEL, HISTORY], last(history))
 
 

@@ -4,11 +4,13 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.augment import augment
 from pipeline.batch import Batch, Roles, Terms
 from pipeline.errors import RetortError
 from pipeline.losses import cross_entropy, negative_mean_entropy
@@ -203,6 +205,7 @@ class GeneratorRecipe:
         weights: of the generator's losses.
         learns: False freezes the generator and only samples from it.
         teacher: the role of the teacher that the generator learns from.
+        augment: applied to the images before the teacher; best what the teacher was trained with.
     """
 
     epochs: int
@@ -214,6 +217,7 @@ class GeneratorRecipe:
     weights: GeneratorWeights = field(default_factory=GeneratorWeights)
     learns: bool = True
     teacher: str = "natural"
+    augment: Literal["none", "flip", "crop_flip"] = "none"
 
 
 class GeneratorSource:
@@ -222,11 +226,7 @@ class GeneratorSource:
     A batch costs one forward of generator and teacher and, where the generator learns, one
     backward through both: 3 F_G + 2 F_T. The teacher's logits travel along as
     ``stored["t_clean"]``, so the student's loss needs no forward of it.
-
-    Args:
-        network: the generator; it is moved nowhere, and trained in place.
-        recipe: see there.
-        seed: names every draw, with epoch and step.
+    The network is trained in place, on its own device; ``seed`` names every draw.
     """
 
     def __init__(self, network: Generator, recipe: GeneratorRecipe, seed: int):
@@ -265,7 +265,7 @@ class GeneratorSource:
         z = torch.randn(shape, generator=rng, device=weight.device, dtype=weight.dtype)
         self.network.train(self.recipe.learns)
         with torch.set_grad_enabled(self.recipe.learns), batch_stats(teacher) as moments:
-            x = self.network(z)
+            x = augment(self.network(z), self.recipe.augment, rng)
             logits = teacher.head(features := teacher.features(x))
         if self.recipe.learns:
             self.learn(generator_terms(logits, features, moments, self.recipe.weights))

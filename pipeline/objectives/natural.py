@@ -1,4 +1,4 @@
-"""Plain supervised training."""
+"""Plain supervised training (empirical risk minimisation; Vapnik, NIPS 1991)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

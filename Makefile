@@ -1,0 +1,30 @@
+# `make demo` makes the default experiment, `make test` runs the tests. Both set everything up.
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS := 1
+
+.PHONY: demo test lint plan clean-env
+
+demo: .venv/installed
+	$(BIN)/snakemake --cores all
+	@$(BIN)/python -m pipeline results
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+plan: .venv/installed
+	@$(BIN)/python -m pipeline plan
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: $(PYTHON) is older than 3.11; run make PYTHON=python3.11"; exit 2; }
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+clean-env:
+	rm -rf .venv

@@ -1,0 +1,300 @@
+"""CLIP classifiers through open_clip: a small one of our own, or any by name and checkpoint."""
+
+import hashlib
+import json
+import logging
+import pickle
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import open_clip
+import timm
+import torch
+import torch.nn.functional as F
+from open_clip.model import _build_vision_tower
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.architectures import resnet_small
+from pipeline.ascent import frozen
+from pipeline.errors import RetortError
+from pipeline.models import read_about
+from pipeline.plugins import suggestion
+
+REVISION = 1
+
+Tokenizer = Callable[[list[str]], Tensor]  # prompts to token indices (N, context)
+Templates = Sequence[Callable[[str], str] | str]  # class name to prompt
+
+TOWER = re.compile(r"retort_resnet8_w(?P<width>\d+)")
+VOCABULARY = 49408  # of open_clip's tokenizer
+TEMPLATES = {
+    "openai": open_clip.OPENAI_IMAGENET_TEMPLATES,
+    "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Size of a small CLIP: image tower ``resnet8-s2-w<image_width>`` and text transformer.
+
+    ``embed`` is D; ``context`` the longest prompt in tokens; ``image`` the images' side in pixels.
+    """
+
+    image_width: int = 32
+    embed: int = 64
+    text_width: int = 64
+    text_layers: int = 2
+    text_heads: int = 2
+    context: int = 16
+    image: int = 32
+
+
+def config_of(size: Size) -> dict:
+    """The open_clip model configuration (what its JSON files hold) of a small CLIP."""
+    return {
+        "embed_dim": size.embed,
+        "vision_cfg": {
+            "image_size": size.image,
+            "timm_model_name": f"retort_resnet8_w{size.image_width}",
+            "timm_pool": "avg",
+            "timm_proj": "linear",
+        },
+        "text_cfg": {
+            "context_length": size.context,
+            "vocab_size": VOCABULARY,
+            "width": size.text_width,
+            "heads": size.text_heads,
+            "layers": size.text_layers,
+        },
+    }
+
+
+class Tower(nn.Module):
+    """The small ResNet as open_clip expects a timm model: pooled features and their number."""
+
+    default_cfg: dict = {}
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.network = resnet_small.build(f"resnet8-s2-w{width}", 1)
+        self.network.fc = nn.Identity()
+        self.num_features = 4 * width
+
+    def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
+        """open_clip asks timm models to drop their classifier; this one has none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pooled features (B,4W) of normalised images (B,3,H,W)."""
+        return self.network.features(x)
+
+
+def register_tower(config: dict) -> None:
+    """Make timm know the image tower of ``config``, if it is one of ours."""
+    name = config["vision_cfg"].get("timm_model_name") or ""
+    match = TOWER.fullmatch(name)
+    if match is None or timm.is_model(name):
+        return
+
+    def tower(pretrained, pretrained_cfg, pretrained_cfg_overlay, cache_dir) -> Tower:
+        return Tower(int(match["width"]))
+
+    tower.__name__ = name
+    timm.models.register_model(tower)
+
+
+def registered(config: dict) -> str:
+    """The name under which open_clip knows ``config``: a digest of its content."""
+    text = json.dumps(config, sort_keys=True)
+    name = f"retort-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    register_tower(config)
+    if name not in open_clip.list_models():
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, f"{name}.json")
+            path.write_text(text, encoding="utf-8")
+            open_clip.add_model_config(path)
+    return name
+
+
+def build(config: dict) -> nn.Module:
+    """An open_clip model with random weights from torch's global generator."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # open_clip warns that the weights are random
+    try:
+        return open_clip.create_model(registered(config), pretrained_text=False)
+    finally:
+        logging.disable(before)
+
+
+def tokenizer_of(config: dict) -> Tokenizer:
+    """Prompts to token indices (N, context length)."""
+    return open_clip.get_tokenizer(registered(config))
+
+
+class Normalised(nn.Module):
+    """Mean and standard deviation as a layer over images (B,C,H,W) in [0,1]."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def values(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation by channel."""
+        return self.mean.flatten().tolist(), self.std.flatten().tolist()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(x - mean) / std."""
+        return (x - self.mean) / self.std
+
+
+class ZeroShot(nn.Module):
+    """An image tower and a fixed head of text embeddings (Radford et al., ICML 2021).
+
+    Maps images (B,C,H,W) in [0,1] to logits (B,K) = scale * features @ weights, with features
+    (B,D) and weights (D,K) of unit length.
+    """
+
+    def __init__(
+        self, visual: nn.Module, config: dict, classes: Sequence[str], mean, std, weights, scale
+    ):
+        super().__init__()
+        self.visual, self.config, self.classes = visual, config, tuple(classes)
+        self.normalise = Normalised(mean, std)
+        self.register_buffer("weights", weights)
+        self.register_buffer("scale", scale.detach().reshape(()))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Image embeddings (B,D) of unit length."""
+        return F.normalize(self.visual(self.normalise(x)), dim=-1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B,K) of embeddings (B,D)."""
+        return self.scale * features @ self.weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,K)."""
+        return self.head(self.features(x))
+
+
+def zero_shot(
+    model: nn.Module, tokenizer: Tokenizer, classes: Sequence[str], templates: Templates
+) -> Tensor:
+    """The zero-shot head (D,K): each class the renormalised mean of its prompts' embeddings."""
+    device = next(model.parameters()).device
+    with frozen(model):
+        return open_clip.build_zero_shot_classifier(
+            model, tokenizer, classes, templates, device=device
+        )
+
+
+class PromptClassifier(nn.Module):
+    """A CLIP in training: images (B,C,H,W) in [0,1] to logits (B,K) over one prompt a class.
+
+    Cross-entropy on these logits trains both towers. With few classes it serves better than the
+    contrastive loss, to which two images of one class in a batch are false negatives.
+    """
+
+    def __init__(
+        self, config: dict, classes: Sequence[str], mean, std, prompt: str = "a photo of a {}."
+    ):
+        super().__init__()
+        self.config, self.classes = config, tuple(classes)
+        self.clip = build(config)
+        self.normalise = Normalised(mean, std)
+        # a moving average of buffers turns -inf into NaN and rounds indices away
+        self.clip.attn_mask.clamp_(min=-1e4)
+        self.prompts = tokenizer_of(config)([prompt.format(name) for name in self.classes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,K) = exp(logit_scale) * image @ text."""
+        image = self.clip.encode_image(self.normalise(x), normalize=True)
+        text = self.clip.encode_text(self.prompts.to(x.device), normalize=True)
+        return self.clip.logit_scale.exp() * image @ text.t()
+
+    def zero_shot(self, templates: Templates) -> ZeroShot:
+        """The zero-shot classifier on the templates' ensemble; it shares the image tower."""
+        mean, std = self.normalise.values()
+        weights = zero_shot(self.clip, tokenizer_of(self.config), self.classes, templates)
+        scale = self.clip.logit_scale.exp()
+        model = ZeroShot(self.clip.visual, self.config, self.classes, mean, std, weights, scale)
+        return model.eval()
+
+
+def from_open_clip(
+    name: str, pretrained_path: Path, classes: Sequence[str], templates: Templates
+) -> tuple[ZeroShot, nn.Module]:
+    """Any open_clip model from a local checkpoint: its zero-shot classifier and the whole model.
+
+    Mean and std are those of open_clip's preprocessing: for a local file OpenAI's, whatever the
+    model, so set ``normalise`` for models trained with others. OpenAI's own weights need the
+    name with ``-quickgelu``.
+
+    Raises:
+        RetortError: the name is unknown, the file is missing or does not fit the model.
+    """
+    if name not in open_clip.list_models():
+        near = suggestion(name, open_clip.list_models())
+        raise RetortError(f"open_clip: model '{name}' is unknown{near}")
+    path = Path(pretrained_path)
+    if not path.is_file():
+        raise RetortError(
+            f"pretrained: no file at {path}; download the {name} checkpoint and give its local path"
+        )
+    config = open_clip.get_model_config(name)
+    register_tower(config)
+    try:
+        model = open_clip.create_model(name, pretrained=str(path)).eval()
+    except (RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise RetortError(
+            f"{path}: no checkpoint of {name} ({reason}); give its weights as .pt or .safetensors"
+        ) from error
+    about = open_clip.get_model_preprocess_cfg(model)
+    weights = zero_shot(model, open_clip.get_tokenizer(name), classes, templates)
+    scale, mean, std = model.logit_scale.exp(), about["mean"], about["std"]
+    return ZeroShot(model.visual, config, classes, mean, std, weights, scale).eval(), model
+
+
+def save(module: ZeroShot, path: Path) -> None:
+    """Write the image tower, the head and what rebuilds them; the text tower is not among it."""
+    mean, std = module.normalise.values()
+    about = {"kind": "clip", "config": module.config, "mean": mean, "std": std}
+    write(module.state_dict(), about | {"classes": list(module.classes)}, path)
+
+
+def save_text(model: nn.Module, config: dict, path: Path) -> None:
+    """Write what ``save`` leaves out of an open_clip model: the text tower and the scale."""
+    text = {k: v for k, v in model.state_dict().items() if not k.startswith("visual.")}
+    write(text, {"kind": "clip-text", "config": config}, path)
+
+
+def write(tensors: dict[str, Tensor], about: dict, path: Path) -> None:
+    """One safetensors file with our metadata."""
+    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    save_file(tensors, path, metadata={"retort": json.dumps(about)})
+
+
+def load(path: Path) -> ZeroShot:
+    """A saved zero-shot classifier, in eval mode, on the CPU. It builds no text tower.
+
+    Raises:
+        RetortError: the file holds something else.
+    """
+    about = read_about(path)
+    if about["kind"] != "clip":
+        raise RetortError(f"{path}: holds '{about['kind']}', not 'clip'; name another file")
+    config = about["config"]
+    register_tower(config)
+    visual = _build_vision_tower(
+        config["embed_dim"], dict(config["vision_cfg"]), config.get("quick_gelu", False)
+    )
+    tensors, preprocess = load_file(path), (about["mean"], about["std"])
+    head = tensors["weights"], tensors["scale"]
+    model = ZeroShot(visual, config, about["classes"], *preprocess, *head)
+    model.load_state_dict(tensors)
+    return model.eval()

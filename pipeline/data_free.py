@@ -1,0 +1,69 @@
+"""Data-free training: a generator's source, its warm student, and how both are kept on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline import checkpoint
+from pipeline.artifact import Artifact, open_artifact
+from pipeline.generator import Generator, GeneratorRecipe, GeneratorSource, GeneratorWeights
+from pipeline.models import load_classifier, read_about
+from pipeline.rng import seed_of
+from pipeline.sections import Recipe
+from pipeline.training import MODEL
+
+REVISION = 1
+
+SOURCE = "source.pt"
+
+
+def make_source(spec: dict, recipe: Recipe, seed: int, device: str) -> GeneratorSource:
+    """A generator with random weights and its optimiser, as a generator's spec describes them.
+
+    ``recipe`` gives epochs, fresh images per batch and their augmentation; ``seed`` names the draws.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec["seed"])
+        network = Generator(spec["latent"], spec["channels"], spec["image"], drawn=spec["drawn"])
+    own = GeneratorRecipe(
+        epochs=recipe.epochs,
+        steps=spec["steps_per_epoch"],
+        batch=recipe.batch,
+        replayed=spec["replayed"],
+        pool=spec["pool"],
+        lr=spec["lr_generator"],
+        weights=GeneratorWeights(**spec["weights"]),
+        augment=recipe.augment,
+    )
+    return GeneratorSource(network.to(device), own, seed)
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A finished warm-up: generator, optimiser, pool, and the student it warmed."""
+
+    artifact: Artifact
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, the natural teacher's."""
+        return tuple(read_about(self.artifact.path(MODEL))["classes"])
+
+    def student(self) -> nn.Module:
+        """The warm student."""
+        return load_classifier(self.artifact.path(MODEL))
+
+    def source(self, recipe: Recipe, sampling: dict, seed: int, device: str) -> GeneratorSource:
+        """The generator as it stood at the end, ready to go on learning with draws of its own."""
+        chosen = {name: value for name, value in sampling.items() if value is not None}
+        spec = {**self.artifact.manifest.spec, **chosen}
+        source = make_source(spec, recipe, seed_of("stage II", seed), device)
+        source.load_state_dict(checkpoint.restore(self.artifact.path(SOURCE), device))
+        return source
+
+
+def open_warm(folder: Path) -> Warm:
+    """The warm-up in a finished generator's folder."""
+    return Warm(open_artifact(folder))

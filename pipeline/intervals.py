@@ -1,0 +1,64 @@
+"""95 % intervals: of a share, over seeds, and of a difference paired by image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import bdtrc, ndtri, stdtrit
+
+REVISION = 1
+
+TAIL = 0.975  # two sides of 2.5 % each
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 95 % interval, all in the value's unit."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def half(self) -> float:
+        """Half of its width."""
+        return (self.high - self.low) / 2
+
+
+def wilson(share: float, n: int) -> Interval:
+    """Score interval of a share in [0,1] of n independent samples (Wilson, JASA 1927).
+
+    For the mean of values in [0,1], such as an image's share over corruptions, it is no narrower
+    than it should be: their variance is at most share (1 - share).
+    """
+    z = ndtri(TAIL)
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    low, high = min(share, middle - half), max(share, middle + half)
+    return Interval(share, float(max(low, 0.0)), float(min(high, 1.0)))
+
+
+def over_seeds(values: Sequence[float]) -> Interval:
+    """Student's t interval of the mean of at least two independent values."""
+    mean = float(np.mean(values))
+    error = np.std(values, ddof=1) / np.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, TAIL) * error)
+    return Interval(mean, mean - half, mean + half)
+
+
+def bootstrap(difference: np.ndarray, rng: torch.Generator) -> Interval:
+    """Percentile interval of a mean difference (N,) when images are drawn again and again."""
+    values = torch.from_numpy(np.ascontiguousarray(difference, dtype=np.float64))
+    draws = [
+        values[torch.randint(len(values), (len(values),), generator=rng)].mean()
+        for _ in range(RESAMPLES)
+    ]
+    low, high = torch.quantile(torch.stack(draws), torch.tensor([1 - TAIL, TAIL]).double())
+    return Interval(values.mean().item(), low.item(), high.item())
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Probability of at least so many wins among so many pairs if either side is as likely."""
+    return float(bdtrc(wins - 1, wins + losses, 0.5)) if wins else 1.0

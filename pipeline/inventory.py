@@ -1,0 +1,166 @@
+"""The report's tables of what was made: ingredients, costs, reuse, keys."""
+
+from collections.abc import Iterator, Sequence
+
+from pipeline.artifact import Artifact, read_json
+from pipeline.outcomes import Group, Study
+from pipeline.plan import STAGES
+from pipeline.tables import NONE, amount, grid, signed
+from pipeline.timing import cost_of
+
+REVISION = 1
+
+SHARED = ("discretizer", "teacher", "bank", "generator")
+Fact = tuple[str, str, str]  # ingredient, measure, value
+
+
+def ingredients(study: Study) -> str:
+    """What the students were made from, and how good it is."""
+    rows: list[Fact] = []
+    for name, artifact in study.of("discretizer").items():
+        rows += [(f"discretiser {name} (small VQGAN)", *fact) for fact in quantiser_facts(artifact)]
+    for group in study.groups:
+        if group.kind == "teacher":
+            rows += teacher_facts(group)
+    for name, artifact in study.of("bank").items():
+        rows += [(f"bank {name}", *fact) for fact in bank_facts(artifact.manifest.facts)]
+    for name, artifact in study.of("generator").items():
+        rows += [(f"generator {name}", *fact) for fact in generator_facts(study, artifact)]
+    return grid(["ingredient", "measure", "value"], unrepeated(rows), left=2) if rows else ""
+
+
+def unrepeated(rows: Sequence[Fact]) -> list[Fact]:
+    """The rows with the first cell only where it changes."""
+    before = ["", *(row[0] for row in rows)]
+    return [
+        ("" if name == last else name, *rest)
+        for last, (name, *rest) in zip(before, rows, strict=False)
+    ]
+
+
+def share(value: float, digits: int = 1) -> str:
+    """A share in [0,1] as percent."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def quantiser_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """Quality of a discretiser on the test images."""
+    facts = artifact.manifest.facts
+    yield f"PSNR of Q(x), mean of {facts['images']:,} test images", f"{facts['psnr_db']:.1f} dB"
+    yield f"codes in use of {facts['n_codes']}", share(facts["codes_used"], 0)
+    yield "tokens an image", "×".join(map(str, facts["grid"]))
+
+
+def teacher_facts(group: Group) -> Iterator[Fact]:
+    """Accuracy of a teacher; of a CLIP, without any training on labels as such."""
+    facts, clip = group.members[0].manifest.facts, group.members[0].manifest.spec.get("clip")
+    name = f"teacher {group.name}" + (" (small CLIP trained here)" if clip else "")
+    clean = group.estimate((("clean", 0.0),))
+    if "zero_shot" in facts:
+        yield name, "zero-shot accuracy", share(facts["zero_shot"])
+    elif clean is not None:
+        yield name, "zero-shot accuracy" if clip else "clean test accuracy", share(clean.value)
+    if "epochs" in facts:
+        yield name, "epochs", str(facts["epochs"])
+
+
+def bank_facts(facts: dict) -> Iterator[tuple[str, str]]:
+    """Counts and rates of a bank."""
+    yield "source rows", f"{facts['rows']:,}"
+    yield "accepted: the teacher still says the label", share(facts["acceptance"])
+    yield "teacher's accuracy on the clean rows", share(facts["teacher_clean_accuracy"])
+    yield "tokens of x' that differ from those of x", share(facts["token_flips"])
+    yield "the same for Q(x): plain re-quantisation", share(facts["token_flips_requantised"])
+    yield "flips beyond re-quantisation", f"{signed(100 * facts['token_flips_beyond'])} points"
+    yield "mean change of a pixel from Q(x)", f"{255 * facts['pixel_change']:.1f}/255"
+
+
+def generator_facts(study: Study, artifact: Artifact) -> Iterator[tuple[str, str]]:
+    """How long a generator was warmed up, and how good its warm student is where that is known."""
+    manifest = artifact.manifest
+    yield "made from teacher", study.name_of(manifest.inputs["teacher"])
+    yield "epochs × steps", f"{manifest.facts['epochs']} × {manifest.spec['steps_per_epoch']}"
+    for name, value in manifest.facts.items():
+        if "accuracy" in name:
+            yield name.replace("_", " "), share(value)
+
+
+def parts(study: Study) -> dict[tuple[str, str], list[Artifact]]:
+    """Artefacts by kind and name in order of the graph; evaluations by suite."""
+    found: dict[tuple[str, str], list[Artifact]] = {}
+    for kind in STAGES:
+        for name, artifact in study.of(kind).items():
+            label = name.rpartition(".")[2] if kind == "evaluation" else name
+            same = found.setdefault((kind, label), [])
+            if artifact not in same:
+                same.append(artifact)
+    return found
+
+
+def total(artifacts: Sequence[Artifact]) -> dict[str, float]:
+    """Seconds, CPU-seconds and bytes added up, and the highest memory in MB."""
+    costs = [cost_of(a.folder) for a in artifacts]
+    size = sum(f["bytes"] for a in artifacts for f in a.manifest.files.values())
+    return {
+        "seconds": sum(c["seconds"] for c in costs),
+        "cpu_seconds": sum(c["cpu_seconds"] for c in costs),
+        "peak_mb": max(c["peak_mb"] for c in costs),
+        "bytes": size,
+    }
+
+
+def costs(study: Study) -> str:
+    """What every artefact cost to make and to keep."""
+    rows = []
+    for (kind, name), artifacts in parts(study).items():
+        label = f"suite {name}, {len(artifacts)} models" if kind == "evaluation" else name
+        rows.append([kind, label, *amounts(total(artifacts))])
+    every = list(study.artifacts.values())
+    rows.append(["all", f"{len(every)} artefacts", *amounts(total(every))])
+    head = ["kind", "name", "seconds", "CPU-seconds", "peak MB", "MB on disk"]
+    return grid(head, rows, left=2)
+
+
+def amounts(cost: dict[str, float]) -> list[str]:
+    """A cost as cells."""
+    values = [cost[name] for name in ("seconds", "cpu_seconds", "peak_mb")]
+    return [amount(value) for value in (*values, cost["bytes"] / 1e6)]
+
+
+def reuse(study: Study) -> str:
+    """Which shared artefact was read by what; evaluations are those of its students."""
+    rows = []
+    for kind in SHARED:
+        for name, artifact in study.of(kind).items():
+            key = artifact.manifest.key
+            readers = {k: names_reading(study, k, key) for k in ("bank", "generator", "student")}
+            students = [study.of("student")[s].manifest.key for s in readers["student"]]
+            suites = [a for a in study.artifacts.values() if a.manifest.kind == "evaluation"]
+            tested = sum(e.manifest.inputs["model"] in (*students, key) for e in suites)
+            cells = [", ".join(names) or NONE for names in readers.values()]
+            rows.append([f"{kind} {name}", *cells, str(tested or NONE)])
+    head = ["artefact", "banks", "generators", "students", "evaluations"]
+    return grid(head, rows, left=4) if rows else ""
+
+
+def names_reading(study: Study, kind: str, key: str) -> list[str]:
+    """Names of the artefacts of a kind that were made directly from this one."""
+    return [n for n, a in study.of(kind).items() if key in a.manifest.inputs.values()]
+
+
+def keys(study: Study) -> str:
+    """Where everything lies in the store."""
+    rows = [
+        [kind, name, artifact.manifest.key]
+        for kind in STAGES
+        for name, artifact in study.of(kind).items()
+    ]
+    return grid(["kind", "name", "key"], rows, left=3)
+
+
+def versions(study: Study) -> str:
+    """Versions of Python and torch that the artefacts were made with, as their timings say."""
+    paths = [p for a in study.artifacts.values() for p in (a.folder / "attempts").glob("*.json")]
+    notes = [read_json(path, "delete it: it only holds timings") for path in paths]
+    found = {name: sorted({n[name] for n in notes if n.get(name)}) for name in ("python", "torch")}
+    return "; ".join(f"{name} {', '.join(v) or 'unknown'}" for name, v in found.items())

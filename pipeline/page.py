@@ -1,0 +1,79 @@
+"""A Markdown report as one HTML file that needs nothing beside it."""
+
+import base64
+import html
+import re
+from pathlib import Path
+
+import markdown
+
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --rule: #d5dae0;
+  --band: #f4f6f8; --faint: #59636e; --link: #0b5cad; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e3e7ec; --paper: #14171b; --rule: #363d46;
+  --band: #1d2228; --faint: #9aa5b1; --link: #7ab7ff; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 5rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
+h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-top: 1rem;
+  border-top: 1px solid var(--rule); }
+h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
+p, ul { max-width: 46rem; }
+a { color: var(--link); }
+.wide { overflow-x: auto; margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: left; vertical-align: baseline; white-space: nowrap; }
+th { border-bottom: 2px solid var(--rule); vertical-align: bottom; white-space: normal; }
+td { border-bottom: 1px solid var(--rule); }
+tbody tr:nth-child(even) { background: var(--band); }
+img { display: block; max-width: 100%; height: auto; margin: 1rem 0 .4rem; background: #ffffff;
+  border: 1px solid var(--rule); border-radius: 6px; }
+em { color: var(--faint); }
+code { font-size: .88em; background: var(--band); padding: .05em .3em; border-radius: 3px; }
+@media print { main { max-width: none; padding: 0; } img { break-inside: avoid; } }
+"""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+SOURCE = re.compile(r'src="([^"]+)"')
+
+
+def page(text: str, title: str, folder: Path) -> str:
+    """Markdown as a whole page; pictures, named relative to ``folder``, are put inside it.
+
+    Raises:
+        RetortError: a picture is not there, or is no PNG file within the folder.
+    """
+    body = markdown.markdown(text, extensions=["tables"], output_format="html")
+    body = body.replace("<table>", '<div class="wide"><table>')
+    body = body.replace("</table>", "</table></div>")
+    body = SOURCE.sub(lambda match: f'src="{inlined(folder, match[1])}"', body)
+    return PAGE.format(title=html.escape(title), style=STYLE, body=body)
+
+
+def inlined(folder: Path, name: str) -> str:
+    """A picture as a data URL."""
+    path = folder / name
+    if path.suffix != ".png" or not path.is_file():
+        raise RetortError(f"{path}: the report shows it, but it is no PNG file; make it again")
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

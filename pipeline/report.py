@@ -1,0 +1,211 @@
+"""Stage: one report over everything that a configuration names."""
+
+import shutil
+
+from pipeline import figures, inventory, suspicion, tables
+from pipeline.artifact import Job, Manifest, replacing, write_text
+from pipeline.outcomes import Study, curves, is_corruption, open_study
+from pipeline.page import page
+from pipeline.specimens import choose
+
+REVISION = 1
+
+FIGURES = "figures"
+
+
+def run(job: Job) -> Manifest:
+    """Write the report as Markdown and as one HTML file, its main table, and its figures."""
+    study = open_study(job)
+    drawn = draw(job, study)
+    parts = [
+        *opening(job, study),
+        *compared(study),
+        *shown(study, drawn),
+        *doubted(study),
+        *reproduced(study),
+    ]
+    text = "\n\n".join(part for part in parts if part)
+    write_text(job.folder / "report.md", text + "\n")
+    write_text(job.folder / "report.html", page(text, job.spec["title"], job.folder))
+    write_text(job.folder / "table.md", tables.results(study.evaluated, brief=True))
+    files = ["report.md", "report.html", "table.md", *drawn.values()]
+    return job.manifest(files, facts(study))
+
+
+def facts(study: Study) -> dict:
+    """The main table's accuracies in [0,1], and how many doubts there are."""
+    columns = tables.columns_of(study.evaluated)
+    found = {}
+    for group in study.evaluated:
+        estimates = {c.head: group.estimate(c.points) for c in columns}
+        accuracy = {head: e.value for head, e in estimates.items() if e is not None}
+        found[f"{group.kind}/{group.name}"] = accuracy
+    return {"accuracy": found, "suspicions": len(suspicion.suspicions(study))}
+
+
+def draw(job: Job, study: Study) -> dict[str, str]:
+    """Draw what there is to draw; file names by what they show."""
+    folder, drawn = job.folder / FIGURES, {}
+    folder.mkdir(exist_ok=True)
+    for name, bank in list(study.of("bank").items())[:1]:
+        chosen = choose(study, bank, job.spec["samples"])
+        if chosen:
+            drawn[f"samples {name}"] = f"{FIGURES}/samples.png"
+            figures.samples(folder / "samples.png", chosen)
+    for name, made in study.of("generator").items():
+        if "samples.png" in made.manifest.files:
+            drawn[f"generator {name}"] = f"{FIGURES}/generator-{name}.png"
+            with replacing(folder / f"generator-{name}.png") as temporary:
+                shutil.copyfile(made.path("samples.png"), temporary)
+    if curves(study.evaluated):
+        drawn["curves"] = f"{FIGURES}/accuracy.png"
+        figures.accuracy_curves(folder / "accuracy.png", study)
+    if any(figures.histories(group) for group in study.groups):
+        drawn["training"] = f"{FIGURES}/training.png"
+        figures.training_curves(folder / "training.png", study)
+    if study.artifacts:
+        drawn["cost"] = f"{FIGURES}/cost.png"
+        figures.cost_bars(folder / "cost.png", study)
+    return drawn
+
+
+def opening(job: Job, study: Study) -> list[str]:
+    """Title, what was compared on what, and the main table."""
+    groups = study.evaluated
+    if not groups:
+        return [f"# {tables.plain(job.spec['title'])}", setting(study), "Nothing was evaluated."]
+    separate = tables.corruptions(groups)
+    return [
+        f"# {tables.plain(job.spec['title'])}",
+        setting(study),
+        "## Accuracy",
+        tables.results(groups),
+        caption(reading(study)),
+        "### Each corruption" if separate else "",
+        separate,
+    ]
+
+
+def setting(study: Study) -> str:
+    """One paragraph: what was trained on what, and what is small about it."""
+    sizes = [
+        f"{name} ({counts['train']:,} training, {counts['val']:,} validation and "
+        f"{counts['test']:,} test images)"
+        for name, data in study.of("dataset").items()
+        for counts in [data.manifest.facts["counts"]]
+    ]
+    specs = [artifact.manifest.spec for artifact in study.artifacts.values()]
+    devices = {spec["device"] for spec in specs if "device" in spec}
+    entries = {g.kind: [h.name for h in study.groups if h.kind == g.kind] for g in study.groups}
+    seeds = sorted({len(g.members) for g in study.groups if g.kind == "student"})
+    clips = [n for n, t in study.of("teacher").items() if t.manifest.spec.get("clip")]
+    parts = [
+        f"Compared here: the students {', '.join(entries.get('student', ['none']))} (seeds each: "
+        f"{'/'.join(map(str, seeds)) or 0}), made from the teachers "
+        f"{', '.join(entries.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
+        f"{', '.join(sorted(devices)) or 'unknown'}.",
+        "All teachers were trained here on these data, so they are small; none is a published "
+        "checkpoint.",
+        f"{', '.join(clips)}: a small CLIP trained here, used zero-shot." if clips else "",
+        "The discretiser is a small VQGAN trained here." if study.of("discretizer") else "",
+    ]
+    return " ".join(part for part in parts if part)
+
+
+def reading(study: Study) -> str:
+    """The main table's caption: what the columns and the intervals are."""
+    several = any(len(group.members) > 1 for group in study.evaluated)
+    seeds = (
+        "Where there are several seeds: mean ± half of Student's t interval over student seeds; "
+        "teachers and banks are fixed. "
+    )
+    single = "One seed: Wilson interval over its test images; it covers test-image sampling only."
+    corrupted = any(is_corruption(p) for group in study.evaluated for p in group.points)
+    mean = " For a mean of corruptions that interval is an upper bound." if corrupted else ""
+    return (
+        "Accuracy in percent with 95 % intervals; attacks in the L-infinity ball at eps 8/255 "
+        "unless the head says otherwise; n is the number of test images. "
+        f"{seeds if several else ''}{single}{mean}"
+    )
+
+
+def caption(text: str) -> str:
+    """A remark under a table or figure."""
+    return f"*{text}*"
+
+
+def compared(study: Study) -> list[str]:
+    """Students with a bank against those without, and what they were made from."""
+    pairs, made = tables.comparisons(study), inventory.ingredients(study)
+    banks = [
+        f"bank {name} {inventory.total([bank])['cpu_seconds']:,.0f}"
+        for name, bank in study.of("bank").items()
+    ]
+    note = (
+        "First minus second in points, paired by image over the same test images, with the "
+        "interval of 2000 bootstrap resamples over images; seeds are averaged first, so the "
+        "intervals do not cover them. Costs are first / second. «Equal» says which costs agree "
+        "(CPU-seconds and samples to within a factor of 1.25): a gain at equal epochs is not yet "
+        "one at equal cost. CPU-seconds of a student leave out its teachers and its bank, which "
+        f"are shared ({'; '.join(banks)} CPU-seconds)."
+    )
+    return [
+        *(["## With and without a bank", pairs, caption(note)] if pairs else []),
+        *(["## Ingredients", made] if made else []),
+    ]
+
+
+def shown(study: Study, drawn: dict[str, str]) -> list[str]:
+    """Figures with captions, and the tables of cost and reuse beside them."""
+    captions = {
+        "samples": "Samples of bank {}: the image, what the discretiser makes of it, what it makes "
+        "of the attacked image, and their difference times ten. The teacher's answer is the one "
+        "to the third.",
+        "generator": "Images from generator {}, which saw no data.",
+        "curves": "Accuracy against the radius of the attack; shaded: 95 % intervals as in the "
+        "main table. Students are solid, teachers dashed.",
+        "training": "Training of students and teachers, one line a seed: sum of the loss terms, "
+        "whose scales differ between objectives, and clean accuracy on the validation split.",
+        "cost": "CPU-seconds of each artefact, all attempts added up; evaluations by suite.",
+    }
+    parts = ["## Figures"]
+    for key, path in drawn.items():
+        kind, _, name = key.partition(" ")
+        text = captions[kind].format(name)
+        parts += [f"![{kind} {name}]({path})".replace(" ]", "]"), caption(text)]
+    parts += ["## Cost", inventory.costs(study)] if study.artifacts else []
+    shared = inventory.reuse(study)
+    note = "Direct readers; evaluations are those of the artefact itself and of the students."
+    return [*parts, *(["## Reuse", shared, caption(note)] if shared else [])]
+
+
+def doubted(study: Study) -> list[str]:
+    """Automatic checks of the numbers, and what other code than today's has made."""
+    doubts, old = suspicion.suspicions(study), suspicion.outdated(study)
+    checks = (
+        "Checked for each model, on the images that both attacks saw: accuracy under attack above "
+        "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
+        "points below it; a larger radius that leaves more accuracy."
+    )
+    made = "Everything was made by today's revisions of the code."
+    return [
+        "## Suspicious?",
+        checks,
+        bullets(doubts) or "Found: none.",
+        f"Made by other revisions of the code than today's:\n\n{bullets(old)}" if old else made,
+    ]
+
+
+def bullets(lines: list[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {tables.plain(line)}" for line in lines)
+
+
+def reproduced(study: Study) -> list[str]:
+    """Versions, and the keys under which everything lies in the store."""
+    text = (
+        f"Made with {inventory.versions(study)}. Every artefact lies at `<kind>/<key>` in the "
+        "store, beside its `spec.json` and `manifest.json`; the same configuration and code give "
+        "the same keys."
+    )
+    return ["## Reproduce", text, inventory.keys(study)]

@@ -1,0 +1,76 @@
+"""Samples of a bank to look at: an image, what the discretiser makes of it, and what was stored."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifact import Artifact
+from pipeline.bank import Block, read_shard
+from pipeline.data import open_data
+from pipeline.outcomes import Study
+from pipeline.source import pixels
+from pipeline.training import MODEL
+
+REVISION = 1
+
+UNMOVED = 0.5 / 255  # mean change of a pixel that rounding to 8 bits alone can make
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """x, Q(x) and Q(x') as (C,H,W) arrays in [0,1], and a caption."""
+
+    clean: np.ndarray
+    quantised: np.ndarray
+    stored: np.ndarray
+    caption: str
+
+
+def choose(study: Study, bank: Artifact, count: int) -> list[Specimen]:
+    """The first samples of a bank that the attack moved and whose label the teacher kept.
+
+    Q(x) is computed anew; the bank holds Q(x').
+    """
+    from pipeline import discretizer
+
+    inputs = bank.manifest.inputs
+    data = open_data(study.artifacts[f"dataset/{inputs['dataset']}"].folder)
+    images = data.split("train").images
+    weights = study.artifacts[f"discretizer/{inputs['discretizer']}"].path(MODEL)
+    quantiser = discretizer.load(weights)
+    found: list[Specimen] = []
+    for block in blocks(bank):
+        found += moved(block, images, quantiser, data.classes)
+        if len(found) >= count:
+            break
+    return found[:count]
+
+
+def blocks(bank: Artifact) -> Iterator[Block]:
+    """A bank's blocks, shard by shard as they are asked for."""
+    for name in sorted(n for n in bank.manifest.files if n.endswith(".tar")):
+        yield from read_shard(bank.path(name))
+
+
+@torch.no_grad()
+def moved(
+    block: Block, images: Tensor, quantiser: nn.Module, classes: Sequence[str]
+) -> list[Specimen]:
+    """A block's specimens, in order of source row."""
+    rows, labels = (block[name][block["accepted"]] for name in ("row", "label"))
+    if len(rows) == 0:
+        return []
+    x, stored = pixels(images[torch.from_numpy(rows)]), pixels(torch.from_numpy(block["x_adv"]))
+    q = quantiser.reconstruct(x)
+    confidence, guess = torch.from_numpy(block["t_adv"]).float().softmax(1).max(1)
+    change = (stored - q).abs().flatten(1).mean(1)
+    found = []
+    for i, label in enumerate(labels.tolist()):
+        if guess[i] == label and change[i] > UNMOVED:
+            said = f"{classes[guess[i]]} {100 * confidence[i]:.0f} %"
+            caption = f"label: {classes[label]}\nteacher: {said}"
+            found.append(Specimen(x[i].numpy(), q[i].numpy(), stored[i].numpy(), caption))
+    return found

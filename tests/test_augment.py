@@ -1,0 +1,95 @@
+"""Augmentation: every output is a window of the padded, perhaps mirrored, input."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from pipeline.augment import PAD, augment, crop, flip
+
+SIDE = 2 * PAD + 1
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def images(n: int = 6, height: int = 6, width: int = 7) -> Tensor:
+    """Images of which no two pixels are equal, so that a window is known by its content."""
+    return (torch.arange(n * 2 * height * width) + 1.0).view(n, 2, height, width)
+
+
+def windows(x: Tensor) -> Tensor:
+    """All crops (B,9,9,C,H,W) of the zero-padded images, by brute force."""
+    h, w = x.shape[2:]
+    padded = F.pad(x, (PAD,) * 4)
+    rows = [
+        torch.stack([padded[:, :, i : i + h, j : j + w] for j in range(SIDE)], 1)
+        for i in range(SIDE)
+    ]
+    return torch.stack(rows, 1)
+
+
+def places(cut: Tensor, x: Tensor) -> list[tuple[int, int]]:
+    """Where each crop was cut."""
+    same = (windows(x) == cut[:, None, None]).flatten(3).all(3)
+    found = same.nonzero()
+    assert found[:, 0].tolist() == list(range(len(x)))
+    return [tuple(place) for place in found[:, 1:].tolist()]
+
+
+@given(seed=st.integers(0, 2**31))
+def test_a_crop_is_a_window(seed):
+    x = images()
+    places(crop(x, rng(seed)), x)
+
+
+@given(seed=st.integers(0, 2**31))
+def test_a_flip_mirrors_or_leaves(seed):
+    x = images()
+    for before, after in zip(x, flip(x, rng(seed)), strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(2))
+
+
+@given(seed=st.integers(0, 2**31))
+def test_crop_flip_is_a_window_of_an_image_or_its_mirror(seed):
+    x = images()
+    out = augment(x, "crop_flip", rng(seed))
+    for i, after in enumerate(out):
+        both = torch.stack([x[i], x[i].flip(2)])
+        same = (windows(both) == after).flatten(3).all(3)
+        assert same.sum() == 1
+
+
+def test_every_window_and_both_sides_come_up_evenly():
+    counts = torch.zeros(SIDE, SIDE)
+    for row, column in places(crop(images(900, 5, 5), rng()), images(900, 5, 5)):
+        counts[row, column] += 1
+    assert (counts > 0).all()
+    assert counts.max() < 30
+    wide = images(4000, 1, 2)
+    share = (flip(wide, rng()) != wide).flatten(1).any(1).float().mean()
+    assert share == pytest.approx(0.5, abs=0.03)
+
+
+def test_none_is_the_same_tensor_and_draws_nothing():
+    x, generator = images(), rng()
+    before = generator.get_state()
+    assert augment(x, "none", generator) is x
+    assert torch.equal(generator.get_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["flip", "crop_flip"])
+def test_the_generator_decides_and_the_input_stays(kind):
+    x = images()
+    kept = x.clone()
+    assert torch.equal(augment(x, kind, rng(3)), augment(x, kind, rng(3)))
+    assert not torch.equal(augment(x, kind, rng(3)), augment(x, kind, rng(4)))
+    assert torch.equal(x, kept)
+
+
+def test_flip_alone_is_the_flip():
+    x = images()
+    assert torch.equal(augment(x, "flip", rng(5)), flip(x, rng(5)))
