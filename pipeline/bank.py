@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import webdataset
 from torch import Tensor
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from pipeline.artifact import describe, open_artifact, read_json, replacing, sha256_of, write_json
 from pipeline.errors import RetortError
@@ -47,9 +48,7 @@ class Layout:
 
     def blocks_of(self, shard: int) -> range:
         """Blocks of a shard."""
-        return range(
-            shard * self.blocks // self.shards, (shard + 1) * self.blocks // self.shards
-        )
+        return range(shard * self.blocks // self.shards, (shard + 1) * self.blocks // self.shards)
 
     def rows_of(self, block: int) -> range:
         """Source rows of a block."""
@@ -115,11 +114,11 @@ def encode(block: Block) -> dict[str, bytes]:
 
 def read_shard(path: Path) -> Iterator[Block]:
     """The blocks of a shard in order."""
-    shards = webdataset.WebDataset(str(path), shardshuffle=False)
-    for sample in shards:
-        yield {
-            name: np.load(io.BytesIO(sample[f"{name}.npy"]), allow_pickle=False) for name in FIELDS
-        }
+    with path.open("rb") as stream:
+        files = tar_file_expander([{"url": path.name, "stream": stream}])
+        for sample in group_by_keys(files):
+            members = {name: io.BytesIO(sample[f"{name}.npy"]) for name in FIELDS}
+            yield {name: np.load(file, allow_pickle=False) for name, file in members.items()}
 
 
 def read_bank(folder: Path) -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from pipeline.plugins import suggestion
 REVISION = 1
 
 Tokenizer = Callable[[list[str]], Tensor]  # prompts to token indices (N, context)
-Templates = Sequence[Callable[[str], str] | str]  # class name to prompt
+Templates = Sequence[Callable[[str], str]]  # class name to prompt
 
 TOWER = re.compile(r"retort_resnet8_w(?P<width>\d+)")
 VOCABULARY = 49408  # of open_clip's tokenizer
@@ -196,11 +196,12 @@ class PromptClassifier(nn.Module):
     """A CLIP in training: images (B,C,H,W) in [0,1] to logits (B,K) over one prompt a class.
 
     Cross-entropy on these logits trains both towers. With few classes it serves better than the
-    contrastive loss, to which two images of one class in a batch are false negatives.
+    contrastive loss, to which two images of one class in a batch are false negatives. Training
+    steps take the templates in turn, so that their ensemble is no news to the text tower.
     """
 
     def __init__(
-        self, config: dict, classes: Sequence[str], mean, std, prompt: str = "a photo of a {}."
+        self, config: dict, classes: Sequence[str], mean, std, templates: Templates
     ):
         super().__init__()
         self.config, self.classes = config, tuple(classes)
@@ -208,12 +209,17 @@ class PromptClassifier(nn.Module):
         self.normalise = Normalised(mean, std)
         # a moving average of buffers turns -inf into NaN and rounds indices away
         self.clip.attn_mask.clamp_(min=-1e4)
-        self.prompts = tokenizer_of(config)([prompt.format(name) for name in self.classes])
+        texts = [template(name) for template in templates for name in self.classes]
+        self.prompts = tokenizer_of(config)(texts).view(len(templates), len(self.classes), -1)
+        self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,K) = exp(logit_scale) * image @ text."""
+        if self.training:
+            self.turn += 1
+        prompts = self.prompts[int(self.turn) % len(self.prompts)].to(x.device)
         image = self.clip.encode_image(self.normalise(x), normalize=True)
-        text = self.clip.encode_text(self.prompts.to(x.device), normalize=True)
+        text = self.clip.encode_text(prompts, normalize=True)
         return self.clip.logit_scale.exp() * image @ text.t()
 
     def zero_shot(self, templates: Templates) -> ZeroShot:

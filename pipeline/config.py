@@ -52,8 +52,7 @@ def merge_recipes(raw: dict) -> dict:
     Raises:
         RetortError: a recipe is named that does not exist.
     """
-    merged, recipes = dict(raw), raw.get("recipes")
-    recipes = recipes if isinstance(recipes, dict) else {}
+    recipes, merged = raw.get("recipes") or {}, dict(raw)
     for section in TRAINED:
         entries = {}
         if not isinstance(raw.get(section), dict):
@@ -83,8 +82,10 @@ def parse(raw: dict) -> Config:
     """
     raw = {k: v for k, v in raw.items() if v is not None}
     try:
-        recipes = raw.get("recipes")
-        for name, recipe in recipes.items() if isinstance(recipes, dict) else ():
+        recipes = raw.get("recipes") or {}
+        if not isinstance(recipes, dict):
+            raise RetortError("recipes: a mapping of names to recipes is expected")
+        for name, recipe in recipes.items():
             check_recipe(name, recipe)
         return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:

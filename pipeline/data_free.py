@@ -22,7 +22,7 @@ SOURCE = "source.pt"
 def make_source(spec: dict, recipe: Recipe, seed: int, device: str) -> GeneratorSource:
     """A generator with random weights and its optimiser, as a generator's spec describes them.
 
-    ``recipe`` gives epochs, fresh images per batch and their augmentation; ``seed`` names the draws.
+    ``recipe`` gives epochs, fresh images per batch and their augmentation; ``seed`` the draws.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])

@@ -153,8 +153,8 @@ class VQGAN(nn.Module):
 
 
 def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
-    """The value of ``hard`` with the gradient of ``soft``: soft + sg(hard - soft)."""
-    return soft + (hard - soft).detach()
+    """The exact value of ``hard`` with the gradient of ``soft``: sg(hard) + soft - sg(soft)."""
+    return hard.detach() + (soft - soft.detach())
 
 
 def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:

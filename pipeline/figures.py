@@ -18,9 +18,9 @@ from pipeline.tables import amount
 
 REVISION = 1
 
-LOOKS = {  # colours (students': Okabe and Ito's) and the dashes of their first and second round
+LOOKS = {  # colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round
     "student": (
-        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
+        ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255"),
         ("-", (0, (1, 1.2))),
     ),
     "teacher": (("#000000", "#6b6b6b", "#a3a3a3"), ((0, (5, 2)), (0, (5, 1.5, 1, 1.5)))),
@@ -70,7 +70,7 @@ def looks(groups: Sequence[Group]) -> dict[tuple[str, str], Look]:
 def samples(path: Path, specimens: Sequence[Specimen]) -> None:
     """One row a specimen: x, Q(x), Q(x') and ten times the difference of the last two."""
     heads = ("x", "Q(x)", "Q(x′)", f"|Q(x′) − Q(x)| × {GAIN}")
-    with drawing(path, 7.2, 0.4 + 1.4 * len(specimens)) as figure:
+    with drawing(path, 6.4, 0.3 + 1.2 * len(specimens)) as figure:
         axes = figure.subplots(len(specimens), len(heads), squeeze=False)
         for row, one in zip(axes, specimens, strict=True):
             change = np.clip(GAIN * abs(one.stored - one.quantised), 0, 1)
@@ -104,7 +104,7 @@ def accuracy_curves(path: Path, study: Study) -> None:
             axes.set_xticks([round(255 * eps, 2) for eps in radii])
         panels[0].set_ylabel("accuracy (%)")
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
 
 
 def line(axes: Axes, group: Group, attack: str, radii: Sequence[float], style: Look) -> None:

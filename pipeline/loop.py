@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -56,6 +56,9 @@ class Training:
 
     def __post_init__(self):
         student = self.roles.student
+        if self.recipe.channels_last:
+            for network in (student, *self.roles.teachers.values()):
+                network.to(memory_format=torch.channels_last)
         learnt = self.objective.parameters() if isinstance(self.objective, nn.Module) else []
         self.parameters = [p for p in (*student.parameters(), *learnt) if p.requires_grad]
         self.optimizer = optimizer_for(self.recipe, self.parameters)
@@ -174,6 +177,8 @@ def keep_best(training: Training, record: dict) -> None:
 def update(training: Training, batch: Batch) -> None:
     """One optimiser step."""
     optimizer, recipe = training.optimizer, training.recipe
+    if recipe.channels_last:
+        batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, batch.progress)
     optimizer.zero_grad(set_to_none=True)

@@ -19,22 +19,26 @@ STYLE = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-main { max-width: 62rem; margin: 0 auto; padding: 2rem 1.25rem 5rem; }
+main { max-width: 72rem; margin: 0 auto; padding: 2rem 1.25rem 5rem; }
 h1 { font-size: 1.9rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { font-size: 1.3rem; margin: 2.8rem 0 .6rem; padding-top: 1rem;
   border-top: 1px solid var(--rule); }
 h3 { font-size: 1.05rem; margin: 1.8rem 0 .4rem; }
 p, ul { max-width: 46rem; }
+p:has(> img) { max-width: none; }
 a { color: var(--link); }
 .wide { overflow-x: auto; margin: 1rem 0; }
-table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: left; vertical-align: baseline; white-space: nowrap; }
+table { border-collapse: collapse; font-size: .84rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .6rem; text-align: left; vertical-align: baseline; white-space: nowrap; }
 th { border-bottom: 2px solid var(--rule); vertical-align: bottom; white-space: normal; }
 td { border-bottom: 1px solid var(--rule); }
 tbody tr:nth-child(even) { background: var(--band); }
 img { display: block; max-width: 100%; height: auto; margin: 1rem 0 .4rem; background: #ffffff;
   border: 1px solid var(--rule); border-radius: 6px; }
-em { color: var(--faint); }
+img[alt^="samples"] { width: 40rem; }
+img[alt^="generator"] { width: 40rem; image-rendering: pixelated; }
+img[alt="curves"], img[alt="cost"] { width: 46rem; }
+em { color: var(--faint); font-size: .92rem; }
 code { font-size: .88em; background: var(--band); padding: .05em .3em; border-radius: 3px; }
 @media print { main { max-width: none; padding: 0; } img { break-inside: avoid; } }
 """

@@ -101,7 +101,7 @@ def setting(study: Study) -> str:
     clips = [n for n, t in study.of("teacher").items() if t.manifest.spec.get("clip")]
     parts = [
         f"Compared here: the students {', '.join(entries.get('student', ['none']))} (seeds each: "
-        f"{'/'.join(map(str, seeds)) or 0}), made from the teachers "
+        f"{' or '.join(map(str, seeds)) or 0}), made from the teachers "
         f"{', '.join(entries.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
         f"{', '.join(sorted(devices)) or 'unknown'}.",
         "All teachers were trained here on these data, so they are small; none is a published "

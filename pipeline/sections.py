@@ -71,6 +71,7 @@ class Recipe(Section):
     augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     bf16: Literal["none", "inner", "outer", "both"] = "none"
+    channels_last: bool = False
     clip_grad: NonNegative = 0.0
     select_on: Literal["last", "val"] = "last"
 

@@ -1,6 +1,6 @@
 """Samples of a bank to look at: an image, what the discretiser makes of it, and what was stored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,17 +42,13 @@ def choose(study: Study, bank: Artifact, count: int) -> list[Specimen]:
     weights = study.artifacts[f"discretizer/{inputs['discretizer']}"].path(MODEL)
     quantiser = discretizer.load(weights)
     found: list[Specimen] = []
-    for block in blocks(bank):
-        found += moved(block, images, quantiser, data.classes)
+    for shard in sorted(name for name in bank.manifest.files if name.endswith(".tar")):
         if len(found) >= count:
             break
+        for block in read_shard(bank.path(shard)):  # to its end: the reader closes it only there
+            if len(found) < count:
+                found += moved(block, images, quantiser, data.classes)
     return found[:count]
-
-
-def blocks(bank: Artifact) -> Iterator[Block]:
-    """A bank's blocks, shard by shard as they are asked for."""
-    for name in sorted(n for n in bank.manifest.files if n.endswith(".tar")):
-        yield from read_shard(bank.path(name))
 
 
 @torch.no_grad()

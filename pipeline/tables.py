@@ -119,7 +119,7 @@ def signed(value: float) -> str:
 def role_of(group: Group) -> str:
     """What a row is: a student, a teacher, or a teacher that is a small CLIP."""
     clip = group.kind == "teacher" and group.members[0].manifest.spec.get("clip")
-    return "teacher: small CLIP" if clip else group.kind
+    return "CLIP teacher" if clip else group.kind
 
 
 def results(groups: Sequence[Group], brief: bool = False) -> str:

@@ -40,8 +40,6 @@ def train_classifier(job: Job, data: Data) -> Manifest:
     ((name, options),) = spec["objective"].items()
     objective = make("objectives", "Objective", name, options)
     source = dataset_source(job, data, recipe)
-    history = fit(
-        roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe)
-    )
+    history = fit(roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe))
     save_student(job, roles, data.classes, history)
     return job.manifest([MODEL, HISTORY], last(history))

@@ -63,7 +63,7 @@ FAULTS = [
     ("students.rslad.recipe", "tyny", "students.rslad.recipe: no recipe 'tyny'; did you mean"),
     ("students.rslad.recipe", [1], "students.rslad.recipe: "),
     ("students.rslad.recipe", {"lr": -1}, "students.rslad.recipe.lr: "),
-    ("students.rslad.dataset", "tni", "students.rslad.dataset: datasets has no 'tni'; did you"),
+    ("students.rslad.dataset", "tinny", "students.rslad.dataset: datasets has no 'tinny'; did you"),
     ("students.rslad.teacher", "robst", "students.rslad.teachers.teacher: no teacher 'robst'; did"),
     ("students.rslad.teachers", {"a": "robust"}, "students.rslad: give 'teacher' or 'teachers'"),
     ("students.dad.bank", "dda", "students.dad.bank: banks has no 'dda'; did you mean 'dad'?"),

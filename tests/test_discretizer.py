@@ -70,7 +70,7 @@ def test_shapes_and_ranges(model, x):
     assert q.min() >= 0
     assert q.max() <= 1
     assert torch.equal(model.decode_tokens(tokens), q)
-    torch.testing.assert_close(model(x), q, rtol=1e-5, atol=1e-5)
+    assert torch.equal(model(x), q)
 
 
 def test_keys_are_those_of_latent_diffusion():
@@ -113,9 +113,11 @@ def test_indices_are_those_of_taming(rows, codes, block, seed):
 
 def test_gradient_passes_quantiser_and_clamp_straight_through(model, x):
     x.requires_grad_()
-    model.post_quant_conv.weight.data *= 100  # drives pixels far out of [0,1]
+    model.decoder.conv_out.weight.data *= 100  # drives pixels far out of [0,1]
     saturated = model(x)
-    assert ((saturated == 0) | (saturated == 1)).float().mean() > 0.1
+    assert ((saturated == 0) | (saturated == 1)).float().mean() > 0.5
+    assert saturated.min() == 0
+    assert saturated.max() == 1
     (grad,) = torch.autograd.grad(saturated.sum(), x)
     assert (grad != 0).float().mean() > 0.9
     soft, hard = torch.zeros(3, requires_grad=True), torch.tensor([1.0, 2.0, 3.0])

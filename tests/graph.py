@@ -1,0 +1,111 @@
+"""Helpers that run the real workflow in a folder of its own."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.plan import plan_from
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get("RETORT_DATA", ROOT / "data")).resolve()
+TINY = ROOT / "tests" / "tiny.yaml"
+
+
+def tiny() -> dict:
+    """The tiny experiment as plain values, its data in the shared cache."""
+    raw = yaml.safe_load(TINY.read_text())
+    raw["run"]["data"] = str(DATA)
+    return raw
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A working folder with a configuration and a store."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Its configuration file."""
+        return self.path / "experiment.yaml"
+
+    def write(self, raw: dict) -> None:
+        """Write a configuration."""
+        self.config.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run snakemake here."""
+        command = [
+            *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
+            *("--configfile", str(self.config), "--cores", "2", *arguments),
+        ]
+        return subprocess.run(
+            command, cwd=self.path, env=environment(), capture_output=True, text=True, check=False
+        )
+
+    def make(self) -> str:
+        """Run the workflow to its end and return what it printed."""
+        done = self.snakemake()
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stderr
+
+    def planned(self) -> set[str]:
+        """The jobs a dry-run lists, as `kind/name`; a bank's shard group as `bank_group/a-b`."""
+        done = self.snakemake("--dry-run")
+        assert done.returncode == 0, done.stderr[-4000:]
+        raw = yaml.safe_load(self.config.read_text())
+        names = {ref: f"{kind}/{name}" for (kind, name), ref in plan_from(raw).names.items()}
+        jobs = set()
+        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", text(done), re.M):
+            if rule == "all":
+                continue
+            wild = dict(re.findall(r"(\w+)=([\w-]+)", re.search(r"wildcards: (.*)", block)[1]))
+            group = rule == "bank_group"
+            jobs.add(
+                f"bank_group/{wild['first']}-{wild['stop']}"
+                if group
+                else names[f"{rule}/{wild['key']}"]
+            )
+        return jobs
+
+    def stage(self, *arguments: str) -> subprocess.Popen:
+        """Start `python -m pipeline` here, its log on a pipe."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline", *arguments],
+            cwd=self.path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run `python -m pipeline` to its end: exit status and what it printed."""
+        process = self.stage(*arguments)
+        out, err = process.communicate()
+        return process.returncode, out + err
+
+
+def text(done: subprocess.CompletedProcess) -> str:
+    """All that a process printed."""
+    return done.stdout + done.stderr
+
+
+def environment() -> dict[str, str]:
+    """One thread a job, this repository first on the path."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def read_until(process: subprocess.Popen, needle: str) -> str:
+    """Read a process's log up to the line that holds ``needle``; fail if it ends before."""
+    seen = ""
+    for line in process.stderr:
+        seen += line
+        if needle in line:
+            return seen
+    raise AssertionError(f"ended without {needle!r}: {seen[-2000:]}")
