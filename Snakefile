@@ -24,7 +24,7 @@ if workflow.is_main_process:
     try:
         PLAN = plan_from(config)
     except RetortError as error:
-        raise WorkflowError(str(error))
+        sys.exit(f"error: {error}")
     os.environ["RETORT_STORE"] = str(PLAN.store)
 
 STORE = os.environ["RETORT_STORE"]
@@ -45,7 +45,7 @@ onstart:
     try:
         write_orders(PLAN)
     except RetortError as error:
-        raise WorkflowError(str(error))
+        sys.exit(f"error: {error}")
 
 
 rule all:

@@ -9,6 +9,8 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from pipeline.artifact import MANIFEST, finish, read_job, write_json
 from pipeline.errors import RetortError
 from pipeline.lease import leased
@@ -64,10 +66,19 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        where = error.filename or getattr(options, "folder", "store")
-        print(f"error: {where}: {error.strerror}; free some space and run again", file=sys.stderr)
-        return 2
+        return no_room(options, error.strerror)
+    except SafetensorError as error:
+        if "I/O error" not in str(error):
+            raise
+        return no_room(options, str(error))
     return 0
+
+
+def no_room(options: argparse.Namespace, why: str) -> int:
+    """Say that a file could not be written; what was whole before is kept."""
+    where = getattr(options, "folder", "store")
+    print(f"error: {where}: {why}; free some space and run again", file=sys.stderr)
+    return 2
 
 
 def make_artifact(options: argparse.Namespace) -> None:

@@ -95,8 +95,7 @@ class Tower(nn.Module):
 
 def register_tower(config: dict) -> None:
     """Make timm know the image tower of ``config``, if it is one of ours."""
-    name = config["vision_cfg"].get("timm_model_name") or ""
-    match = TOWER.fullmatch(name)
+    match = TOWER.fullmatch(name := config["vision_cfg"].get("timm_model_name") or "")
     if match is None or timm.is_model(name):
         return
 
@@ -195,13 +194,12 @@ def zero_shot(
 class PromptClassifier(nn.Module):
     """A CLIP in training: images (B,C,H,W) in [0,1] to logits (B,K) over one prompt a class.
 
-    Cross-entropy on these logits trains both towers. With few classes it serves better than the
-    contrastive loss, to which two images of one class in a batch are false negatives. Training
-    steps take the templates in turn, so that their ensemble is no news to the text tower.
+    Cross-entropy trains both towers: with few classes the contrastive loss meets false negatives.
+    Training steps take ``prompt`` and ``templates`` in turn, eval mode takes ``prompt``.
     """
 
     def __init__(
-        self, config: dict, classes: Sequence[str], mean, std, templates: Templates
+        self, config: dict, classes, mean, std, prompt="a photo of a {}.", templates: Templates = ()
     ):
         super().__init__()
         self.config, self.classes = config, tuple(classes)
@@ -209,26 +207,23 @@ class PromptClassifier(nn.Module):
         self.normalise = Normalised(mean, std)
         # a moving average of buffers turns -inf into NaN and rounds indices away
         self.clip.attn_mask.clamp_(min=-1e4)
-        texts = [template(name) for template in templates for name in self.classes]
-        self.prompts = tokenizer_of(config)(texts).view(len(templates), len(self.classes), -1)
+        texts = [form(name) for form in (prompt.format, *templates) for name in self.classes]
+        self.prompts = tokenizer_of(config)(texts).view(1 + len(templates), len(classes), -1)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,K) = exp(logit_scale) * image @ text."""
-        if self.training:
-            self.turn += 1
-        prompts = self.prompts[int(self.turn) % len(self.prompts)].to(x.device)
+        self.turn += int(self.training)
+        turn = int(self.turn) % len(self.prompts) if self.training else 0
         image = self.clip.encode_image(self.normalise(x), normalize=True)
-        text = self.clip.encode_text(prompts, normalize=True)
+        text = self.clip.encode_text(self.prompts[turn].to(x.device), normalize=True)
         return self.clip.logit_scale.exp() * image @ text.t()
 
     def zero_shot(self, templates: Templates) -> ZeroShot:
         """The zero-shot classifier on the templates' ensemble; it shares the image tower."""
-        mean, std = self.normalise.values()
         weights = zero_shot(self.clip, tokenizer_of(self.config), self.classes, templates)
-        scale = self.clip.logit_scale.exp()
-        model = ZeroShot(self.clip.visual, self.config, self.classes, mean, std, weights, scale)
-        return model.eval()
+        about = self.config, self.classes, *self.normalise.values()
+        return ZeroShot(self.clip.visual, *about, weights, self.clip.logit_scale.exp()).eval()
 
 
 def from_open_clip(
@@ -236,9 +231,8 @@ def from_open_clip(
 ) -> tuple[ZeroShot, nn.Module]:
     """Any open_clip model from a local checkpoint: its zero-shot classifier and the whole model.
 
-    Mean and std are those of open_clip's preprocessing: for a local file OpenAI's, whatever the
-    model, so set ``normalise`` for models trained with others. OpenAI's own weights need the
-    name with ``-quickgelu``.
+    Mean and std are those of open_clip's preprocessing, which for a local file are OpenAI's,
+    whatever the model. OpenAI's own weights need the name with ``-quickgelu``.
 
     Raises:
         RetortError: the name is unknown, the file is missing or does not fit the model.
@@ -299,8 +293,8 @@ def load(path: Path) -> ZeroShot:
     visual = _build_vision_tower(
         config["embed_dim"], dict(config["vision_cfg"]), config.get("quick_gelu", False)
     )
-    tensors, preprocess = load_file(path), (about["mean"], about["std"])
-    head = tensors["weights"], tensors["scale"]
-    model = ZeroShot(visual, config, about["classes"], *preprocess, *head)
+    tensors = load_file(path)
+    parts = about["classes"], about["mean"], about["std"], tensors["weights"], tensors["scale"]
+    model = ZeroShot(visual, config, *parts)
     model.load_state_dict(tensors)
     return model.eval()

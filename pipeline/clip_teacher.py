@@ -24,7 +24,7 @@ TEXT = "text.safetensors"
 
 
 def train_clip(job: Job, data: Data) -> Manifest:
-    """Train both towers with cross-entropy over one prompt a class; save head and towers.
+    """Train both towers with cross-entropy over the templates' prompts in turn; save head and towers.
 
     The zero-shot head, an ensemble over the templates, is computed once and is part of the file
     that students and banks load; the text tower lies beside it.
@@ -35,7 +35,7 @@ def train_clip(job: Job, data: Data) -> Manifest:
     config = config_of(Size(**size))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])
-        student = PromptClassifier(config, data.classes, data.mean, data.std, prompt)
+        student = PromptClassifier(config, data.classes, data.mean, data.std, prompt, templates)
     roles = Roles(student.to(spec["device"]))
     ((name, options),) = spec["objective"].items()
     objective = make("objectives", "Objective", name, options)

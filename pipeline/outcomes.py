@@ -128,10 +128,13 @@ class Study:
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Students by entry, then teachers, in the configuration's order."""
+        """Students by entry, then evaluated warm students, then teachers, in their order."""
         entries: dict[tuple[str, str], list[Artifact]] = {}
         for name, artifact in self.of("student").items():
             entries.setdefault((name.rpartition("-")[0], "student"), []).append(artifact)
+        for name, artifact in self.of("generator").items():
+            if artifact.manifest.key in self.outcomes:
+                entries[f"{name} (stage I)", "student"] = [artifact]
         for name, artifact in self.of("teacher").items():
             entries[name, "teacher"] = [artifact]
         return [

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,7 @@ STAGES = {  # kind -> the stage that makes it, in the order of the graph
     "evaluation": "evaluate",
     "report": "report",
 }
+ROOM = 200 * 2**20  # bytes below which no run is begun
 
 
 @dataclass(frozen=True)
@@ -120,9 +123,16 @@ def write_orders(plan: Plan) -> None:
     """Write every missing ``spec.json`` and point the names at their artefacts.
 
     Raises:
-        RetortError: the store cannot be written to.
+        RetortError: the store cannot be written to, or is all but full.
     """
     try:
+        plan.store.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(plan.store).free
+        if free < ROOM and any(not plan.made(ref) for ref in plan.entries):
+            raise RetortError(
+                f"store: {plan.store} has {free / 2**20:.0f} MB left and a run wants at least "
+                f"{ROOM / 2**20:.0f}; free some space, or set 'store:' to another folder"
+            )
         for ref, entry in plan.entries.items():
             path = plan.folder(ref) / SPEC
             if not path.exists():
@@ -132,6 +142,20 @@ def write_orders(plan: Plan) -> None:
     except OSError as error:
         remedy = "make it writable, free some space, or set 'store:' to another folder"
         raise RetortError(f"store: {plan.store}: {error.strerror}; {remedy}") from error
+
+
+def check_store(store: Path) -> None:
+    """Refuse a store that no job could write to, before any is planned.
+
+    Raises:
+        RetortError: the nearest folder that exists is none, or is not writable.
+    """
+    place = store
+    while not (place.exists() or place.is_symlink()):
+        place = place.parent
+    if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
+        what = "is not writable" if place.is_dir() else "is not a folder"
+        raise RetortError(f"store: {store}: {place} {what}; set 'store:' to another folder")
 
 
 def link(path: Path, target: Path) -> None:
@@ -159,5 +183,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def plan_from(raw: dict) -> Plan:
-    """The plan of a configuration given as plain dicts and lists."""
-    return make_plan(parse(raw))
+    """The plan of a configuration given as plain dicts and lists, its store looked at."""
+    plan = make_plan(parse(raw))
+    check_store(plan.store)
+    return plan

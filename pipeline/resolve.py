@@ -224,6 +224,8 @@ class Resolver:
         models = {e.name: (e, e.name.rpartition("-")[0]) for e in students}
         if suite.models == "all":
             models |= {n: (self.get("teachers", n), n) for n in self.config.teachers}
+            for n, section in self.config.generators.items():
+                models[f"{n}-warm"] = (self.get("generators", n), section.teacher)
         plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
         entries = []
         for label, (model, base) in models.items():
@@ -237,7 +239,7 @@ class Resolver:
 
     def report(self, students: list[Entry], evaluations: list[Entry]) -> None:
         """The report over everything; the names it prints are part of its content."""
-        names = {f"{kind}/{name}": ref for (kind, name), ref in self.plan.names.items()}
+        names = [[f"{kind}/{name}", ref] for (kind, name), ref in self.plan.names.items()]
         spec = {**dumped(self.config.report), "names": names}
         inputs = dict(self.plan.entries)
         self.plan.add(Entry("report", "report", spec, inputs))

@@ -123,8 +123,8 @@ class Discretizer(Trained):
 
     dataset: str
     ch: Positive = 32
-    ch_mult: tuple[Positive, ...] = (1, 2)
-    num_res_blocks: Positive = 1
+    ch_mult: tuple[Positive, ...] = (1,)
+    num_res_blocks: Count = 0
     attn_resolutions: tuple[Positive, ...] = ()
     z_channels: Positive = 4
     embed_dim: Positive = 4

@@ -84,6 +84,23 @@ class Folder:
             text=True,
         )
 
+    def limited(self, size: int, *arguments: str) -> tuple[int, str]:
+        """Run `python -m pipeline` unable to write a file of more than ``size`` bytes."""
+        code = (
+            f"import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, {size}));"
+            f"from pipeline.cli import main; sys.exit(main({list(arguments)!r}))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=self.path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.returncode, text(done)
+
     def run(self, *arguments: str) -> tuple[int, str]:
         """Run `python -m pipeline` to its end: exit status and what it printed."""
         process = self.stage(*arguments)

@@ -15,12 +15,13 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
 SIZE = clip.Size(image_width=4, embed=8, text_width=8, text_layers=1, text_heads=1, context=12)
 CONFIG = clip.config_of(SIZE)
 TEMPLATES = clip.TEMPLATES["simple"]
+PROMPT, MORE = "a photo of a {}.", ["art of the {}.".format]
 
 
 @pytest.fixture
 def student():
     torch.manual_seed(0)
-    return clip.PromptClassifier(CONFIG, CLASSES, MEAN, STD)
+    return clip.PromptClassifier(CONFIG, CLASSES, MEAN, STD, PROMPT, MORE)
 
 
 @pytest.fixture
@@ -51,6 +52,16 @@ def test_logits_are_scaled_cosines(student, x):
     text = F.normalize(student.clip.encode_text(tokens), dim=-1)
     expected = image @ text.t() / 0.07  # open_clip starts at a temperature of 0.07
     torch.testing.assert_close(student(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_training_takes_the_templates_in_turn_and_resumes(student, x):
+    with torch.no_grad():
+        first, second, third = student(x), student(x), student(x)
+        torch.testing.assert_close(first, third)
+        assert not torch.allclose(first, second)
+        again = clip.PromptClassifier(CONFIG, CLASSES, MEAN, STD, PROMPT, MORE)
+        again.load_state_dict(student.state_dict())
+        torch.testing.assert_close(again(x), second)
 
 
 def test_both_towers_learn(student, x):
@@ -90,7 +101,7 @@ def test_zero_shot_head_is_the_renormalised_mean_of_the_prompts(student):
 
 
 def test_zero_shot_with_the_training_prompt_repeats_the_student(student, x):
-    teacher = student.eval().zero_shot(["a photo of a {}."])
+    teacher = student.eval().zero_shot([PROMPT])
     torch.testing.assert_close(teacher(x), student(x), rtol=1e-4, atol=1e-4)
     features = teacher.features(x)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(5))

@@ -10,17 +10,17 @@ from pipeline.config import parse, read
 from pipeline.errors import RetortError
 from pipeline.plan import plan_from
 
-TINY = Path(__file__).parent / "tiny.yaml"
+SMALL = Path(__file__).parent / "small.yaml"
 
 
-def tiny() -> dict:
-    """tests/tiny.yaml as plain dicts."""
-    return yaml.safe_load(TINY.read_text())
+def small() -> dict:
+    """tests/small.yaml as plain dicts."""
+    return yaml.safe_load(SMALL.read_text())
 
 
 def changed(path: str, value: object) -> dict:
-    """The tiny configuration with one dotted key set."""
-    raw = copy.deepcopy(tiny())
+    """The small configuration with one dotted key set."""
+    raw = copy.deepcopy(small())
     place = raw
     *above, last = path.split(".")
     for key in above:
@@ -102,7 +102,7 @@ def test_an_objective_says_what_it_lacks():
     raw = changed("students.kd.teacher", "natural")
     del raw["students"]["kd"]["teacher"]
     assert "objective 'kd' needs a teacher, or a bank" in line_of(raw)
-    raw = changed("students.adaad", {**tiny()["students"]["dad"], "objective": {"adaad": {}}})
+    raw = changed("students.adaad", {**small()["students"]["dad"], "objective": {"adaad": {}}})
     assert "objective 'adaad' needs exactly one teacher" in line_of(raw)
 
 
@@ -135,14 +135,14 @@ def test_fractions_are_numbers():
 
 
 def test_short_forms():
-    config = parse(tiny())
+    config = parse(small())
     assert config.students["natural"].objective == {"natural": {}}
     assert config.students["kd"].teachers == {"teacher": "natural"}
     assert config.teachers["natural"].objective == {"natural": {}}
 
 
 def test_files(tmp_path):
-    assert read(TINY) == parse(tiny())
+    assert read(SMALL) == parse(small())
     path = tmp_path / "config.yaml"
     for text, words in (("a: [", "not valid YAML"), ("- a", "a mapping of sections")):
         path.write_text(text)

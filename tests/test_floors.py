@@ -18,7 +18,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     3: "optim validation loop training data_free",
     4: "prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " report clip_teacher inspect_plan cli __init__ __main__"
-    " outcomes intervals suspicion inventory tables figures page",  # the report's parts
+    " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 BASES = {"nn.Module", "BaseModel", "Section", "Trained", "Protocol", "Exception"}

@@ -1,7 +1,8 @@
 """Plans: keys stand for content; what is edited is renamed with what it feeds, and nothing else.
 
-`python -m tests.test_plan` writes tests/keys.json anew. Do that only where keys are meant to
-move, such as after raising a REVISION: every artefact under an old key is then made again.
+`python -m tests.test_plan` writes tests/keys.json, the keys of tests/tiny.yaml, anew. Do that only
+where keys are meant to move, such as after raising a REVISION or editing tiny.yaml: every artefact
+under an old key is then made again.
 """
 
 import copy
@@ -19,17 +20,17 @@ from pipeline.sections import Recipe, Student, added
 from pipeline.strict import Section
 
 HERE = Path(__file__).parent
-TINY, KEYS = HERE / "tiny.yaml", HERE / "keys.json"
+SMALL, TINY, KEYS = HERE / "small.yaml", HERE / "tiny.yaml", HERE / "keys.json"
 
 
-def tiny() -> dict:
-    """tests/tiny.yaml as plain dicts."""
-    return yaml.safe_load(TINY.read_text())
+def small() -> dict:
+    """tests/small.yaml as plain dicts."""
+    return yaml.safe_load(SMALL.read_text())
 
 
 def edited(path: str, value: object, raw: dict | None = None) -> dict:
     """A configuration with one dotted key set."""
-    raw = copy.deepcopy(raw or tiny())
+    raw = copy.deepcopy(raw or small())
     place = raw
     *above, last = path.split(".")
     for key in above:
@@ -48,15 +49,15 @@ def table(plan: Plan) -> dict[str, str]:
 
 
 def moved(raw: dict) -> set[str]:
-    """Names whose key is not that of the tiny configuration."""
-    before, after = keys(tiny()), keys(raw)
+    """Names whose key is not that of the small configuration."""
+    before, after = keys(small()), keys(raw)
     assert before.keys() == after.keys()
     return {name for name in before if before[name] != after[name]}
 
 
 def named(*words: str) -> set[str]:
-    """Names of the tiny plan that contain one of the words."""
-    return {name for name in keys(tiny()) if any(word in name for word in words)}
+    """Names of the small plan that contain one of the words."""
+    return {name for name in keys(small()) if any(word in name for word in words)}
 
 
 def backwards(value: object) -> object:
@@ -78,14 +79,14 @@ def whole_numbers_as_floats(value: object) -> object:
 
 
 def test_the_frozen_keys():
-    assert keys(tiny()) == json.loads(KEYS.read_text()), (
+    assert table(make_plan(read(TINY))) == json.loads(KEYS.read_text()), (
         "keys moved, so that finished work would be made again: undo the change, or, where it is "
         "meant, run `python -m tests.test_plan` and say why in the commit"
     )
 
 
 def test_a_key_is_twelve_hex_digits_and_the_folder():
-    plan = plan_from(tiny())
+    plan = plan_from(small())
     for ref, entry in plan.entries.items():
         assert len(entry.key) == 12
         assert int(entry.key, 16) >= 0
@@ -93,11 +94,11 @@ def test_a_key_is_twelve_hex_digits_and_the_folder():
 
 
 def test_order_comments_and_the_writing_of_numbers_do_not_count(tmp_path):
-    assert moved(backwards(tiny())) == set()
-    assert moved(whole_numbers_as_floats(tiny())) == set()
+    assert moved(backwards(small())) == set()
+    assert moved(whole_numbers_as_floats(small())) == set()
     path = tmp_path / "config.yaml"
-    path.write_text("# why\n" + TINY.read_text().replace("\n", "  # so\n"))
-    assert table(make_plan(read(path))) == keys(tiny())
+    path.write_text("# why\n" + SMALL.read_text().replace("\n", "  # so\n"))
+    assert table(make_plan(read(path))) == keys(small())
 
 
 def test_one_number_written_two_ways_is_one_key():
@@ -107,6 +108,15 @@ def test_one_number_written_two_ways_is_one_key():
         )
     default = {"rslad": {"steps": 2, "eps": "8/255", "step": 2 / 255, "alpha": "5/6"}}
     assert moved(edited("students.rslad.objective", default)) == set()
+
+
+def test_the_report_follows_everything_and_the_order_of_names():
+    raw = edited("report", {})
+    key = keys(raw)["report/report"]
+    assert keys(edited("run.data", "elsewhere", raw))["report/report"] == key
+    assert keys(edited("students.kd.epochs", 2, raw))["report/report"] != key
+    assert keys(edited("report.title", "Another", raw))["report/report"] != key
+    assert keys(backwards(raw))["report/report"] != key
 
 
 @pytest.mark.parametrize(
@@ -155,14 +165,14 @@ def test_an_edit_there_and_back_gives_the_old_keys():
 
 def test_seeds_are_artefacts_and_equal_content_is_one():
     raw = edited("students.kd.seeds", [0, 1, 2])
-    raw["students"]["twin"] = copy.deepcopy(tiny()["students"]["kd"])
+    raw["students"]["twin"] = copy.deepcopy(small()["students"]["kd"])
     found = keys(raw)
     assert len({found[f"student/kd-{seed}"] for seed in range(3)}) == 3
-    assert found["student/kd-0"] == found["student/twin-0"] == keys(tiny())["student/kd-0"]
+    assert found["student/kd-0"] == found["student/twin-0"] == keys(small())["student/kd-0"]
 
 
 def test_inputs_come_before_what_is_made_from_them():
-    plan, seen = plan_from(tiny()), set()
+    plan, seen = plan_from(small()), set()
     for ref, entry in plan.entries.items():
         assert all(e.ref in seen for e in entry.inputs.values())
         seen.add(ref)
@@ -203,10 +213,10 @@ def test_a_new_field_stays_out_of_the_key_while_it_is_neutral():
     ],
 )
 def test_a_revision_moves_what_its_module_makes(module, words, monkeypatch):
-    before, revision_of = keys(tiny()), code.revision_of
+    before, revision_of = keys(small()), code.revision_of
     raised = {module: 99}
     monkeypatch.setattr(code, "revision_of", lambda m: raised.get(m, revision_of(m)))
-    after = keys(tiny())
+    after = keys(small())
     found = {name for name in before if before[name] != after[name]}
     monkeypatch.undo()
     assert named(*words) <= found
@@ -242,4 +252,4 @@ def test_work_orders_are_written_once_and_names_point_at_them(tmp_path):
 
 
 if __name__ == "__main__":
-    KEYS.write_text(json.dumps(keys(tiny()), indent=1) + "\n")
+    KEYS.write_text(json.dumps(table(make_plan(read(TINY))), indent=1) + "\n")
