@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pipeline.artifact import read_json
 from pipeline.errors import RetortError
-from pipeline.plan import plan_from, write_orders
+from pipeline.plan import write_orders
+from pipeline.resolve import plan_from
 
 # A job on a cluster parses this file again: it must not look at the configuration, which may have
 # been edited since. It reads its folder's spec.json instead.

@@ -66,10 +66,13 @@ def sidecar_of(path: Path) -> Path:
 
 
 def whole(path: Path) -> bool:
-    """Whether a shard and its sidecar are there and agree."""
+    """Whether a shard and its sidecar are there, readable, and agree."""
     if not (path.exists() and sidecar_of(path).exists()):
         return False
-    note = read_json(sidecar_of(path), "delete it to make the shard again")
+    try:
+        note = read_json(sidecar_of(path), "")
+    except RetortError:
+        return False
     return note.get("sha256") == sha256_of(path)
 
 

@@ -24,7 +24,7 @@ TEXT = "text.safetensors"
 
 
 def train_clip(job: Job, data: Data) -> Manifest:
-    """Train both towers with cross-entropy over the templates' prompts in turn; save head and towers.
+    """Train both towers with cross-entropy over the templates' prompts in turn, and save them.
 
     The zero-shot head, an ensemble over the templates, is computed once and is part of the file
     that students and banks load; the text tower lies beside it.

@@ -4,7 +4,8 @@ import argparse
 
 from pipeline.config import read
 from pipeline.errors import RetortError
-from pipeline.plan import Plan, make_plan, write_orders
+from pipeline.plan import Plan, write_orders
+from pipeline.resolve import make_plan
 
 
 def show(options: argparse.Namespace) -> None:

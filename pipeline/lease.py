@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import RetortError
@@ -100,7 +100,8 @@ def _break(path: Path, dead: dict) -> None:
     except FileNotFoundError:
         return
     if _holder(grave) != dead:
-        os.link(grave, path)
+        with suppress(FileExistsError):  # a third job has taken the place: it goes on alone
+            os.link(grave, path)
     grave.unlink()
 
 

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from pipeline.artifact import MANIFEST, SPEC, write_json
 from pipeline.code import revisions
-from pipeline.config import Config, parse
 from pipeline.errors import RetortError
 
 STAGES = {  # kind -> the stage that makes it, in the order of the graph
@@ -167,23 +166,3 @@ def link(path: Path, target: Path) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.replace(path)
-
-
-def make_plan(config: Config) -> Plan:
-    """Resolve a configuration into its artefacts.
-
-    Raises:
-        RetortError: a name that does not exist, a cycle, or entries that do not fit together.
-    """
-    from pipeline.resolve import Resolver
-
-    plan = Plan(Path(config.store), config.run.model_dump(mode="json"))
-    Resolver(config, plan).everything()
-    return plan
-
-
-def plan_from(raw: dict) -> Plan:
-    """The plan of a configuration given as plain dicts and lists, its store looked at."""
-    plan = make_plan(parse(raw))
-    check_store(plan.store)
-    return plan

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from pipeline.batch import missing_needs
-from pipeline.config import Config
+from pipeline.config import Config, parse
 from pipeline.errors import RetortError
 from pipeline.models import family_of
-from pipeline.plan import Entry, Plan, dumped
+from pipeline.plan import Entry, Plan, check_store, dumped
 from pipeline.plugins import plugin, suggestion
 from pipeline.sections import Student
 from pipeline.strict import make
@@ -258,3 +259,21 @@ def objective_module(objective: dict) -> str:
     """The module of an objective's spec."""
     (name,) = objective
     return f"pipeline.objectives.{name}"
+
+
+def make_plan(config: Config) -> Plan:
+    """Resolve a configuration into its artefacts.
+
+    Raises:
+        RetortError: a name that does not exist, a cycle, or entries that do not fit together.
+    """
+    plan = Plan(Path(config.store), config.run.model_dump(mode="json"))
+    Resolver(config, plan).everything()
+    return plan
+
+
+def plan_from(raw: dict) -> Plan:
+    """The plan of a configuration given as plain dicts and lists, its store looked at."""
+    plan = make_plan(parse(raw))
+    check_store(plan.store)
+    return plan

@@ -4,7 +4,7 @@ Fields marked ``added(…)`` came after the first release; they stay out of the 
 have their neutral default, so that a new field does not rename what exists.
 """
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -26,6 +26,13 @@ def added(neutral: Any) -> Any:
     return Field(default=neutral, json_schema_extra={"neutral": neutral})
 
 
+def all_but_neutral(plug: Any) -> dict:
+    """A plug-in's fields; one added later, `field(metadata={"neutral": v})`, only if not at v."""
+    values = {f.name: getattr(plug, f.name) for f in fields(plug) if f.init}
+    late = {f.name: f.metadata["neutral"] for f in fields(plug) if "neutral" in f.metadata}
+    return {name: v for name, v in values.items() if name not in late or v != late[name]}
+
+
 def plugged(folder: str, kind: str) -> Any:
     """A validator that turns a plug-in's name and options into {name: {every field}}."""
 
@@ -34,7 +41,7 @@ def plugged(folder: str, kind: str) -> Any:
         if name not in names_in(folder):
             raise unknown_key(name, names_in(folder))
         try:
-            return {name: asdict(make(folder, kind, name, options))}
+            return {name: all_but_neutral(make(folder, kind, name, options))}
         except RetortError as error:
             raise below(str(error)) from error
 
@@ -196,7 +203,7 @@ class Student(Trained):
     teachers: dict[str, str] = {}
     model: str
     objective: ObjectiveSpec
-    seeds: tuple[Count, ...] | None = None
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod

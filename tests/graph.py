@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.plan import plan_from
+from pipeline.resolve import plan_from
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RETORT_DATA", ROOT / "data")).resolve()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.plan import plan_from, write_orders
+from pipeline.plan import write_orders
+from pipeline.resolve import plan_from
 from tests.graph import Folder, text, tiny
 
 

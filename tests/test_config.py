@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.config import parse, read
 from pipeline.errors import RetortError
-from pipeline.plan import plan_from
+from pipeline.resolve import plan_from
 
 SMALL = Path(__file__).parent / "small.yaml"
 

@@ -10,7 +10,7 @@ import yaml
 
 import pipeline
 from pipeline.artifact import open_artifact
-from pipeline.plan import plan_from
+from pipeline.resolve import plan_from
 from tests.graph import Folder, tiny
 
 

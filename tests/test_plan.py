@@ -15,7 +15,8 @@ import yaml
 from pipeline import code
 from pipeline.artifact import read_job
 from pipeline.config import read
-from pipeline.plan import Plan, dumped, make_plan, plan_from, work_order, write_orders
+from pipeline.plan import Plan, dumped, work_order, write_orders
+from pipeline.resolve import make_plan, plan_from
 from pipeline.sections import Recipe, Student, added
 from pipeline.strict import Section
 
