@@ -7,6 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import RetortError
+from pipeline.grid import expand
 from pipeline.plugins import suggestion
 from pipeline.sections import (
     Bank,
@@ -87,6 +88,9 @@ def parse(raw: dict) -> Config:
             raise RetortError("recipes: a mapping of names to recipes is expected")
         for name, recipe in recipes.items():
             check_recipe(name, recipe)
+        students = raw.get("students")
+        if isinstance(students, dict):
+            raw["students"] = expand("students", students)
         return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
         raise RetortError(render(error)) from error

@@ -14,6 +14,11 @@ rule bank_group:
         inputs("bank"),
     output:
         update(f"{STORE}/bank/{{key}}/groups/{{first,[0-9]+}}-{{stop,[0-9]+}}.json"),
+    params:
+        name=label("bank"),
+    message:
+        "{params.name} shards {wildcards.first}-{wildcards.stop}"
+    priority: 80
     threads: 1
     resources:
         gpu=GPUS,
@@ -28,6 +33,11 @@ rule bank:
         groups,
     output:
         update(f"{STORE}/bank/{{key}}/manifest.json"),
+    params:
+        name=label("bank"),
+    message:
+        "{params.name}"
+    priority: 80
     threads: 1
     resources:
         gpu=GPUS,

@@ -21,6 +21,18 @@ def inputs(kind):
     return find
 
 
+def label(kind):
+    """`kind name`, which says more to a reader than a key."""
+
+    def name(wildcards):
+        ref = f"{kind}/{wildcards.key}"
+        if PLAN is not None and ref in PLAN.entries:
+            return f"{kind} {PLAN.entries[ref].name}"
+        return f"{kind} {wildcards.key}"
+
+    return name
+
+
 def stage(verb, kind):
     """The shell command of a stage."""
     return (

@@ -6,6 +6,11 @@ rule dataset:
         inputs("dataset"),
     output:
         update(f"{STORE}/dataset/{{key}}/manifest.json"),
+    params:
+        name=label("dataset"),
+    message:
+        "{params.name}"
+    priority: 100
     threads: 1
     resources:
         gpu=0,

@@ -6,6 +6,11 @@ rule discretizer:
         inputs("discretizer"),
     output:
         update(f"{STORE}/discretizer/{{key}}/manifest.json"),
+    params:
+        name=label("discretizer"),
+    message:
+        "{params.name}"
+    priority: 85
     threads: 1
     resources:
         gpu=GPUS,

@@ -6,6 +6,11 @@ rule evaluation:
         inputs("evaluation"),
     output:
         update(f"{STORE}/evaluation/{{key}}/manifest.json"),
+    params:
+        name=label("evaluation"),
+    message:
+        "{params.name}"
+    priority: 40
     threads: 1
     resources:
         gpu=GPUS,

@@ -6,6 +6,11 @@ rule generator:
         inputs("generator"),
     output:
         update(f"{STORE}/generator/{{key}}/manifest.json"),
+    params:
+        name=label("generator"),
+    message:
+        "{params.name}"
+    priority: 85
     threads: 1
     resources:
         gpu=GPUS,

@@ -6,6 +6,11 @@ rule report:
         inputs("report"),
     output:
         update(f"{STORE}/report/{{key}}/manifest.json"),
+    params:
+        name=label("report"),
+    message:
+        "{params.name}"
+    priority: 0
     threads: 1
     resources:
         gpu=0,

@@ -6,6 +6,11 @@ rule student:
         inputs("student"),
     output:
         update(f"{STORE}/student/{{key}}/manifest.json"),
+    params:
+        name=label("student"),
+    message:
+        "{params.name}"
+    priority: 60
     threads: 1
     resources:
         gpu=GPUS,

@@ -6,6 +6,11 @@ rule teacher:
         inputs("teacher"),
     output:
         update(f"{STORE}/teacher/{{key}}/manifest.json"),
+    params:
+        name=label("teacher"),
+    message:
+        "{params.name}"
+    priority: 90
     threads: 1
     resources:
         gpu=GPUS,

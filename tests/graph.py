@@ -9,8 +9,6 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.resolve import plan_from
-
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RETORT_DATA", ROOT / "data")).resolve()
 TINY = ROOT / "tests" / "tiny.yaml"
@@ -58,20 +56,8 @@ class Folder:
         """The jobs a dry-run lists, as `kind/name`; a bank's shard group as `bank_group/a-b`."""
         done = self.snakemake("--dry-run")
         assert done.returncode == 0, done.stderr[-4000:]
-        raw = yaml.safe_load(self.config.read_text())
-        names = {ref: f"{kind}/{name}" for (kind, name), ref in plan_from(raw).names.items()}
-        jobs = set()
-        for rule, block in re.findall(r"^(?:local)?rule (\w+):\n((?: .*\n)+)", text(done), re.M):
-            if rule == "all":
-                continue
-            wild = dict(re.findall(r"(\w+)=([\w-]+)", re.search(r"wildcards: (.*)", block)[1]))
-            group = rule == "bank_group"
-            jobs.add(
-                f"bank_group/{wild['first']}-{wild['stop']}"
-                if group
-                else names[f"{rule}/{wild['key']}"]
-            )
-        return jobs
+        jobs = re.findall(r"^Job \d+: (\w+) (\S+)(?: shards (\S+))?$", text(done), re.M)
+        return {f"bank_group/{group}" if group else f"{kind}/{name}" for kind, name, group in jobs}
 
     def stage(self, *arguments: str) -> subprocess.Popen:
         """Start `python -m pipeline` here, its log on a pipe."""

@@ -13,8 +13,8 @@ PACKAGE = ROOT / "pipeline"
 FLOORS = {  # a folder of plug-ins stands for all its files
     0: "errors rng batch threat ascent losses augment signals plugins",
     1: "models clip discretizer generator architectures attacks objectives",
-    2: "strict sections config plan resolve code artifact checkpoint lease timing data bank source"
-    " datasets",
+    2: "strict grid sections config plan resolve code artifact checkpoint lease timing data bank"
+    " source datasets",
     3: "optim validation loop training data_free",
     4: "prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " report clip_teacher inspect_plan cli __init__ __main__"

@@ -1,0 +1,56 @@
+"""`{grid: [1, 4, 6]}` in place of a value: one entry a value, a second grid multiplies them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.errors import RetortError
+
+Path = tuple[str, ...]
+
+
+def expand(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries with every grid in them laid out, in order.
+
+    An entry `adaad` with `eps: {grid: [8/255, 16/255]}` becomes `adaad.eps=8_255` and
+    `adaad.eps=16_255`.
+
+    Raises:
+        RetortError: a grid that is no list, or an empty one.
+    """
+    laid: dict[str, Any] = {}
+    for name, entry in entries.items():
+        laid.update(variants(section, name, entry))
+    return laid
+
+
+def variants(section: str, name: str, entry: Any) -> Iterator[tuple[str, Any]]:
+    """An entry's variants with their names; the entry itself if it holds no grid."""
+    found = first_grid(entry, ())
+    if found is None:
+        yield name, entry
+        return
+    path, values = found
+    if not isinstance(values, list) or not values:
+        where = ".".join((section, name, *path))
+        raise RetortError(f"{where}.grid: a list of values is expected; give at least one")
+    for value in values:
+        shown = str(value).replace("/", "_").replace(" ", "")
+        yield from variants(section, f"{name}.{path[-1]}={shown}", replaced(entry, path, value))
+
+
+def first_grid(value: Any, path: Path) -> tuple[Path, Any] | None:
+    """Path and values of the first grid below a value."""
+    if not isinstance(value, Mapping):
+        return None
+    if path and set(value) == {"grid"}:
+        return path, value["grid"]
+    for key, below in value.items():
+        if (found := first_grid(below, (*path, str(key)))) is not None:
+            return found
+    return None
+
+
+def replaced(value: Mapping, path: Path, new: Any) -> dict:
+    """A copy of nested mappings with one value replaced."""
+    key, *rest = path
+    return {**value, key: replaced(value[key], tuple(rest), new) if rest else new}
