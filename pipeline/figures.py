@@ -69,7 +69,7 @@ def looks(groups: Sequence[Group]) -> dict[tuple[str, str], Look]:
 
 def samples(path: Path, specimens: Sequence[Specimen]) -> None:
     """One row a specimen: x, Q(x), Q(x') and ten times the difference of the last two."""
-    heads = ("x", "Q(x)", "Q(x′)", f"|Q(x′) − Q(x)| × {GAIN}")
+    heads = ("x", "Q(x)", "Q(x′)", f"change × {GAIN}")
     with drawing(path, 6.4, 0.3 + 1.2 * len(specimens)) as figure:
         axes = figure.subplots(len(specimens), len(heads), squeeze=False)
         for row, one in zip(axes, specimens, strict=True):

@@ -20,6 +20,7 @@ from pipeline.outcomes import (
     title,
 )
 from pipeline.rng import generator
+from pipeline.strict import make
 from pipeline.timing import cost_of
 
 REVISION = 1
@@ -208,7 +209,9 @@ def costs_of(study: Study, group: Group) -> tuple[float, float, float]:
     train = study.artifacts[f"dataset/{first.inputs['dataset']}"].manifest.facts["counts"]["train"]
     seen = recipe["epochs"] * (train // recipe["batch"]) * recipe["batch"]
     seconds = sum(cost_of(m.folder)["cpu_seconds"] for m in group.members) / len(group.members)
-    return recipe["epochs"], seconds, seen * (2 if "bank" in first.inputs else 1)
+    ((name, options),) = first.spec["objective"].items()
+    twice = "x_adv" in make("objectives", "Objective", name, options).needs()
+    return recipe["epochs"], seconds, seen * (1 + twice)
 
 
 def compared_at(bank: tuple[float, float, float], other: tuple[float, float, float]) -> str:
