@@ -84,6 +84,11 @@ def input_gradient(loss: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     return grad
 
 
+def advanced(z: Tensor, grad: Tensor, x: Tensor, ball: Ball, step: float) -> Tensor:
+    """One projected step from z along the gradient, all (B,C,H,W), detached."""
+    return ball.project(z.detach() + step * ball.steepest(grad), x)
+
+
 def ascend(
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
@@ -115,7 +120,43 @@ def ascend(
     z = begin(x, ball, start, rng).detach()
     for _ in range(steps):
         grad = input_gradient(loss, z)
-        z = ball.project(z.detach() + sign * step * ball.steepest(grad), x)
+        z = advanced(z, grad, x, ball, sign * step)
         if path is not None:
             path.append(z)
     return z.detach()
+
+
+def ascend_shared(
+    x: Tensor,
+    network: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    steps: int,
+    step: float,
+    start: Start | Tensor,
+    rng: torch.Generator | None = None,
+    sign: int = +1,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same iterates, each with logits that are trained on: its forward serves twice.
+
+    That is exact where attack and update run the network in the same mode and rounding; here both
+    are the caller's. Train whatever is yielded before asking for more: then one graph is held.
+
+    Args:
+        x, ball, steps, step, start, rng, sign: as in ``ascend``.
+        network: maps z (B,C,H,W) to logits (B,K); nothing of it is frozen.
+        loss: maps logits to (B,).
+
+    Yields:
+        For each of the ``steps`` iterates z (B,C,H,W), detached, and ``network(z)`` (B,K).
+    """
+    following = begin(x, ball, start, rng)
+    for done in range(steps + 1):
+        z = following.detach().requires_grad_()
+        logits = network(z)
+        if done < steps:
+            (grad,) = torch.autograd.grad(loss(logits).sum(), z, retain_graph=done > 0)
+            following = advanced(z, grad, x, ball, sign * step)
+        if done > 0:
+            yield z.detach(), logits

@@ -30,6 +30,21 @@ def crop(x: Images, rng: torch.Generator) -> Images:
     return cut.gather(3, columns.expand(b, c, h, w))
 
 
+def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor:
+    """Two random operations an image at ``magnitude`` of 30 (Cubuk et al., 2020), by torchvision.
+
+    Images are uint8 (B,C,H,W). Torchvision draws from torch's global generator: it is seeded from
+    the step's and restored.
+    """
+    from torchvision.transforms.v2 import RandAugment
+
+    operations = RandAugment(num_ops=2, magnitude=magnitude)
+    seed = int(torch.randint(2**31, (), generator=rng, device=rng.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.stack([operations(image) for image in images])
+
+
 def augment(x: Images, kind: Literal["none", "flip", "crop_flip"], rng: torch.Generator) -> Images:
     """The batch under a recipe's augmentation."""
     if kind == "none":

@@ -1,7 +1,7 @@
 """What an objective sees: one batch, and the models by their roles."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ REVISION = 1
 WORDS = {
     "teacher": "exactly one teacher",
     "label": "labels (a data set)",
+    "hard_label": "labels as they are (a data set, no mixup, cutmix or smoothing in the recipe)",
     "generated": "a generator",
     "t_clean": "a teacher, or a bank of its outputs",
     "x_adv": "a bank of adversarial samples",
@@ -56,6 +57,27 @@ class Roles:
         """The only teacher, whatever its role is called."""
         (teacher,) = self.teachers.values()
         return teacher
+
+
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch cut into equal parts along its samples; they share the step's randomness."""
+    if parts == 1:
+        return [batch]
+    size = len(batch.x) // parts
+
+    def cut(value: Tensor | None, start: int) -> Tensor | None:
+        return None if value is None else value[start : start + size]
+
+    return [
+        replace(
+            batch,
+            x=cut(batch.x, start),
+            y=cut(batch.y, start),
+            index=cut(batch.index, start),
+            stored={name: cut(value, start) for name, value in batch.stored.items()},
+        )
+        for start in range(0, parts * size, size)
+    ]
 
 
 def clean_target(roles: Roles, batch: Batch) -> Tensor:

@@ -13,6 +13,7 @@ from pipeline.training import (
     MODEL,
     dataset_source,
     last,
+    normalisation,
     place_of,
     recipe_of,
     validation_of,
@@ -33,9 +34,10 @@ def train_clip(job: Job, data: Data) -> Manifest:
     prompt, templates = spec["clip"]["prompt"], TEMPLATES[spec["clip"]["templates"]]
     size = {k: v for k, v in spec["clip"].items() if k in Size.__dataclass_fields__}
     config = config_of(Size(**size))
+    mean, std = normalisation(job, data)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])
-        student = PromptClassifier(config, data.classes, data.mean, data.std, prompt, templates)
+        student = PromptClassifier(config, data.classes, mean, std, prompt, templates)
     roles = Roles(student.to(spec["device"]))
     ((name, options),) = spec["objective"].items()
     objective = make("objectives", "Objective", name, options)
@@ -46,7 +48,7 @@ def train_clip(job: Job, data: Data) -> Manifest:
         recipe,
         place_of(job),
         validation_of(job, data, recipe),
-    )
+    ).history
     with replacing(job.folder / MODEL) as temporary:
         save(student.zero_shot(templates), temporary)
     with replacing(job.folder / TEXT) as temporary:

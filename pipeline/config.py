@@ -9,21 +9,19 @@ from pydantic import ValidationError
 from pipeline.errors import RetortError
 from pipeline.grid import expand
 from pipeline.plugins import suggestion
+from pipeline.recipe import Recipe
 from pipeline.sections import (
     Bank,
-    Count,
     Dataset,
-    Device,
     Discretizer,
     Generator,
-    Recipe,
     Report,
     Run,
     Student,
     Suite,
     Teacher,
 )
-from pipeline.strict import Section, fraction, render
+from pipeline.strict import Count, Device, Section, fraction, render
 
 
 class Config(Section):

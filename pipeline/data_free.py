@@ -10,8 +10,8 @@ from pipeline import checkpoint
 from pipeline.artifact import Artifact, open_artifact
 from pipeline.generator import Generator, GeneratorRecipe, GeneratorSource, GeneratorWeights
 from pipeline.models import load_classifier, read_about
+from pipeline.recipe import Recipe
 from pipeline.rng import seed_of
-from pipeline.sections import Recipe
 from pipeline.training import MODEL
 
 REVISION = 1

@@ -12,10 +12,8 @@ from pipeline.models import initialised
 from pipeline.source import BankSource, Source
 from pipeline.strict import make
 from pipeline.training import (
-    HISTORY,
-    MODEL,
     dataset_source,
-    last,
+    normalisation,
     place_of,
     recipe_of,
     save_student,
@@ -35,15 +33,13 @@ def run(job: Job) -> Manifest:
     source: Source = dataset_source(job, data, recipe)
     if "bank" in job.inputs:
         source = BankSource(source, read_bank(job.inputs["bank"]))
-    student = initialised(
-        job.spec["model"], len(data.classes), data.mean, data.std, job.spec["seed"]
-    )
+    mean, std = normalisation(job, data)
+    student = initialised(job.spec["model"], len(data.classes), mean, std, job.spec["seed"])
     roles = Roles(student.to(job.spec["device"]), teachers)
-    history = fit(
+    fitted = fit(
         roles, objective_of(job), source, recipe, place_of(job), validation_of(job, data, recipe)
     )
-    save_student(job, roles, data.classes, history)
-    return job.manifest([MODEL, HISTORY], last(history))
+    return save_student(job, roles, data.classes, fitted)
 
 
 def run_data_free(job: Job) -> Manifest:
@@ -52,9 +48,8 @@ def run_data_free(job: Job) -> Manifest:
     warm = open_warm(job.inputs["generator"])
     source = warm.source(recipe, job.spec["sampling"], job.spec["seed"], device)
     roles = Roles(warm.student().to(device), teachers_of(job))
-    history = fit(roles, objective_of(job), source, recipe, place_of(job))
-    save_student(job, roles, warm.classes, history)
-    return job.manifest([MODEL, HISTORY], last(history))
+    fitted = fit(roles, objective_of(job), source, recipe, place_of(job))
+    return save_student(job, roles, warm.classes, fitted)
 
 
 def objective_of(job: Job) -> nn.Module | object:

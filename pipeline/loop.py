@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from pipeline import checkpoint
 from pipeline.artifact import write_json
 from pipeline.ascent import rounded
-from pipeline.batch import Batch, Roles, Terms
+from pipeline.batch import Batch, Roles, Terms, split
 from pipeline.errors import RetortError
-from pipeline.optim import average_of, learning_rate, optimizer_for
-from pipeline.sections import Recipe
+from pipeline.optim import learning_rate
+from pipeline.recipe import Recipe
 from pipeline.signals import Wish, stoppable
 from pipeline.source import Source
+from pipeline.state import Fitted, Place, Training, copied
 from pipeline.validation import Validation
 
 REVISION = 1
@@ -29,77 +30,6 @@ log = logging.getLogger("retort")
 STATE = "checkpoint.pt"
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where training keeps its state and how often it saves it."""
-
-    state: Path
-    device: str = "cpu"
-    every_seconds: float = 60.0
-
-
-@dataclass
-class Training:
-    """Everything that a resumed run needs."""
-
-    roles: Roles
-    objective: object
-    source: Source
-    recipe: Recipe
-    place: Place
-    validation: Validation | None
-    history: list[dict] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
-    epoch: int = 0
-    step: int = 0
-    best: dict | None = None
-
-    def __post_init__(self):
-        student = self.roles.student
-        if self.recipe.channels_last:
-            for network in (student, *self.roles.teachers.values()):
-                network.to(memory_format=torch.channels_last)
-        learnt = self.objective.parameters() if isinstance(self.objective, nn.Module) else []
-        self.parameters = [p for p in (*student.parameters(), *learnt) if p.requires_grad]
-        self.optimizer = optimizer_for(self.recipe, self.parameters)
-        self.average = average_of(self.recipe, student)
-
-    @property
-    def model(self) -> nn.Module:
-        """What is validated and exported: the average if there is one."""
-        return self.average.module if self.average is not None else self.roles.student
-
-    def state_dict(self) -> dict:
-        """All state as tensors and plain values."""
-        return {
-            "student": self.roles.student.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else {},
-            "objective": self.objective.state_dict()
-            if isinstance(self.objective, nn.Module)
-            else {},
-            "source": self.source.state_dict(),
-            "torch_rng": torch.get_rng_state(),
-            "counters": [self.epoch, self.step],
-            "history": self.history,
-            "sums": self.sums,
-            "best": self.best,
-        }
-
-    def load_state_dict(self, state: dict) -> None:
-        """Take a saved state back."""
-        self.roles.student.load_state_dict(state["student"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
-        if isinstance(self.objective, nn.Module):
-            self.objective.load_state_dict(state["objective"])
-        self.source.load_state_dict(state["source"])
-        torch.set_rng_state(state["torch_rng"].cpu())
-        self.epoch, self.step = state["counters"]
-        self.history, self.sums, self.best = state["history"], state["sums"], state["best"]
-
-
 def fit(
     roles: Roles,
     objective: object,
@@ -107,8 +37,8 @@ def fit(
     recipe: Recipe,
     place: Place,
     validation: Validation | None = None,
-) -> list[dict]:
-    """Train the student in place and return one record an epoch.
+) -> Fitted:
+    """Train the student in place; returns one record an epoch and the weights kept beside it.
 
     Resumes from ``place.state`` if a checkpoint lies there. On SIGTERM it saves and exits with
     status 143. At the end the student holds the weights to export: the moving average where the
@@ -126,10 +56,12 @@ def fit(
     with stoppable() as wish:
         while training.epoch < recipe.epochs:
             run_epoch(training, wish)
+    if training.best is not None:
+        training.kept["last"] = copied(training.model)
     final = training.best["weights"] if training.best is not None else training.model.state_dict()
     roles.student.load_state_dict(final)
     roles.student.eval()
-    return training.history
+    return Fitted(training.history, training.kept)
 
 
 def run_epoch(training: Training, wish: Wish) -> None:
@@ -149,7 +81,7 @@ def run_epoch(training: Training, wish: Wish) -> None:
     record |= {"epoch": training.epoch + 1, "lr": training.optimizer.param_groups[0]["lr"]}
     if training.validation is not None:
         record |= training.validation.measure(training.model)
-        keep_best(training, record)
+    keep(training, record)
     training.history.append(record)
     announce(training, record, time.monotonic() - began, source.steps - first)
     training.epoch, training.step, training.sums = training.epoch + 1, 0, {}
@@ -164,13 +96,15 @@ def announce(training: Training, record: Mapping, seconds: float, steps: int) ->
     log.info("epoch %d/%d  %s  %.0f s left", record["epoch"], training.recipe.epochs, numbers, eta)
 
 
-def keep_best(training: Training, record: dict) -> None:
-    """Copy the weights when the validation split likes them best so far."""
-    if training.recipe.select_on != "val":
+def keep(training: Training, record: dict) -> None:
+    """Copy the weights of a chosen epoch, and those that selection likes best so far."""
+    if record["epoch"] in training.recipe.keep_epochs:
+        training.kept[f"epoch-{record['epoch']}"] = copied(training.model)
+    if training.recipe.select_on == "last":
         return
     score = record["val_robust"]
     if training.best is None or score > training.best["score"]:
-        weights = {k: v.detach().clone() for k, v in training.model.state_dict().items()}
+        weights = copied(training.model)
         training.best = {"score": score, "epoch": record["epoch"], "weights": weights}
 
 
@@ -185,11 +119,11 @@ def update(training: Training, batch: Batch) -> None:
     training.roles.student.train()
     inner = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
     outer = recipe.bf16 in ("outer", "both")
+    combines = hasattr(training.objective, "combine")
+    parts = split(batch, recipe.accumulate)
     with rounded(inner), torch.autocast(batch.x.device.type, torch.bfloat16, enabled=outer):
-        if hasattr(training.objective, "combine"):
-            scalars = accumulate_combined(training, batch)
-        else:
-            scalars = accumulate(training, batch)
+        gather = accumulate_combined if combines else accumulate
+        scalars = gather(training, parts)
     check_finite(training, batch, scalars)
     if recipe.clip_grad:
         nn.utils.clip_grad_norm_(training.parameters, recipe.clip_grad)
@@ -205,32 +139,38 @@ def means(terms: Terms) -> dict[str, Tensor]:
     return {name: values.mean() for name, values in terms.items()}
 
 
-def accumulate(training: Training, batch: Batch) -> dict[str, float]:
+def accumulate(training: Training, parts: list[Batch]) -> dict[str, float]:
     """Backpropagate each dict of terms as the objective yields it; returns the terms' values."""
     scalars: dict[str, float] = {}
-    for terms in training.objective(training.roles, batch):
-        averaged = means(terms)
-        sum(averaged.values()).backward()
-        for name, value in averaged.items():
-            scalars[name] = scalars.get(name, 0.0) + value.item()
+    for part in parts:
+        for terms in training.objective(training.roles, part):
+            averaged = {name: value / len(parts) for name, value in means(terms).items()}
+            sum(averaged.values()).backward()
+            for name, value in averaged.items():
+                scalars[name] = scalars.get(name, 0.0) + value.item()
     return scalars
 
 
-def accumulate_combined(training: Training, batch: Batch) -> dict[str, float]:
-    """Each term's gradient by itself, merged by the objective's ``combine``."""
-    (terms,) = training.objective(training.roles, batch)
-    averaged = means(terms)
-    grads = {}
-    for left, (name, value) in enumerate(averaged.items(), 1 - len(averaged)):
-        grads[name] = torch.autograd.grad(
-            value, training.parameters, retain_graph=left < 0, materialize_grads=True
-        )
-    merged, extra = training.objective.combine(
-        {name: list(grad) for name, grad in grads.items()}, training.parameters
-    )
+def accumulate_combined(training: Training, parts: list[Batch]) -> dict[str, float]:
+    """Each term's gradient by itself, over all parts, merged by the objective's ``combine``."""
+    grads: dict[str, list[Tensor]] = {}
+    scalars: dict[str, float] = {}
+    for part in parts:
+        (terms,) = training.objective(training.roles, part)
+        averaged = {name: value / len(parts) for name, value in means(terms).items()}
+        for left, (name, value) in enumerate(averaged.items(), 1 - len(averaged)):
+            new = torch.autograd.grad(
+                value, training.parameters, retain_graph=left < 0, materialize_grads=True
+            )
+            old = grads.get(name)
+            grads[name] = (
+                list(new) if old is None else [a + b for a, b in zip(old, new, strict=True)]
+            )
+            scalars[name] = scalars.get(name, 0.0) + value.item()
+    merged, extra = training.objective.combine(grads, training.parameters)
     for parameter, grad in zip(training.parameters, merged, strict=True):
         parameter.grad = grad
-    return {name: value.item() for name, value in (averaged | extra).items()}
+    return scalars | {name: value.item() for name, value in extra.items()}
 
 
 def check_finite(training: Training, batch: Batch, scalars: Mapping[str, float]) -> None:

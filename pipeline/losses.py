@@ -5,21 +5,32 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-REVISION = 1
+REVISION = 2
 
 Logits = Float[Tensor, "B K"]
 Labels = Int[Tensor, " B"]
 PerSample = Float[Tensor, " B"]
 
 
-def cross_entropy(logits: Logits, y: Labels, smoothing: float = 0.0) -> PerSample:
-    """-log p_y, with the label smoothed towards uniform by ``smoothing``."""
+def widened(logits: Logits) -> Logits:
+    """Logits in at least single precision.
+
+    Autocast on a CPU leaves softmax in bf16: a third of a KL's gradient at t = 30 is rounding then.
+    """
+    return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+
+def cross_entropy(logits: Logits, y: Labels | Logits, smoothing: float = 0.0) -> PerSample:
+    """-log p_y, with the label smoothed towards uniform by ``smoothing``.
+
+    A mixed label is a distribution (B,K); then it is -sum_c y_c log p_c.
+    """
     return F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
 
 
 def kl(student: Logits, teacher: Logits) -> PerSample:
     """KL(teacher || student) = sum_c p_T (log p_T - log p_S); gradients flow into both."""
-    log_s, log_t = F.log_softmax(student, 1), F.log_softmax(teacher, 1)
+    log_s, log_t = F.log_softmax(widened(student), 1), F.log_softmax(widened(teacher), 1)
     return (log_t.exp() * (log_t - log_s)).sum(1)
 
 
@@ -28,7 +39,7 @@ def kd_kl(student: Logits, teacher: Logits, t: float = 1.0) -> PerSample:
 
     The factor t^2 keeps the gradient's size comparable across temperatures.
     """
-    return t * t * kl(student / t, teacher / t)
+    return t * t * kl(widened(student) / t, widened(teacher) / t)
 
 
 def entropy(logits: Logits) -> PerSample:
@@ -46,3 +57,22 @@ def negative_mean_entropy(logits: Logits) -> Float[Tensor, ""]:
     """sum_c q_c log q_c with q the batch mean of the softmax: DERD's L_ie, minimal if balanced."""
     mean = logits.softmax(1).mean(0)
     return torch.special.xlogy(mean, mean).sum()
+
+
+def relations(logits: Logits) -> Float[Tensor, "B others"]:
+    """Cosine of each sample's logits with every other sample's, in the batch's order."""
+    z = F.normalize(logits, dim=1)
+    others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
+    return (z @ z.t())[others].view(len(z), len(z) - 1)
+
+
+def info_nce(anchors: Float[Tensor, "B D"], positives: Float[Tensor, "B D"], t: float) -> PerSample:
+    """-log softmax_j of cos(anchor i, positive j) / t, at j = i (van den Oord et al., 2018)."""
+    cosines = F.normalize(anchors, dim=1) @ F.normalize(positives, dim=1).t()
+    return cross_entropy(cosines / t, torch.arange(len(cosines), device=cosines.device))
+
+
+def triplet(anchor: Logits, near: Logits, far: Logits, margin: float) -> PerSample:
+    """max(||p - q||^2 - ||p - r||^2 + margin, 0), squared Euclidean; no nats."""
+    gap = (anchor - near).square().sum(1) - (anchor - far).square().sum(1)
+    return (gap + margin).clamp_min(0)

@@ -16,6 +16,8 @@ from pipeline.plugins import modules_in
 
 REVISION = 1
 
+MODEL = "model.safetensors"  # the file of an artefact that is a classifier
+
 
 class Classifier(nn.Module):
     """A network behind its normalisation: images (B,C,H,W) in [0,1] to logits (B,K)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from pipeline.sections import Recipe
+from pipeline.recipe import Recipe
 
 REVISION = 1
 

@@ -36,11 +36,13 @@ class Entry:
     spec: dict
     inputs: dict[str, "Entry"]
     plugins: tuple[str, ...] = ()
+    maker: str = ""  # the module that makes it, where that is not its kind's stage itself
+    outside: dict[str, str] = field(default_factory=dict)  # places of outside files: in no key
 
     @cached_property
     def code(self) -> dict[str, int]:
         """REVISION of every module that makes it."""
-        return revisions(f"pipeline.{STAGES[self.kind]}", *self.plugins)
+        return revisions(self.maker or f"pipeline.{STAGES[self.kind]}", *self.plugins)
 
     @cached_property
     def key(self) -> str:
@@ -114,7 +116,7 @@ def work_order(entry: Entry, run: dict) -> dict:
         "spec": entry.spec,
         "inputs": {role: e.ref for role, e in entry.inputs.items()},
         "code": entry.code,
-        "run": run,
+        "run": {**run, **entry.outside},
     }
 
 
@@ -134,7 +136,8 @@ def write_orders(plan: Plan) -> None:
             )
         for ref, entry in plan.entries.items():
             path = plan.folder(ref) / SPEC
-            if not path.exists():
+            moved = bool(entry.outside) and not plan.made(ref)  # an outside file may lie elsewhere
+            if moved or not path.exists():
                 write_json(path, work_order(entry, plan.run))
         for (kind, name), ref in plan.names.items():
             link(plan.store / "by-name" / kind / name, Path("../..") / ref)

@@ -4,18 +4,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from pipeline.batch import missing_needs
 from pipeline.config import Config, parse
 from pipeline.errors import RetortError
-from pipeline.models import family_of
+from pipeline.fits import (
+    check_bank_teacher,
+    check_recipe,
+    check_size,
+    family_for,
+    labels_given,
+    stored_given,
+)
 from pipeline.plan import Entry, Plan, check_store, dumped
 from pipeline.plugins import plugin, suggestion
-from pipeline.sections import Student
+from pipeline.sections import Student, Teacher
 from pipeline.strict import make
-
-BANK_FIELDS = ("x_adv", "t_clean", "t_adv")
 
 
 @dataclass
@@ -77,13 +80,26 @@ class Resolver:
         where = f"teachers.{name}"
         inputs = {"dataset": self.get("datasets", section.dataset, f"{where}.dataset")}
         spec = {**dumped(section, without=("dataset",)), **self.common()}
+        if section.checkpoint is not None:
+            return self.foreign(name, section, inputs)
         plugins = [objective_module(section.objective)]
         if section.clip is not None:
             plugins.append("pipeline.clip_teacher")
         else:
-            plugins.append(self.family(section.model, f"{where}.model"))
-        self.needs(where, section.objective, (), ("label",))
+            plugins.append(
+                family_for(self.config, section.model, f"{where}.model", section.dataset)
+            )
+        check_recipe(self.config, where, section)
+        self.needs(where, section.objective, (), labels_given(section.recipe))
         return Entry("teacher", name, spec, inputs, tuple(plugins))
+
+    def foreign(self, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
+        """A teacher from a file: neither seed nor device nor the file's place changes it."""
+        family = family_for(self.config, section.model, f"teachers.{name}.model", section.dataset)
+        spec = dumped(section, without=("dataset", "recipe", "objective"))
+        outside = {"checkpoint": spec["checkpoint"].pop("path")}
+        maker = "pipeline.foreign_teacher"
+        return Entry("teacher", name, spec, inputs, (family,), maker, outside)
 
     def _discretizers(self, name: str) -> Entry:
         section = self.config.discretizers[name]
@@ -105,7 +121,7 @@ class Resolver:
         section, where = self.config.generators[name], f"generators.{name}"
         inputs = {"teacher": self.classifier(section.teacher, f"{where}.teacher")}
         spec = {**dumped(section, without=("teacher",)), **self.common()}
-        family = self.family(section.model, f"{where}.model")
+        family = family_for(self.config, section.model, f"{where}.model")
         return Entry("generator", name, spec, inputs, (family, "pipeline.objectives.data_free_kd"))
 
     def students(self) -> list[Entry]:
@@ -142,15 +158,18 @@ class Resolver:
         self.check_student(section, where)
         without = ("dataset", "bank", "generator", "teachers", "seeds")
         spec = {**dumped(section, without=without), **self.common(), "seed": seed}
-        plugins = (objective_module(section.objective), self.family(section.model, where))
+        family = family_for(self.config, section.model, f"{where}.model", section.dataset)
+        plugins = (objective_module(section.objective), family)
         return Entry("student", f"{name}-{seed}", spec, inputs, plugins)
 
     def check_student(self, section: Student, where: str) -> None:
         """Whether sources, roles and models fit together."""
         stored: tuple[str, ...] = ("t_clean",) if section.generator else ()
-        if section.bank:  # stored outputs belong to the stored pixels, not to augmented ones
-            stored = BANK_FIELDS if section.recipe.augment == "none" else ("x_adv",)
-        given = (*stored, *(("label",) if section.dataset else ("generated",)))
+        if section.bank:
+            stored = stored_given(section.recipe)
+        labels = labels_given(section.recipe) if section.dataset else ("generated",)
+        given = (*stored, *labels)
+        check_recipe(self.config, where, section)
         self.needs(where, section.objective, tuple(section.teachers), given)
         if section.bank and self.config.banks[section.bank].dataset != section.dataset:
             bank = self.config.banks[section.bank]
@@ -158,6 +177,8 @@ class Resolver:
                 f"{where}.bank: '{section.bank}' was made from data set '{bank.dataset}', the "
                 f"student's is '{section.dataset}'; name the same one"
             )
+        if section.bank and section.teachers:
+            check_bank_teacher(self.config, where, section)
         if section.generator:
             warm = self.config.generators[section.generator]
             if warm.model != section.model:
@@ -176,6 +197,9 @@ class Resolver:
                     f"{where}.teachers.{role}: '{target}' knows other classes than data set "
                     f"'{section.dataset}'; name a teacher of the same classes"
                 )
+            if section.dataset:
+                place, learnt = f"{where}.teachers.{role}", self.data_of(target)
+                check_size(self.config, place, target, learnt, section.dataset)
 
     def needs(self, where: str, objective: dict, roles: Iterable, given: Iterable) -> None:
         """Raise if an objective reads a role or field that the entry does not give it."""
@@ -208,16 +232,6 @@ class Resolver:
     def classes(self, name: str) -> tuple[str, ...]:
         """Class names of a teacher or student."""
         return self.classes_of(self.data_of(name))
-
-    def family(self, model: str, where: str) -> str:
-        """The module that builds a model's name, after building it once without memory."""
-        try:
-            family = family_of(model)
-            with torch.device("meta"):
-                family.build(model, 2)
-            return family.__name__
-        except RetortError as error:
-            raise RetortError(f"{where}: {error}") from error
 
     def suite(self, name: str, students: list[Entry]) -> list[Entry]:
         """Evaluations of one suite."""

@@ -7,23 +7,25 @@ have their neutral default, so that a new field does not rename what exists.
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from pipeline.errors import RetortError
 from pipeline.plugins import names_in
-from pipeline.strict import Number, Section, below, make, named_options, unknown_key
-
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Share = Annotated[Number, Field(ge=0, le=1)]
-Rate = Annotated[Number, Field(gt=0)]
-Device = Literal["cpu", "cuda"]
-NonNegative = Annotated[Number, Field(ge=0)]
-
-
-def added(neutral: Any) -> Any:
-    """A field that is left out of the key while it equals ``neutral``, its default."""
-    return Field(default=neutral, json_schema_extra={"neutral": neutral})
+from pipeline.recipe import Recipe
+from pipeline.strict import (
+    Count,
+    NonNegative,
+    Number,
+    Positive,
+    Rate,
+    Section,
+    Share,
+    added,
+    below,
+    make,
+    named_options,
+    unknown_key,
+)
 
 
 def all_but_neutral(plug: Any) -> dict:
@@ -61,35 +63,6 @@ class Dataset(Section):
     test: Positive
 
 
-class Recipe(Section):
-    """How a network is trained; `recipes.<name>` holds one, an entry's own keys override it."""
-
-    epochs: Positive = 200
-    batch: Positive = 128
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Rate = 0.1
-    momentum: Share = 0.9
-    nesterov: bool = False
-    weight_decay: NonNegative = 5e-4
-    schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
-    milestones: tuple[Share, ...] = (0.5, 0.75)
-    gamma: Rate = 0.1
-    warmup: Share = 0.0
-    augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
-    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
-    bf16: Literal["none", "inner", "outer", "both"] = "none"
-    channels_last: bool = False
-    clip_grad: NonNegative = 0.0
-    select_on: Literal["last", "val"] = "last"
-
-    @model_validator(mode="after")
-    def ordered(self):
-        """Milestones must rise."""
-        if list(self.milestones) != sorted(self.milestones):
-            raise ValueError(f"milestones {self.milestones} must rise; sort them")
-        return self
-
-
 class Clip(Section):
     """A small CLIP of our own: a convolutional image tower and a text transformer."""
 
@@ -109,12 +82,40 @@ class Trained(Section):
     recipe: Recipe = Recipe()
 
 
+Sha256 = Annotated[
+    str, StringConstraints(strip_whitespace=True, to_lower=True, pattern="^[0-9a-fA-F]{64}$")
+]
+Colours = tuple[Number, Number, Number]
+Normalise = Literal["dataset", "none"]  # the data set's mean and std, or images as they are
+
+
+class Checkpoint(Section):
+    """Weights from elsewhere. The sum names them in the key; where the file lies does not count.
+
+    Without mean and std the file's own normalisation holds, and without one in the file, none.
+    """
+
+    path: str
+    sha256: Sha256
+    mean: Colours | None = None
+    std: tuple[Rate, Rate, Rate] | None = None
+
+    @model_validator(mode="after")
+    def both(self):
+        """One of mean and std alone is a slip."""
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("give 'mean' and 'std', or neither")
+        return self
+
+
 class Teacher(Trained):
-    """A classifier trained on a data set, or a small CLIP used zero-shot."""
+    """A classifier trained on a data set or loaded from a file, or a small CLIP used zero-shot."""
 
     dataset: str
     model: str | None = None
     clip: Clip | None = None
+    checkpoint: Checkpoint | None = added(None)
+    normalise: Normalise = added("dataset")
     objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)
 
     @model_validator(mode="after")
@@ -122,6 +123,16 @@ class Teacher(Trained):
         """Exactly one of model and clip."""
         if (self.model is None) == (self.clip is None):
             raise ValueError("give exactly one of 'model' and 'clip'")
+        own = self.recipe.select_on != "last" or self.recipe.keep_epochs or self.recipe.mixes
+        if self.clip is not None and own:
+            raise ValueError("recipe: a CLIP keeps its last epoch and mixes no labels; drop them")
+        if self.checkpoint is not None:
+            if self.model is None:
+                raise ValueError("checkpoint: goes with 'model', not with 'clip'")
+            if self.recipe != Recipe() or "objective" in self.model_fields_set:
+                raise ValueError("checkpoint: is not trained; drop objective, recipe and epochs")
+            if self.normalise != "dataset":
+                raise ValueError("normalise: a checkpoint has its own; give checkpoint.mean, .std")
         return self
 
 
@@ -202,6 +213,7 @@ class Student(Trained):
     sampling: Sampling = Sampling()
     teachers: dict[str, str] = {}
     model: str
+    normalise: Normalise = added("dataset")
     objective: ObjectiveSpec
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
 
@@ -223,6 +235,8 @@ class Student(Trained):
             raise ValueError("give exactly one of 'dataset' and 'generator'")
         if self.bank and self.generator:
             raise ValueError("a bank goes with a data set, not with a generator")
+        if self.generator and self.normalise != "dataset":
+            raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
         if self.generator and self.recipe.select_on == "val":
             raise ValueError("recipe.select_on: data-free runs have no labels; use 'last'")
         return self

@@ -7,9 +7,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pipeline.augment import augment
+from pipeline.augment import augment, rand_augment
 from pipeline.batch import Batch, Roles
 from pipeline.errors import RetortError
+from pipeline.mixing import Mixing, mix
 from pipeline.rng import generator
 
 REVISION = 1
@@ -39,6 +40,8 @@ class Schedule:
     seed: int
     augment: str = "none"
     device: str = "cpu"
+    rand_augment: int = 0
+    mixing: Mixing = Mixing()
 
     def order(self, rows: int, epoch: int, what: str = "order") -> Tensor:
         """A permutation of the rows for an epoch."""
@@ -51,6 +54,17 @@ class Schedule:
     def progress(self, epoch: int, step: int, steps: int) -> float:
         """From 0 at the first step towards 1."""
         return (epoch * steps + step) / (self.epochs * steps)
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether images are augmented or mixed, so that stored outputs are of other pixels."""
+        return self.augment != "none" or self.rand_augment > 0 or self.mixing.mixes
+
+    def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """uint8 images (B,C,H,W) as augmented floats in [0,1]."""
+        if self.rand_augment:
+            images = rand_augment(images, self.rand_augment, rng)
+        return augment(pixels(images), self.augment, rng)
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -84,9 +98,10 @@ class DatasetSource:
         for step in range(start, self.steps):
             rng = plan.step_rng(epoch, step)
             rows = order[step * size : (step + 1) * size].to(plan.device)
+            x, y = mix(plan.view(self.images[rows], rng), self.labels[rows], plan.mixing, rng)
             yield Batch(
-                x=augment(pixels(self.images[rows]), plan.augment, rng),
-                y=self.labels[rows],
+                x=x,
+                y=y,
                 index=rows,
                 stored={},
                 progress=plan.progress(epoch, step, self.steps),
@@ -128,9 +143,8 @@ class BankSource:
         order = torch.cat([plan.order(count, epoch, f"bank{i}") for i in self.passes(count)])
         for step, batch in enumerate(self.clean.batches(epoch, start, roles), start):
             rows = order[step * size : (step + 1) * size].to(plan.device)
-            x_adv = pixels(self.stored["x_adv"][rows])
-            stored = {"x_adv": augment(x_adv, plan.augment, batch.rng)}
-            if plan.augment == "none":
+            stored = {"x_adv": plan.view(self.stored["x_adv"][rows], batch.rng)}
+            if not plan.changes_pixels:
                 stored["t_clean"] = self.stored["t_clean"][batch.index].float()
                 stored["t_adv"] = self.stored["t_adv"][rows].float()
             yield Batch(

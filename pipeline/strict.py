@@ -3,12 +3,13 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     ValidationError,
     create_model,
     model_validator,
@@ -33,6 +34,17 @@ def fraction(value: Any) -> Any:
 
 
 Number = Annotated[float, BeforeValidator(fraction)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Rate = Annotated[Number, Field(gt=0)]
+Device = Literal["cpu", "cuda"]
+NonNegative = Annotated[Number, Field(ge=0)]
+
+
+def added(neutral: Any) -> Any:
+    """A field that is left out of the key while it equals ``neutral``, its default."""
+    return Field(default=neutral, json_schema_extra={"neutral": neutral})
 
 
 class Section(BaseModel):

@@ -25,7 +25,9 @@ def run(job: Job) -> Manifest:
         model = VQGAN(Architecture(**fields, resolution=data.shape[1], in_channels=data.shape[0]))
     roles = Roles(model.to(spec["device"]))
     objective = Reconstruction(spec["n_codes"]).to(spec["device"])
-    history = fit(roles, objective, dataset_source(job, data, recipe), recipe, place_of(job))
+    history = fit(
+        roles, objective, dataset_source(job, data, recipe), recipe, place_of(job)
+    ).history
     with replacing(job.folder / MODEL) as temporary:
         save(model, temporary)
     write_history(job.folder / HISTORY, history)

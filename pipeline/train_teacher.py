@@ -1,4 +1,4 @@
-"""Stage: a teacher, trained from scratch: a classifier, or a small CLIP used zero-shot."""
+"""Stage: a teacher: a classifier trained here or elsewhere, or a small CLIP used zero-shot."""
 
 from importlib import import_module
 
@@ -9,10 +9,8 @@ from pipeline.loop import fit
 from pipeline.models import initialised
 from pipeline.strict import make
 from pipeline.training import (
-    HISTORY,
-    MODEL,
     dataset_source,
-    last,
+    normalisation,
     place_of,
     recipe_of,
     save_student,
@@ -22,11 +20,14 @@ from pipeline.training import (
 REVISION = 1
 
 CLIP = "pipeline.clip_teacher"  # found by name: only a CLIP's key counts its code
+FOREIGN = "pipeline.foreign_teacher"  # likewise
 
 
 def run(job: Job) -> Manifest:
-    """Train and save the teacher that the spec describes."""
+    """Train, or take over, and save the teacher that the spec describes."""
     data = open_data(job.inputs["dataset"])
+    if "checkpoint" in job.spec:
+        return import_module(FOREIGN).load_checkpoint(job, data)
     if job.spec["clip"] is not None:
         return import_module(CLIP).train_clip(job, data)
     return train_classifier(job, data)
@@ -35,11 +36,11 @@ def run(job: Job) -> Manifest:
 def train_classifier(job: Job, data: Data) -> Manifest:
     """A classifier on its objective."""
     spec, recipe = job.spec, recipe_of(job)
-    student = initialised(spec["model"], len(data.classes), data.mean, data.std, spec["seed"])
+    mean, std = normalisation(job, data)
+    student = initialised(spec["model"], len(data.classes), mean, std, spec["seed"])
     roles = Roles(student.to(spec["device"]))
     ((name, options),) = spec["objective"].items()
     objective = make("objectives", "Objective", name, options)
     source = dataset_source(job, data, recipe)
-    history = fit(roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe))
-    save_student(job, roles, data.classes, history)
-    return job.manifest([MODEL, HISTORY], last(history))
+    fitted = fit(roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe))
+    return save_student(job, roles, data.classes, fitted)

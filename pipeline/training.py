@@ -4,18 +4,19 @@ from pathlib import Path
 
 from torch import nn
 
-from pipeline.artifact import Job, open_artifact, replacing
+from pipeline.artifact import Job, Manifest, open_artifact, replacing
 from pipeline.batch import Roles
 from pipeline.data import Data
-from pipeline.loop import Place, write_history
-from pipeline.models import load_classifier, save_classifier
-from pipeline.sections import Recipe
+from pipeline.loop import write_history
+from pipeline.mixing import Mixing
+from pipeline.models import MODEL, load_classifier, save_classifier
+from pipeline.recipe import Recipe
 from pipeline.source import DatasetSource, Schedule
+from pipeline.state import Fitted, Place
 from pipeline.validation import Validation
 
 REVISION = 1
 
-MODEL = "model.safetensors"
 HISTORY = "history.json"
 
 
@@ -29,26 +30,44 @@ def recipe_of(job: Job) -> Recipe:
     return Recipe.model_validate(job.spec["recipe"])
 
 
-def schedule_of(job: Job, recipe: Recipe) -> Schedule:
-    """Counters and seed of the job's source."""
-    spec = job.spec
-    return Schedule(recipe.epochs, recipe.batch, spec["seed"], recipe.augment, spec["device"])
+def schedule_of(job: Job, recipe: Recipe, classes: int) -> Schedule:
+    """Counters, seed and augmentation of the job's source."""
+    return Schedule(
+        epochs=recipe.epochs,
+        batch=recipe.batch,
+        seed=job.spec["seed"],
+        augment=recipe.augment,
+        device=job.spec["device"],
+        rand_augment=recipe.rand_augment,
+        mixing=Mixing(recipe.mixup, recipe.cutmix, recipe.smoothing, classes),
+    )
 
 
 def dataset_source(job: Job, data: Data, recipe: Recipe) -> DatasetSource:
     """The training split as batches."""
     train = data.split("train")
-    return DatasetSource(train.images, train.labels, schedule_of(job, recipe))
+    schedule = schedule_of(job, recipe, len(data.classes))
+    return DatasetSource(train.images, train.labels, schedule)
+
+
+def normalisation(job: Job, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of a new network: the data set's, or the identity for `normalise: none`."""
+    if job.spec.get("normalise") == "none":
+        return (0.0,) * len(data.mean), (1.0,) * len(data.std)
+    return data.mean, data.std
 
 
 def validation_of(job: Job, data: Data, recipe: Recipe) -> Validation | None:
-    """The validation split, None if the data set has none."""
-    val = data.split("val")
-    if len(val.labels) == 0:
+    """The split that training watches, None if the data set has no validation split.
+
+    It is the test split only where the recipe selects on it, as some papers did.
+    """
+    split = data.split("test" if recipe.select_on == "test" else "val")
+    if len(split.labels) == 0:
         return None
     device = job.spec["device"]
-    robust = recipe.select_on == "val"
-    return Validation(val.images.to(device), val.labels.to(device), robust, job.spec["seed"])
+    robust = recipe.select_on != "last"
+    return Validation(split.images.to(device), split.labels.to(device), robust, job.spec["seed"])
 
 
 def teachers_of(job: Job) -> dict[str, nn.Module]:
@@ -67,11 +86,21 @@ def load_teacher(folder: Path, device: str) -> nn.Module:
     return model.to(device).requires_grad_(False)
 
 
-def save_student(job: Job, roles: Roles, classes: tuple[str, ...], history: list[dict]) -> None:
-    """Write the trained classifier and its history."""
-    with replacing(job.folder / MODEL) as temporary:
-        save_classifier(roles.student, temporary, job.spec["model"], classes)
-    write_history(job.folder / HISTORY, history)
+def save_student(job: Job, roles: Roles, classes: tuple[str, ...], fitted: Fitted) -> Manifest:
+    """Write the trained classifier, the weights kept beside it and its history.
+
+    Returns the manifest over them, the last epoch's record among its facts.
+    """
+    student, names = roles.student, [MODEL, HISTORY]
+    exported = {name: value.clone() for name, value in student.state_dict().items()}
+    for name, weights in {**fitted.kept, MODEL: exported}.items():
+        file = name if name == MODEL else f"{name}.safetensors"
+        student.load_state_dict(weights)
+        with replacing(job.folder / file) as temporary:
+            save_classifier(student, temporary, job.spec["model"], classes)
+        names.append(file)
+    write_history(job.folder / HISTORY, fitted.history)
+    return job.manifest(sorted(set(names)), last(fitted.history))
 
 
 def last(history: list[dict]) -> dict:

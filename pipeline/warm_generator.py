@@ -13,9 +13,7 @@ from pipeline.models import initialised, read_about
 from pipeline.objectives.data_free_kd import Objective
 from pipeline.rng import generator
 from pipeline.training import (
-    HISTORY,
     MODEL,
-    last,
     load_teacher,
     place_of,
     recipe_of,
@@ -37,11 +35,11 @@ def run(job: Job) -> Manifest:
     student = initialised(spec["model"], len(classes), about["mean"], about["std"], spec["seed"])
     roles = Roles(student.to(spec["device"]), {"natural": teacher})
     source = make_source(spec, recipe, spec["seed"], spec["device"])
-    history = fit(roles, Objective(), source, recipe, place_of(job))
-    save_student(job, roles, classes, history)
+    fitted = fit(roles, Objective(), source, recipe, place_of(job))
+    trained = save_student(job, roles, classes, fitted)
     checkpoint.save(job.folder / SOURCE, source.state_dict())
     draw(job, source)
-    return job.manifest([MODEL, HISTORY, SOURCE, SAMPLES], last(history))
+    return job.manifest([*trained.files, SOURCE, SAMPLES], trained.facts)
 
 
 @torch.no_grad()

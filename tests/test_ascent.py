@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.ascent import ascend, attacked, frozen, input_gradient, rounded
+from pipeline.ascent import ascend, ascend_shared, attacked, frozen, input_gradient, rounded
 from pipeline.losses import cross_entropy, kd_kl
 from pipeline.threat import L2, Free, Linf
 
@@ -213,6 +213,34 @@ def test_equal_networks_give_no_loss_and_no_gradient():
     both, _ = inner_gradients(teacher, student, x)
     torch.testing.assert_close(both, torch.zeros_like(x), atol=1e-14, rtol=0)
     assert torch.equal(kd_kl(student(x), teacher(x)), torch.zeros(5, dtype=x.dtype))
+
+
+@pytest.mark.parametrize("sign", [+1, -1])
+def test_shared_forwards_make_the_same_iterates_and_can_be_trained_on(sign):
+    net, y, path = network(1), torch.tensor([0, 1, 2, 3, 0]), []
+    settings = {"steps": 4, "step": 2 / 255, "start": "gauss", "sign": sign}
+    with attacked(net, bn="train"):
+        ascend(
+            images(),
+            lambda z: cross_entropy(net(z), y),
+            BALLS[0],
+            rng=rng(),
+            path=path,
+            **settings,
+        )
+    shared = ascend_shared(
+        images(), net, lambda s: cross_entropy(s, y), BALLS[0], rng=rng(), **settings
+    )
+    for (z, logits), expected in zip(shared, path, strict=True):
+        assert torch.equal(z, expected)
+        assert not z.requires_grad
+        assert torch.equal(logits, net(z))
+        net.zero_grad()
+        logits.square().sum().backward()
+        found = net[0].weight.grad.clone()
+        net.zero_grad()
+        net(z).square().sum().backward()
+        torch.testing.assert_close(found, net[0].weight.grad)
 
 
 def test_rounding_holds_inside_its_block_alone():

@@ -12,11 +12,30 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Roles
-from pipeline.objectives import adaad, dad, kd, natural, pgd_at, rslad
+from pipeline.objectives import (
+    adaad,
+    adaiad,
+    akd,
+    akd2,
+    ard,
+    crdnd_like,
+    dad,
+    darwin,
+    darwin_lf,
+    dist,
+    gacd_like,
+    iad,
+    kd,
+    mtard,
+    natural,
+    pgd_at,
+    rslad,
+    trades,
+)
 
 
 class Work(torch.autograd.Function):
-    """x @ weight; books forwards and what each backward has to compute."""
+    """x @ weight; books forwards and backwards, which run for the input's gradient at least."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, book: list[str]) -> Tensor:
@@ -28,12 +47,22 @@ class Work(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight = ctx.saved_tensors
-        trains = ctx.needs_input_grad[1]
-        ctx.book.append("parameters" if trains else "input")
-        return grad @ weight.T, x.T @ grad if trains else None, None
+        ctx.book.append("input")
+        return grad @ weight.T, x.T @ grad if ctx.needs_input_grad[1] else None, None
 
 
-COST = {"forward": 1, "input": 1, "parameters": 2}
+class Learn(torch.autograd.Function):
+    """The weight; books each backward that asks for its gradient, also of a graph used twice."""
+
+    @staticmethod
+    def forward(ctx, weight: Tensor, book: list[str]) -> Tensor:
+        ctx.book = book
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        ctx.book.append("parameters")
+        return grad, None
 
 
 class Network(nn.Module):
@@ -45,13 +74,19 @@ class Network(nn.Module):
         self.weight = nn.Parameter(torch.randn(12, 4, generator=rng))
         self.book: list[str] = []
 
+    def features(self, x: Tensor) -> Tensor:
+        return Work.apply(x.flatten(1), Learn.apply(self.weight, self.book), self.book)
+
+    def head(self, features: Tensor) -> Tensor:
+        return features
+
     def forward(self, x: Tensor) -> Tensor:
-        return Work.apply(x.flatten(1), self.weight, self.book)
+        return self.head(self.features(x))
 
     @property
     def cost(self) -> int:
         """F spent so far."""
-        return sum(COST[entry] for entry in self.book)
+        return len(self.book)
 
 
 @dataclass
@@ -60,32 +95,72 @@ class Bench:
 
     student: Network = field(default_factory=lambda: Network(1))
     teacher: Network = field(default_factory=lambda: Network(2).requires_grad_(False))
+    natural: Network = field(default_factory=lambda: Network(3).requires_grad_(False))
 
-    def step(self, objective, stored: tuple[str, ...]) -> tuple[int, int]:
-        """F of student and teacher for one training step."""
+    def roles(self, objective) -> Roles:
+        """The student with the teachers that the objective names, or one."""
+        both = {"robust": self.teacher, "natural": self.natural}
+        return Roles(self.student, both if "natural" in objective.needs() else {"t": self.teacher})
+
+    def step(self, objective, stored: tuple[str, ...], progress: float) -> tuple[int, int]:
+        """F of the student and of all teachers for one training step, preparation left out."""
         rng = torch.Generator().manual_seed(0)
         x = torch.rand(5, 3, 2, 2, generator=rng)
         fields = {"x_adv": 1 - x, "t_clean": torch.rand(5, 4), "t_adv": torch.rand(5, 4)}
         kept = {name: fields[name] for name in stored}
-        batch = Batch(x, torch.arange(5) % 4, torch.arange(5), kept, 0.0, 0, rng)
-        for terms in objective(Roles(self.student, {"robust": self.teacher}), batch):
+        batch = Batch(x, torch.arange(5) % 4, torch.arange(5), kept, progress, 0, rng)
+        roles = self.roles(objective)
+        if hasattr(objective, "prepare"):
+            objective.prepare(roles, batch)
+        for network in (self.student, self.teacher, self.natural):
+            network.book.clear()
+        for terms in objective(roles, batch):
             sum(values.mean() for values in terms.values()).backward()
-        return self.student.cost, self.teacher.cost
+        return self.student.cost, self.teacher.cost + self.natural.cost
 
 
 BANK = ("x_adv", "t_clean", "t_adv")
-TABLE = [  # objective, stored fields, F of the student, F of the teacher
-    (natural.Objective(), (), 3, 0),
-    (kd.Objective(), (), 3, 1),
-    (kd.Objective(), ("t_clean",), 3, 0),
-    (pgd_at.Objective(steps=10), (), 23, 0),
-    (pgd_at.Objective(steps=0), (), 3, 0),
-    (rslad.Objective(steps=10), (), 26, 1),
-    (rslad.Objective(steps=10), ("t_clean",), 26, 0),
-    (adaad.Objective(steps=10), (), 24, 21),
-    (adaad.Objective(steps=10, alpha=0.5), (), 26, 22),
-    (dad.Objective(), BANK, 6, 0),
-    (dad.Objective(), ("x_adv",), 6, 2),
+CLEAN = ("t_clean",)
+EARLY, LATE = 0.0, 0.5  # before and after introspection begins
+# A floor for n steps: 2 n for the attack, 3 for each output that is trained on, 1 for each other
+# output that the loss reads; of a teacher 1 for each output, 2 n where the attack looks through it.
+TABLE = [  # objective, stored fields, progress, F of the student, F of the teachers
+    (natural.Objective(), (), EARLY, 3, 0),
+    (kd.Objective(), (), EARLY, 3, 1),
+    (kd.Objective(), CLEAN, EARLY, 3, 0),
+    (pgd_at.Objective(steps=10), (), EARLY, 23, 0),
+    (pgd_at.Objective(steps=0), (), EARLY, 3, 0),
+    (rslad.Objective(steps=10), (), EARLY, 26, 1),
+    (rslad.Objective(steps=10), CLEAN, EARLY, 26, 0),
+    (adaad.Objective(steps=10), (), EARLY, 24, 21),
+    (adaad.Objective(steps=10, alpha=0.5), (), EARLY, 26, 22),
+    (dad.Objective(), BANK, EARLY, 6, 0),
+    (dad.Objective(), ("x_adv",), EARLY, 6, 2),
+    (dist.Objective(), (), EARLY, 3, 1),
+    (dist.Objective(), CLEAN, EARLY, 3, 0),
+    (trades.Objective(), (), EARLY, 27, 0),  # S(x) held still for the attack, S(x), S(x*)
+    (ard.Objective(), (), EARLY, 23, 1),
+    (ard.Objective(), CLEAN, EARLY, 23, 0),
+    (ard.Objective(alpha=0.5), (), EARLY, 26, 1),
+    (iad.Objective(), (), EARLY, 23, 1),  # ARD until it begins
+    (iad.Objective(), (), LATE, 26, 2),  # then S(x) is trained on too, and T(x*) is the trust
+    (iad.Objective(), CLEAN, LATE, 26, 1),
+    (akd.Objective(), (), EARLY, 23, 1),
+    (akd2.Objective(), (), EARLY, 23, 2),  # one of each teacher
+    (mtard.Objective(), (), EARLY, 26, 2),
+    (adaiad.Objective(), (), EARLY, 24, 21),  # AdaAD's, its clean forward for BatchNorm included
+    (adaiad.Objective(), (), LATE, 26, 21),  # the trust is read off the target
+    (crdnd_like.Objective(), (), EARLY, 26, 1),
+    (crdnd_like.Objective(), CLEAN, EARLY, 26, 0),
+    (gacd_like.Objective(), (), EARLY, 26, 1),  # features and logits are one forward
+    (darwin.Objective(), (), EARLY, 103, 11),  # two attacks, S(x), and two outputs a step
+    (darwin.Objective(), CLEAN, EARLY, 103, 10),
+    (darwin.Objective(attack_bn="train"), (), EARLY, 85, 11),  # 9 outputs a path serve both
+    (darwin.Objective(iakd=False), (), EARLY, 103, 2),
+    (darwin.Objective(dbkd=False), (), EARLY, 53, 11),
+    (darwin.Objective(iakd=False, dbkd=False), (), EARLY, 26, 2),
+    (darwin_lf.Objective(), (), EARLY, 103, 11),
+    (darwin_lf.Objective(attack_bn="train"), (), EARLY, 85, 11),
 ]
 
 
@@ -94,9 +169,11 @@ def name_of(value: object) -> str | None:
     return type(value).__module__.rpartition(".")[2] if hasattr(value, "needs") else None
 
 
-@pytest.mark.parametrize(("objective", "stored", "student", "teacher"), TABLE, ids=name_of)
-def test_a_step_costs_no_more_than_its_floor(objective, stored, student, teacher):
-    assert Bench().step(objective, stored) == (student, teacher)
+@pytest.mark.parametrize(
+    ("objective", "stored", "progress", "student", "teacher"), TABLE, ids=name_of
+)
+def test_a_step_costs_no_more_than_its_floor(objective, stored, progress, student, teacher):
+    assert Bench().step(objective, stored, progress) == (student, teacher)
 
 
 def test_the_book_counts_a_plain_step():
@@ -105,5 +182,5 @@ def test_the_book_counts_a_plain_step():
     torch.autograd.grad(bench.teacher(x).sum(), x)
     assert bench.teacher.book == ["forward", "input"]
     bench.student(x.detach()).sum().backward()
-    assert bench.student.book == ["forward", "parameters"]
+    assert bench.student.book == ["forward", "input", "parameters"]
     torch.testing.assert_close(bench.student.weight.grad, x.flatten(1).sum(0)[:, None].repeat(1, 4))

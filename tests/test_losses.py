@@ -146,3 +146,36 @@ def test_each_sample_stands_alone():
     for loss, other in ((losses.kl, teacher), (losses.kd_kl, teacher), (losses.cross_entropy, y)):
         alone = torch.cat([loss(student[i : i + 1], other[i : i + 1]) for i in range(4)])
         torch.testing.assert_close(loss(student, other), alone)
+
+
+def test_relations_are_the_cosines_with_the_others():
+    z = logits((1, 0), (0, 2), (3, 3))
+    expected = logits((0, 0.5**0.5), (0, 0.5**0.5), (0.5**0.5, 0.5**0.5))
+    torch.testing.assert_close(losses.relations(z), expected)
+    assert losses.relations(z[:1]).shape == (1, 0)
+
+
+def test_info_nce_of_orthogonal_pairs():
+    pairs = logits((5, 0), (0, 0.1))
+    close(losses.info_nce(pairs, 3 * pairs, 1 / LN2), math.log(1.5), math.log(1.5))
+    close(losses.info_nce(pairs, pairs.flip(0), 1 / LN2), math.log(3), math.log(3))
+
+
+def test_triplet_by_hand():
+    anchor = logits((1.0, 0.0), (1.0, 0.0), (0.0, 1.0))
+    near = logits((0.8, 0.2), (0.5, 0.5), (0.0, 1.0))
+    far = logits((0.5, 0.5), (0.8, 0.2), (1.0, 0.0))
+    close(losses.triplet(anchor, near, far, 0.5), 0.08 - 0.5 + 0.5, 0.5 - 0.08 + 0.5, 0.0)
+
+
+@pytest.mark.parametrize("t", [1.0, 30.0])
+def test_half_precision_logits_keep_a_kls_gradient(t):
+    student, teacher = (draw(seed).bfloat16() for seed in (11, 12))
+    found, expected = student.clone().requires_grad_(), student.double().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        low = losses.kd_kl(found, teacher, t)
+    high = losses.kd_kl(expected, teacher.double(), t)
+    torch.testing.assert_close(low.double(), high, atol=1e-3, rtol=1e-3)
+    low.sum().backward()
+    high.sum().backward()
+    torch.testing.assert_close(found.grad.double(), expected.grad, atol=1e-3, rtol=1e-2)

@@ -52,6 +52,15 @@ def roles_for(nets: dict[str, nn.Module], needs: tuple[str, ...], supply: str) -
     return Roles(copy.deepcopy(nets["student"]), {r: copy.deepcopy(nets[r]) for r in wanted})
 
 
+def setting(name: str, nets: dict[str, nn.Module], supply: str) -> tuple:
+    """An objective with its defaults and fresh models, prepared as ``fit`` prepares them."""
+    objective = objective_of(name)
+    roles = roles_for(nets, objective.needs(), supply)
+    if hasattr(objective, "prepare"):
+        objective.prepare(roles, batch_for(objective.needs(), supply))
+    return objective, roles
+
+
 def batch_for(needs: tuple[str, ...], supply: str, x_seed: int = 0, seed: int = 5) -> Batch:
     """What is needed and no more: labels, and stored fields or only the bank's images."""
     rng = torch.Generator().manual_seed(x_seed)
@@ -63,7 +72,11 @@ def batch_for(needs: tuple[str, ...], supply: str, x_seed: int = 0, seed: int = 
     kept = ("x_adv",) if supply == "live" else FIELDS
     stored = {field: fields[field] for field in kept if field in needs}
     x = torch.rand(COUNT, 3, 16, 16, generator=rng)
-    y = torch.randint(0, CLASSES, (COUNT,), generator=rng) if "label" in needs else None
+    y = (
+        torch.randint(0, CLASSES, (COUNT,), generator=rng)
+        if {"label", "hard_label"} & set(needs)
+        else None
+    )
     return Batch(x, y, torch.arange(COUNT), stored, 0.5, 1, torch.Generator().manual_seed(seed))
 
 
@@ -115,8 +128,7 @@ def test_its_needs_are_known_words(name):
 @every_objective
 @every_supply
 def test_terms_are_finite_one_a_sample_and_reach_the_student_alone(name, supply, nets):
-    objective = objective_of(name)
-    roles = roles_for(nets, objective.needs(), supply)
+    objective, roles = setting(name, nets, supply)
     roles.student.train()
     for teacher in roles.teachers.values():
         teacher.requires_grad_(True)
@@ -135,8 +147,7 @@ def test_terms_are_finite_one_a_sample_and_reach_the_student_alone(name, supply,
 @every_objective
 @every_supply
 def test_models_and_batch_are_left_as_they_were(name, supply, nets):
-    objective = objective_of(name)
-    roles = roles_for(nets, objective.needs(), supply)
+    objective, roles = setting(name, nets, supply)
     student, batch = roles.student.train(), batch_for(objective.needs(), supply)
     student.network.bn.eval()
     student.network.conv.weight.requires_grad_(False)
@@ -161,12 +172,12 @@ def test_models_and_batch_are_left_as_they_were(name, supply, nets):
 @every_objective
 @every_supply
 def test_the_batchs_generator_is_the_only_chance(name, supply, nets):
-    objective, found = objective_of(name), []
+    found = []
     with torch.random.fork_rng(devices=[]):
         for seed in (1, 2):
             torch.manual_seed(seed)
             before = torch.get_rng_state()
-            roles = roles_for(nets, objective.needs(), supply)
+            objective, roles = setting(name, nets, supply)
             roles.student.train()
             found.append(run(objective, roles, batch_for(objective.needs(), supply)))
             assert torch.equal(torch.get_rng_state(), before)
@@ -190,7 +201,7 @@ def test_samples_stand_alone_unless_it_says_otherwise(name, supply, nets):
     if first.y is not None:
         other.y[0] = first.y[0]
     for batch in (first, other):
-        roles = roles_for(nets, needs, supply)
+        objective, roles = setting(name, nets, supply)
         found.append(run(objective, roles, batch))
     for one, two in zip(*found, strict=True):
         for term in one:
@@ -199,10 +210,9 @@ def test_samples_stand_alone_unless_it_says_otherwise(name, supply, nets):
 
 @every_objective
 def test_combine_gives_a_gradient_for_each_parameter(name, nets):
-    objective = objective_of(name)
+    objective, roles = setting(name, nets, "live")
     if not hasattr(objective, "combine"):
         return
-    roles = roles_for(nets, objective.needs(), "live")
     params = list(roles.student.train().parameters())
     (terms,) = objective(roles, batch_for(objective.needs(), "live"))
     grads = {
@@ -215,3 +225,22 @@ def test_combine_gives_a_gradient_for_each_parameter(name, nets):
     assert [g.shape for g in merged] == [p.shape for p in params]
     assert all(g.isfinite().all() for g in merged)
     assert all(value.ndim == 0 and value.isfinite() for value in facts.values())
+
+
+@every_objective
+def test_what_it_remembers_and_learns_comes_back_from_its_state(name, nets):
+    objective, roles = setting(name, nets, "live")
+    if not isinstance(objective, nn.Module):
+        return
+    needs = objective.needs()
+    run(objective, roles, batch_for(needs, "live"))
+    with torch.no_grad():
+        for parameter in objective.parameters():
+            parameter.add_(0.1)
+    saved = copy.deepcopy(objective.state_dict())
+    again, twins = setting(name, nets, "live")
+    twins.student.load_state_dict(roles.student.state_dict())
+    again.load_state_dict(saved)
+    other = batch_for(needs, "live", x_seed=1), batch_for(needs, "live", x_seed=1)
+    assert_same(run(objective, roles, other[0]), run(again, twins, other[1]))
+    assert again.state_dict().keys() == saved.keys()

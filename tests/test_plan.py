@@ -16,9 +16,10 @@ from pipeline import code
 from pipeline.artifact import read_job
 from pipeline.config import read
 from pipeline.plan import Plan, dumped, work_order, write_orders
+from pipeline.recipe import Recipe
 from pipeline.resolve import make_plan, plan_from
-from pipeline.sections import Recipe, Student, added
-from pipeline.strict import Section
+from pipeline.sections import Student
+from pipeline.strict import Section, added
 
 HERE = Path(__file__).parent
 SMALL, TINY, KEYS = HERE / "small.yaml", HERE / "tiny.yaml", HERE / "keys.json"

@@ -136,6 +136,7 @@ MODELS = {"student/kd-0": 9, "student/kd-1": 11, "student/dad-0": 12, "teacher/c
 def full_store(folder):
     """A store with every kind of artefact."""
     store, spec = Store(folder), {"model": "r8", "recipe": RECIPE, "device": "cpu"}
+    kd, dad = ({**spec, "objective": {name: {}}} for name in ("kd", "dad"))
     counts = {"train": 16, "val": 16, "test": 16}
     facts = {"classes": CLASSES, "mean": [0.5] * 3, "std": [0.2] * 3, "shape": [3, 32, 32]}
     store.add("dataset", "tiny", {}, {}, write_data, {**facts, "counts": counts})
@@ -149,10 +150,8 @@ def full_store(folder):
     store.add("generator", "g", warm, {"teacher": "teacher/clip"}, write_picture, {"epochs": 2})
     teacher = {**data, "teachers.teacher": "teacher/clip"}
     for seed in (0, 1):
-        store.add(
-            "student", f"kd-{seed}", spec, teacher, lambda at: write_trained(at, val_clean=0.5)
-        )
-    store.add("student", "dad-0", spec, {**data, "bank": "bank/dad"}, write_trained)
+        store.add("student", f"kd-{seed}", kd, teacher, lambda at: write_trained(at, val_clean=0.5))
+    store.add("student", "dad-0", dad, {**data, "bank": "bank/dad"}, write_trained)
     for name, right in MODELS.items():
         linf = {("clean", 0.0): (right, 16), ("pgd20", 4 / 255): (5, 16), ("pgd20", EPS): (3, 16)}
         shift = {("fog-3", 0.0): (right - 2, 16), ("frost-3", 0.0): (right - 4, 16)}

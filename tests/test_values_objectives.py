@@ -2,67 +2,25 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from pipeline.batch import Batch, Roles
+from pipeline.batch import Roles
 from pipeline.objectives import adaad, dad, kd, natural, pgd_at, rslad
-
-EPS, STEP, STEPS = 8 / 255, 2 / 255, 3
-EXACT = {"atol": 1e-9, "rtol": 0}
-
-
-def network(seed: int) -> nn.Module:
-    """A small double network on (B,3,4,4) with five classes."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        net = nn.Sequential(
-            nn.Flatten(), nn.Linear(48, 16), nn.Tanh(), nn.Linear(16, 5, bias=False)
-        )
-    with torch.no_grad():
-        net[3].weight.mul_(4)
-    return net.double()
+from tests.plain import (
+    EXACT,
+    STEPS,
+    Network,
+    assert_same_terms_and_gradients,
+    attack,
+    batch,
+    ce,
+    divergence,
+)
 
 
 @pytest.fixture
 def roles() -> Roles:
-    return Roles(network(1).train(), {"robust": network(2).eval().requires_grad_(False)})
-
-
-def batch(**stored: Tensor) -> Batch:
-    """Six images and labels; the same seed gives the same noise each time."""
-    rng = torch.Generator().manual_seed(3)
-    x = torch.rand(6, 3, 4, 4, generator=rng, dtype=torch.float64)
-    y = torch.randint(0, 5, (6,), generator=rng)
-    return Batch(x, y, torch.arange(6), stored, 0.0, 0, torch.Generator().manual_seed(4))
-
-
-def log_probabilities(z: Tensor) -> Tensor:
-    """log softmax, written out."""
-    z = z - z.max(1, keepdim=True).values
-    return z - z.exp().sum(1, keepdim=True).log()
-
-
-def ce(z: Tensor, y: Tensor) -> Tensor:
-    """-log p_y by indexing."""
-    return -log_probabilities(z)[torch.arange(len(y)), y]
-
-
-def divergence(teacher: Tensor, student: Tensor, t: float = 1.0) -> Tensor:
-    """KL(teacher || student) at temperature t, without its factor."""
-    a, b = log_probabilities(teacher / t), log_probabilities(student / t)
-    return (a.exp() * (a - b)).sum(1)
-
-
-def attack(x: Tensor, loss) -> Tensor:
-    """Sign ascent from the Gauss start by a loop of its own."""
-    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=x.dtype)
-    z = (x + 0.001 * noise).clamp(0, 1)
-    for _ in range(STEPS):
-        z = z.detach().clone().requires_grad_()
-        loss(z).sum().backward(inputs=[z])
-        z = z.detach() + STEP * z.grad.sign()
-        z = torch.maximum(torch.minimum(z, x + EPS), x - EPS).clamp(0, 1)
-    return z.detach()
+    return Roles(Network(1).train(), {"robust": Network(2).eval().requires_grad_(False)})
 
 
 def plain_natural(s, t, b):
@@ -124,25 +82,13 @@ CASES = {
 }
 
 
-def gradients(terms: dict[str, Tensor], student: nn.Module) -> list[Tensor]:
-    total = sum(values.mean() for values in terms.values())
-    return list(torch.autograd.grad(total, list(student.parameters())))
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_terms_and_gradients_match_a_plain_derivation(name, roles):
     objective, plain = CASES[name]
     stored = {"x_adv": 1 - batch().x} if name == "dad" else {}
     (terms,) = objective(roles, batch(**stored))
     expected = plain(roles.student, roles.teacher, batch(**stored))
-    assert terms.keys() == expected.keys()
-    for term, values in terms.items():
-        torch.testing.assert_close(values, expected[term], **EXACT)
-    ours = gradients(terms, roles.student)
-    theirs = gradients(expected, roles.student)
-    assert any(g.abs().max() > 1e-4 for g in theirs)
-    for one, two in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, two, **EXACT)
+    assert_same_terms_and_gradients(terms, expected, list(roles.student.parameters()))
 
 
 @pytest.mark.parametrize("name", ["kd", "dad", "rslad"])
@@ -157,14 +103,14 @@ def test_stored_outputs_give_the_same_numbers_without_a_teacher(name, roles):
 
 
 def test_adaad_at_alpha_one_still_shows_the_clean_images_to_batchnorm():
-    student = nn.Sequential(nn.BatchNorm2d(3), network(1)).double().train()
-    teacher = network(2).eval()
+    student = nn.Sequential(nn.BatchNorm2d(3), Network(1)).double().train()
+    teacher = Network(2).eval()
     tuple(adaad.Objective(steps=1)(Roles(student, {"t": teacher}), batch()))
     assert student[0].num_batches_tracked == 2
 
 
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_adaad():
-    twin = Roles(network(2), {"robust": network(2).eval()})
+    twin = Roles(Network(2), {"robust": Network(2).eval()})
     (terms,) = adaad.Objective(steps=STEPS)(twin, batch())
     torch.testing.assert_close(terms["kd_adv"], torch.zeros(6, dtype=torch.float64), **EXACT)
 

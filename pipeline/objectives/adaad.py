@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pipeline.ascent import ascend, attacked
 from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.inner import perturbed
 from pipeline.losses import kd_kl
-from pipeline.threat import Linf, check_steps
+from pipeline.threat import check_steps
 
 REVISION = 1
 
@@ -19,7 +19,8 @@ class Objective:
     """alpha KL_t(T(x*) || S(x*)) + (1-alpha) KL(T(x) || S(x)), times kd_scale; no labels.
 
     x* = argmax KL(T(x') || S(x')): the ascent's gradient runs through both networks. At alpha=1
-    the clean forward remains for its BatchNorm statistics, as in the released code.
+    the clean forward remains for its BatchNorm statistics, as in the released code. With
+    ``temperature=30`` this is adaad_t30, AdaIAD without its introspection (``objectives/adaiad``).
     """
 
     eps: float = 8 / 255
@@ -41,16 +42,7 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teacher = roles.student, roles.teacher
-        with attacked(student, teacher, bn=self.attack_bn):
-            x_adv = ascend(
-                batch.x,
-                lambda z: kd_kl(student(z), teacher(z)),
-                Linf(self.eps),
-                steps=self.steps,
-                step=self.step,
-                start=self.start,
-                rng=batch.rng,
-            )
+        x_adv = perturbed(self, batch, lambda z: kd_kl(student(z), teacher(z)), student, teacher)
         with torch.no_grad():
             target = teacher(x_adv)
         terms = {}

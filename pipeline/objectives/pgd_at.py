@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipeline.ascent import ascend, attacked
 from pipeline.batch import Batch, Roles, Terms
+from pipeline.inner import perturbed
 from pipeline.losses import cross_entropy
-from pipeline.threat import Linf, check_steps
+from pipeline.threat import check_steps
 
 REVISION = 1
 
@@ -32,14 +32,5 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        with attacked(student, bn=self.attack_bn):
-            x_adv = ascend(
-                batch.x,
-                lambda z: cross_entropy(student(z), batch.y),
-                Linf(self.eps),
-                steps=self.steps,
-                step=self.step,
-                start=self.start,
-                rng=batch.rng,
-            )
+        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
         yield {"ce_adv": cross_entropy(student(x_adv), batch.y)}

@@ -4,12 +4,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipeline.ascent import ascend, attacked
+from torch import Tensor
+
 from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.inner import perturbed
 from pipeline.losses import kd_kl
-from pipeline.threat import Linf, check_steps
+from pipeline.threat import check_steps
 
 REVISION = 1
+
+
+def soft_label_terms(
+    method, adversarial: Tensor, clean: Tensor, target: Tensor, t: float = 1.0
+) -> Terms:
+    """RSLAD's two terms (B,) of student logits on x* and x against the target's, all (B,K)."""
+    return {
+        "kd_adv": method.kd_scale * method.alpha * kd_kl(adversarial, target, t),
+        "kd": method.kd_scale * (1 - method.alpha) * kd_kl(clean, target, t),
+    }
 
 
 @dataclass(frozen=True)
@@ -38,17 +50,5 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target, t = roles.student, clean_target(roles, batch), self.temperature
-        with attacked(student, bn=self.attack_bn):
-            x_adv = ascend(
-                batch.x,
-                lambda z: kd_kl(student(z), target),
-                Linf(self.eps),
-                steps=self.steps,
-                step=self.step,
-                start=self.start,
-                rng=batch.rng,
-            )
-        yield {
-            "kd_adv": self.kd_scale * self.alpha * kd_kl(student(x_adv), target, t),
-            "kd": self.kd_scale * (1 - self.alpha) * kd_kl(student(batch.x), target, t),
-        }
+        x_adv = perturbed(self, batch, lambda z: kd_kl(student(z), target), student)
+        yield soft_label_terms(self, student(x_adv), student(batch.x), target, t)

@@ -1,0 +1,63 @@
+"""Any model of timm, with random weights: ``timm/<name>``, such as ``timm/resnet50``."""
+
+import difflib
+import re
+
+from torch import Tensor, nn
+
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+NAME = re.compile(r"timm/(?P<name>[\w.]+)")
+FORM = "timm/<timm's name>"
+
+
+class TimmModel(nn.Module):
+    """A timm model behind this package's protocol; its last layer is the head.
+
+    ``side`` is the only side of images it takes, None where any will do.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+        about = model.pretrained_cfg
+        self.side = about["input_size"][-1] if about.get("fixed_input_size") else None
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate features (B,D) of normalised images of the model's own size."""
+        return self.model.forward_head(self.model.forward_features(x), pre_logits=True).flatten(1)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B,K) of penultimate features."""
+        last = self.model.get_classifier()
+        last = getattr(last, "fc", last)  # a few models give the head that pools as well
+        if isinstance(last, nn.Conv2d):
+            return last(features[:, :, None, None]).flatten(1)
+        return last(features)
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """The network called ``name``, never with downloaded weights.
+
+    Raises:
+        RetortError: timm does not know the name or its tag, or the model has not exactly one
+            head (DeiT's and others' distilled forms, CrossViT, VOLO, bare encoders).
+    """
+    import timm  # seconds to import, and the plan reads every family
+
+    wanted = NAME.fullmatch(name)["name"]
+    if not timm.is_model(wanted):
+        (near,) = difflib.get_close_matches(wanted, timm.list_models(), n=1, cutoff=0)
+        raise RetortError(f"model '{name}': timm has no '{wanted}'; did you mean 'timm/{near}'?")
+    try:
+        model = timm.create_model(wanted, pretrained=False, num_classes=classes)
+    except RuntimeError as error:
+        raise RetortError(f"model '{name}': timm: {error}; drop what follows the dot") from error
+    if not hasattr(model, "get_classifier"):
+        raise RetortError(f"model '{name}': it is an encoder without classes; name a classifier")
+    last, aside = model.get_classifier(), getattr(model, "aux_head", None)
+    if not isinstance(last, nn.Module) or isinstance(last, nn.ModuleList) or aside is not None:
+        raise RetortError(f"model '{name}': it ends in several heads; name a model with one")
+    return TimmModel(model)

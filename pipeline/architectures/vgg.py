@@ -1,0 +1,42 @@
+"""VGG for 32 px images: ``vgg16-bn`` (Simonyan and Zisserman, ICLR 2015, with BatchNorm).
+
+As usual on CIFAR, one linear layer stands in place of the three large ones.
+"""
+
+import re
+
+from torch import Tensor, nn
+
+REVISION = 1
+
+NAME = re.compile("vgg16-bn")
+FORM = "vgg16-bn"
+STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolutions
+
+
+class Vgg(nn.Module):
+    """Five stages of 3x3 convolutions, each ended by max-pooling, and a linear head."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        layers, inputs = [], 3
+        for width, convolutions in STAGES:
+            for _ in range(convolutions):
+                layers += [nn.Conv2d(inputs, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU()]
+                inputs = width
+            layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers)
+        self.linear = nn.Linear(inputs, classes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate features (B,512) of normalised images (B,3,H,W), H and W at least 32."""
+        return self.layers(x).mean((2, 3))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B,K) of penultimate features."""
+        return self.linear(features)
+
+
+def build(name: str, classes: int) -> nn.Module:
+    """The network; ``name`` can only be its own."""
+    return Vgg(classes)

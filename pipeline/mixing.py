@@ -1,0 +1,75 @@
+"""Soft labels, Mixup and CutMix of a whole batch, by timm, seeded by the step."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How much a batch's images and labels are mixed; all at zero leaves them alone.
+
+    Attributes:
+        mixup: alpha of Mixup's Beta distribution (Zhang et al., ICLR 2018); 0 switches it off.
+        cutmix: alpha of CutMix's (Yun et al., ICCV 2019); with both on, each batch takes one.
+        smoothing: share of a label that is spread over all classes.
+        classes: their number K.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    smoothing: float = 0.0
+    classes: int = 0
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def soft(self) -> bool:
+        """Whether labels become distributions (B,K)."""
+        return self.mixes or self.smoothing > 0
+
+
+@contextmanager
+def numpy_seeded(rng: torch.Generator) -> Iterator[None]:
+    """Numpy's global generator seeded from the step's for the block, which timm draws from."""
+    before = np.random.get_state()
+    np.random.seed(int(torch.randint(2**31, (), generator=rng, device=rng.device)))
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+def smoothed(y: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Labels (B,) as distributions (B,K): 1 - smoothing on the label, the rest spread over all."""
+    return F.one_hot(y, classes) * (1 - smoothing) + smoothing / classes
+
+
+def mix(x: Tensor, y: Tensor, how: Mixing, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images (B,C,H,W) and labels (B,), mixed with the batch in reverse order; labels (B,K).
+
+    Without any softening both come back as they are. An odd batch is mixed but for its last
+    sample, which timm cannot pair.
+    """
+    if not how.soft:
+        return x, y
+    if not how.mixes:
+        return x, smoothed(y, how.classes, how.smoothing)
+    from timm.data.mixup import Mixup
+
+    even = len(x) - len(x) % 2
+    with numpy_seeded(rng):
+        mixer = Mixup(how.mixup, how.cutmix, label_smoothing=how.smoothing, num_classes=how.classes)
+        images, labels = mixer(x[:even].clone(), y[:even])
+    rest = smoothed(y[even:], how.classes, how.smoothing)
+    return torch.cat([images, x[even:]]), torch.cat([labels, rest])

@@ -1,0 +1,60 @@
+"""AdaIAD: adaptive attack and introspection (Huang et al., CVPR 2023)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.inner import perturbed
+from pipeline.losses import cross_entropy, kd_kl, kl
+from pipeline.threat import check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """alpha t^2 KL_t(T(x*)||S(x*)) + alpha (1-a) KL(S(x)||S(x*)) + (1-alpha) CE(S(x), y).
+
+    x* = argmax KL(T(x') || S(x')) through both networks; a = p_T(x*)_y^beta from ``begin`` on, a
+    share of training, 1 before. Beside AdaAD it has introspection and t = 30: ``adaad`` with
+    ``temperature=30`` tells the two apart. S(x) runs for BatchNorm even where no term reads it.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    alpha: float = 1.0
+    beta: float = 0.1
+    begin: float = 0.3
+    temperature: float = 30.0
+    kd_scale: float = 1.0
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and a live teacher: its input gradient is part of the ascent."""
+        return ("label", "teacher")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student, teacher, scale = roles.student, roles.teacher, self.kd_scale * self.alpha
+        x_adv = perturbed(self, batch, lambda z: kl(student(z), teacher(z)), student, teacher)
+        introspects = batch.progress >= self.begin
+        with torch.no_grad():
+            target = teacher(x_adv)
+            trust = (-self.beta * cross_entropy(target, batch.y)).exp()
+        with torch.set_grad_enabled(introspects or self.alpha < 1):
+            clean = student(batch.x)
+        logits = student(x_adv)
+        terms = {"kd_adv": scale * kd_kl(logits, target, self.temperature)}
+        if introspects:
+            terms["self_adv"] = scale * (1 - trust) * kl(logits, clean)
+        if self.alpha < 1:
+            terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.y)
+        yield terms

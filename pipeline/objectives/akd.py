@@ -1,0 +1,49 @@
+"""Adversarial knowledge distillation (Maroto et al., 2022; AdaAD paper, eq. 5)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.inner import perturbed
+from pipeline.losses import cross_entropy
+from pipeline.threat import check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x*), beta p_T(x*) + (1-beta) 1_y), x* = argmax CE(S(x'), y); the teacher sees x*.
+
+    AdaAD does not give beta: choose it on validation data. AKD with two teachers is ``akd2``.
+    One step costs 2 n + 3 F_S + 1 F_T.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    beta: float = 0.5
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and a live teacher."""
+        return ("label", "teacher")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student = roles.student
+        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        with torch.no_grad():
+            soft = roles.teacher(x_adv).softmax(1)
+        logits = student(x_adv)
+        yield {
+            "kd_adv": self.beta * cross_entropy(logits, soft),
+            "ce_adv": (1 - self.beta) * cross_entropy(logits, batch.y),
+        }

@@ -1,0 +1,53 @@
+"""A stand-in for CRDND, whose equations are not public (DARWIN, CVPR 2025, Table 1)."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.inner import perturbed
+from pipeline.losses import entropy, kl, relations
+from pipeline.objectives.rslad import soft_label_terms
+from pipeline.threat import check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An approximation: RSLAD on a denoised target, plus a KL of the samples' relations.
+
+    kd_scale (alpha KL(D(x)||S(x*)) + (1-alpha) KL(D(x)||S(x))) + beta KL(R_T(x) || R_S(x*)). D is
+    the teacher's output, sharpened by 1 + sharpen H / log C where its entropy H is high; R the
+    softmax over the other samples of their logits' cosine over ``relation_temperature``.
+    x* = argmax KL(D(x) || S(x')); no labels.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    alpha: float = 5 / 6
+    beta: float = 0.1
+    sharpen: float = 1.0
+    relation_temperature: float = 0.5
+    kd_scale: float = 0.1
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """The teacher's outputs on clean images."""
+        return ("t_clean",)
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student, raw, t = roles.student, clean_target(roles, batch), self.relation_temperature
+        unsure = entropy(raw) / math.log(raw.shape[1])
+        target = raw * (1 + self.sharpen * unsure)[:, None]
+        x_adv = perturbed(self, batch, lambda z: kl(student(z), target), student)
+        logits = student(x_adv)
+        relation = self.beta * kl(relations(logits) / t, relations(raw) / t)
+        yield soft_label_terms(self, logits, student(batch.x), target) | {"relation": relation}

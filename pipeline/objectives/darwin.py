@@ -1,0 +1,150 @@
+"""Untargeted and targeted intermediate adversarial samples (DARWIN: Dong et al., CVPR 2025)."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.ascent import ascend, ascend_shared, attacked, begin
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.dual_bn import AuxiliaryBatchNorm
+from pipeline.losses import cross_entropy, kl, triplet, widened
+from pipeline.pairing import differing
+from pipeline.threat import Linf, check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Aim:
+    """T(x) (B,K), classes y (B,) of pairs and eq. 5, and the attacks' loss: inner(logits, goal)."""
+
+    target: Tensor
+    y: Tensor
+    goal: Tensor
+    inner: Callable[[Tensor, Tensor], Tensor]
+
+    def loss(self, goal: Tensor) -> Callable[[Tensor], Tensor]:
+        """The attacks' loss as a function of the student's logits."""
+        return lambda logits: self.inner(logits, goal)
+
+
+def check(method) -> None:
+    """Raise ValueError for hyper-parameters that cannot be meant."""
+    check_steps(method.eps, method.step, method.steps)
+    if method.steps < 1:
+        raise ValueError("steps: 0 steps make no intermediate sample; give at least 1")
+    if not 0 <= method.gamma <= 1:
+        raise ValueError(f"gamma: {method.gamma:g} is no share; give a number in [0,1]")
+
+
+def weight(method, i: int, wanted: Tensor, found: Tensor, y: Tensor) -> Tensor:
+    """w (B,) in [0,1] of step i, detached (eq. 5), from teacher's and student's p (B,K) of y."""
+    if method.weighting == "uniform":
+        return torch.ones_like(found[:, 0])
+    gap = (wanted - found.detach()).gather(1, y[:, None]).squeeze(1).abs()
+    progress = (1 - method.gamma) * i / method.steps
+    return progress + method.gamma * gap / gap.max().clamp_min(1e-8)
+
+
+def walk(method, network, modules, loss, x, start, sign) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K)."""
+    settings = {"steps": method.steps, "step": method.step, "start": start, "sign": sign}
+    between, ball = method.iakd or method.dbkd, Linf(method.eps)
+    if between and method.attack_bn == "train":
+        return ascend_shared(x, network, loss, ball, **settings)
+    path: list[Tensor] = []
+    with attacked(*modules, bn=method.attack_bn):
+        ascend(x, lambda z: loss(network(z)), ball, path=path, **settings)
+    return ((z, network(z)) for z in path[0 if between else -1 :])
+
+
+def distil(method, roles: Roles, batch: Batch, aim: Aim) -> Iterator[Terms]:
+    """KL on the clean images, then one dictionary for each pair of intermediate samples."""
+    student, p, m = roles.student, widened(aim.target).softmax(1), method.margin
+    start = begin(batch.x, Linf(method.eps), method.start, batch.rng)
+    climb = walk(method, student, [student], aim.loss(aim.goal), batch.x, start, +1)
+    if method.dbkd:
+        partner, apart = differing(aim.y, batch.rng)
+        goal = aim.goal if method.target_source == "pair" else aim.goal[partner]
+        branch, parts = partial(method.auxiliary, student), [student, method.auxiliary]
+        descent = walk(method, branch, parts, aim.loss(goal), batch.x[partner], "clean", -1)
+    yield {"kd": kl(student(batch.x), aim.target)}
+    for i in range(1 if method.iakd or method.dbkd else method.steps, method.steps + 1):
+        z, logits = next(climb)
+        q = widened(logits).softmax(1)
+        w = weight(method, i, p, q, aim.y)
+        terms = followed(method, i, w, logits, z, roles.teacher)
+        if method.dbkd:
+            r = widened(next(descent)[1]).softmax(1)
+            w_pair = weight(method, i, p[partner], r, aim.y[partner])
+            parted = w * triplet(p, q, r, m) + w_pair * triplet(p[partner], r, q, m)
+            terms["dbkd"] = method.lambda_dbkd * apart * parted
+        yield terms
+
+
+def followed(method, i: int, w: Tensor, logits: Tensor, z: Tensor, teacher: nn.Module) -> Terms:
+    """The teacher's term at step i: ARKD's at the last one, IAKD's before."""
+    if i < method.steps and not method.iakd:
+        return {}
+    with torch.no_grad():
+        target = teacher(z)
+    gap = kl(logits, target)
+    if i < method.steps:
+        return {"iakd": method.lambda_iakd * w * gap}
+    return {"kd_adv": method.beta * gap}
+
+
+@dataclass(eq=False)
+class Objective(nn.Module):
+    """ARKD + lambda_iakd IAKD + lambda_dbkd DBKD (eqs. 5-7, Algorithm 1); labels in attacks only.
+
+    x^_i climbs CE(S, y) from x; x^'_i descends CE(S, y) from an image x' of another class and has
+    BatchNorms of its own. ARKD = KL(T(x) || S(x)) + beta KL(T(x^_n) || S(x^_n)); IAKD =
+    sum_{i<n} w_i KL(T(x^_i) || S(x^_i)); DBKD draws p_S(x^_i) to p_T(x) and p_S(x^'_i) to
+    p_T(x'), apart from each other. One step of n=10 costs 103 F_S + 11 F_T.
+
+    Attributes:
+        start: of the untargeted path; the targeted one starts at x' itself.
+        gamma: share of the confidence gap in w; weighting "uniform" is w = 1 («no weights»).
+        target_source: x' descends to the class of x ("pair") or, as Algorithm 1 has it, its own.
+        attack_bn: "train" attacks in train mode and updates by the attack's own forwards: 85 F_S.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    beta: float = 4.0
+    gamma: float = 0.5
+    margin: float = 0.1
+    lambda_iakd: float = 1.0
+    lambda_dbkd: float = 0.5
+    iakd: bool = True
+    dbkd: bool = True
+    weighting: Literal["mixed", "uniform"] = "mixed"
+    target_source: Literal["pair", "own"] = "pair"
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = True
+
+    def __post_init__(self):
+        super().__init__()
+        self.register_module("auxiliary", None)
+        check(self)
+
+    def prepare(self, roles: Roles, batch: Batch) -> None:
+        """Make the auxiliary BatchNorms, before an optimiser is built."""
+        self.auxiliary = AuxiliaryBatchNorm(roles.student) if self.dbkd else None
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels, and a live teacher: it sees every untargeted sample."""
+        return ("hard_label", "teacher")
+
+    def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        """One dictionary of "kd"; then, a step, one of "iakd" or "kd_adv", and of "dbkd"."""
+        target, y = clean_target(roles, batch), batch.y
+        likeliest = y if y.ndim == 1 else y.argmax(1)
+        return distil(self, roles, batch, Aim(target, likeliest, y, cross_entropy))

@@ -1,0 +1,60 @@
+"""DARWIN without labels (Dong et al., CVPR 2025, eqs. 11-12)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.dual_bn import AuxiliaryBatchNorm
+from pipeline.losses import kl
+from pipeline.objectives.darwin import Aim, check, distil
+
+REVISION = 1
+
+
+@dataclass(eq=False)
+class Objective(nn.Module):
+    """DARWIN guided by the teacher: x^_i climbs, x^'_i descends KL(T(x) || S), y := argmax p_T(x).
+
+    Pairs are redrawn while the teacher gives both images the same class. Losses, weights, cost
+    and all other fields are ``objectives/darwin``'s; ``inner_kl="reverse"`` attacks by
+    KL(S || T(x)), the printed form.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    beta: float = 4.0
+    gamma: float = 0.5
+    margin: float = 0.1
+    lambda_iakd: float = 1.0
+    lambda_dbkd: float = 0.5
+    iakd: bool = True
+    dbkd: bool = True
+    weighting: Literal["mixed", "uniform"] = "mixed"
+    target_source: Literal["pair", "own"] = "pair"
+    inner_kl: Literal["forward", "reverse"] = "forward"
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = True
+
+    def __post_init__(self):
+        super().__init__()
+        self.register_module("auxiliary", None)
+        check(self)
+
+    def prepare(self, roles: Roles, batch: Batch) -> None:
+        """Make the auxiliary BatchNorms; ``fit`` calls this before it builds the optimiser."""
+        self.auxiliary = AuxiliaryBatchNorm(roles.student) if self.dbkd else None
+
+    def needs(self) -> tuple[str, ...]:
+        """A live teacher; no labels."""
+        return ("teacher",)
+
+    def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        """As DARWIN's."""
+        target = clean_target(roles, batch)
+        inner = kl if self.inner_kl == "forward" else lambda s, t: kl(t, s)
+        return distil(self, roles, batch, Aim(target, target.argmax(1), target, inner))

@@ -1,0 +1,52 @@
+"""DIST: relations instead of values (Huang et al., NeurIPS 2022; DAD paper, Table 3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.losses import cross_entropy
+
+REVISION = 1
+
+
+def pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """Pearson's correlation of two matrices along a dimension, which is dropped."""
+    return F.cosine_similarity(a - a.mean(dim, True), b - b.mean(dim, True), dim)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x), y) + t^2 [beta (1 - mean_i r_i) + gamma (1 - mean_c r_c)], softmax at temperature t.
+
+    r_i is Pearson's correlation of S's and T's probabilities of sample i; r_c that of their
+    probabilities of class c over the batch.
+
+    Attributes:
+        beta: weight of the rows' relation.
+        gamma: weight of the columns' relation.
+    """
+
+    beta: float = 1.0
+    gamma: float = 1.0
+    temperature: float = 1.0
+    couples_batch: ClassVar[bool] = True
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and the teacher's outputs."""
+        return ("label", "t_clean")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        t = self.temperature
+        teacher = (clean_target(roles, batch) / t).softmax(1)
+        logits = roles.student(batch.x)
+        student = (logits / t).softmax(1)
+        columns = 1 - pearson(student, teacher, 0).mean()
+        yield {
+            "ce": cross_entropy(logits, batch.y),
+            "rows": self.beta * t * t * (1 - pearson(student, teacher, 1)),
+            "columns": (self.gamma * t * t * columns).expand(len(logits)),
+        }

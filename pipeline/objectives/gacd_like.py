@@ -1,0 +1,60 @@
+"""A stand-in for GACD, whose equations are not public (DARWIN, CVPR 2025, Table 1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import nn, no_grad, randn
+
+from pipeline.ascent import frozen
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.inner import perturbed
+from pipeline.losses import info_nce, kl
+from pipeline.objectives.rslad import soft_label_terms
+from pipeline.threat import check_steps
+
+REVISION = 1
+
+
+@dataclass(eq=False, repr=False)
+class Objective(nn.Module):
+    """An approximation: RSLAD plus beta max_c p_T(x)_c InfoNCE(T's feature of x, S's of x*),
+    both mapped to 128 numbers by learned projections, cosines over ``temperature``; no labels.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    alpha: float = 5 / 6
+    beta: float = 0.1
+    temperature: float = 0.2
+    kd_scale: float = 0.1
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+        super().__init__()
+
+    def needs(self) -> tuple[str, ...]:
+        """A live teacher, for its features."""
+        return ("teacher",)
+
+    def prepare(self, roles: Roles, batch: Batch) -> None:
+        """Draw the projections (D,128), D the widths of the models' features."""
+        with no_grad(), frozen(roles.student):
+            found = roles.teacher.features(batch.x), roles.student.features(batch.x)
+        for name, z in zip(("anchor", "positive"), found, strict=True):
+            weight = randn(z.shape[1], 128, generator=batch.rng, device=z.device, dtype=z.dtype)
+            self.register_parameter(name, nn.Parameter(weight / z.shape[1] ** 0.5))
+
+    def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student, teacher = roles.student, roles.teacher
+        with no_grad():
+            target = teacher.head(anchors := teacher.features(batch.x))
+        x_adv = perturbed(self, batch, lambda z: kl(student(z), target), student)
+        features = student.features(x_adv)
+        contrast = info_nce(anchors @ self.anchor, features @ self.positive, self.temperature)
+        terms = soft_label_terms(self, student.head(features), student(batch.x), target)
+        yield terms | {"contrast": self.beta * target.softmax(1).amax(1) * contrast}

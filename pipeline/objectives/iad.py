@@ -1,0 +1,60 @@
+"""Introspective adversarial distillation, IAD-I (Zhu et al., ICLR 2022)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.inner import perturbed
+from pipeline.losses import cross_entropy, kd_kl, kl
+from pipeline.threat import check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """[a] alpha t^2 KL_t(T(x)||S(x*)) + alpha (1-a) KL(S(x)||S(x*)) + (1-alpha) CE(S(x), y).
+
+    a = p_T(x*)_y^beta is how far the teacher is trusted; before ``begin``, a share of training,
+    a = 1 and this is ARD. x* = argmax CE(S(x'), y); both KL terms carry kd_scale. The released
+    code weights the teacher's term with 1, the paper with a (``weight_teacher``).
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "uniform"
+    alpha: float = 1.0
+    beta: float = 0.1
+    begin: float = 0.3
+    temperature: float = 1.0
+    kd_scale: float = 1.0
+    weight_teacher: bool = False
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and a live teacher, who is asked about x*."""
+        return ("label", "teacher")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student, target = roles.student, clean_target(roles, batch)
+        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        logits, terms = student(x_adv), {}
+        guided = self.alpha * self.kd_scale * kd_kl(logits, target, self.temperature)
+        introspects = batch.progress >= self.begin
+        clean = student(batch.x) if introspects or self.alpha < 1 else None
+        if introspects:
+            with torch.no_grad():
+                trust = (-self.beta * cross_entropy(roles.teacher(x_adv), batch.y)).exp()
+            terms["self_adv"] = self.alpha * self.kd_scale * (1 - trust) * kl(logits, clean)
+            guided = trust * guided if self.weight_teacher else guided
+        if self.alpha < 1:
+            terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.y)
+        yield terms | {"kd_adv": guided}

@@ -1,0 +1,60 @@
+"""Multi-teacher adversarial robustness distillation (Zhao et al., ECCV 2022)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.inner import perturbed
+from pipeline.losses import cross_entropy, kl
+from pipeline.threat import TINY, check_steps
+
+REVISION = 1
+
+
+@dataclass(eq=False, repr=False)
+class Objective(nn.Module):
+    """w_a KL(T_rob(x*) || S(x*)) + w_n KL(T_nat(x) || S(x)), x* = argmax CE(S(x'), y).
+
+    The side that lags behind its first loss gains weight, by ``rate``, cut tenfold at milestones.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    kd_scale: float = 1.0
+    rate: float = 0.025
+    milestones: tuple[float, ...] = (215 / 300, 260 / 300, 285 / 300)
+    attack_bn: Literal["eval", "train"] = "eval"
+    couples_batch: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+        super().__init__()
+        self.register_buffer("weight", torch.full((), 0.5, dtype=torch.float64))  # w_n
+        self.register_buffer("first", torch.zeros(2, dtype=torch.float64))  # L_a, L_n
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels for the attack and both teachers."""
+        return ("label", "natural", "robust")
+
+    @torch.no_grad()
+    def balance(self, losses: Tensor, progress: float) -> Tensor:
+        """w_n, a scalar, one step nearer to r_n / (r_a + r_n), r = losses (2,) / first losses."""
+        self.first.copy_(torch.where(self.first > 0, self.first, losses.clamp_min(TINY)))
+        ratio, cuts = losses / self.first, sum(progress >= m for m in self.milestones)
+        share = ratio[1] / ratio.sum().clamp_min(TINY)
+        return self.weight.lerp_(share, self.rate * 0.1**cuts).clone()
+
+    def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        student, teachers = roles.student, roles.teachers
+        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        with torch.no_grad():
+            targets = teachers["robust"](x_adv), teachers["natural"](batch.x)
+        robust, natural = kl(student(x_adv), targets[0]), kl(student(batch.x), targets[1])
+        w = self.balance(torch.stack([robust.mean(), natural.mean()]).double(), batch.progress)
+        yield {"robust": self.kd_scale * (1 - w) * robust, "natural": self.kd_scale * w * natural}
