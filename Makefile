@@ -1,13 +1,18 @@
-# `make demo` makes the default experiment, `make test` runs the tests. Both set everything up.
+# `make demo` makes the default experiment, `make study` compares all objectives at its scale,
+# `make test` runs the tests. Each sets everything up.
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test lint plan clean-env
+.PHONY: demo study test lint plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
 	@$(BIN)/python -m pipeline results
+
+study: .venv/installed
+	$(BIN)/snakemake --cores all --configfile workflow/study.yaml
+	@$(BIN)/python -m pipeline results --configfile workflow/study.yaml
 
 test: .venv/installed
 	$(BIN)/python -m pytest

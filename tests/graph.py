@@ -36,14 +36,34 @@ class Folder:
         """Write a configuration."""
         self.config.write_text(yaml.safe_dump(raw, sort_keys=False))
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
-        """Run snakemake here."""
-        command = [
+    def command(self, *arguments: str) -> list[str]:
+        """The command line of snakemake on this folder's configuration."""
+        return [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
             *("--configfile", str(self.config), "--cores", "2", *arguments),
         ]
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Run snakemake here to its end."""
         return subprocess.run(
-            command, cwd=self.path, env=environment(), capture_output=True, text=True, check=False
+            self.command(*arguments),
+            cwd=self.path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def start(self) -> subprocess.Popen:
+        """Start snakemake here in a process group of its own, its log on a pipe."""
+        return subprocess.Popen(
+            self.command(),
+            cwd=self.path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def make(self) -> str:

@@ -1,6 +1,7 @@
 """Killed at any moment, a stage goes on where it was and ends with the same bytes."""
 
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -124,3 +125,15 @@ def test_a_cut_shard_alone_is_made_again(tmp_path, undisturbed):
     finish(folder, "build_bank", bank)
     assert sums(bank) == sums(undisturbed["bank/dad"])
     assert {p: p.stat().st_mtime_ns for p in others} == others
+
+
+def test_a_killed_workflow_goes_on_without_flags(tmp_path):
+    raw = tiny()
+    folder = Folder(tmp_path)
+    folder.write(experiment(teachers={"natural": {**raw["teachers"]["natural"], "epochs": 3}}))
+    running = folder.start()
+    read_until(running, "teacher natural: epoch 1/3")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    assert "teacher natural: resumed at epoch" in folder.make()
+    assert "Nothing to be done" in folder.make()
