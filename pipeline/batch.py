@@ -11,7 +11,6 @@ REVISION = 1
 WORDS = {
     "teacher": "exactly one teacher",
     "label": "labels (a data set)",
-    "hard_label": "labels as they are (a data set, no mixup, cutmix or smoothing in the recipe)",
     "generated": "a generator",
     "t_clean": "a teacher, or a bank of its outputs",
     "x_adv": "a bank of adversarial samples",
@@ -28,7 +27,7 @@ class Batch:
 
     Attributes:
         x: images (B,C,H,W) in [0,1].
-        y: labels (B,) int64, None when data-free.
+        y: labels (B,) int64, or distributions (B,K); None when data-free or of other classes.
         index: rows of the source data set (B,) int64.
         stored: bank fields, e.g. x_adv (B,C,H,W), t_clean (B,K), t_adv (B,K).
         progress: 0 at the first step, towards 1 at the last.

@@ -1,14 +1,17 @@
 """Stage: a student, distilled from its teachers on a data set, a bank or a generator."""
 
+from importlib import import_module
+
 from torch import nn
 
-from pipeline.artifact import Job, Manifest
+from pipeline.artifact import Job, Manifest, open_artifact
 from pipeline.bank import read_bank
 from pipeline.batch import Roles
-from pipeline.data import open_data
+from pipeline.data import Data, open_data
 from pipeline.data_free import open_warm
 from pipeline.loop import fit
-from pipeline.models import initialised
+from pipeline.models import MODEL, initialised, read_about
+from pipeline.recipe import Recipe
 from pipeline.source import BankSource, Source
 from pipeline.strict import make
 from pipeline.training import (
@@ -23,23 +26,44 @@ from pipeline.training import (
 
 REVISION = 1
 
+MIXTURE = "pipeline.mixture"  # found by name: only the keys of students that use it count its code
+
 
 def run(job: Job) -> Manifest:
     """Train and save the student that the spec describes."""
     if "generator" in job.inputs:
         return run_data_free(job)
     data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
-    teachers = teachers_of(job)
+    classes, teachers = classes_of(job, data), teachers_of(job)
+    mean, std = normalisation(job, data)
+    student = initialised(job.spec["model"], len(classes), mean, std, job.spec["seed"])
+    roles = Roles(student.to(job.spec["device"]), teachers)
+    watched = validation_of(job, data, recipe) if classes == data.classes else None
+    source = source_of(job, data, recipe)
+    fitted = fit(roles, objective_of(job), source, recipe, place_of(job), watched)
+    return save_student(job, roles, classes, fitted)
+
+
+def classes_of(job: Job, data: Data) -> tuple[str, ...]:
+    """The classes a student learns: its data set's, or its teacher's where labels mean nothing."""
+    teachers = [folder for role, folder in job.inputs.items() if role.startswith("teachers.")]
+    if not job.spec.get("label_free") or not teachers:
+        return data.classes
+    return tuple(read_about(open_artifact(teachers[0]).path(MODEL))["classes"])
+
+
+def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
+    """Batches of the data set, with a bank or a second data set where the job has one."""
     source: Source = dataset_source(job, data, recipe)
     if "bank" in job.inputs:
         source = BankSource(source, read_bank(job.inputs["bank"]))
-    mean, std = normalisation(job, data)
-    student = initialised(job.spec["model"], len(data.classes), mean, std, job.spec["seed"])
-    roles = Roles(student.to(job.spec["device"]), teachers)
-    fitted = fit(
-        roles, objective_of(job), source, recipe, place_of(job), validation_of(job, data, recipe)
-    )
-    return save_student(job, roles, data.classes, fitted)
+    if "extra" in job.inputs:
+        extra = open_data(job.inputs["extra"]).split("train")
+        share = job.spec["extra"]["share"]
+        source = import_module(MIXTURE).MixedSource(source, extra.images, extra.labels, share)
+    if job.spec.get("label_free"):
+        source = import_module(MIXTURE).Unlabelled(source)
+    return source
 
 
 def run_data_free(job: Job) -> Manifest:

@@ -1,20 +1,73 @@
-"""Whether a model fits a data set: asked before anything is loaded or trained."""
+"""Whether a model, its data set and its objective fit: asked before anything is loaded."""
 
+from collections.abc import Iterable
 from functools import cache
 
 import torch
 
+from pipeline.batch import missing_needs
+from pipeline.collection import collection
 from pipeline.config import Config
 from pipeline.errors import RetortError
 from pipeline.models import family_of
-from pipeline.plugins import plugin
 from pipeline.recipe import Recipe
-from pipeline.sections import Student, Teacher
+from pipeline.sections import Bank, Generator, Student, Teacher
+from pipeline.strict import make
 
 
 def shape_of(config: Config, dataset: str) -> tuple[int, int, int]:
     """Channels, height and width of a data set's images."""
-    return tuple(plugin("datasets", config.datasets[dataset].source).SHAPE)
+    return tuple(collection(config.datasets[dataset].source).shape)
+
+
+def classes_of(config: Config, dataset: str) -> tuple[str, ...]:
+    """Class names of a data set, none if its images have no labels."""
+    return collection(config.datasets[dataset].source).classes
+
+
+def data_of(config: Config, name: str) -> str:
+    """The data set whose classes a teacher or student knows, found through its teachers if need be.
+
+    It is the one that it is evaluated on.
+    """
+    if name in config.teachers:
+        return config.teachers[name].dataset
+    student = config.students[name]
+    if student.dataset is None:
+        return data_of(config, config.generators[student.generator].teacher)
+    return data_of(config, first_teacher(student)) if extracts(config, student) else student.dataset
+
+
+def classes(config: Config, name: str) -> tuple[str, ...]:
+    """Class names of a teacher or student."""
+    return classes_of(config, data_of(config, name))
+
+
+def first_teacher(student: Student) -> str:
+    """The first of a student's teachers."""
+    return next(iter(student.teachers.values()))
+
+
+def extracts(config: Config, student: Student) -> bool:
+    """Whether a student learns its teachers' classes on images of other classes, or of none."""
+    if not student.dataset or not student.teachers:
+        return False
+    return classes(config, first_teacher(student)) != classes_of(config, student.dataset)
+
+
+def needs_of(objective: dict) -> tuple[str, ...]:
+    """The roles and fields that an objective's spec reads."""
+    ((name, options),) = objective.items()
+    return make("objectives", "Objective", name, options).needs()
+
+
+def check_needs(where: str, objective: dict, roles: Iterable[str], given: Iterable[str]) -> None:
+    """Raise if an objective reads a role or field that the entry does not give it."""
+    (name,) = objective
+    lacking = missing_needs(needs_of(objective), roles, given)
+    if lacking:
+        got = ", ".join([*roles, *given]) or "nothing"
+        raise RetortError(f"{where}: objective '{name}' needs {lacking}; it is given {got}")
 
 
 def family_for(config: Config, model: str, where: str, dataset: str | None = None) -> str:
@@ -57,9 +110,9 @@ def check_size(config: Config, where: str, teacher: str, learnt: str, dataset: s
         )
 
 
-def labels_given(recipe: Recipe) -> tuple[str, ...]:
-    """What an objective may read of a data set's labels: distributions are no hard labels."""
-    return ("label",) if recipe.mixes else ("label", "hard_label")
+def labels_given(config: Config, dataset: str) -> tuple[str, ...]:
+    """What an objective may read of a data set beside its images."""
+    return ("label",) if classes_of(config, dataset) else ()
 
 
 def stored_given(recipe: Recipe) -> tuple[str, ...]:
@@ -76,18 +129,47 @@ def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
             f"{where}.recipe.select_on: 'val' needs validation images; set "
             f"datasets.{entry.dataset}.val, or select_on: last"
         )
+    if recipe.select_on == "test" and entry.dataset and not config.datasets[entry.dataset].test:
+        raise RetortError(
+            f"{where}.recipe.select_on: 'test' needs test images; set datasets.{entry.dataset}.test"
+        )
     if getattr(entry, "bank", None) and (recipe.mixup or recipe.cutmix):
         raise RetortError(
             f"{where}.recipe: a bank's images are not mixed; drop mixup and cutmix, or the bank"
         )
 
 
-def check_bank_teacher(config: Config, where: str, student: Student) -> None:
-    """Raise if a student names a teacher beside a bank that another teacher made."""
-    maker = config.banks[student.bank].teacher
-    for role, teacher in student.teachers.items():
-        if len(student.teachers) == 1 and teacher != maker:
-            raise RetortError(
-                f"{where}.teachers.{role}: bank '{student.bank}' was made by teacher '{maker}', "
-                f"not by '{teacher}'; name '{maker}', or drop the bank"
-            )
+def check_teacher(config: Config, where: str, entry: Teacher) -> None:
+    """Raise if a teacher's data set has no labels for it to know."""
+    if not classes_of(config, entry.dataset):
+        raise RetortError(
+            f"{where}.dataset: '{entry.dataset}' has no labels, so no teacher learns its classes; "
+            "name a data set with labels"
+        )
+
+
+def check_bank(config: Config, where: str, bank: Bank) -> None:
+    """Raise if a bank's teacher does not know its images: their labels guide attack and filter."""
+    known, own = classes(config, bank.teacher), classes_of(config, bank.dataset)
+    if known != own:
+        raise RetortError(
+            f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
+            f"'{bank.dataset}' has {counted(known, own)}; name a teacher of the same classes"
+        )
+    learnt = data_of(config, bank.teacher)
+    check_size(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)
+
+
+def check_generator(config: Config, where: str, generator: Generator) -> None:
+    """Raise if a generator's images have another size than its teacher's."""
+    _, height, width = shape_of(config, data_of(config, generator.teacher))
+    if (height, width) != (generator.image, generator.image):
+        raise RetortError(
+            f"{where}.image: {generator.image} px, but teacher '{generator.teacher}' knows images "
+            f"of {height}x{width}; set it to {height}"
+        )
+
+
+def counted(known: tuple[str, ...], own: tuple[str, ...]) -> str:
+    """How many classes one has that knows others: their number, or that only the names differ."""
+    return f"{len(own)} others" if len(own) == len(known) else f"{len(own)}"

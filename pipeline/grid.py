@@ -1,4 +1,7 @@
-"""`{grid: [1, 4, 6]}` in place of a value: one entry a value, a second grid multiplies them."""
+"""`{grid: [1, 4, 6]}` in place of a value: one entry a value, a second grid multiplies them.
+
+A value may be a mapping, for options that go together: `{grid: [{eps: 8/255, step: 2/255}, …]}`.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,7 +15,7 @@ def expand(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
     """Entries with every grid in them laid out, in order.
 
     An entry `adaad` with `eps: {grid: [8/255, 16/255]}` becomes `adaad.eps=8_255` and
-    `adaad.eps=16_255`.
+    `adaad.eps=16_255`; a mapping's options all stand in the name, `adaad.eps=8_255.step=2_255`.
 
     Raises:
         RetortError: a grid that is no list, or an empty one.
@@ -34,8 +37,15 @@ def variants(section: str, name: str, entry: Any) -> Iterator[tuple[str, Any]]:
         where = ".".join((section, name, *path))
         raise RetortError(f"{where}.grid: a list of values is expected; give at least one")
     for value in values:
-        shown = str(value).replace("/", "_").replace(" ", "")
-        yield from variants(section, f"{name}.{path[-1]}={shown}", replaced(entry, path, value))
+        label = f"{name}.{shown(path[-1], value)}"
+        yield from variants(section, label, replaced(entry, path, value))
+
+
+def shown(key: str, value: Any) -> str:
+    """A value in a name: no character that a file's name cannot have."""
+    if isinstance(value, Mapping) and value:
+        return ".".join(shown(str(k), v) for k, v in value.items())
+    return f"{key}={value}".replace("/", "_").replace(" ", "")
 
 
 def first_grid(value: Any, path: Path) -> tuple[Path, Any] | None:

@@ -4,10 +4,12 @@ import logging
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipeline.artifact import Job, Manifest
+from pipeline.collection import collection, places_of
 from pipeline.data import SPLITS, Split, save_split
-from pipeline.plugins import plugin
+from pipeline.errors import RetortError
 from pipeline.source import pixels
 
 REVISION = 1
@@ -17,25 +19,55 @@ log = logging.getLogger("retort")
 
 def run(job: Job) -> Manifest:
     """Fetch the source if it is not at hand, cut the splits and save them."""
-    source = plugin("datasets", job.spec["source"])
+    source = collection(job.spec["source"], places_of(job.run))
     cache = Path(job.run["data"])
     train, val, test = (job.spec[name] for name in SPLITS)
     images, labels = (torch.from_numpy(a) for a in source.load("train", cache))
     splits = {
-        "train": Split(images[:train].clone(), labels[:train].clone()),
-        "val": Split(images[train : train + val].clone(), labels[train : train + val].clone()),
+        "train": cut(job, images, labels, range(train)),
+        "val": cut(job, images, labels, range(train, train + val)),
+        "test": Split(images[:0].clone(), labels[:0].clone()),
     }
-    images, labels = (torch.from_numpy(a) for a in source.load("test", cache))
-    splits["test"] = Split(images[:test].clone(), labels[:test].clone())
+    if test:
+        images, labels = (torch.from_numpy(a) for a in source.load("test", cache))
+        splits["test"] = cut(job, images, labels, range(test))
     for name, split in splits.items():
         save_split(job.folder / f"{name}.safetensors", split)
-    std, mean = torch.std_mean(pixels(splits["train"].images), dim=(0, 2, 3))
+    mean, std = moments(splits["train"].images)
     facts = {
-        "classes": list(source.CLASSES),
-        "mean": [round(v, 4) for v in mean.tolist()],
-        "std": [round(v, 4) for v in std.tolist()],
+        "classes": list(source.classes),
+        "mean": mean,
+        "std": std,
         "shape": list(images.shape[1:]),
         "counts": {name: len(split.labels) for name, split in splits.items()},
     }
     log.info("data set ready: %s", facts["counts"])
     return job.manifest([f"{name}.safetensors" for name in SPLITS], facts)
+
+
+def cut(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
+    """A split of its own memory.
+
+    Raises:
+        RetortError: the source has too few rows.
+    """
+    if rows.stop > len(images):
+        raise RetortError(
+            f"data set {job.name}: {rows.stop} images asked for, the source has {len(images)}; "
+            "ask for fewer"
+        )
+    parts = (a[rows.start : rows.stop] for a in (images, labels))
+    return Split(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
+
+
+def moments(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in [0,1], from counts of the 256 values."""
+    values = pixels(torch.arange(256, dtype=torch.uint8)).double()
+    means, stds = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        mean = (counts * values).sum() / counts.sum()
+        variance = (counts * (values - mean) ** 2).sum() / (counts.sum() - 1)
+        means.append(round(mean.item(), 4))
+        stds.append(round(variance.sqrt().item(), 4))
+    return means, stds

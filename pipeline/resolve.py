@@ -1,24 +1,25 @@
 """Resolving a configuration's names into planned artefacts, with every check on how they fit."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.batch import missing_needs
+from pipeline.collection import collection, keyed, places_in
 from pipeline.config import Config, parse
 from pipeline.errors import RetortError
 from pipeline.fits import (
-    check_bank_teacher,
+    check_bank,
+    check_generator,
+    check_needs,
     check_recipe,
-    check_size,
+    check_teacher,
+    data_of,
     family_for,
     labels_given,
-    stored_given,
 )
 from pipeline.plan import Entry, Plan, check_store, dumped
-from pipeline.plugins import plugin, suggestion
+from pipeline.plugins import suggestion
 from pipeline.sections import Student, Teacher
-from pipeline.strict import make
+from pipeline.students import check_student, settings
 
 
 @dataclass
@@ -62,24 +63,25 @@ class Resolver:
 
     def _datasets(self, name: str) -> Entry:
         section = self.config.datasets[name]
-        try:
-            source = plugin("datasets", section.source)
-        except RetortError as error:
-            raise RetortError(f"datasets.{name}.source: {error}") from error
+        source = collection(section.source)
         for split, asked in (("train", section.train + section.val), ("test", section.test)):
-            if asked > source.SIZES[split]:
+            known = source.sizes[split]
+            if known is not None and asked > known:
                 also = " with val" if split == "train" and section.val else ""
                 raise RetortError(
                     f"datasets.{name}.{split}: {asked} images asked for{also}, "
-                    f"{section.source} has {source.SIZES[split]}; ask for fewer"
+                    f"{source.name} has {known}; ask for fewer"
                 )
-        return Entry("dataset", name, dumped(section), {}, (source.__name__,))
+        spec = {**dumped(section), "source": keyed(section.source)}
+        outside = places_in(section.source)
+        return Entry("dataset", name, spec, {}, (source.module,), outside=outside)
 
     def _teachers(self, name: str) -> Entry:
         section = self.config.teachers[name]
         where = f"teachers.{name}"
         inputs = {"dataset": self.get("datasets", section.dataset, f"{where}.dataset")}
         spec = {**dumped(section, without=("dataset",)), **self.common()}
+        check_teacher(self.config, where, section)
         if section.checkpoint is not None:
             return self.foreign(name, section, inputs)
         plugins = [objective_module(section.objective)]
@@ -90,7 +92,7 @@ class Resolver:
                 family_for(self.config, section.model, f"{where}.model", section.dataset)
             )
         check_recipe(self.config, where, section)
-        self.needs(where, section.objective, (), labels_given(section.recipe))
+        check_needs(where, section.objective, (), labels_given(self.config, section.dataset))
         return Entry("teacher", name, spec, inputs, tuple(plugins))
 
     def foreign(self, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
@@ -114,12 +116,14 @@ class Resolver:
             "teacher": self.classifier(section.teacher, f"{where}.teacher"),
             "discretizer": self.get("discretizers", section.discretizer, f"{where}.discretizer"),
         }
+        check_bank(self.config, where, section)
         spec = {**dumped(section, without=tuple(inputs)), **self.common()}
         return Entry("bank", name, spec, inputs)
 
     def _generators(self, name: str) -> Entry:
         section, where = self.config.generators[name], f"generators.{name}"
         inputs = {"teacher": self.classifier(section.teacher, f"{where}.teacher")}
+        check_generator(self.config, where, section)
         spec = {**dumped(section, without=("teacher",)), **self.common()}
         family = family_for(self.config, section.model, f"{where}.model")
         return Entry("generator", name, spec, inputs, (family, "pipeline.objectives.data_free_kd"))
@@ -153,63 +157,18 @@ class Resolver:
         ):
             if (target := getattr(section, role)) is not None:
                 inputs[role] = self.get(label, target, f"{where}.{role}")
+        if section.extra is not None:
+            inputs["extra"] = self.get("datasets", section.extra.dataset, f"{where}.extra.dataset")
         for role, target in section.teachers.items():
             inputs[f"teachers.{role}"] = self.classifier(target, f"{where}.teachers.{role}")
-        self.check_student(section, where)
-        without = ("dataset", "bank", "generator", "teachers", "seeds")
-        spec = {**dumped(section, without=without), **self.common(), "seed": seed}
+        check_student(self.config, where, section)
+        more = settings(self.config, section)
+        without = ("dataset", "bank", "generator", "extra", "teachers", "seeds")
+        spec = {**dumped(section, without=without), **more, **self.common(), "seed": seed}
         family = family_for(self.config, section.model, f"{where}.model", section.dataset)
         plugins = (objective_module(section.objective), family)
+        plugins += ("pipeline.mixture",) if more else ()
         return Entry("student", f"{name}-{seed}", spec, inputs, plugins)
-
-    def check_student(self, section: Student, where: str) -> None:
-        """Whether sources, roles and models fit together."""
-        stored: tuple[str, ...] = ("t_clean",) if section.generator else ()
-        if section.bank:
-            stored = stored_given(section.recipe)
-        labels = labels_given(section.recipe) if section.dataset else ("generated",)
-        given = (*stored, *labels)
-        check_recipe(self.config, where, section)
-        self.needs(where, section.objective, tuple(section.teachers), given)
-        if section.bank and self.config.banks[section.bank].dataset != section.dataset:
-            bank = self.config.banks[section.bank]
-            raise RetortError(
-                f"{where}.bank: '{section.bank}' was made from data set '{bank.dataset}', the "
-                f"student's is '{section.dataset}'; name the same one"
-            )
-        if section.bank and section.teachers:
-            check_bank_teacher(self.config, where, section)
-        if section.generator:
-            warm = self.config.generators[section.generator]
-            if warm.model != section.model:
-                raise RetortError(
-                    f"{where}.model: '{section.model}' is not the model that generator "
-                    f"'{section.generator}' warmed up; set it to '{warm.model}'"
-                )
-            if section.teachers.get("natural", warm.teacher) != warm.teacher:
-                raise RetortError(
-                    f"{where}.teachers.natural: generator '{section.generator}' was made for "
-                    f"teacher '{warm.teacher}'; name that one"
-                )
-        for role, target in section.teachers.items():
-            if section.dataset and self.classes(target) != self.classes_of(section.dataset):
-                raise RetortError(
-                    f"{where}.teachers.{role}: '{target}' knows other classes than data set "
-                    f"'{section.dataset}'; name a teacher of the same classes"
-                )
-            if section.dataset:
-                place, learnt = f"{where}.teachers.{role}", self.data_of(target)
-                check_size(self.config, place, target, learnt, section.dataset)
-
-    def needs(self, where: str, objective: dict, roles: Iterable, given: Iterable) -> None:
-        """Raise if an objective reads a role or field that the entry does not give it."""
-        ((name, options),) = objective.items()
-        lacking = missing_needs(
-            make("objectives", "Objective", name, options).needs(), roles, given
-        )
-        if lacking:
-            got = ", ".join([*roles, *given]) or "nothing"
-            raise RetortError(f"{where}: objective '{name}' needs {lacking}; it is given {got}")
 
     def classifier(self, name: str, where: str) -> Entry:
         """A teacher, or a student of ours in its place."""
@@ -217,21 +176,6 @@ class Resolver:
         if name not in known:
             raise RetortError(f"{where}: no teacher '{name}'{suggestion(name, known)}")
         return self.get("teachers" if name in self.config.teachers else "students", name, where)
-
-    def data_of(self, name: str) -> str:
-        """The data set a classifier comes from, through its teachers where it saw none."""
-        if name in self.config.teachers:
-            return self.config.teachers[name].dataset
-        student = self.config.students[name]
-        return student.dataset or self.data_of(self.config.generators[student.generator].teacher)
-
-    def classes_of(self, dataset: str) -> tuple[str, ...]:
-        """Class names of a data set."""
-        return tuple(plugin("datasets", self.config.datasets[dataset].source).CLASSES)
-
-    def classes(self, name: str) -> tuple[str, ...]:
-        """Class names of a teacher or student."""
-        return self.classes_of(self.data_of(name))
 
     def suite(self, name: str, students: list[Entry]) -> list[Entry]:
         """Evaluations of one suite."""
@@ -244,13 +188,23 @@ class Resolver:
         plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
         entries = []
         for label, (model, base) in models.items():
-            data = self.get("datasets", self.data_of(base))
+            data = self.tested_on(base, name)
             spec = {"attacks": dumped(suite)["attacks"], **self.common()}
             inputs = {"model": model, "dataset": data}
             entries.append(
                 self.plan.add(Entry("evaluation", f"{label}.{name}", spec, inputs, plugins))
             )
         return entries
+
+    def tested_on(self, model: str, suite: str) -> Entry:
+        """The data set that a model is evaluated on, which must have test images."""
+        name = data_of(self.config, model)
+        if self.config.datasets[name].test == 0:
+            raise RetortError(
+                f"datasets.{name}.test: 0 images, but suite '{suite}' attacks '{model}' on them; "
+                "ask for some"
+            )
+        return self.get("datasets", name)
 
     def report(self, students: list[Entry], evaluations: list[Entry]) -> None:
         """The report over everything; the names it prints are part of its content."""

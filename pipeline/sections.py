@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
+from pipeline.collection import KIND, has_options
 from pipeline.errors import RetortError
 from pipeline.plugins import names_in
 from pipeline.recipe import Recipe
@@ -50,17 +51,33 @@ def plugged(folder: str, kind: str) -> Any:
     return BeforeValidator(check)
 
 
+def sourced(value: Any) -> str | dict:
+    """A data set's name, or with options {name: {every field}}."""
+    name, options = named_options(value)
+    try:
+        if has_options(name):
+            return {name: all_but_neutral(make("datasets", KIND, name, options))}
+    except RetortError as error:
+        raise (below(str(error)) if name in names_in("datasets") else ValueError(error)) from error
+    if options:
+        raise ValueError(f"'{name}' has no options; write its name alone")
+    return name
+
+
 ObjectiveSpec = Annotated[dict[str, dict], plugged("objectives", "Objective")]
 AttackSpec = Annotated[dict[str, dict], plugged("attacks", "Attack")]
 
 
 class Dataset(Section):
-    """Images: the first ``train`` training rows, the next ``val``, the first ``test`` test rows."""
+    """Images: the first ``train`` training rows, the next ``val``, the first ``test`` test rows.
 
-    source: str
+    A set that no model is tested on, such as one of generated images, does without test rows.
+    """
+
+    source: Annotated[str | dict[str, dict], BeforeValidator(sourced)]
     train: Positive
     val: Count = 0
-    test: Positive
+    test: Count = 0
 
 
 class Clip(Section):
@@ -204,6 +221,13 @@ class Sampling(Section):
     replayed: Count | None = None
 
 
+class Extra(Section):
+    """A second data set, of generated images for one: its share of every batch."""
+
+    dataset: str
+    share: Share
+
+
 class Student(Trained):
     """A network distilled from teachers, on a data set, with a bank, or on a generator."""
 
@@ -211,6 +235,7 @@ class Student(Trained):
     bank: str | None = None
     generator: str | None = None
     sampling: Sampling = Sampling()
+    extra: Extra | None = added(None)
     teachers: dict[str, str] = {}
     model: str
     normalise: Normalise = added("dataset")
@@ -239,6 +264,11 @@ class Student(Trained):
             raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
         if self.generator and self.recipe.select_on == "val":
             raise ValueError("recipe.select_on: data-free runs have no labels; use 'last'")
+        if self.extra and (self.bank or self.generator):
+            raise ValueError("extra: goes with a data set alone, not with a bank or a generator")
+        if self.extra and not 0 < round(self.extra.share * self.recipe.batch) < self.recipe.batch:
+            share, batch = self.extra.share, self.recipe.batch
+            raise ValueError(f"extra.share: {share:g} of batch {batch} leaves one of the sets out")
         return self
 
 

@@ -39,7 +39,7 @@ def schedule_of(job: Job, recipe: Recipe, classes: int) -> Schedule:
         augment=recipe.augment,
         device=job.spec["device"],
         rand_augment=recipe.rand_augment,
-        mixing=Mixing(recipe.mixup, recipe.cutmix, recipe.smoothing, classes),
+        mixing=Mixing(recipe.mixup, recipe.cutmix, recipe.smoothing, max(classes, 1)),
     )
 
 

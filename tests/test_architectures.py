@@ -27,6 +27,7 @@ PARAMETERS = {
     "vgg16-bn": 14_728_266,
     "vit-tiny-p4": 5_362_762,
     "vit-small-p4": 21_342_346,
+    "vit-base-p4": 85_152_010,
     "timm/resnet50": 23_528_522,
 }
 FEATURES = {

@@ -22,6 +22,15 @@ def test_two_grids_multiply_in_order():
     }
 
 
+def test_options_that_go_together():
+    pairs = [{"eps": "8/255", "step": "2/255"}, {"eps": "16/255", "step": "4/255"}]
+    laid = expand("students", {"a": {"objective": {"adaad": {"grid": pairs}}}})
+    assert laid == {
+        "a.eps=8_255.step=2_255": {"objective": {"adaad": pairs[0]}},
+        "a.eps=16_255.step=4_255": {"objective": {"adaad": pairs[1]}},
+    }
+
+
 @pytest.mark.parametrize("values", [[], 3])
 def test_a_grid_must_list_values(values):
     with pytest.raises(RetortError, match=r"students\.a\.x\.grid: a list of values is expected"):

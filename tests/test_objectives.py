@@ -72,11 +72,7 @@ def batch_for(needs: tuple[str, ...], supply: str, x_seed: int = 0, seed: int = 
     kept = ("x_adv",) if supply == "live" else FIELDS
     stored = {field: fields[field] for field in kept if field in needs}
     x = torch.rand(COUNT, 3, 16, 16, generator=rng)
-    y = (
-        torch.randint(0, CLASSES, (COUNT,), generator=rng)
-        if {"label", "hard_label"} & set(needs)
-        else None
-    )
+    y = torch.randint(0, CLASSES, (COUNT,), generator=rng) if "label" in needs else None
     return Batch(x, y, torch.arange(COUNT), stored, 0.5, 1, torch.Generator().manual_seed(seed))
 
 

@@ -1,4 +1,4 @@
-"""Vision transformers for 32 px images: ``vit-tiny-p4`` and ``vit-small-p4``.
+"""Vision transformers for 32 px images: ``vit-tiny-p4``, ``vit-small-p4`` and ``vit-base-p4``.
 
 Dosovitskiy et al., ICLR 2021, with the widths of DeiT (Touvron et al., ICML 2021), through timm's
 ``VisionTransformer``: depth 12, a class token, patches of 4 px or of another divisor of 32.
@@ -12,10 +12,10 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"vit-(?P<size>tiny|small)-p(?P<patch>[1-9]\d*)")
-FORM = "vit-<tiny|small>-p<patch, 4>"
+NAME = re.compile(r"vit-(?P<size>tiny|small|base)-p(?P<patch>[1-9]\d*)")
+FORM = "vit-<tiny|small|base>-p<patch, 4>"
 SIDE = 32
-SIZES = {"tiny": (192, 3), "small": (384, 6)}  # width, heads
+SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
 
 
 class SmallViT(nn.Module):

@@ -4,6 +4,10 @@ A file states ``SIZES`` (rows of each split), ``SHAPE`` (C,H,W), ``CLASSES`` (na
 ``REVISION`` and ``load(split, cache)``, which fetches what the cache lacks and returns the images
 (N,C,H,W) uint8 and labels (N,) int64; row i is row i of the source. Importing it is cheap.
 
+One with options has in their place a frozen dataclass ``Images``: its fields are the options, and
+it has ``sizes`` (None where only reading tells), ``shape``, ``classes``, ``load``. Options marked
+``metadata={"outside": True}`` say where files lie and are in no key.
+
 This module holds what several data sets need: checked files, atomic writes, a bounded download.
 """
 

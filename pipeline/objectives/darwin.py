@@ -141,7 +141,7 @@ class Objective(nn.Module):
 
     def needs(self) -> tuple[str, ...]:
         """Labels, and a live teacher: it sees every untargeted sample."""
-        return ("hard_label", "teacher")
+        return ("label", "teacher")
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary of "kd"; then, a step, one of "iakd" or "kd_adv", and of "dbkd"."""

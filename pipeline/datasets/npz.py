@@ -1,0 +1,126 @@
+"""Images in one .npz file, such as the generated ones of Rebuffi et al. (2021): `image`, `label`.
+
+The file's last ``test`` rows are the test split, all others the training split.
+"""
+
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.artifact import sha256_of
+from pipeline.collection import collection
+from pipeline.errors import RetortError
+from pipeline.folders import place_of
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Images:
+    """The arrays of one file.
+
+    Attributes:
+        path: the file, as it stands or in the data folder. It is not in the key; the sum is.
+        sha256: the file's sum, checked before it is read.
+        version: a name for the content in place of a sum.
+        classes_of: the data set whose classes the labels count; "none": the images have no labels.
+        size: side of the images, in pixels.
+        image: name of the array of images, uint8, (N,H,W,3) or (N,3,H,W).
+        label: name of the array of labels (N,).
+        test: how many of the last rows are the test split.
+    """
+
+    path: str = field(default="", metadata={"outside": True})
+    sha256: str = ""
+    version: str = ""
+    classes_of: str = "cifar10"
+    size: int = 32
+    image: str = "image"
+    label: str = "label"
+    test: int = 0
+
+    def __post_init__(self):
+        if bool(self.sha256) == bool(self.version):
+            raise ValueError("sha256: give it, or in its place 'version', a name for the content")
+        if self.sha256 and not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"sha256: {self.sha256} is not 64 lower-case hex digits")
+        if self.size < 1:
+            raise ValueError(f"size: {self.size} is no side of an image")
+        if self.test < 0:
+            raise ValueError(f"test: {self.test} is no number of rows")
+        try:
+            known = self.classes_of != "npz" and self.classes is not None
+        except RetortError as error:
+            raise ValueError(f"classes_of: {error}") from error
+        if not known:
+            raise ValueError("classes_of: 'npz' has no classes of its own; name another data set")
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Rows of the splits; how many the file holds is not known before it is read."""
+        return {"train": None, "test": self.test}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C,H,W)."""
+        return 3, self.size, self.size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, none for images without labels."""
+        return () if self.classes_of == "none" else collection(self.classes_of).classes
+
+    def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The images (N,3,size,size) uint8 and labels (N,) int64 of "train" or "test".
+
+        Raises:
+            RetortError: no such file, another sum, or arrays that are not what was said of them.
+        """
+        path = place_of(self.path, cache, "images.npz")
+        if self.sha256 and (found := sha256_of(path)) != self.sha256:
+            raise RetortError(f"{path}: sha256 is {found}, not npz.sha256; is it the right file?")
+        arrays = self.arrays(path)
+        images = self.pixels(arrays[self.image], path)
+        labels = np.zeros(len(images), np.int64)
+        if self.classes:
+            labels = self.checked(arrays[self.label], len(images), path)
+        kept = len(images) - self.test
+        rows = slice(kept) if split == "train" else slice(kept, None)
+        return images[rows], labels[rows]
+
+    def arrays(self, path: Path) -> dict[str, np.ndarray]:
+        """The arrays that are asked for."""
+        names = [self.image, *([self.label] if self.classes else [])]
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                lacking = [name for name in names if name not in file.files]
+                if lacking:
+                    raise RetortError(f"{path}: has no array '{lacking[0]}', only {file.files}")
+                return {name: file[name] for name in names}
+        except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+            raise RetortError(f"{path}: not a readable .npz file ({error})") from error
+
+    def pixels(self, images: np.ndarray, path: Path) -> np.ndarray:
+        """Images as (N,3,H,W)."""
+        if images.dtype == np.uint8 and images.shape[1:] == (*self.shape[1:], 3):
+            return images.transpose(0, 3, 1, 2)
+        if images.dtype == np.uint8 and images.shape[1:] == self.shape:
+            return images
+        raise RetortError(
+            f"{path}: '{self.image}' is {images.dtype} {images.shape}, uint8 images of "
+            f"{self.size}x{self.size} px in three colours are expected; set the source's 'size'"
+        )
+
+    def checked(self, labels: np.ndarray, count: int, path: Path) -> np.ndarray:
+        """Labels as (N,) int64, each a class."""
+        labels = labels.reshape(-1)
+        whole = np.issubdtype(labels.dtype, np.integer)
+        if not whole or len(labels) != count or not np.isin(labels, range(len(self.classes))).all():
+            raise RetortError(
+                f"{path}: '{self.label}' holds no labels of {len(self.classes)} classes for "
+                f"{count} images; set the source's 'classes_of'"
+            )
+        return labels.astype(np.int64)

@@ -1,0 +1,142 @@
+"""The papers' presets and the study: planned without data, an entry for each printed row."""
+
+import csv
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config import Config, parse
+from pipeline.plan import Plan
+from pipeline.plugins import names_in
+from pipeline.resolve import plan_from
+from tests.graph import ROOT, Folder
+
+PRESETS = ROOT / "workflow" / "presets"
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+COLUMNS = ["paper", "table", "dataset", "teacher", "student", "method", "preset", "entry", "reason"]
+# Distinct (dataset, teacher, student, method) of each printed table.
+ROWS = {
+    "adaad": (("1", 3), ("2", 32), ("3", 16), ("4", 8), ("5", 7)),
+    "darwin": (
+        *(("1", 30), ("2", 32), ("3", 15), ("4", 12), ("5", 16), ("6", 12), ("7", 8), ("8", 10)),
+        ("weighting", 8),
+    ),
+}
+TEACHERS = {"ViT-B": "vit-b", "DeiT-S": "deit-s", "WRN-34": "trades-wrn34"}
+
+
+def elsewhere(path: Path, folder: Path) -> dict:
+    """A configuration whose store and data lie in an empty folder."""
+    raw = yaml.safe_load(path.read_text())
+    return raw | {"store": str(folder / "store"), "run": {"data": str(folder / "data")}}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan of a preset, made once."""
+    folder = tmp_path_factory.mktemp("presets")
+    return cache(lambda name: plan_from(elsewhere(PRESETS / f"{name}.yaml", folder)))
+
+
+@cache
+def config(name: str) -> Config:
+    return parse(yaml.safe_load((PRESETS / f"{name}.yaml").read_text()))
+
+
+def rows() -> list[dict[str, str]]:
+    with (PRESETS / "rows.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_planned_without_data(name, planned):
+    plan: Plan = planned(name)
+    assert plan.run["data"].endswith("data")
+    assert not plan.store.exists()
+    for section in config(name).students:
+        assert ("student", f"{section}-0") in plan.names
+        assert ("evaluation", f"{section}-0.main") in plan.names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_says_what_it_is(name):
+    first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert config(name).device == "cuda"
+    assert config(name).report is not None
+
+
+def test_every_printed_row_is_there_once():
+    table = rows()
+    assert list(table[0]) == COLUMNS
+    for paper, tables in ROWS.items():
+        assert Counter(r["table"] for r in table if r["paper"] == paper) == dict(tables)
+    identities = [tuple(r[c] for c in COLUMNS[:6]) for r in table]
+    assert len(set(identities)) == len(identities)
+
+
+def test_every_row_names_its_entry_or_says_why_not():
+    for row in rows():
+        section, _, name = row["entry"].partition(".")
+        if not row["entry"]:
+            assert row["reason"]
+            continue
+        assert section in ("teachers", "students")
+        assert name in getattr(config(row["preset"]), section), row
+
+
+def test_a_row_s_entry_has_the_row_s_networks():
+    """Names are for people; what an entry trains must be what the row prints."""
+    known = {"ResNet-18": "resnet18", "RN-18": "resnet18", "MNV2": "mobilenetv2"}
+    known |= {"MN-V2": "mobilenetv2"}
+    checked = 0
+    for row in rows():
+        section, _, name = row["entry"].partition(".")
+        if section != "students" or row["preset"] == "darwin-imagenet100":
+            continue
+        setup = config(row["preset"])
+        student = setup.students[name]
+        assert student.model == known[row["student"]], row
+        for teacher in student.teachers.values():
+            model = {**setup.teachers, **setup.students}[teacher].model
+            printed = row["teacher"]
+            if printed in TEACHERS:
+                assert teacher == TEACHERS[printed], row
+            elif printed:
+                assert model == known.get(printed, printed.lower()), row
+            checked += 1
+    assert checked == 166
+
+
+@pytest.mark.parametrize("teacher", ["wrn34-20", "wrn34-10"])
+def test_the_radius_sweep_steps_by_a_quarter(teacher):
+    students = config("adaad-cifar10").students
+    swept = [s for name, s in students.items() if name.startswith(f"adaad-radius-rn18-{teacher}.")]
+    radii = [255 * s.objective["adaad"]["eps"] for s in swept]
+    assert radii == pytest.approx([16, 24, 32])
+    for student in swept:
+        assert student.objective["adaad"]["step"] == pytest.approx(
+            student.objective["adaad"]["eps"] / 4
+        )
+
+
+def test_a_preset_is_dry_run_by_snakemake(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write(elsewhere(PRESETS / "adaad-cifar100.yaml", tmp_path))
+    jobs = folder.planned()
+    assert {"teacher/wrn34-10", "student/adaad-rn18-wrn34-10-0", "report/report"} <= jobs
+    assert {"evaluation/adaiad-mnv2-wrn34-10-0.autoattack"} <= jobs
+
+
+def test_the_study_compares_every_objective_with_the_demo_s_teachers(tmp_path):
+    paths = ("workflow/study.yaml", "config.yaml")
+    study, demo = (plan_from(elsewhere(ROOT / path, tmp_path)) for path in paths)
+    for name in ("natural", "robust"):
+        assert study.names["teacher", name] == demo.names["teacher", name]
+    students = [e for e in study.entries.values() if e.kind == "student"]
+    compared = {name for e in students for name in e.spec["objective"]}
+    assert compared == set(names_in("objectives")) - {"dad", "derd", "data_free_kd"}
+    assert len(students) == 3 * len(compared)
