@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,16 @@ from pipeline.errors import RetortError
 
 MANIFEST = "manifest.json"
 SPEC = "spec.json"
+STAGES = {  # kind -> the stage that makes it, in the order of the graph
+    "dataset": "prepare_data",
+    "teacher": "train_teacher",
+    "discretizer": "train_discretizer",
+    "bank": "build_bank",
+    "generator": "warm_generator",
+    "student": "distill",
+    "evaluation": "evaluate",
+    "report": "report",
+}
 
 
 def sha256_of(path: Path) -> str:
@@ -29,7 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
     A block that raises leaves neither file: what stands under the final name is whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -165,12 +165,11 @@ def run_group(job: Job, shards: range) -> None:
             f"give a range within 0:{job.spec['shards']}"
         )
     maker = Maker(job)
-    with stoppable() as wish:
-        for shard in shards:
-            path = job.folder / shard_name(shard)
-            with leased(job.folder, sidecar_of(path), path.stem):
-                if not whole(path):
-                    make_shard(maker, shard, wish)
+    for shard in shards:
+        path = job.folder / shard_name(shard)
+        with leased(job.folder, sidecar_of(path), path.stem), stoppable() as wish:
+            if not whole(path):
+                make_shard(maker, shard, wish)
 
 
 def make_shard(maker: Maker, shard: int, wish: Wish) -> None:

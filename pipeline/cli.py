@@ -11,22 +11,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from pipeline.artifact import MANIFEST, finish, read_job, write_json
+from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
 from pipeline.errors import RetortError
 from pipeline.lease import leased
 from pipeline.timing import timed
 
-STAGES = (
-    "prepare_data",
-    "train_teacher",
-    "train_discretizer",
-    "build_bank",
-    "warm_generator",
-    "distill",
-    "evaluate",
-    "report",
-)
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 log = logging.getLogger("retort")
 
@@ -35,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser("python -m pipeline", description=__doc__)
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for stage in STAGES:
+    for stage in STAGES.values():
         verb = verbs.add_parser(stage, help=f"make an artefact with stage {stage}")
         verb.add_argument("folder", type=Path, help="store/<kind>/<key>, with its spec.json")
         if stage == "build_bank":
@@ -56,7 +47,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
     try:
-        if options.verb in STAGES:
+        if options.verb in STAGES.values():
             make_artifact(options)
         else:
             import_module("pipeline.inspect_plan").show(options)
@@ -64,9 +55,12 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno in FULL:
+            return no_room(options, error.strerror)
+        if error.errno not in DENIED:
             raise
-        return no_room(options, error.strerror)
+        print(f"error: {error.filename}: {error.strerror}; make it writable", file=sys.stderr)
+        return 2
     except SafetensorError as error:
         if "I/O error" not in str(error):
             raise
@@ -85,7 +79,9 @@ def make_artifact(options: argparse.Namespace) -> None:
     """Run a stage on a folder unless its manifest is there already."""
     job = read_job(options.folder)
     prefix(job.kind, job.name)
+    check_verb(job, options)
     one_thread()
+    check_device(job)
     stage = import_module(f"pipeline.{options.verb}")
     if getattr(options, "shards", None):
         shards = shard_range(options.shards)
@@ -101,6 +97,25 @@ def make_artifact(options: argparse.Namespace) -> None:
             manifest = stage.run(job)
         finish(job, manifest)
         shutil.rmtree(job.state)
+
+
+def check_verb(job: Job, options: argparse.Namespace) -> None:
+    """Refuse a stage that does not make this kind: the key would not be its own."""
+    if STAGES.get(job.kind) != options.verb:
+        right = STAGES.get(job.kind, "none")
+        raise RetortError(
+            f"{options.folder}: holds a {job.kind}; the stage that makes it is {right}"
+        )
+
+
+def check_device(job: Job) -> None:
+    """Refuse a GPU job where torch sees no GPU."""
+    import torch
+
+    if job.spec.get("device") == "cuda" and not torch.cuda.is_available():
+        raise RetortError(
+            f"device: {job.kind} {job.name} wants cuda, torch sees none; set it to cpu"
+        )
 
 
 def shard_range(text: str) -> range:

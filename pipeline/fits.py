@@ -156,8 +156,23 @@ def check_bank(config: Config, where: str, bank: Bank) -> None:
             f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
             f"'{bank.dataset}' has {counted(known, own)}; name a teacher of the same classes"
         )
+    blocks = -(-config.datasets[bank.dataset].train // bank.block)
+    if bank.shards > blocks:
+        raise RetortError(
+            f"{where}.shards: {bank.shards} shards, but its images are {blocks} blocks of "
+            f"{bank.block}; set it to {blocks} or less, or make 'block' smaller"
+        )
     learnt = data_of(config, bank.teacher)
     check_size(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)
+
+
+def check_discretizer(config: Config, where: str, dataset: str) -> None:
+    """Raise if there are no test images to measure a discretiser on."""
+    if not config.datasets[dataset].test:
+        raise RetortError(
+            f"{where}.dataset: '{dataset}' has no test images to measure it on; set "
+            f"datasets.{dataset}.test"
+        )
 
 
 def check_generator(config: Config, where: str, generator: Generator) -> None:

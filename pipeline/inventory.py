@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.artifact import Artifact, read_json
+from pipeline.artifact import STAGES, Artifact, read_json
 from pipeline.outcomes import Group, Study
-from pipeline.plan import STAGES
 from pipeline.tables import NONE, amount, grid, signed
 from pipeline.timing import cost_of
 

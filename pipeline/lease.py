@@ -29,6 +29,8 @@ def _holder(path: Path) -> dict | None:
         return json.loads(path.read_text())
     except FileNotFoundError:
         return None
+    except ValueError:  # cut short by a power failure: nobody we can ask; its age decides
+        return {"host": "", "boot": ""}
 
 
 def _dead_holder(path: Path) -> dict | None:
@@ -74,11 +76,19 @@ def _alive(pid: int, started: str) -> bool:
     return _started(pid) == started
 
 
+def _me() -> dict:
+    """This process, as a lease names it."""
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "boot": _boot(), "started": _started(pid)}
+
+
 def _take(path: Path) -> bool:
     """Try once to make the lease file; True if it is ours now."""
     own = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    me = {"host": socket.gethostname(), "pid": os.getpid(), "boot": _boot()}
-    own.write_text(json.dumps({**me, "started": _started(os.getpid())}))
+    with own.open("w") as file:
+        file.write(json.dumps(_me()))
+        file.flush()
+        os.fsync(file.fileno())
     try:
         os.link(own, path)
         return True
@@ -108,7 +118,7 @@ def _break(path: Path, dead: dict) -> None:
 def _beat(path: Path, stop: threading.Event) -> None:
     """Touch the lease until told to stop."""
     while not stop.wait(BEAT_SECONDS):
-        if path.exists():
+        with suppress(OSError):  # for a moment another job may hold it in its hands
             os.utime(path)
 
 
@@ -145,4 +155,5 @@ def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
     finally:
         stop.set()
         beat.join()
-        path.unlink(missing_ok=True)
+        if _holder(path) == _me():
+            path.unlink(missing_ok=True)

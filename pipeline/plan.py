@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import platform
 import shutil
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,20 +11,10 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from pipeline.artifact import MANIFEST, SPEC, write_json
+from pipeline.artifact import MANIFEST, SPEC, STAGES, read_json, write_json
 from pipeline.code import revisions
 from pipeline.errors import RetortError
 
-STAGES = {  # kind -> the stage that makes it, in the order of the graph
-    "dataset": "prepare_data",
-    "teacher": "train_teacher",
-    "discretizer": "train_discretizer",
-    "bank": "build_bank",
-    "generator": "warm_generator",
-    "student": "distill",
-    "evaluation": "evaluate",
-    "report": "report",
-}
 ROOM = 200 * 2**20  # bytes below which no run is begun
 
 
@@ -135,15 +126,22 @@ def write_orders(plan: Plan) -> None:
                 f"{ROOM / 2**20:.0f}; free some space, or set 'store:' to another folder"
             )
         for ref, entry in plan.entries.items():
-            path = plan.folder(ref) / SPEC
-            moved = bool(entry.outside) and not plan.made(ref)  # an outside file may lie elsewhere
-            if moved or not path.exists():
-                write_json(path, work_order(entry, plan.run))
+            path, order = plan.folder(ref) / SPEC, work_order(entry, plan.run)
+            if not path.exists() or (not plan.made(ref) and runs_otherwise(path, order)):
+                write_json(path, order)
         for (kind, name), ref in plan.names.items():
             link(plan.store / "by-name" / kind / name, Path("../..") / ref)
     except OSError as error:
         remedy = "make it writable, free some space, or set 'store:' to another folder"
         raise RetortError(f"store: {plan.store}: {error.strerror}; {remedy}") from error
+
+
+def runs_otherwise(path: Path, order: dict) -> bool:
+    """Whether an unfinished work order runs in another way than today's: what it makes is the same.
+
+    Places of data and of outside files may have moved since it was written.
+    """
+    return read_json(path, "delete it and run again").get("run") != order["run"]
 
 
 def check_store(store: Path) -> None:
@@ -165,7 +163,7 @@ def link(path: Path, target: Path) -> None:
     if path.is_symlink() and path.readlink() == target:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.part")
+    fresh = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.replace(path)

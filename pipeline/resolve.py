@@ -8,6 +8,7 @@ from pipeline.config import Config, parse
 from pipeline.errors import RetortError
 from pipeline.fits import (
     check_bank,
+    check_discretizer,
     check_generator,
     check_needs,
     check_recipe,
@@ -106,6 +107,7 @@ class Resolver:
     def _discretizers(self, name: str) -> Entry:
         section = self.config.discretizers[name]
         data = self.get("datasets", section.dataset, f"discretizers.{name}.dataset")
+        check_discretizer(self.config, f"discretizers.{name}", section.dataset)
         spec = {**dumped(section, without=("dataset",)), **self.common()}
         return Entry("discretizer", name, spec, {"dataset": data})
 

@@ -99,6 +99,19 @@ class Trained(Section):
     recipe: Recipe = Recipe()
 
 
+def plain_recipe(recipe: Recipe) -> None:
+    """Refuse what a run without labels cannot do: select, mix, and augment beyond crop and flip.
+
+    Raises:
+        ValueError: naming the recipe's field.
+    """
+    if recipe.select_on != "last":
+        raise ValueError("recipe.select_on: there are no labels to select by; use 'last'")
+    for name in ("mixup", "cutmix", "smoothing", "rand_augment"):
+        if getattr(recipe, name):
+            raise ValueError(f"recipe.{name}: goes with labelled data alone; drop it")
+
+
 Sha256 = Annotated[
     str, StringConstraints(strip_whitespace=True, to_lower=True, pattern="^[0-9a-fA-F]{64}$")
 ]
@@ -167,6 +180,12 @@ class Discretizer(Trained):
     unshuffle: Positive = 2
     mid_attention: bool = False
 
+    @model_validator(mode="after")
+    def without_labels(self):
+        """Nothing here is labelled."""
+        plain_recipe(self.recipe)
+        return self
+
 
 class BankAttack(Section):
     """DAD's perturbation around Q(x), in pixel space, on the teacher's cross-entropy."""
@@ -212,6 +231,12 @@ class Generator(Trained):
     weights: dict[Literal["oh", "activation", "bn", "balance"], Number] = {}
     pool: Count = 0
     replayed: Count = 0
+
+    @model_validator(mode="after")
+    def without_labels(self):
+        """Nothing here is labelled."""
+        plain_recipe(self.recipe)
+        return self
 
 
 class Sampling(Section):
@@ -262,8 +287,8 @@ class Student(Trained):
             raise ValueError("a bank goes with a data set, not with a generator")
         if self.generator and self.normalise != "dataset":
             raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
-        if self.generator and self.recipe.select_on == "val":
-            raise ValueError("recipe.select_on: data-free runs have no labels; use 'last'")
+        if self.generator:
+            plain_recipe(self.recipe)
         if self.extra and (self.bank or self.generator):
             raise ValueError("extra: goes with a data set alone, not with a bank or a generator")
         if self.extra and not 0 < round(self.extra.share * self.recipe.batch) < self.recipe.batch:

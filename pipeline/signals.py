@@ -18,11 +18,13 @@ class Wish:
 
 @contextmanager
 def stoppable() -> Iterator[Wish]:
-    """Inside the block a first SIGTERM or SIGINT is noted instead of obeyed."""
+    """Inside the block a first SIGTERM or SIGINT is noted instead of obeyed, a second obeyed."""
     wish = Wish()
 
     def note(number: int, frame) -> None:
         wish.signal = number
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
     before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -11,27 +11,34 @@ from pathlib import Path
 
 from pipeline.artifact import Job, write_json
 
-TIMING = "timing.json"
-
 
 @contextmanager
 def timed(job: Job, part: str) -> Iterator[None]:
-    """Add the block's seconds to the artefact's ``timing.json``, also if it is cut short."""
+    """Keep the block's cost in the artefact's ``attempts/``, also if it is cut short."""
     began, cpu = time.monotonic(), time.process_time()
     try:
         yield
-    finally:
-        record = {
-            "part": part,
-            "seconds": round(time.monotonic() - began, 2),
-            "cpu_seconds": round(time.process_time() - cpu, 2),
-            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-            "host": platform.node(),
-            "python": platform.python_version(),
-            "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",
-        }
-        name = f"timing-{part.replace(':', '-')}-{time.time_ns()}.json"
-        write_json(job.folder / "attempts" / name, record)
+    except OSError:
+        raise  # a store that cannot be written to takes no record either, and the reason counts
+    except BaseException:
+        record(job, part, began, cpu)
+        raise
+    record(job, part, began, cpu)
+
+
+def record(job: Job, part: str, began: float, cpu: float) -> None:
+    """Write one attempt's cost."""
+    cost = {
+        "part": part,
+        "seconds": round(time.monotonic() - began, 2),
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",
+    }
+    name = f"timing-{part.replace(':', '-')}-{time.time_ns()}.json"
+    write_json(job.folder / "attempts" / name, cost)
 
 
 def cost_of(folder: Path) -> dict[str, float]:

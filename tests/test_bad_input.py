@@ -108,3 +108,53 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
     assert "free some space and run again" in printed
     assert sorted(p.name for p in place.iterdir()) == ["attempts", "spec.json"]
     assert folder.run("prepare_data", str(place))[0] == 0
+
+
+def started(tmp_path, **changes) -> tuple[Folder, object]:
+    """A folder with the tiny data set's work order written, its configuration changed."""
+    folder, raw = Folder(tmp_path), tiny()
+    kept = {k: raw[k] for k in ("store", "seed", "run", "recipes", "datasets", "teachers")}
+    folder.write({**kept, **changes})
+    assert folder.run("plan", "--configfile", str(folder.config), "--write")[0] == 0
+    return folder, tmp_path / "store/by-name"
+
+
+def test_a_stage_refuses_another_kinds_folder(tmp_path):
+    folder, names = started(tmp_path)
+    status, printed = folder.run("distill", str(names / "teacher/natural"))
+    assert status == 2
+    assert "holds a teacher; the stage that makes it is train_teacher" in printed
+
+
+def test_a_gpu_job_without_a_gpu_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    folder, names = started(tmp_path, device="cuda")
+    status, printed = folder.run("train_teacher", str(names / "teacher/natural"))
+    assert status == 2
+    assert "error: device: teacher natural wants cuda, torch sees none" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_moved_data_folder_reaches_an_unfinished_artefact(tmp_path):
+    folder, names = started(tmp_path)
+    raw = tiny()
+    raw["run"]["data"] = "elsewhere"
+    write_orders(plan_from({**raw, "store": str(tmp_path / "store")}))
+    order = (names / "dataset/tiny/spec.json").read_text()
+    assert '"data": "elsewhere"' in order
+
+
+def test_more_shards_than_blocks_is_refused():
+    raw = tiny()
+    raw["banks"]["dad"]["shards"] = 9
+    with pytest.raises(RetortError, match=r"banks\.dad\.shards: 9 shards, but its images are 8"):
+        plan_from(raw)
+
+
+@pytest.mark.parametrize("section", ["discretizers", "generators"])
+def test_nothing_selects_without_labels(section):
+    raw = tiny()
+    (entry,) = raw[section].values()
+    entry["recipe"]["select_on"] = "val"
+    with pytest.raises(RetortError, match=r"recipe\.select_on: there are no labels"):
+        plan_from(raw)

@@ -15,6 +15,8 @@ from pipeline.attacks import (
 
 REVISION = 1
 
+USUAL_STEP = 2 / 255
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -29,7 +31,7 @@ class Attack:
 
     eps: Radii = 8 / 255
     steps: int = 20
-    step: float = 2 / 255
+    step: float = USUAL_STEP
     restarts: int = 1
     n_eval: int | None = None
     chunk: int = 500
@@ -40,11 +42,17 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
+    @property
+    def label(self) -> str:
+        """ "pgd20"; a step or restarts that are not the usual ones stand in it too."""
+        step = "" if self.step == USUAL_STEP else f"-step{255 * self.step:.3g}"
+        return f"pgd{self.steps}{step}{f'-x{self.restarts}' if self.restarts > 1 else ''}"
+
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
-        """Predictions (B,) under (f"pgd{steps}", eps) for every radius."""
+        """Predictions (B,) under (label, eps) for every radius."""
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
         if self.restarts > 1:
             attack = attack.repeat(self.restarts)
-        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label=f"pgd{self.steps}")
+        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label=self.label)
