@@ -15,13 +15,11 @@ from pipeline.sections import (
     Dataset,
     Discretizer,
     Generator,
-    Report,
-    Run,
     Student,
-    Suite,
     Teacher,
 )
 from pipeline.strict import Count, Device, Section, fraction, render
+from pipeline.suites import Report, Run, Suite
 
 
 class Config(Section):

@@ -141,7 +141,8 @@ def runs_otherwise(path: Path, order: dict) -> bool:
 
     Places of data and of outside files may have moved since it was written.
     """
-    return read_json(path, "delete it and run again").get("run") != order["run"]
+    written = read_json(path, "delete it and run again")
+    return "run" in written and written["run"] != order["run"]
 
 
 def check_store(store: Path) -> None:

@@ -182,9 +182,12 @@ class Resolver:
     def suite(self, name: str, students: list[Entry]) -> list[Entry]:
         """Evaluations of one suite."""
         suite = self.config.suites[name]
-        models = {e.name: (e, e.name.rpartition("-")[0]) for e in students}
-        if suite.models == "all":
+        models: dict[str, tuple[Entry, str]] = {}  # label -> artefact, classifier it descends from
+        if "students" in suite.models:
+            models |= {e.name: (e, e.name.rpartition("-")[0]) for e in students}
+        if "teachers" in suite.models:
             models |= {n: (self.get("teachers", n), n) for n in self.config.teachers}
+        if "generators" in suite.models:
             for n, section in self.config.generators.items():
                 models[f"{n}-warm"] = (self.get("generators", n), section.teacher)
         plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)

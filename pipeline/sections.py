@@ -4,14 +4,11 @@ Fields marked ``added(…)`` came after the first release; they stay out of the 
 have their neutral default, so that a new field does not rename what exists.
 """
 
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
-from pipeline.collection import KIND, has_options
-from pipeline.errors import RetortError
-from pipeline.plugins import names_in
+from pipeline.plugged import ObjectiveSpec, sourced
 from pipeline.recipe import Recipe
 from pipeline.strict import (
     Count,
@@ -22,50 +19,7 @@ from pipeline.strict import (
     Section,
     Share,
     added,
-    below,
-    make,
-    named_options,
-    unknown_key,
 )
-
-
-def all_but_neutral(plug: Any) -> dict:
-    """A plug-in's fields; one added later, `field(metadata={"neutral": v})`, only if not at v."""
-    values = {f.name: getattr(plug, f.name) for f in fields(plug) if f.init}
-    late = {f.name: f.metadata["neutral"] for f in fields(plug) if "neutral" in f.metadata}
-    return {name: v for name, v in values.items() if name not in late or v != late[name]}
-
-
-def plugged(folder: str, kind: str) -> Any:
-    """A validator that turns a plug-in's name and options into {name: {every field}}."""
-
-    def check(value: Any) -> dict:
-        name, options = named_options(value)
-        if name not in names_in(folder):
-            raise unknown_key(name, names_in(folder))
-        try:
-            return {name: all_but_neutral(make(folder, kind, name, options))}
-        except RetortError as error:
-            raise below(str(error)) from error
-
-    return BeforeValidator(check)
-
-
-def sourced(value: Any) -> str | dict:
-    """A data set's name, or with options {name: {every field}}."""
-    name, options = named_options(value)
-    try:
-        if has_options(name):
-            return {name: all_but_neutral(make("datasets", KIND, name, options))}
-    except RetortError as error:
-        raise (below(str(error)) if name in names_in("datasets") else ValueError(error)) from error
-    if options:
-        raise ValueError(f"'{name}' has no options; write its name alone")
-    return name
-
-
-ObjectiveSpec = Annotated[dict[str, dict], plugged("objectives", "Objective")]
-AttackSpec = Annotated[dict[str, dict], plugged("attacks", "Attack")]
 
 
 class Dataset(Section):
@@ -295,25 +249,3 @@ class Student(Trained):
             share, batch = self.extra.share, self.recipe.batch
             raise ValueError(f"extra.share: {share:g} of batch {batch} leaves one of the sets out")
         return self
-
-
-class Suite(Section):
-    """Attacks, run on every student, or on every teacher and student."""
-
-    attacks: tuple[AttackSpec, ...]
-    models: Literal["all", "students"] = "all"
-
-
-class Report(Section):
-    """What the report says of itself and compares."""
-
-    title: str = "Robust students, one teacher bank"
-    samples: Positive = 6
-
-
-class Run(Section):
-    """How jobs run. Nothing here changes a number, so nothing here is in a key."""
-
-    data: str = "data"
-    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
-    shards_per_job: Positive = 1

@@ -150,7 +150,7 @@ def test_pgd_agrees_with_art_on_digits(digits) -> None:
     )
     theirs = torch.from_numpy(art_pgd.generate(x.numpy(), y.numpy()))
     net.eval()
-    found = pgd.Attack(eps=0.1, step=0.02)(net, x, y, 0)["pgd20", 0.1]
+    found = pgd.Attack(eps=0.1, step=0.02)(net, x, y, 0)["pgd20-step5.1", 0.1]
     ours = ascend(
         x, lambda z: cross_entropy(net(z), y), Linf(0.1), steps=20, step=0.02, start="clean"
     )
@@ -162,8 +162,8 @@ def test_pgd_agrees_with_art_on_digits(digits) -> None:
 
 def test_restarts_only_add_broken_samples(digits) -> None:
     net, x, y = digits
-    once = pgd.Attack(0.08, steps=2, step=0.05)(net, x, y, 3)["pgd2", 0.08]
-    often = pgd.Attack(0.08, steps=2, step=0.05, restarts=5)(net, x, y, 3)["pgd2", 0.08]
+    once = pgd.Attack(0.08, steps=2, step=0.05)(net, x, y, 3)["pgd2-step12.8", 0.08]
+    often = pgd.Attack(0.08, steps=2, step=0.05, restarts=5)(net, x, y, 3)["pgd2-step12.8-x5", 0.08]
     assert torch.all((often != y) | (once == y))
     assert (often != y).sum() > (once != y).sum()
 

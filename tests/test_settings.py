@@ -195,7 +195,7 @@ PLACES = {
         "datasets.other.source: 'cifar100' has no",
     ),
     "datasets.made.test": (1, "datasets.made.test: 1 images asked for, npz has 0; ask for fewer"),
-    "datasets.tiny.test": (0, "datasets.tiny.test: 0 images, but suite 'linf' attacks '"),
+    "datasets.tiny.test": (0, "discretizers.vq.dataset: 'tiny' has no test images to measure it"),
     "datasets.large.source": (npz(classes_of="npz"), "datasets.large.source.npz.classes_of: 'npz'"),
 }
 

@@ -1,0 +1,44 @@
+"""Sections on what happens to finished models, and on how jobs run."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.plugged import AttackSpec
+from pipeline.strict import Number, Positive, Section
+
+
+class Suite(Section):
+    """Attacks, run on students, teachers, generators' warm students, or all of them."""
+
+    attacks: tuple[AttackSpec, ...]
+    models: tuple[Literal["students", "teachers", "generators"], ...] = (
+        "students",
+        "teachers",
+        "generators",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_word(cls, value: Any) -> Any:
+        """`models: students` is short for a list of one, `all` for every section."""
+        if isinstance(value, dict) and isinstance(value.get("models"), str):
+            word = value["models"]
+            value = {k: v for k, v in value.items() if k != "models"}
+            return value if word == "all" else {**value, "models": [word]}
+        return value
+
+
+class Report(Section):
+    """What the report says of itself and compares."""
+
+    title: str = "Robust students, one teacher bank"
+    samples: Positive = 6
+
+
+class Run(Section):
+    """How jobs run. Nothing here changes a number, so nothing here is in a key."""
+
+    data: str = "data"
+    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
+    shards_per_job: Positive = 1
