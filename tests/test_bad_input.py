@@ -158,3 +158,13 @@ def test_nothing_selects_without_labels(section):
     entry["recipe"]["select_on"] = "val"
     with pytest.raises(RetortError, match=r"recipe\.select_on: there are no labels"):
         plan_from(raw)
+
+
+def test_a_suite_needs_test_images():
+    raw = tiny()
+    raw["datasets"]["tiny"]["test"] = 0
+    for section in ("discretizers", "banks"):
+        del raw[section]
+    raw["students"] = {name: raw["students"][name] for name in ("natural", "rslad")}
+    with pytest.raises(RetortError, match=r"datasets\.tiny\.test: 0 images, but suite 'main'"):
+        plan_from(raw)
