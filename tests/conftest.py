@@ -17,8 +17,13 @@ settings.load_profile("retort")
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """Refuse connections to other machines; sockets between local processes stay."""
+def no_network(monkeypatch, request):
+    """Refuse connections to other machines; sockets between local processes stay.
+
+    A test marked ``fetches`` may get the declared data.
+    """
+    if request.node.get_closest_marker("fetches"):
+        return
     connect = socket.socket.connect
 
     def refuse(self, address):

@@ -257,6 +257,7 @@ def test_progress_is_logged_in_tenths(caplog) -> None:
     assert [r.message for r in caplog.records] == [f"a.tar.gz: {p} %" for p in range(10, 101, 10)]
 
 
+@pytest.mark.fetches
 def test_real_cifar10() -> None:
     """The declared data, from RETORT_DATA or data/; fetched when missing."""
     cache = Path(os.environ.get("RETORT_DATA", Path(__file__).parents[1] / "data"))
