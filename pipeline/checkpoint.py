@@ -1,11 +1,14 @@
 """Checkpoints of unfinished work: atomic, and read back without unpickling code."""
 
+import pickle
 from pathlib import Path
 
 import torch
 
 from pipeline.artifact import replacing
 from pipeline.errors import RetortError
+
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
 
 
 def save(path: Path, state: dict) -> None:
@@ -28,6 +31,6 @@ def restore(path: Path, device: str) -> dict | None:
         return None
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:
-        remedy = "delete it to train from the start"
-        raise RetortError(f"{path}: is not a checkpoint ({error}); {remedy}") from error
+    except UNREADABLE as error:  # torch's own text runs over lines and advises to trust the file
+        what = f"is cut, altered, or no checkpoint of ours ({type(error).__name__})"
+        raise RetortError(f"{path}: {what}; delete it to train from the start") from error

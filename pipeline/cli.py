@@ -12,11 +12,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, no_room_left
 from pipeline.lease import leased
 from pipeline.timing import timed
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 log = logging.getLogger("retort")
@@ -55,7 +54,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno in FULL:
+        if no_room_left(error):
             return no_room(options, error.strerror)
         if error.errno not in DENIED:
             raise

