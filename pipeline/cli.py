@@ -7,10 +7,10 @@ import os
 import shutil
 import sys
 from importlib import import_module
-from pathlib import Path
 
 from safetensors import SafetensorError
 
+from pipeline.arguments import parser
 from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
 from pipeline.errors import RetortError, no_room_left
 from pipeline.lease import leased
@@ -19,25 +19,6 @@ from pipeline.timing import timed
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 log = logging.getLogger("retort")
-
-
-def parser() -> argparse.ArgumentParser:
-    """All verbs and their options."""
-    top = argparse.ArgumentParser("python -m pipeline", description=__doc__)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for stage in STAGES.values():
-        verb = verbs.add_parser(stage, help=f"make an artefact with stage {stage}")
-        verb.add_argument("folder", type=Path, help="store/<kind>/<key>, with its spec.json")
-        if stage == "build_bank":
-            verb.add_argument(
-                "--shards", metavar="A:B", help="only shards A to B-1, without the manifest"
-            )
-    plan = verbs.add_parser("plan", help="print the graph: kind, name, key, made or missing")
-    plan.add_argument("--configfile", type=Path, default=Path("config.yaml"))
-    plan.add_argument("--write", action="store_true", help="write each missing spec.json")
-    results = verbs.add_parser("results", help="print the newest report's table and its place")
-    results.add_argument("--configfile", type=Path, default=Path("config.yaml"))
-    return top
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +30,7 @@ def main(arguments: list[str]) -> int:
         if options.verb in STAGES.values():
             make_artifact(options)
         else:
-            import_module("pipeline.inspect_plan").show(options)
+            import_module(options.module).show(options)
     except RetortError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.errors import RetortError
 from pipeline.models import family_of
 from pipeline.recipe import Recipe
-from pipeline.sections import Bank, Generator, Student, Teacher
+from pipeline.sections import Student, Teacher
 from pipeline.strict import make
 
 
@@ -136,52 +136,6 @@ def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
     if getattr(entry, "bank", None) and (recipe.mixup or recipe.cutmix):
         raise RetortError(
             f"{where}.recipe: a bank's images are not mixed; drop mixup and cutmix, or the bank"
-        )
-
-
-def check_teacher(config: Config, where: str, entry: Teacher) -> None:
-    """Raise if a teacher's data set has no labels for it to know."""
-    if not classes_of(config, entry.dataset):
-        raise RetortError(
-            f"{where}.dataset: '{entry.dataset}' has no labels, so no teacher learns its classes; "
-            "name a data set with labels"
-        )
-
-
-def check_bank(config: Config, where: str, bank: Bank) -> None:
-    """Raise if a bank's teacher does not know its images: their labels guide attack and filter."""
-    known, own = classes(config, bank.teacher), classes_of(config, bank.dataset)
-    if known != own:
-        raise RetortError(
-            f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
-            f"'{bank.dataset}' has {counted(known, own)}; name a teacher of the same classes"
-        )
-    blocks = -(-config.datasets[bank.dataset].train // bank.block)
-    if bank.shards > blocks:
-        raise RetortError(
-            f"{where}.shards: {bank.shards} shards, but its images are {blocks} blocks of "
-            f"{bank.block}; set it to {blocks} or less, or make 'block' smaller"
-        )
-    learnt = data_of(config, bank.teacher)
-    check_size(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)
-
-
-def check_discretizer(config: Config, where: str, dataset: str) -> None:
-    """Raise if there are no test images to measure a discretiser on."""
-    if not config.datasets[dataset].test:
-        raise RetortError(
-            f"{where}.dataset: '{dataset}' has no test images to measure it on; set "
-            f"datasets.{dataset}.test"
-        )
-
-
-def check_generator(config: Config, where: str, generator: Generator) -> None:
-    """Raise if a generator's images have another size than its teacher's."""
-    _, height, width = shape_of(config, data_of(config, generator.teacher))
-    if (height, width) != (generator.image, generator.image):
-        raise RetortError(
-            f"{where}.image: {generator.image} px, but teacher '{generator.teacher}' knows images "
-            f"of {height}x{width}; set it to {height}"
         )
 
 

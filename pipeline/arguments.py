@@ -1,0 +1,51 @@
+"""The verbs of the command line and their options.
+
+A stage's verb makes an artefact. Every other verb names its module, imported only when it is
+called, whose ``show(options)`` does the work.
+"""
+
+import argparse
+from pathlib import Path
+
+from pipeline.artifact import STAGES
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their options."""
+    top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
+    for add in (stages, plan, results):
+        add(verbs)
+    return top
+
+
+def looking(verbs, name: str, module: str, what: str) -> argparse.ArgumentParser:
+    """A verb of a module that reads a configuration."""
+    verb = verbs.add_parser(name, help=what, description=what)
+    verb.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    verb.set_defaults(module=module)
+    return verb
+
+
+def stages(verbs) -> None:
+    """One verb a stage."""
+    for stage in STAGES.values():
+        verb = verbs.add_parser(stage, help=f"make an artefact with stage {stage}")
+        verb.add_argument("folder", type=Path, help="store/<kind>/<key>, with its spec.json")
+        if stage == "build_bank":
+            verb.add_argument(
+                "--shards", metavar="A:B", help="only shards A to B-1, without the manifest"
+            )
+
+
+def plan(verbs) -> None:
+    """The graph."""
+    what = "print the graph: kind, name, key, made or missing"
+    verb = looking(verbs, "plan", "pipeline.inspect_plan", what)
+    verb.add_argument("--write", action="store_true", help="write each missing spec.json")
+
+
+def results(verbs) -> None:
+    """The main table."""
+    what = "print the newest report's table and its place"
+    looking(verbs, "results", "pipeline.inspect_plan", what)

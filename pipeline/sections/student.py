@@ -1,0 +1,67 @@
+"""The section of students."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from pipeline.plugged import ObjectiveSpec
+from pipeline.sections.trained import Normalise, Trained, plain_recipe
+from pipeline.strict import Count, Positive, Section, Share, added
+
+
+class Sampling(Section):
+    """How a data-free student draws from its generator; unset fields are the generator's own."""
+
+    steps_per_epoch: Positive | None = None
+    replayed: Count | None = None
+
+
+class Extra(Section):
+    """A second data set, of generated images for one: its share of every batch."""
+
+    dataset: str
+    share: Share
+
+
+class Student(Trained):
+    """A network distilled from teachers, on a data set, with a bank, or on a generator."""
+
+    dataset: str | None = None
+    bank: str | None = None
+    generator: str | None = None
+    sampling: Sampling = Sampling()
+    extra: Extra | None = added(None)
+    teachers: dict[str, str] = {}
+    model: str
+    normalise: Normalise = added("dataset")
+    objective: ObjectiveSpec
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_teacher(cls, value: Any) -> Any:
+        """`teacher: name` is short for `teachers: {teacher: name}`."""
+        if isinstance(value, dict) and isinstance(value.get("teacher"), str):
+            if "teachers" in value:
+                raise ValueError("give 'teacher' or 'teachers', not both")
+            value = dict(value)
+            value["teachers"] = {"teacher": value.pop("teacher")}
+        return value
+
+    @model_validator(mode="after")
+    def one_source(self):
+        """A student learns on a data set (with or without a bank) or on a generator."""
+        if (self.dataset is None) == (self.generator is None):
+            raise ValueError("give exactly one of 'dataset' and 'generator'")
+        if self.bank and self.generator:
+            raise ValueError("a bank goes with a data set, not with a generator")
+        if self.generator and self.normalise != "dataset":
+            raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
+        if self.generator:
+            plain_recipe(self.recipe)
+        if self.extra and (self.bank or self.generator):
+            raise ValueError("extra: goes with a data set alone, not with a bank or a generator")
+        if self.extra and not 0 < round(self.extra.share * self.recipe.batch) < self.recipe.batch:
+            share, batch = self.extra.share, self.recipe.batch
+            raise ValueError(f"extra.share: {share:g} of batch {batch} leaves one of the sets out")
+        return self
