@@ -14,7 +14,10 @@ WORDS = {
     "generated": "a generator",
     "t_clean": "a teacher, or a bank of its outputs",
     "x_adv": "a bank of adversarial samples",
+    "y_adv": "a bank of adversarial samples",
     "t_adv": "a bank, and its teacher's outputs",
+    "paired": "a bank whose samples are read beside their own images",
+    "discretizer": "a discretizer",
     "natural": "a teacher in the role 'natural'",
     "robust": "a teacher in the role 'robust'",
 }
@@ -29,7 +32,9 @@ class Batch:
         x: images (B,C,H,W) in [0,1].
         y: labels (B,) int64, or distributions (B,K); None when data-free or of other classes.
         index: rows of the source data set (B,) int64.
-        stored: bank fields, e.g. x_adv (B,C,H,W), t_clean (B,K), t_adv (B,K).
+        stored: bank fields, e.g. x_adv (B,C,H,W), its source rows' labels y_adv as y's, t_clean
+            (B,K), t_adv (B,K). Row i of x_adv comes from row i of x only where an objective needs
+            "paired".
         progress: 0 at the first step, towards 1 at the last.
         epoch: counted from 0.
         rng: this step's own randomness, seeded by (seed, epoch, step).
@@ -46,10 +51,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of a step: the student learns, the teachers are frozen and in eval mode."""
+    """The models of a step: the student learns, the others are frozen and in eval mode.
+
+    ``discretizer`` is Q, for objectives that make discrete samples themselves (DAT).
+    """
 
     student: nn.Module
     teachers: Mapping[str, nn.Module] = field(default_factory=dict)
+    discretizer: nn.Module | None = None
 
     @property
     def teacher(self) -> nn.Module:
@@ -99,8 +108,8 @@ def missing_needs(needs: tuple[str, ...], roles: Iterable[str], given: Iterable[
     """What of an objective's needs is not there, as words; empty if nothing lacks.
 
     Needs are names of teacher roles, "teacher" (exactly one, whatever its role), "label",
-    "generated" (a generator's images), or stored fields. Teacher outputs t_clean and t_adv may
-    also come from a live teacher.
+    "generated" (a generator's images), "paired", "discretizer", or stored fields. Teacher outputs
+    t_clean and t_adv may also come from a live teacher.
     """
     roles, given = set(roles), set(given)
     have = roles | given

@@ -27,6 +27,7 @@ from pipeline.training import (
 REVISION = 1
 
 MIXTURE = "pipeline.mixture"  # found by name: only the keys of students that use it count its code
+QUANTISER = "pipeline.discretizer"  # likewise
 
 
 def run(job: Job) -> Manifest:
@@ -37,7 +38,7 @@ def run(job: Job) -> Manifest:
     classes, teachers = classes_of(job, data), teachers_of(job)
     mean, std = normalisation(job, data)
     student = initialised(job.spec["model"], len(classes), mean, std, job.spec["seed"])
-    roles = Roles(student.to(job.spec["device"]), teachers)
+    roles = Roles(student.to(job.spec["device"]), teachers, quantiser_of(job))
     watched = validation_of(job, data, recipe) if classes == data.classes else None
     source = source_of(job, data, recipe)
     fitted = fit(roles, objective_of(job), source, recipe, place_of(job), watched)
@@ -50,6 +51,14 @@ def classes_of(job: Job, data: Data) -> tuple[str, ...]:
     if not job.spec.get("label_free") or not teachers:
         return data.classes
     return tuple(read_about(open_artifact(teachers[0]).path(MODEL))["classes"])
+
+
+def quantiser_of(job: Job) -> nn.Module | None:
+    """Q of the job's discretiser, frozen, for objectives that make discrete samples themselves."""
+    if "discretizer" not in job.inputs:
+        return None
+    path = open_artifact(job.inputs["discretizer"]).path(MODEL)
+    return import_module(QUANTISER).load(path).to(job.spec["device"]).requires_grad_(False)
 
 
 def source_of(job: Job, data: Data, recipe: Recipe) -> Source:

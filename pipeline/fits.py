@@ -118,7 +118,7 @@ def labels_given(config: Config, dataset: str) -> tuple[str, ...]:
 def stored_given(recipe: Recipe) -> tuple[str, ...]:
     """What it may read of a bank: stored outputs belong to the stored pixels, not to others."""
     changes = recipe.augment != "none" or recipe.rand_augment
-    return ("x_adv",) if changes else ("x_adv", "t_clean", "t_adv")
+    return ("x_adv", "y_adv") if changes else ("x_adv", "y_adv", "t_clean", "t_adv")
 
 
 def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:

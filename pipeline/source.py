@@ -143,7 +143,10 @@ class BankSource:
         order = torch.cat([plan.order(count, epoch, f"bank{i}") for i in self.passes(count)])
         for step, batch in enumerate(self.clean.batches(epoch, start, roles), start):
             rows = order[step * size : (step + 1) * size].to(plan.device)
-            stored = {"x_adv": plan.view(self.stored["x_adv"][rows], batch.rng)}
+            stored = {
+                "x_adv": plan.view(self.stored["x_adv"][rows], batch.rng),
+                "y_adv": self.clean.labels[self.stored["row"][rows]],
+            }
             if not plan.changes_pixels:
                 stored["t_clean"] = self.stored["t_clean"][batch.index].float()
                 stored["t_adv"] = self.stored["t_adv"][rows].float()

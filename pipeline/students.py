@@ -28,7 +28,12 @@ def check_student(config: Config, where: str, student: Student) -> None:
     if student.bank:
         stored = stored_given(student.recipe)
     labels = labels_given(config, student.dataset) if student.dataset else ("generated",)
-    check_needs(where, student.objective, tuple(student.teachers), (*stored, *labels))
+    quantiser = ("discretizer",) if student.discretizer else ()
+    given = (*stored, *labels, *quantiser)
+    check_needs(where, student.objective, tuple(student.teachers), given)
+    if student.discretizer and "discretizer" not in needs_of(student.objective):
+        (name,) = student.objective
+        raise RetortError(f"{where}.discretizer: objective '{name}' does not use it; drop it")
     if student.bank:
         check_bank_of(config, where, student)
     if student.generator:

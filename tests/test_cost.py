@@ -18,10 +18,15 @@ from pipeline.objectives import (
     akd,
     akd2,
     ard,
+    ard_dad,
     crdnd_like,
     dad,
+    dad_augment,
+    dad_release,
     darwin,
     darwin_lf,
+    dat,
+    dat_dad,
     dist,
     gacd_like,
     iad,
@@ -30,6 +35,7 @@ from pipeline.objectives import (
     natural,
     pgd_at,
     rslad,
+    rslad_dad,
     trades,
 )
 
@@ -89,6 +95,18 @@ class Network(nn.Module):
         return len(self.book)
 
 
+class Quantiser(nn.Module):
+    """Images as they are; books each reconstruction, one encoder and one decoder pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.book: list[str] = []
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        self.book.append("reconstruct")
+        return x
+
+
 @dataclass
 class Bench:
     """Networks and a batch with whatever a bank may store."""
@@ -96,17 +114,20 @@ class Bench:
     student: Network = field(default_factory=lambda: Network(1))
     teacher: Network = field(default_factory=lambda: Network(2).requires_grad_(False))
     natural: Network = field(default_factory=lambda: Network(3).requires_grad_(False))
+    quantiser: Quantiser = field(default_factory=lambda: Quantiser())
 
     def roles(self, objective) -> Roles:
         """The student with the teachers that the objective names, or one."""
         both = {"robust": self.teacher, "natural": self.natural}
-        return Roles(self.student, both if "natural" in objective.needs() else {"t": self.teacher})
+        teachers = both if "natural" in objective.needs() else {"t": self.teacher}
+        return Roles(self.student, teachers, self.quantiser)
 
     def step(self, objective, stored: tuple[str, ...], progress: float) -> tuple[int, int]:
         """F of the student and of all teachers for one training step, preparation left out."""
         rng = torch.Generator().manual_seed(0)
         x = torch.rand(5, 3, 2, 2, generator=rng)
         fields = {"x_adv": 1 - x, "t_clean": torch.rand(5, 4), "t_adv": torch.rand(5, 4)}
+        fields["y_adv"] = torch.arange(5) % 3
         kept = {name: fields[name] for name in stored}
         batch = Batch(x, torch.arange(5) % 4, torch.arange(5), kept, progress, 0, rng)
         roles = self.roles(objective)
@@ -119,7 +140,8 @@ class Bench:
         return self.student.cost, self.teacher.cost + self.natural.cost
 
 
-BANK = ("x_adv", "t_clean", "t_adv")
+BANK = ("x_adv", "y_adv", "t_clean", "t_adv")
+PIXELS = ("x_adv", "y_adv")
 CLEAN = ("t_clean",)
 EARLY, LATE = 0.0, 0.5  # before and after introspection begins
 # A floor for n steps: 2 n for the attack, 3 for each output that is trained on, 1 for each other
@@ -135,7 +157,15 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (adaad.Objective(steps=10), (), EARLY, 24, 21),
     (adaad.Objective(steps=10, alpha=0.5), (), EARLY, 26, 22),
     (dad.Objective(), BANK, EARLY, 6, 0),
-    (dad.Objective(), ("x_adv",), EARLY, 6, 2),
+    (dad.Objective(), PIXELS, EARLY, 6, 2),
+    (dad_release.Objective(), BANK, EARLY, 3, 0),  # one forward of twice the images: as 6
+    (dad_release.Objective(), PIXELS, EARLY, 3, 2),
+    (dad_augment.Objective(), PIXELS, EARLY, 6, 0),
+    (ard_dad.Objective(), BANK, EARLY, 6, 0),
+    (ard_dad.Objective(), PIXELS, EARLY, 6, 1),
+    (rslad_dad.Objective(), BANK, EARLY, 6, 0),
+    (dat.Objective(), (), EARLY, 8, 0),
+    (dat_dad.Objective(), BANK, EARLY, 11, 0),
     (dist.Objective(), (), EARLY, 3, 1),
     (dist.Objective(), CLEAN, EARLY, 3, 0),
     (trades.Objective(), (), EARLY, 27, 0),  # S(x) held still for the attack, S(x), S(x*)
@@ -174,6 +204,15 @@ def name_of(value: object) -> str | None:
 )
 def test_a_step_costs_no_more_than_its_floor(objective, stored, progress, student, teacher):
     assert Bench().step(objective, stored, progress) == (student, teacher)
+
+
+@pytest.mark.parametrize(
+    ("objective", "stored"), [(dat.Objective(), ()), (dat_dad.Objective(), BANK)]
+)
+def test_dat_reconstructs_twice_a_step(objective, stored):
+    bench = Bench()
+    bench.step(objective, stored, EARLY)
+    assert bench.quantiser.book == ["reconstruct"] * 2
 
 
 def test_the_book_counts_a_plain_step():

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.batch import WORDS, Batch, Roles
+from pipeline.discretizer import VQGAN, Architecture
 from pipeline.models import build
 from pipeline.plugins import names_in, plugin
 
 NAMES = names_in("objectives")
 ROLES = ("natural", "robust", "teacher")
-FIELDS = ("x_adv", "t_clean", "t_adv")
+FIELDS = ("x_adv", "y_adv", "t_clean", "t_adv")
 SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
 COUNT, CLASSES = 4, 10
 
@@ -36,7 +37,11 @@ def network(seed: int) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def nets() -> dict[str, nn.Module]:
-    return {role: network(seed) for seed, role in enumerate(("student", *ROLES))}
+    found = {role: network(seed) for seed, role in enumerate(("student", *ROLES))}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        shape = Architecture(32, (1,), 0, (), n_codes=8, unshuffle=4, mid_attention=False)
+        return found | {"discretizer": VQGAN(shape).eval().requires_grad_(False)}
 
 
 def objective_of(name: str):
@@ -49,7 +54,9 @@ def roles_for(nets: dict[str, nn.Module], needs: tuple[str, ...], supply: str) -
     wanted = [role for role in ROLES if role in needs]
     if supply == "live" and not wanted:
         wanted = ["teacher"]
-    return Roles(copy.deepcopy(nets["student"]), {r: copy.deepcopy(nets[r]) for r in wanted})
+    quantiser = nets["discretizer"] if "discretizer" in needs else None
+    teachers = {role: copy.deepcopy(nets[role]) for role in wanted}
+    return Roles(copy.deepcopy(nets["student"]), teachers, quantiser)
 
 
 def setting(name: str, nets: dict[str, nn.Module], supply: str) -> tuple:
@@ -66,10 +73,11 @@ def batch_for(needs: tuple[str, ...], supply: str, x_seed: int = 0, seed: int = 
     rng = torch.Generator().manual_seed(x_seed)
     fields = {
         "x_adv": torch.rand(COUNT, 3, 16, 16, generator=rng),
+        "y_adv": torch.randint(0, CLASSES, (COUNT,), generator=rng),
         "t_clean": torch.randn(COUNT, CLASSES, generator=rng),
         "t_adv": torch.randn(COUNT, CLASSES, generator=rng),
     }
-    kept = ("x_adv",) if supply == "live" else FIELDS
+    kept = ("x_adv", "y_adv") if supply == "live" else FIELDS
     stored = {field: fields[field] for field in kept if field in needs}
     x = torch.rand(COUNT, 3, 16, 16, generator=rng)
     y = torch.randint(0, CLASSES, (COUNT,), generator=rng) if "label" in needs else None

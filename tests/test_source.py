@@ -30,6 +30,7 @@ def bank(augment: str = "crop_flip", accepted: int = 9) -> BankSource:
     stored = {
         "t_clean": torch.arange(ROWS).half().view(-1, 1),
         "x_adv": draw(accepted, 2),
+        "row": 2 * torch.arange(accepted),
         "t_adv": torch.arange(accepted).half().view(-1, 1),
     }
     return BankSource(dataset(augment), stored)
@@ -107,6 +108,7 @@ def test_a_bank_keeps_clean_pairs_and_its_own_permutation():
         assert torch.equal(batch.stored["t_clean"].flatten(), batch.index.float())
         taken = batch.stored["t_adv"].flatten().long()
         assert torch.equal(batch.stored["x_adv"], pixels(source.stored["x_adv"][taken]))
+        assert torch.equal(batch.stored["y_adv"], source.clean.labels[2 * taken])
         rows += taken.tolist()
     assert len(rows) == STEPS * SIZE
     # Nine samples serve twenty: two whole permutations and a piece of a third.
@@ -116,7 +118,7 @@ def test_a_bank_keeps_clean_pairs_and_its_own_permutation():
 
 def test_augmented_images_come_without_stored_outputs():
     for batch in bank("flip").batches(0, 0, NOBODY):
-        assert set(batch.stored) == {"x_adv"}
+        assert set(batch.stored) == {"x_adv", "y_adv"}
 
 
 def test_a_bank_does_not_change_the_clean_stream():

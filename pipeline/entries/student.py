@@ -5,7 +5,12 @@ from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver, objective_module
 from pipeline.students import check_student, settings
 
-SOURCES = {"dataset": "datasets", "bank": "banks", "generator": "generators"}
+SOURCES = {
+    "dataset": "datasets",
+    "bank": "banks",
+    "generator": "generators",
+    "discretizer": "discretizers",
+}
 
 
 def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
@@ -27,4 +32,5 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     family = family_for(config, section.model, f"{where}.model", section.dataset)
     plugins = (objective_module(section.objective), family)
     plugins += ("pipeline.mixture",) if more else ()
+    plugins += ("pipeline.discretizer",) if section.discretizer else ()
     return Entry("student", f"{name}-{seed}", spec, inputs, plugins)

@@ -29,6 +29,7 @@ class Student(Trained):
     dataset: str | None = None
     bank: str | None = None
     generator: str | None = None
+    discretizer: str | None = added(None)
     sampling: Sampling = Sampling()
     extra: Extra | None = added(None)
     teachers: dict[str, str] = {}
@@ -55,6 +56,8 @@ class Student(Trained):
             raise ValueError("give exactly one of 'dataset' and 'generator'")
         if self.bank and self.generator:
             raise ValueError("a bank goes with a data set, not with a generator")
+        if self.generator and self.discretizer:
+            raise ValueError("discretizer: goes with a data set, not with a generator; drop it")
         if self.generator and self.normalise != "dataset":
             raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
         if self.generator:

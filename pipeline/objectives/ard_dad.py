@@ -1,0 +1,35 @@
+"""ARD on DAD's samples (Zhou et al., NeurIPS 2023, Table 3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.losses import cross_entropy, kd_kl
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x), y) + alpha t^2 KL_t(T(x) || S(x~)), x~ the bank's sample of the same x.
+
+    As in ARD (Goldblum et al., 2020) the teacher sees the clean image alone; the attack is the
+    bank's.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 4.0
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels, the images' own samples, and the teacher's outputs on clean images."""
+        return ("label", "x_adv", "paired", "t_clean")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target = clean_target(roles, batch)
+        adversarial = roles.student(batch.stored["x_adv"])
+        yield {
+            "ce": cross_entropy(roles.student(batch.x), batch.y),
+            "kd_adv": self.alpha * kd_kl(adversarial, target, self.temperature),
+        }

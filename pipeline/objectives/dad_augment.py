@@ -1,0 +1,28 @@
+"""DAD's samples as augmentation alone, without a teacher (Zhou et al., NeurIPS 2023, Table 6)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.losses import cross_entropy
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE over clean and bank images, as many of each; a bank image has its source row's label."""
+
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels, and the bank's samples with theirs."""
+        return ("label", "x_adv", "y_adv")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        adversarial = roles.student(batch.stored["x_adv"])
+        yield {
+            "ce": cross_entropy(roles.student(batch.x), batch.y) / 2,
+            "ce_adv": cross_entropy(adversarial, batch.stored["y_adv"]) / 2,
+        }

@@ -1,0 +1,41 @@
+"""DAD as its released training loop computes it (Zhou et al., NeurIPS 2023)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from pipeline.batch import Batch, Roles, Terms, adversarial_target, clean_target
+from pipeline.losses import cross_entropy, kd_kl
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """(1-w) CE + w [(1-alpha) CE + alpha t^2 KL_t] over clean and bank images as one batch.
+
+    At the defaults that is 0.75 CE + 4 KL. Unlike eq. 9 the bank's images carry the labels of
+    their source rows, and the student sees both halves in one forward, so in one BatchNorm batch.
+
+    Attributes:
+        weight: w, share of the distillation loss.
+    """
+
+    weight: float = 0.5
+    alpha: float = 0.5
+    temperature: float = 4.0
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and the teacher's outputs, of clean and of bank images."""
+        return ("label", "x_adv", "y_adv", "t_clean", "t_adv")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target = torch.cat([clean_target(roles, batch), adversarial_target(roles, batch)])
+        y = torch.cat([batch.y, batch.stored["y_adv"]])
+        logits = roles.student(torch.cat([batch.x, batch.stored["x_adv"]]))
+        ce = cross_entropy(logits, y).view(2, -1).mean(0)
+        kd = kd_kl(logits, target, self.temperature).view(2, -1).mean(0)
+        yield {"ce": (1 - self.weight * self.alpha) * ce, "kd": self.weight * self.alpha * kd}

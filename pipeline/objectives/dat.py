@@ -1,0 +1,65 @@
+"""Discrete adversarial training (Mao et al., NeurIPS 2022), the baseline of DAD's Tables 1 to 7."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.ascent import ascend, attacked
+from pipeline.batch import Batch, Roles, Terms
+from pipeline.losses import cross_entropy
+from pipeline.threat import L2, check_steps
+
+REVISION = 1
+
+
+def discrete_adversary(method, roles: Roles, batch: Batch) -> Tensor:
+    """x~_S = Q(Q(x) + delta), (B,C,H,W) in [0,1]: delta climbs the student's cross-entropy.
+
+    The ball is L2 around Q(x). Each sample starts, with the start probability, in a random
+    direction of length eps. Q is never differentiated: its gradient is taken for the identity.
+    """
+    ball, quantiser, student = L2(method.eps), roles.discretizer, roles.student
+    with torch.no_grad():
+        q = quantiser.reconstruct(batch.x)
+    noisy = torch.rand(len(q), generator=batch.rng, device=q.device) < method.start_probability
+    start = torch.where(noisy.view(-1, 1, 1, 1), ball.sample(q, batch.rng), q)
+    with attacked(student, bn=method.attack_bn):
+        x_adv = ascend(
+            q,
+            lambda z: cross_entropy(student(z), batch.y),
+            ball,
+            steps=method.steps,
+            step=method.step,
+            start=start,
+        )
+    with torch.no_grad():
+        return quantiser.reconstruct(x_adv)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """CE(S(x), y) + CE(S(x~_S), y), x~_S made at each step from the student itself."""
+
+    eps: float = 0.1
+    step: float = 0.1
+    steps: int = 1
+    start_probability: float = 0.8
+    attack_bn: Literal["eval", "train"] = "train"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels and Q."""
+        return ("label", "discretizer")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        x_adv = discrete_adversary(self, roles, batch)
+        yield {
+            "ce": cross_entropy(roles.student(batch.x), batch.y),
+            "ce_adv": cross_entropy(roles.student(x_adv), batch.y),
+        }

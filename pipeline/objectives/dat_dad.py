@@ -1,0 +1,48 @@
+"""DAD with DAT's samples of the student beside the bank's (Zhou et al., NeurIPS 2023, Table 1)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipeline.batch import Batch, Roles, Terms, adversarial_target, clean_target
+from pipeline.losses import cross_entropy, kd_kl
+from pipeline.objectives.dat import discrete_adversary
+from pipeline.threat import check_steps
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """DAD's eq. 9 + alpha CE(S(x~_S), y), x~_S made at each step from the student itself.
+
+    The bank's x~ is the teacher's adversary and unlabelled; x~_S is the student's, and labelled.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 4.0
+    eps: float = 0.1
+    step: float = 0.1
+    steps: int = 1
+    start_probability: float = 0.8
+    attack_bn: Literal["eval", "train"] = "train"
+    couples_batch: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+    def needs(self) -> tuple[str, ...]:
+        """Labels, the bank's samples, the teacher's outputs on both, and Q."""
+        return ("label", "x_adv", "t_clean", "t_adv", "discretizer")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target, target_adv = clean_target(roles, batch), adversarial_target(roles, batch)
+        x_own = discrete_adversary(self, roles, batch)
+        logits = roles.student(batch.x)
+        logits_adv = roles.student(batch.stored["x_adv"])
+        yield {
+            "ce": cross_entropy(logits, batch.y),
+            "kd": self.alpha * kd_kl(logits, target, self.temperature),
+            "dad": self.alpha * kd_kl(logits_adv, target_adv, self.temperature),
+            "ce_adv": self.alpha * cross_entropy(roles.student(x_own), batch.y),
+        }

@@ -1,0 +1,35 @@
+"""RSLAD on DAD's samples (Zhou et al., NeurIPS 2023, Table 3)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.losses import kd_kl
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """alpha t^2 [KL_t(T(x) || S(x~)) + KL_t(T(x) || S(x))], x~ the bank's sample of the same x.
+
+    As in RSLAD (Zi et al., 2021) the teacher sees the clean image alone and no label is read; the
+    attack is the bank's.
+    """
+
+    alpha: float = 0.5
+    temperature: float = 4.0
+    couples_batch: ClassVar[bool] = False
+
+    def needs(self) -> tuple[str, ...]:
+        """The images' own samples, and the teacher's outputs on clean images."""
+        return ("x_adv", "paired", "t_clean")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target, t = clean_target(roles, batch), self.temperature
+        adversarial = roles.student(batch.stored["x_adv"])
+        yield {
+            "kd_adv": self.alpha * kd_kl(adversarial, target, t),
+            "kd": self.alpha * kd_kl(roles.student(batch.x), target, t),
+        }
