@@ -57,10 +57,12 @@ def family_of(name: str) -> ModuleType:
 def build(name: str, classes: int, mean: Sequence[float], std: Sequence[float]) -> Classifier:
     """A classifier by name, with random weights from torch's global generator.
 
+    It takes images of as many channels as there are means.
+
     Raises:
         RetortError: no family knows the name.
     """
-    return Classifier(family_of(name).build(name, classes), mean, std)
+    return Classifier(family_of(name).build(name, classes, len(mean)), mean, std)
 
 
 def initialised(name: str, classes: int, mean, std, seed: int) -> Classifier:

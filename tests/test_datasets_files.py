@@ -244,7 +244,7 @@ def test_the_places_of_files_are_in_no_key() -> None:
         source = Dataset(source={name: options} if options else name, train=1).source
         places = places_in(source)
         assert places_of({"data": "data", **places}) == (
-            {} if isinstance(source, str) else {"path": source[name]["path"]}
+            {"path": source[name]["path"]} if "path" in str(source) else {}
         )
         assert "path" not in str(keyed(source))
         opened = collection(keyed(source), places_of(places))

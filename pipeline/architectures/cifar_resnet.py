@@ -68,10 +68,10 @@ class Bottleneck(nn.Module):
 class CifarResNet(nn.Module):
     """Stem, four stages of widths W, 2W, 4W, 8W, global average pooling and a linear head."""
 
-    def __init__(self, depth: int, width: int, classes: int):
+    def __init__(self, depth: int, width: int, classes: int, channels: int):
         super().__init__()
         block = Bottleneck if depth == 50 else BasicBlock
-        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         stages, inputs = [], width
         for stage, blocks in enumerate(STAGES[depth]):
@@ -84,7 +84,7 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(inputs, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features (B,8W) of normalised images (B,3,H,W); 32W for resnet50."""
+        """Penultimate features (B,8W) of normalised images (B,C,H,W); 32W for resnet50."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = self.layer4(self.layer3(self.layer2(self.layer1(y))))
         return y.mean((2, 3))
@@ -94,7 +94,7 @@ class CifarResNet(nn.Module):
         return self.linear(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network called ``name``."""
     match = NAME.fullmatch(name)
-    return CifarResNet(int(match["depth"]), int(match["width"] or 64), classes)
+    return CifarResNet(int(match["depth"]), int(match["width"] or 64), classes, channels)

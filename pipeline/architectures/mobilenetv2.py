@@ -54,9 +54,9 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """Stem, seven stages, a 1x1 convolution to 1280, global average pooling and a linear head."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, channels: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(3, STEM, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, STEM, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(STEM)
         layers, inputs = [], STEM
         for expansion, width, blocks, stride in STAGES:
@@ -71,7 +71,7 @@ class MobileNetV2(nn.Module):
         self.linear = nn.Linear(LAST, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features (B,1280) of normalised images (B,3,H,W)."""
+        """Penultimate features (B,1280) of normalised images (B,C,H,W)."""
         y = self.layers(F.relu(self.bn1(self.conv1(x))))
         return F.relu(self.bn2(self.conv2(y))).mean((2, 3))
 
@@ -80,6 +80,6 @@ class MobileNetV2(nn.Module):
         return self.linear(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network; ``name`` can only be its own."""
-    return MobileNetV2(classes)
+    return MobileNetV2(classes, channels)

@@ -36,10 +36,10 @@ class BasicBlock(nn.Module):
 class SmallResNet(nn.Module):
     """Stem, three stages of widths W, 2W, 4W, global average pooling and a linear head."""
 
-    def __init__(self, blocks: int, stem_stride: int, width: int, classes: int):
+    def __init__(self, blocks: int, stem_stride: int, width: int, classes: int, channels: int):
         super().__init__()
         kernel = 4 if stem_stride == 2 else 3
-        self.conv = nn.Conv2d(3, width, kernel, stem_stride, 1, bias=False)
+        self.conv = nn.Conv2d(channels, width, kernel, stem_stride, 1, bias=False)
         self.bn = nn.BatchNorm2d(width)
         layers, inputs = [], width
         for stage in range(3):
@@ -52,7 +52,7 @@ class SmallResNet(nn.Module):
         self.fc = nn.Linear(inputs, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features (B, 4W) of normalised images (B,3,H,W)."""
+        """Penultimate features (B, 4W) of normalised images (B,C,H,W)."""
         y = self.stages(F.relu(self.bn(self.conv(x))))
         return y.mean((2, 3))
 
@@ -61,7 +61,7 @@ class SmallResNet(nn.Module):
         return self.fc(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network called ``name``: depth 6 n + 2 has n blocks a stage, resnet8 one.
 
     Raises:
@@ -71,4 +71,4 @@ def build(name: str, classes: int) -> nn.Module:
     blocks, rest = divmod(int(match["depth"]) - 2, 6)
     if rest or blocks < 1:
         raise RetortError(f"model '{name}': the depth must be 6 n + 2, such as resnet8")
-    return SmallResNet(blocks, int(match["stride"]), int(match["width"]), classes)
+    return SmallResNet(blocks, int(match["stride"]), int(match["width"]), classes, channels)

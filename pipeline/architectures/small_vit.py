@@ -21,17 +21,22 @@ SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
 class SmallViT(nn.Module):
     """timm's transformer behind this package's protocol."""
 
-    def __init__(self, width: int, heads: int, patch: int, classes: int):
+    def __init__(self, width: int, heads: int, patch: int, classes: int, channels: int):
         from timm.models.vision_transformer import VisionTransformer  # seconds to import
 
         super().__init__()
         self.side = SIDE
         self.vit = VisionTransformer(
-            img_size=SIDE, patch_size=patch, embed_dim=width, num_heads=heads, num_classes=classes
+            img_size=SIDE,
+            patch_size=patch,
+            in_chans=channels,
+            embed_dim=width,
+            num_heads=heads,
+            num_classes=classes,
         )
 
     def features(self, x: Tensor) -> Tensor:
-        """The class token (B,D) of normalised images (B,3,32,32)."""
+        """The class token (B,D) of normalised images (B,C,32,32)."""
         return self.vit.forward_head(self.vit.forward_features(x), pre_logits=True)
 
     def head(self, features: Tensor) -> Tensor:
@@ -39,7 +44,7 @@ class SmallViT(nn.Module):
         return self.vit.head(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network called ``name``.
 
     Raises:
@@ -49,4 +54,4 @@ def build(name: str, classes: int) -> nn.Module:
     patch = int(match["patch"])
     if SIDE % patch:
         raise RetortError(f"model '{name}': a patch of {patch} does not divide {SIDE}; use p4")
-    return SmallViT(*SIZES[match["size"]], patch, classes)
+    return SmallViT(*SIZES[match["size"]], patch, classes, channels)

@@ -38,7 +38,7 @@ class TimmModel(nn.Module):
         return last(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network called ``name``, never with downloaded weights.
 
     Raises:
@@ -52,7 +52,7 @@ def build(name: str, classes: int) -> nn.Module:
         (near,) = difflib.get_close_matches(wanted, timm.list_models(), n=1, cutoff=0)
         raise RetortError(f"model '{name}': timm has no '{wanted}'; did you mean 'timm/{near}'?")
     try:
-        model = timm.create_model(wanted, pretrained=False, num_classes=classes)
+        model = timm.create_model(wanted, pretrained=False, num_classes=classes, in_chans=channels)
     except RuntimeError as error:
         raise RetortError(f"model '{name}': timm: {error}; drop what follows the dot") from error
     if not hasattr(model, "get_classifier"):

@@ -17,9 +17,9 @@ STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))  # width, convolution
 class Vgg(nn.Module):
     """Five stages of 3x3 convolutions, each ended by max-pooling, and a linear head."""
 
-    def __init__(self, classes: int):
+    def __init__(self, classes: int, channels: int):
         super().__init__()
-        layers, inputs = [], 3
+        layers, inputs = [], channels
         for width, convolutions in STAGES:
             for _ in range(convolutions):
                 layers += [nn.Conv2d(inputs, width, 3, 1, 1), nn.BatchNorm2d(width), nn.ReLU()]
@@ -29,7 +29,7 @@ class Vgg(nn.Module):
         self.linear = nn.Linear(inputs, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features (B,512) of normalised images (B,3,H,W), H and W at least 32."""
+        """Penultimate features (B,512) of normalised images (B,C,H,W), H and W at least 32."""
         return self.layers(x).mean((2, 3))
 
     def head(self, features: Tensor) -> Tensor:
@@ -37,6 +37,6 @@ class Vgg(nn.Module):
         return self.linear(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network; ``name`` can only be its own."""
-    return Vgg(classes)
+    return Vgg(classes, channels)

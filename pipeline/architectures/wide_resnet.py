@@ -53,10 +53,10 @@ class Stage(nn.Module):
 class WideResNet(nn.Module):
     """Stem of 16, three stages of 16k, 32k, 64k, global average pooling and a linear head."""
 
-    def __init__(self, blocks: int, widening: int, classes: int):
+    def __init__(self, blocks: int, widening: int, classes: int, channels: int):
         super().__init__()
         widths = [16, 16 * widening, 32 * widening, 64 * widening]
-        self.conv1 = nn.Conv2d(3, widths[0], 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
         self.block1 = Stage(blocks, widths[0], widths[1], 1)
         self.block2 = Stage(blocks, widths[1], widths[2], 2)
         self.block3 = Stage(blocks, widths[2], widths[3], 2)
@@ -68,7 +68,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def features(self, x: Tensor) -> Tensor:
-        """Penultimate features (B,64k) of normalised images (B,3,H,W)."""
+        """Penultimate features (B,64k) of normalised images (B,C,H,W)."""
         y = self.block3(self.block2(self.block1(self.conv1(x))))
         return F.relu(self.bn1(y)).mean((2, 3))
 
@@ -77,7 +77,7 @@ class WideResNet(nn.Module):
         return self.fc(features)
 
 
-def build(name: str, classes: int) -> nn.Module:
+def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network called ``name``: depth 6 n + 4 has n blocks a stage.
 
     Raises:
@@ -87,4 +87,4 @@ def build(name: str, classes: int) -> nn.Module:
     blocks, rest = divmod(int(match["depth"]) - 4, 6)
     if rest or blocks < 1:
         raise RetortError(f"model '{name}': the depth must be 6 n + 4, such as wrn-34-10")
-    return WideResNet(blocks, int(match["widening"]), classes)
+    return WideResNet(blocks, int(match["widening"]), classes, channels)
