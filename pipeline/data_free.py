@@ -19,14 +19,18 @@ REVISION = 1
 SOURCE = "source.pt"
 
 
-def make_source(spec: dict, recipe: Recipe, seed: int, device: str) -> GeneratorSource:
+def make_source(
+    spec: dict, colours: int, recipe: Recipe, seed: int, device: str
+) -> GeneratorSource:
     """A generator with random weights and its optimiser, as a generator's spec describes them.
 
-    ``recipe`` gives epochs, fresh images per batch and their augmentation; ``seed`` the draws.
+    ``colours`` are its images' channels. ``recipe`` gives epochs, fresh images per batch and their
+    augmentation; ``seed`` the draws.
     """
+    sizes = (spec["latent"], spec["channels"], spec["image"], colours, spec["drawn"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])
-        network = Generator(spec["latent"], spec["channels"], spec["image"], drawn=spec["drawn"])
+        network = Generator(*sizes)
     own = GeneratorRecipe(
         epochs=recipe.epochs,
         steps=spec["steps_per_epoch"],
@@ -47,9 +51,14 @@ class Warm:
     artifact: Artifact
 
     @property
+    def about(self) -> dict:
+        """What the student's file says of it: class names, mean and std."""
+        return read_about(self.artifact.path(MODEL))
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Class names, the natural teacher's."""
-        return tuple(read_about(self.artifact.path(MODEL))["classes"])
+        return tuple(self.about["classes"])
 
     def student(self) -> nn.Module:
         """The warm student."""
@@ -59,7 +68,8 @@ class Warm:
         """The generator as it stood at the end, ready to go on learning with draws of its own."""
         chosen = {name: value for name, value in sampling.items() if value is not None}
         spec = {**self.artifact.manifest.spec, **chosen}
-        source = make_source(spec, recipe, seed_of("stage II", seed), device)
+        colours = len(self.about["mean"])
+        source = make_source(spec, colours, recipe, seed_of("stage II", seed), device)
         source.load_state_dict(checkpoint.restore(self.artifact.path(SOURCE), device))
         return source
 

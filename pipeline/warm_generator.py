@@ -34,7 +34,7 @@ def run(job: Job) -> Manifest:
     classes = tuple(about["classes"])
     student = initialised(spec["model"], len(classes), about["mean"], about["std"], spec["seed"])
     roles = Roles(student.to(spec["device"]), {"natural": teacher})
-    source = make_source(spec, recipe, spec["seed"], spec["device"])
+    source = make_source(spec, len(about["mean"]), recipe, spec["seed"], spec["device"])
     fitted = fit(roles, Objective(), source, recipe, place_of(job))
     trained = save_student(job, roles, classes, fitted)
     checkpoint.save(job.folder / SOURCE, source.state_dict())
