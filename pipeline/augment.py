@@ -15,17 +15,26 @@ PAD = 4  # pixels, the usual CIFAR crop
 
 def flip(x: Images, rng: torch.Generator) -> Images:
     """Mirror each image left to right with probability one half."""
-    mirrored = torch.rand(len(x), generator=rng, device=x.device) < 0.5
-    return torch.where(mirrored.view(-1, 1, 1, 1), x.flip(3), x)
+    return mirrored(x, torch.rand(len(x), generator=rng, device=x.device) < 0.5)
+
+
+def mirrored(x: Tensor, which: Tensor) -> Tensor:
+    """Images (B,C,H,W) with those of ``which`` (B,) bool mirrored left to right."""
+    return torch.where(which.view(-1, 1, 1, 1), x.flip(3), x)
 
 
 def crop(x: Images, rng: torch.Generator) -> Images:
     """Pad with zeros by 4 pixels and cut a window of the old size at a random place."""
+    shift = torch.randint(0, 2 * PAD + 1, (2, len(x), 1), generator=rng, device=x.device)
+    return window(x, shift[0], shift[1])
+
+
+def window(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Images (B,C,H,W) padded by zeros and cut at (B,1) shifts of 0 to 8 pixels; 4 is in place."""
     b, c, h, w = x.shape
     padded = F.pad(x, (PAD,) * 4)
-    shift = torch.randint(0, 2 * PAD + 1, (2, b, 1), generator=rng, device=x.device)
-    rows = (shift[0] + torch.arange(h, device=x.device)).view(b, 1, h, 1)
-    columns = (shift[1] + torch.arange(w, device=x.device)).view(b, 1, 1, w)
+    rows = (down + torch.arange(h, device=x.device)).view(b, 1, h, 1)
+    columns = (right + torch.arange(w, device=x.device)).view(b, 1, 1, w)
     cut = padded.gather(2, rows.expand(b, c, h, w + 2 * PAD))
     return cut.gather(3, columns.expand(b, c, h, w))
 

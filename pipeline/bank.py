@@ -3,34 +3,79 @@
 A block holds, for its R source rows, ``row`` (R,) int64, ``label`` (R,) int16, ``accepted`` (R,)
 bool and ``t_clean`` (R,K) float16; for its A accepted ones ``x_adv`` (A,C,H,W) uint8, ``t_adv``
 (A,K) float16 and ``flips`` (A,) float16, the share of tokens that differ from the image's own.
+
+A bank's spec may ask for other forms: ``tokens`` (A,h,w) in the smallest unsigned type; outputs
+(R,V,K) of V views, and then ``predicted`` (A,) int16, the teacher's word on the sample itself;
+outputs as ``_top``, ``_class`` and ``_tail``; one picture a sample, `<row>.png` or `.jpg`, behind
+its block. A bank without samples has rows, labels and ``t_clean`` alone.
 """
 
 import io
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-import torch
 import webdataset
-from torch import Tensor
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from pipeline.artifact import describe, open_artifact, read_json, replacing, sha256_of, write_json
+from pipeline.artifact import describe, read_json, replacing, sha256_of, write_json
 from pipeline.errors import RetortError
 
 REVISION = 1
 
-FIELDS = {
-    "row": np.int64,
-    "label": np.int16,
-    "accepted": np.bool_,
-    "t_clean": np.float16,
-    "x_adv": np.uint8,
-    "t_adv": np.float16,
-    "flips": np.float16,
+UNSIGNED = (np.uint8, np.uint16, np.uint32)
+KINDS: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
+    "row": (np.int64,),
+    "label": (np.int16,),
+    "accepted": (np.bool_,),
+    "t_clean": (np.float16,),
+    "t_clean_top": (np.float16,),
+    "t_clean_class": UNSIGNED,
+    "t_clean_tail": (np.float16,),
+    "x_adv": (np.uint8,),
+    "t_adv": (np.float16,),
+    "t_adv_top": (np.float16,),
+    "t_adv_class": UNSIGNED,
+    "t_adv_tail": (np.float16,),
+    "flips": (np.float16,),
+    "tokens": UNSIGNED,
+    "predicted": (np.int16,),
 }
-Block = dict[str, np.ndarray]
+PARTS = ("top", "class", "tail")
+PICTURES = {"png": "png", "jpeg": "jpg"}  # encoding -> suffix
+
+PLAIN: Mapping = {"attack": {}}  # blocks of pixels, fp16 outputs
+
+Block = dict[str, np.ndarray | list]
+
+
+def fields_of(spec: Mapping) -> tuple[str, ...]:
+    """Names of a block's arrays for a bank's spec, in the order of ``KINDS``."""
+    outputs, samples = spec.get("outputs") or {}, "attack" in spec
+
+    def stored(name: str) -> set[str]:
+        return {f"{name}_{part}" for part in PARTS} if outputs.get("top_k") else {name}
+
+    names = {"row", "label"} | (stored("t_clean") if outputs.get("clean", True) else set())
+    if samples:
+        names |= {"accepted", "flips"} | stored("t_adv")
+        names |= {"x_adv"} if encoding_of(spec) == "blocks" else set()
+        names |= {"tokens"} if has_tokens(spec) else set()
+        names |= {"predicted"} if "views" in spec else set()
+    return tuple(name for name in KINDS if name in names)
+
+
+def encoding_of(spec: Mapping) -> str:
+    """How samples are stored: blocks, png, jpeg or tokens."""
+    return spec.get("encoding", "blocks")
+
+
+def has_tokens(spec: Mapping) -> bool:
+    """Whether tokens are stored."""
+    return spec.get("tokens", False) or encoding_of(spec) == "tokens"
 
 
 @dataclass(frozen=True)
@@ -54,6 +99,11 @@ class Layout:
         """Source rows of a block."""
         return range(block * self.block, min((block + 1) * self.block, self.rows))
 
+    def rows_in(self, shard: int) -> range:
+        """Source rows of a shard."""
+        blocks = self.blocks_of(shard)
+        return range(blocks.start * self.block, min(blocks.stop * self.block, self.rows))
+
 
 def shard_name(shard: int) -> str:
     """File name of a shard."""
@@ -65,88 +115,118 @@ def sidecar_of(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def whole(path: Path) -> bool:
-    """Whether a shard and its sidecar are there, readable, and agree."""
-    if not (path.exists() and sidecar_of(path).exists()):
-        return False
+def fault(path: Path, key: str) -> str:
+    """What is wrong with a shard of bank ``key`` by its sidecar, empty if nothing is."""
+    if not path.exists():
+        return "is missing"
     try:
         note = read_json(sidecar_of(path), "")
     except RetortError:
-        return False
-    return note.get("sha256") == sha256_of(path)
+        return "has no readable sidecar, so that it may be cut off"
+    if note.get("bank") != key:
+        return f"is of bank {note.get('bank', 'that is not named')}, not of {key}"
+    return "" if note.get("sha256") == sha256_of(path) else "does not match its sidecar's sha256"
 
 
-def write_shard(path: Path, blocks: Iterator[tuple[int, Block, dict]]) -> dict:
+def whole(path: Path, key: str) -> bool:
+    """Whether a shard and its sidecar are there, readable, of bank ``key``, and agree."""
+    return not fault(path, key)
+
+
+def write_shard(
+    path: Path,
+    blocks: Iterator[tuple[int, Block, dict]],
+    spec: Mapping = PLAIN,
+    key: str = "",
+) -> dict:
     """Write a shard of (block number, fields, counts) and then its sidecar, both atomically.
 
     The counts of all blocks are added up in the sidecar, which is returned.
 
     Raises:
-        RetortError: a block's fields are not the declared ones.
+        RetortError: a block's fields are not those that the spec declares.
     """
     totals: dict[str, float] = {}
     with replacing(path) as temporary:
         with webdataset.TarWriter(str(temporary), mtime=0, user="retort", group="retort") as tar:
             for number, block, counts in blocks:
-                check_block(path, block)
-                tar.write({"__key__": f"{number:06d}", **encode(block)})
+                check_block(path, block, spec)
+                for member in members_of(number, block, spec):
+                    tar.write(member)
                 for name, value in counts.items():
                     totals[name] = totals.get(name, 0) + value
-    note = {**describe(path), "counts": totals}
+    note = {**describe(path), "counts": totals, "bank": key}
     write_json(sidecar_of(path), note)
     return note
 
 
-def check_block(path: Path, block: Block) -> None:
+def check_block(path: Path, block: Block, spec: Mapping) -> None:
     """Refuse a block whose fields or types are not the declared ones."""
-    found = {name: array.dtype for name, array in block.items()}
-    declared = {name: np.dtype(kind) for name, kind in FIELDS.items()}
-    if found != declared:
-        raise RetortError(f"{path.name}: block has fields {found}; declared are {declared}")
+    names = fields_of(spec)
+    found = {name: array.dtype.name for name, array in block.items() if name in names}
+    pictured = {"x_adv"} if encoding_of(spec) in PICTURES else set()
+    fit = all(np.dtype(kind) in map(np.dtype, KINDS[name]) for name, kind in found.items())
+    if not fit or block.keys() != {*names, *pictured}:
+        raise RetortError(f"{path.name}: block has fields {found}; declared are {names}")
 
 
-def encode(block: Block) -> dict[str, bytes]:
-    """A block's arrays as npy members of a tar."""
-    members = {}
-    for name in FIELDS:
+def members_of(number: int, block: Block, spec: Mapping) -> Iterator[dict]:
+    """A block as members of a tar: its arrays as npy files, then a picture a sample if asked."""
+    arrays: dict[str, str | bytes] = {"__key__": f"{number:06d}"}
+    for name in fields_of(spec):
         buffer = io.BytesIO()
         np.save(buffer, block[name], allow_pickle=False)
-        members[f"{name}.npy"] = buffer.getvalue()
-    return members
+        arrays[f"{name}.npy"] = buffer.getvalue()
+    yield arrays
+    if encoding_of(spec) in PICTURES:
+        suffix, rows = PICTURES[encoding_of(spec)], block["row"][block["accepted"]]
+        for row, data in zip(rows.tolist(), block["x_adv"], strict=True):
+            yield {"__key__": f"{row:09d}", suffix: data}
 
 
-def read_shard(path: Path) -> Iterator[Block]:
-    """The blocks of a shard in order."""
-    with path.open("rb") as stream:
-        files = tar_file_expander([{"url": path.name, "stream": stream}])
-        for sample in group_by_keys(files):
-            members = {name: io.BytesIO(sample[f"{name}.npy"]) for name in FIELDS}
-            yield {name: np.load(file, allow_pickle=False) for name, file in members.items()}
+@lru_cache(maxsize=256)
+def header_of(head: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
+    """Type, shape and order of the numbers in an npy file's header."""
+    stream = io.BytesIO(head)
+    np.lib.format.read_magic(stream)
+    shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+    return kind, shape, "F" if fortran else "C"
 
 
-def read_bank(folder: Path) -> dict[str, Tensor]:
-    """A finished bank in memory, shards checked against the manifest first.
+def array_of(data: bytearray) -> np.ndarray:
+    """The array of an npy file written here, sharing its memory. Headers are parsed once."""
+    start = 10 + int.from_bytes(data[8:10], "little")
+    kind, shape, order = header_of(bytes(data[:start]))
+    return np.frombuffer(data, kind, offset=start).reshape(shape, order=order)
 
-    Returns:
-        ``t_clean`` (N,K) by source row; ``x_adv`` (M,C,H,W) uint8, ``t_adv`` (M,K) and ``row``
-        (M,) of the accepted samples.
 
-    Raises:
-        RetortError: no manifest, an altered or missing shard, or no accepted sample.
+def read_shard(path: Path, pictures: bool = True) -> Iterator[Block]:
+    """The blocks of a shard in order.
+
+    Where samples are pictures, ``x_adv`` is the list of their files' bytes, or, without
+    ``pictures``, of their (offset, bytes) in the shard.
     """
-    artifact = open_artifact(folder)
-    shards = sorted(name for name in artifact.manifest.files if name.endswith(".tar"))
-    paths = [artifact.path(name) for name in shards]
-    blocks = [block for path in paths for block in read_shard(path)]
-    fields = {
-        "t_clean": [b["t_clean"] for b in blocks],
-        "x_adv": [b["x_adv"] for b in blocks],
-        "t_adv": [b["t_adv"] for b in blocks],
-        "row": [b["row"][b["accepted"]] for b in blocks],
-    }
-    bank = {name: torch.from_numpy(np.concatenate(parts)) for name, parts in fields.items()}
-    if len(bank["x_adv"]) == 0:
-        raise RetortError(
-            f"{folder}: no sample was accepted; lower banks.*.attack.eps or set reject: keep"
-        )
-    return bank
+    block: Block = {}
+    with tarfile.open(path, "r:") as tar, path.open("rb") as stream:
+        for member in tar:
+            key, _, kind = member.name.partition(".")
+            if not kind.endswith("npy"):
+                place = (member.offset_data, member.size)
+                found = read_at(stream, *place) if pictures else place
+                block.setdefault("x_adv", []).append(found)
+                continue
+            name = kind.removesuffix(".npy")
+            if name in block:
+                yield block
+                block = {}
+            block[name] = array_of(read_at(stream, member.offset_data, member.size))
+    if block:
+        yield block
+
+
+def read_at(stream: BinaryIO, offset: int, size: int) -> bytearray:
+    """Bytes of a file from an offset on."""
+    data = bytearray(size)
+    stream.seek(offset)
+    stream.readinto(data)
+    return data

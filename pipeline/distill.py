@@ -5,14 +5,14 @@ from importlib import import_module
 from torch import nn
 
 from pipeline.artifact import Job, Manifest, open_artifact
-from pipeline.bank import read_bank
+from pipeline.bank_source import with_bank
 from pipeline.batch import Roles
 from pipeline.data import Data, open_data
 from pipeline.data_free import open_warm
 from pipeline.loop import fit
 from pipeline.models import MODEL, initialised, read_about
 from pipeline.recipe import Recipe
-from pipeline.source import BankSource, Source
+from pipeline.source import Source
 from pipeline.strict import make
 from pipeline.training import (
     dataset_source,
@@ -65,7 +65,8 @@ def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
     """Batches of the data set, with a bank or a second data set where the job has one."""
     source: Source = dataset_source(job, data, recipe)
     if "bank" in job.inputs:
-        source = BankSource(source, read_bank(job.inputs["bank"]))
+        needs = objective_of(job).needs()
+        source = with_bank(source, job.inputs["bank"], needs)
     if "extra" in job.inputs:
         extra = open_data(job.inputs["extra"]).split("train")
         share = job.spec["extra"]["share"]

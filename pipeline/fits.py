@@ -10,7 +10,6 @@ from pipeline.collection import collection
 from pipeline.config import Config
 from pipeline.errors import RetortError
 from pipeline.models import family_of
-from pipeline.recipe import Recipe
 from pipeline.sections import Student, Teacher
 from pipeline.strict import make
 
@@ -115,12 +114,6 @@ def labels_given(config: Config, dataset: str) -> tuple[str, ...]:
     return ("label",) if classes_of(config, dataset) else ()
 
 
-def stored_given(recipe: Recipe) -> tuple[str, ...]:
-    """What it may read of a bank: stored outputs belong to the stored pixels, not to others."""
-    changes = recipe.augment != "none" or recipe.rand_augment
-    return ("x_adv", "y_adv") if changes else ("x_adv", "y_adv", "t_clean", "t_adv")
-
-
 def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
     """Raise if a recipe asks for what an entry's data cannot give."""
     recipe = entry.recipe
@@ -132,10 +125,6 @@ def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
     if recipe.select_on == "test" and entry.dataset and not config.datasets[entry.dataset].test:
         raise RetortError(
             f"{where}.recipe.select_on: 'test' needs test images; set datasets.{entry.dataset}.test"
-        )
-    if getattr(entry, "bank", None) and (recipe.mixup or recipe.cutmix):
-        raise RetortError(
-            f"{where}.recipe: a bank's images are not mixed; drop mixup and cutmix, or the bank"
         )
 
 

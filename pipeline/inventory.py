@@ -64,14 +64,28 @@ def teacher_facts(group: Group) -> Iterator[Fact]:
 
 
 def bank_facts(facts: dict) -> Iterator[tuple[str, str]]:
-    """Counts and rates of a bank."""
+    """Counts and rates of a bank, as far as they were measured."""
     yield "source rows", f"{facts['rows']:,}"
-    yield "accepted: the teacher still says the label", share(facts["acceptance"])
-    yield "teacher's accuracy on the clean rows", share(facts["teacher_clean_accuracy"])
-    yield "tokens of x' that differ from those of x", share(facts["token_flips"])
-    yield "the same for Q(x): plain re-quantisation", share(facts["token_flips_requantised"])
-    yield "flips beyond re-quantisation", f"{signed(100 * facts['token_flips_beyond'])} points"
-    yield "mean change of a pixel from Q(x)", f"{255 * facts['pixel_change']:.1f}/255"
+    for key, words, form in (
+        ("acceptance", "accepted: the teacher still says the label", share),
+        ("teacher_clean_accuracy", "teacher's accuracy on the clean rows", share),
+        ("token_flips", "tokens of x' that differ from those of x", share),
+        ("token_flips_requantised", "the same for Q(x): plain re-quantisation", share),
+        ("token_flips_beyond", "flips beyond re-quantisation", points),
+        ("pixel_change", "mean change of a pixel from Q(x)", greys),
+    ):
+        if key in facts:
+            yield words, form(facts[key])
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{signed(100 * value)} points"
+
+
+def greys(value: float) -> str:
+    """A difference of pixels in grey levels."""
+    return f"{255 * value:.1f}/255"
 
 
 def generator_facts(study: Study, artifact: Artifact) -> Iterator[tuple[str, str]]:

@@ -47,11 +47,12 @@ def draw(job: Job, study: Study) -> dict[str, str]:
     """Draw what there is to draw; file names by what they show."""
     folder, drawn = job.folder / FIGURES, {}
     folder.mkdir(exist_ok=True)
-    for name, bank in list(study.of("bank").items())[:1]:
+    for name, bank in study.of("bank").items():
         chosen = choose(study, bank, job.spec["samples"])
         if chosen:
             drawn[f"samples {name}"] = f"{FIGURES}/samples.png"
             figures.samples(folder / "samples.png", chosen)
+            break
     for name, made in study.of("generator").items():
         if "samples.png" in made.manifest.files:
             drawn[f"generator {name}"] = f"{FIGURES}/generator-{name}.png"

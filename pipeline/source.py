@@ -1,6 +1,6 @@
 """Where batches come from: sources know their length and name draws by (seed, epoch, step)."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -108,61 +108,6 @@ class DatasetSource:
                 epoch=epoch,
                 rng=rng,
             )
-
-    def state_dict(self) -> dict:
-        """Nothing: every draw is named by epoch and step."""
-        return {}
-
-    def load_state_dict(self, state: dict) -> None:
-        """Nothing to take back."""
-
-
-@dataclass
-class BankSource:
-    """A data set's batches with a bank's fields beside them.
-
-    Clean images and their teacher outputs ``t_clean`` are aligned; adversarial samples ``x_adv``
-    with ``t_adv`` come from a permutation of their own, because DAD's eq. 9 asks for no pairs and
-    rejected samples have none. Under augmentation stored outputs would belong to other pixels,
-    so they are left out and the teacher must be live.
-    """
-
-    clean: DatasetSource
-    stored: Mapping[str, Tensor]  # t_clean (N,K); x_adv (M,C,H,W) uint8, t_adv (M,K)
-    steps: int = field(init=False)
-
-    def __post_init__(self):
-        self.steps = self.clean.steps
-        device = self.clean.schedule.device
-        self.stored = {name: value.to(device) for name, value in self.stored.items()}
-
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
-        """Batches of an epoch from step ``start`` on."""
-        plan, size = self.clean.schedule, self.clean.schedule.batch
-        count = len(self.stored["x_adv"])
-        order = torch.cat([plan.order(count, epoch, f"bank{i}") for i in self.passes(count)])
-        for step, batch in enumerate(self.clean.batches(epoch, start, roles), start):
-            rows = order[step * size : (step + 1) * size].to(plan.device)
-            stored = {
-                "x_adv": plan.view(self.stored["x_adv"][rows], batch.rng),
-                "y_adv": self.clean.labels[self.stored["row"][rows]],
-            }
-            if not plan.changes_pixels:
-                stored["t_clean"] = self.stored["t_clean"][batch.index].float()
-                stored["t_adv"] = self.stored["t_adv"][rows].float()
-            yield Batch(
-                x=batch.x,
-                y=batch.y,
-                index=batch.index,
-                stored=stored,
-                progress=batch.progress,
-                epoch=epoch,
-                rng=batch.rng,
-            )
-
-    def passes(self, count: int) -> range:
-        """How many permutations of the bank's samples an epoch uses up."""
-        return range(-(-self.steps * self.clean.schedule.batch // count))
 
     def state_dict(self) -> dict:
         """Nothing: every draw is named by epoch and step."""

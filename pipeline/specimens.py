@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from pipeline.training import MODEL
 
 REVISION = 1
 
+PICTURED = "pipeline.pictures"
 UNMOVED = 0.5 / 255  # mean change of a pixel that rounding to 8 bits alone can make
 
 
@@ -37,6 +39,8 @@ def choose(study: Study, bank: Artifact, count: int) -> list[Specimen]:
     from pipeline import discretizer
 
     inputs = bank.manifest.inputs
+    if "discretizer" not in inputs:
+        return []
     data = open_data(study.artifacts[f"dataset/{inputs['dataset']}"].folder)
     images = data.split("train").images
     weights = study.artifacts[f"discretizer/{inputs['discretizer']}"].path(MODEL)
@@ -51,15 +55,22 @@ def choose(study: Study, bank: Artifact, count: int) -> list[Specimen]:
     return found[:count]
 
 
+def images_of(block: Block) -> Tensor:
+    """A block's samples (A,C,H,W) uint8, decoded if they are pictures."""
+    if isinstance(block["x_adv"], list):
+        return import_module(PICTURED).decoded_all(block["x_adv"])
+    return torch.from_numpy(block["x_adv"])
+
+
 @torch.no_grad()
 def moved(
     block: Block, images: Tensor, quantiser: nn.Module, classes: Sequence[str]
 ) -> list[Specimen]:
-    """A block's specimens, in order of source row."""
-    rows, labels = (block[name][block["accepted"]] for name in ("row", "label"))
-    if len(rows) == 0:
+    """A block's specimens, in order of source row; none of a bank without pixels or all logits."""
+    if not {"x_adv", "t_adv"} <= block.keys() or not block["accepted"].any():
         return []
-    x, stored = pixels(images[torch.from_numpy(rows)]), pixels(torch.from_numpy(block["x_adv"]))
+    rows, labels = (block[name][block["accepted"]] for name in ("row", "label"))
+    x, stored = pixels(images[torch.from_numpy(rows)]), pixels(images_of(block))
     q = quantiser.reconstruct(x)
     confidence, guess = torch.from_numpy(block["t_adv"]).float().softmax(1).max(1)
     change = (stored - q).abs().flatten(1).mean(1)

@@ -1,5 +1,6 @@
 """Whether a student's data, teachers and objective fit: asked before anything is loaded."""
 
+from pipeline.banks import check_bank_of, stored_given
 from pipeline.config import Config
 from pipeline.errors import RetortError
 from pipeline.fits import (
@@ -15,7 +16,6 @@ from pipeline.fits import (
     labels_given,
     needs_of,
     shape_of,
-    stored_given,
 )
 from pipeline.sections import Student
 
@@ -24,9 +24,11 @@ def check_student(config: Config, where: str, student: Student) -> None:
     """Raise a RetortError for the first thing that does not fit."""
     check_recipe(config, where, student)
     check_labels(config, where, student)
+    if student.bank:
+        check_bank_of(config, where, student)
     stored: tuple[str, ...] = ("t_clean",) if student.generator else ()
     if student.bank:
-        stored = stored_given(student.recipe)
+        stored = stored_given(config.banks[student.bank], student.recipe)
     labels = labels_given(config, student.dataset) if student.dataset else ("generated",)
     quantiser = ("discretizer",) if student.discretizer else ()
     given = (*stored, *labels, *quantiser)
@@ -34,8 +36,6 @@ def check_student(config: Config, where: str, student: Student) -> None:
     if student.discretizer and "discretizer" not in needs_of(student.objective):
         (name,) = student.objective
         raise RetortError(f"{where}.discretizer: objective '{name}' does not use it; drop it")
-    if student.bank:
-        check_bank_of(config, where, student)
     if student.generator:
         check_generator_of(config, where, student)
     check_teachers(config, where, student)
@@ -76,22 +76,6 @@ def check_labels(config: Config, where: str, student: Student) -> None:
         raise RetortError(
             f"{where}.recipe.select_on: {differ}, so there are no labels to choose by; use 'last'"
         )
-
-
-def check_bank_of(config: Config, where: str, student: Student) -> None:
-    """Raise if a bank was made from another data set, or by another than the only teacher."""
-    bank = config.banks[student.bank]
-    if bank.dataset != student.dataset:
-        raise RetortError(
-            f"{where}.bank: '{student.bank}' was made from data set '{bank.dataset}', the "
-            f"student's is '{student.dataset}'; name the same one"
-        )
-    for role, teacher in student.teachers.items():
-        if len(student.teachers) == 1 and teacher != bank.teacher:
-            raise RetortError(
-                f"{where}.teachers.{role}: bank '{student.bank}' was made by teacher "
-                f"'{bank.teacher}', not by '{teacher}'; name '{bank.teacher}', or drop the bank"
-            )
 
 
 def check_generator_of(config: Config, where: str, student: Student) -> None:

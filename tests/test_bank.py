@@ -11,20 +11,22 @@ import torch
 from pipeline import artifact, build_bank
 from pipeline.artifact import SPEC, Job, finish, read_job, write_json
 from pipeline.bank import (
-    FIELDS,
+    PLAIN,
     Block,
     Layout,
-    read_bank,
+    fields_of,
     read_shard,
     shard_name,
     sidecar_of,
     whole,
     write_shard,
 )
+from pipeline.bank_reader import read_bank
 from pipeline.errors import RetortError
 from pipeline.rng import generator
 
 ROWS, SHARDS, BLOCK = 21, 4, 2
+KEY = "0123456789ab"
 LAYOUT = Layout(ROWS, SHARDS, BLOCK)
 
 
@@ -71,9 +73,9 @@ def fake(monkeypatch):
 
 def job_in(folder) -> Job:
     """A bank's job in a store of its own."""
-    folder = folder / "bank" / "0123456789ab"
-    order = {"kind": "bank", "name": "dad", "key": "0123456789ab", "inputs": {}, "code": {}}
-    write_json(folder / SPEC, {**order, "spec": {"shards": SHARDS}, "run": {}})
+    folder = folder / "bank" / KEY
+    order = {"kind": "bank", "name": "dad", "key": KEY, "inputs": {}, "code": {}}
+    write_json(folder / SPEC, {**order, "spec": {"shards": SHARDS, **PLAIN}, "run": {}})
     return read_job(folder)
 
 
@@ -107,10 +109,14 @@ def test_a_layout_covers_every_row_once_in_order(rows, shards, block):
 def test_a_bank_comes_back(tmp_path):
     bank = read_bank(finished(job_in(tmp_path)).folder)
     expected, _ = block_of(range(ROWS))
-    assert bank["row"].tolist() == [row for row in range(ROWS) if row % 3 != 2]
-    for name in ("t_clean", "x_adv", "t_adv"):
-        assert bank[name].numpy().dtype == FIELDS[name]
-        np.testing.assert_array_equal(bank[name].numpy(), expected[name])
+    assert bank.fields["row"].tolist() == [row for row in range(ROWS) if row % 3 != 2]
+    for name in ("label", "t_clean", "x_adv", "t_adv"):
+        found = bank.fields[name].numpy()
+        assert found.dtype == expected[name].dtype
+        np.testing.assert_array_equal(found, expected[name])
+    rows = [sum(map(len, rows_of(shard))) for shard in range(SHARDS)]
+    assert np.diff(bank.clean_starts).tolist() == rows
+    assert bank.starts[-1] == len(bank.fields["row"])
 
 
 def test_a_shard_holds_its_blocks_and_its_counts(tmp_path):
@@ -118,8 +124,8 @@ def test_a_shard_holds_its_blocks_and_its_counts(tmp_path):
     path = job.folder / shard_name(1)
     for found, rows in zip(read_shard(path), rows_of(1), strict=True):
         expected, _ = block_of(rows)
-        assert found.keys() == FIELDS.keys()
-        for name in FIELDS:
+        assert set(found) == set(fields_of(PLAIN))
+        for name in found:
             np.testing.assert_array_equal(found[name], expected[name])
     counts = json.loads(sidecar_of(path).read_text())["counts"]
     accepted = sum(row % 3 != 2 for rows in rows_of(1) for row in rows)
@@ -194,7 +200,7 @@ def test_a_damaged_shard_is_found_and_it_alone_is_made_again(damage, tmp_path):
     job = finished(job_in(tmp_path))
     before, path = content(job), job.folder / shard_name(2)
     path.write_bytes(damage(before[path.name]))
-    assert not whole(path)
+    assert not whole(path, KEY)
     with pytest.raises(RetortError, match=r"shard-00002\.tar: does not match"):
         read_bank(job.folder)
     Fake.made.clear()
@@ -208,7 +214,7 @@ def test_a_shard_without_its_other_half_is_not_whole(name, tmp_path):
     job = finished(job_in(tmp_path))
     before = content(job)
     (job.folder / name).unlink()
-    assert not whole(job.folder / shard_name(1))
+    assert not whole(job.folder / shard_name(1), KEY)
     build_bank.run_group(job, range(SHARDS))
     assert content(job) == before
 
@@ -226,8 +232,11 @@ def test_a_missing_manifest_or_shard_is_named(tmp_path):
 
 def test_a_bank_without_one_accepted_sample_says_what_to_do(tmp_path):
     job = job_in(tmp_path)
-    write_shard(job.folder / shard_name(0), iter([(0, *block_of(range(4), keep=False))]))
-    finish(job, job.manifest([shard_name(0)], {}))
+    parts = [LAYOUT.blocks_of(shard) for shard in range(SHARDS)]
+    for shard, numbers in enumerate(parts):
+        blocks = [(n, *block_of(LAYOUT.rows_of(n), keep=False)) for n in numbers]
+        write_shard(job.folder / shard_name(shard), iter(blocks), PLAIN, KEY)
+    finish(job, job.manifest([shard_name(i) for i in range(SHARDS)], {}))
     with pytest.raises(RetortError, match="no sample was accepted; lower"):
         read_bank(job.folder)
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifact import Job
-from pipeline.build_bank import Maker, rates, share_flipped
+from pipeline.bank_maker import Maker, share_flipped
+from pipeline.build_bank import rates
 from pipeline.data import Split
 from pipeline.rng import generator
 from pipeline.threat import unit

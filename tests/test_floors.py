@@ -11,14 +11,15 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = {  # a folder of plug-ins stands for all its files
-    0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn",
+    0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
+    " counter topk",
     1: "models clip discretizer generator architectures attacks objectives",
     2: "strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
-    " resolver entries",
+    " resolver entries banks bank_reader bank_source pictures viewed rejected",
     3: "optim validation state loop training data_free",
     4: "prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
-    " report clip_teacher foreign_teacher inspect_plan cli arguments __init__ __main__"
+    " bank_maker report clip_teacher foreign_teacher inspect_plan cli arguments __init__ __main__"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -1,5 +1,7 @@
 """Sources: a run that resumes anywhere sees what an unbroken one saw, bit for bit."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Batch, Roles
 from pipeline.errors import RetortError
-from pipeline.source import BankSource, DatasetSource, Schedule, pixels
+from pipeline.source import DatasetSource, Schedule, Source, pixels
 
 ROWS, SIZE, EPOCHS = 23, 4, 3
 STEPS = ROWS // SIZE
@@ -23,21 +25,6 @@ def draw(rows: int, seed: int) -> Tensor:
 
 def dataset(augment: str = "crop_flip", seed: int = 5) -> DatasetSource:
     return DatasetSource(draw(ROWS, 1), torch.arange(ROWS), Schedule(EPOCHS, SIZE, seed, augment))
-
-
-def bank(augment: str = "crop_flip", accepted: int = 9) -> BankSource:
-    """A bank with fewer samples than an epoch uses up; t_adv names its row."""
-    stored = {
-        "t_clean": torch.arange(ROWS).half().view(-1, 1),
-        "x_adv": draw(accepted, 2),
-        "row": 2 * torch.arange(accepted),
-        "t_adv": torch.arange(accepted).half().view(-1, 1),
-    }
-    return BankSource(dataset(augment), stored)
-
-
-SOURCES = {"dataset": dataset, "bank": bank}
-every_source = pytest.mark.parametrize("name", SOURCES)
 
 
 def content(batch: Batch) -> dict[str, Tensor]:
@@ -59,13 +46,11 @@ def assert_equal(one: Batch, two: Batch) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-@every_source
-@settings(max_examples=12)
-@given(epoch=st.integers(0, EPOCHS - 1), start=st.integers(0, STEPS))
-def test_a_run_resumes_bit_for_bit_from_anywhere(name, epoch, start):
-    unbroken = list(SOURCES[name]().batches(epoch, 0, NOBODY))
-    fresh = SOURCES[name]()
-    fresh.load_state_dict(SOURCES[name]().state_dict())
+def assert_resumes(make: Callable[[], Source], epoch: int, start: int) -> None:
+    """From ``start`` on a fresh source gives what an unbroken one gives."""
+    unbroken = list(make().batches(epoch, 0, NOBODY))
+    fresh = make()
+    fresh.load_state_dict(make().state_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(start)
         resumed = list(fresh.batches(epoch, start, NOBODY))
@@ -73,6 +58,12 @@ def test_a_run_resumes_bit_for_bit_from_anywhere(name, epoch, start):
     assert len(resumed) == STEPS - start
     for one, two in zip(unbroken[start:], resumed, strict=True):
         assert_equal(one, two)
+
+
+@settings(max_examples=12)
+@given(epoch=st.integers(0, EPOCHS - 1), start=st.integers(0, STEPS))
+def test_a_run_resumes_bit_for_bit_from_anywhere(epoch, start):
+    assert_resumes(dataset, epoch, start)
 
 
 def test_an_epoch_shows_each_row_at_most_once_with_its_label():
@@ -100,31 +91,6 @@ def test_progress_rises_from_zero_by_equal_steps():
     seen = [b.progress for epoch in range(EPOCHS) for b in source.batches(epoch, 0, NOBODY)]
     expected = [i / (EPOCHS * STEPS) for i in range(EPOCHS * STEPS)]
     assert seen == pytest.approx(expected)
-
-
-def test_a_bank_keeps_clean_pairs_and_its_own_permutation():
-    source, rows = bank("none"), []
-    for batch in source.batches(1, 0, NOBODY):
-        assert torch.equal(batch.stored["t_clean"].flatten(), batch.index.float())
-        taken = batch.stored["t_adv"].flatten().long()
-        assert torch.equal(batch.stored["x_adv"], pixels(source.stored["x_adv"][taken]))
-        assert torch.equal(batch.stored["y_adv"], source.clean.labels[2 * taken])
-        rows += taken.tolist()
-    assert len(rows) == STEPS * SIZE
-    # Nine samples serve twenty: two whole permutations and a piece of a third.
-    assert sorted(rows[:9]) == sorted(rows[9:18]) == list(range(9))
-    assert rows[:9] != rows[9:18]
-
-
-def test_augmented_images_come_without_stored_outputs():
-    for batch in bank("flip").batches(0, 0, NOBODY):
-        assert set(batch.stored) == {"x_adv", "y_adv"}
-
-
-def test_a_bank_does_not_change_the_clean_stream():
-    for one, two in zip(dataset().batches(0, 0, NOBODY), bank().batches(0, 0, NOBODY), strict=True):
-        assert torch.equal(one.x, two.x)
-        assert torch.equal(one.index, two.index)
 
 
 def test_too_few_images_for_one_batch():

@@ -2,23 +2,62 @@
 
 from pipeline.config import Config
 from pipeline.errors import RetortError
-from pipeline.fits import check_size, classes, classes_of, counted, data_of
+from pipeline.fits import check_size, classes, classes_of, counted, data_of, shape_of
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver
 from pipeline.sections import Bank
 
+BLOCK_SIDE = 64  # px; up to it samples are rows of blocks, above it each is a picture
+
 
 def entry(resolver: Resolver, name: str) -> Entry:
-    """A bank of one teacher and one discretiser over a data set."""
+    """A bank of one teacher over a data set, with a discretiser or without."""
     section, where = resolver.config.banks[name], f"banks.{name}"
     inputs = {
         "dataset": resolver.get("datasets", section.dataset, f"{where}.dataset"),
         "teacher": resolver.classifier(section.teacher, f"{where}.teacher"),
-        "discretizer": resolver.get("discretizers", section.discretizer, f"{where}.discretizer"),
     }
+    if section.discretizer is not None:
+        label = f"{where}.discretizer"
+        inputs["discretizer"] = resolver.get("discretizers", section.discretizer, label)
     check_bank(resolver.config, where, section)
-    spec = {**dumped(section, without=tuple(inputs)), **resolver.common()}
-    return Entry("bank", name, spec, inputs)
+    spec = {**described(resolver.config, section), **resolver.common()}
+    return Entry("bank", name, spec, inputs, plugins(section, spec))
+
+
+def described(config: Config, bank: Bank) -> dict:
+    """What a bank's key holds of its section: settings that change nothing are left out."""
+    without = ["dataset", "teacher", "discretizer", "encoding", "outputs", "views"]
+    if bank.discretizer is None:
+        without += ["attack", "reject"]
+    spec = dumped(bank, without=tuple(without))
+    if bank.discretizer is not None and not bank.attacks:
+        spec["attack"] = None
+    if bank.discretizer is not None and (form := encoding(config, bank)) != "blocks":
+        spec["encoding"] = form
+    if bank.outputs is not None and bank.outputs != type(bank.outputs)():
+        spec["outputs"] = dumped(bank.outputs)
+    if bank.views is not None:
+        spec["views"] = dumped(bank.views)
+    return spec
+
+
+def encoding(config: Config, bank: Bank) -> str:
+    """How samples are stored, `auto` resolved by the size of the images."""
+    if bank.encoding != "auto":
+        return bank.encoding
+    return "blocks" if max(shape_of(config, bank.dataset)[1:]) <= BLOCK_SIDE else "png"
+
+
+def plugins(bank: Bank, spec: dict) -> tuple[str, ...]:
+    """Modules that only some banks are made with: they count in no other's key."""
+    used = {
+        "pipeline.rejected": bank.discretizer is not None and bank.reject == "keep",
+        "pipeline.pictures": spec.get("encoding") in ("png", "jpeg"),
+        "pipeline.topk": "top_k" in (spec.get("outputs") or ()) and bank.outputs.top_k > 0,
+        "pipeline.viewed": bank.views is not None,
+    }
+    return tuple(module for module, needed in used.items() if needed)
 
 
 def check_bank(config: Config, where: str, bank: Bank) -> None:
@@ -28,6 +67,11 @@ def check_bank(config: Config, where: str, bank: Bank) -> None:
         raise RetortError(
             f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
             f"'{bank.dataset}' has {counted(known, own)}; name a teacher of the same classes"
+        )
+    if bank.outputs is not None and bank.outputs.top_k >= len(own):
+        raise RetortError(
+            f"{where}.outputs.top_k: {bank.outputs.top_k} of {len(own)} classes; ask for fewer, or "
+            "for 0, which stores all"
         )
     blocks = -(-config.datasets[bank.dataset].train // bank.block)
     if bank.shards > blocks:
