@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for add in (stages, plan, results):
+    for add in (stages, plan, results, checkpoints):
         add(verbs)
     return top
 
@@ -49,3 +49,14 @@ def results(verbs) -> None:
     """The main table."""
     what = "print the newest report's table and its place"
     looking(verbs, "results", "pipeline.inspect_plan", what)
+
+
+def checkpoints(verbs) -> None:
+    """Foreign files made readable."""
+    what = "take the tensors out of a checkpoint that holds more than tensors; runs nothing in it"
+    verb = verbs.add_parser("import", help=what, description=what)
+    verb.add_argument("file", type=Path, help="a file of torch.save or torch.jit.save")
+    verb.add_argument("out", type=Path, help="where to write them, as .safetensors")
+    verb.add_argument("--sha256", help="the file's sum; needed where it is a TorchScript archive")
+    verb.add_argument("--take", metavar="NAME", help="the part to keep, such as state_dict_ema")
+    verb.set_defaults(module="pipeline.import_checkpoint")

@@ -1,9 +1,8 @@
-"""CLIP classifiers through open_clip: a small one of our own, or any by name and checkpoint."""
+"""CLIP classifiers through open_clip: the small one of our own, and any model's zero-shot head."""
 
 import hashlib
 import json
 import logging
-import pickle
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,15 +14,13 @@ import timm
 import torch
 import torch.nn.functional as F
 from open_clip.model import _build_vision_tower
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.architectures import resnet_small
 from pipeline.ascent import frozen
 from pipeline.errors import RetortError
-from pipeline.models import read_about
-from pipeline.plugins import suggestion
+from pipeline.models import read_about, resized
 
 REVISION = 1
 
@@ -106,6 +103,13 @@ def register_tower(config: dict) -> None:
     timm.models.register_model(tower)
 
 
+def tower_of(config: dict) -> nn.Module:
+    """The image tower of ``config`` alone, with random weights."""
+    register_tower(config)
+    quick = config.get("quick_gelu", False)
+    return _build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), quick)
+
+
 def registered(config: dict) -> str:
     """The name under which open_clip knows ``config``: a digest of its content."""
     text = json.dumps(config, sort_keys=True)
@@ -155,21 +159,30 @@ class ZeroShot(nn.Module):
     """An image tower and a fixed head of text embeddings (Radford et al., ICML 2021).
 
     Maps images (B,C,H,W) in [0,1] to logits (B,K) = scale * features @ weights, with features
-    (B,D) and weights (D,K) of unit length.
+    (B,D) and weights (D,K) of unit length. With ``resize`` it first brings images to that side.
     """
 
     def __init__(
-        self, visual: nn.Module, config: dict, classes: Sequence[str], mean, std, weights, scale
+        self,
+        visual: nn.Module,
+        config: dict,
+        classes: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        weights: Tensor,
+        scale: Tensor,
+        resize: int | None = None,
     ):
         super().__init__()
         self.visual, self.config, self.classes = visual, config, tuple(classes)
+        self.resize = resize
         self.normalise = Normalised(mean, std)
         self.register_buffer("weights", weights)
         self.register_buffer("scale", scale.detach().reshape(()))
 
     def features(self, x: Tensor) -> Tensor:
         """Image embeddings (B,D) of unit length."""
-        return F.normalize(self.visual(self.normalise(x)), dim=-1)
+        return F.normalize(self.visual(self.normalise(resized(x, self.resize))), dim=-1)
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (B,K) of embeddings (B,D)."""
@@ -226,44 +239,11 @@ class PromptClassifier(nn.Module):
         return ZeroShot(self.clip.visual, *about, weights, self.clip.logit_scale.exp()).eval()
 
 
-def from_open_clip(
-    name: str, pretrained_path: Path, classes: Sequence[str], templates: Templates
-) -> tuple[ZeroShot, nn.Module]:
-    """Any open_clip model from a local checkpoint: its zero-shot classifier and the whole model.
-
-    Mean and std are those of open_clip's preprocessing, which for a local file are OpenAI's,
-    whatever the model. OpenAI's own weights need the name with ``-quickgelu``.
-
-    Raises:
-        RetortError: the name is unknown, the file is missing or does not fit the model.
-    """
-    if name not in open_clip.list_models():
-        near = suggestion(name, open_clip.list_models())
-        raise RetortError(f"open_clip: model '{name}' is unknown{near}")
-    path = Path(pretrained_path)
-    if not path.is_file():
-        raise RetortError(
-            f"pretrained: no file at {path}; download the {name} checkpoint and give its local path"
-        )
-    config = open_clip.get_model_config(name)
-    register_tower(config)
-    try:
-        model = open_clip.create_model(name, pretrained=str(path)).eval()
-    except (RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise RetortError(
-            f"{path}: no checkpoint of {name} ({reason}); give its weights as .pt or .safetensors"
-        ) from error
-    about = open_clip.get_model_preprocess_cfg(model)
-    weights = zero_shot(model, open_clip.get_tokenizer(name), classes, templates)
-    scale, mean, std = model.logit_scale.exp(), about["mean"], about["std"]
-    return ZeroShot(model.visual, config, classes, mean, std, weights, scale).eval(), model
-
-
 def save(module: ZeroShot, path: Path) -> None:
     """Write the image tower, the head and what rebuilds them; the text tower is not among it."""
     mean, std = module.normalise.values()
     about = {"kind": "clip", "config": module.config, "mean": mean, "std": std}
+    about |= {"resize": module.resize} if module.resize else {}
     write(module.state_dict(), about | {"classes": list(module.classes)}, path)
 
 
@@ -288,13 +268,8 @@ def load(path: Path) -> ZeroShot:
     about = read_about(path)
     if about["kind"] != "clip":
         raise RetortError(f"{path}: holds '{about['kind']}', not 'clip'; name another file")
-    config = about["config"]
-    register_tower(config)
-    visual = _build_vision_tower(
-        config["embed_dim"], dict(config["vision_cfg"]), config.get("quick_gelu", False)
-    )
-    tensors = load_file(path)
+    config, tensors = about["config"], load_file(path)
     parts = about["classes"], about["mean"], about["std"], tensors["weights"], tensors["scale"]
-    model = ZeroShot(visual, config, *parts)
+    model = ZeroShot(tower_of(config), config, *parts, about.get("resize"))
     model.load_state_dict(tensors)
     return model.eval()

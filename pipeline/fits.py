@@ -8,7 +8,7 @@ import torch
 from pipeline.batch import missing_needs
 from pipeline.collection import collection
 from pipeline.config import Config
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, under
 from pipeline.models import family_of
 from pipeline.sections import Student, Teacher
 from pipeline.strict import make
@@ -69,23 +69,32 @@ def check_needs(where: str, objective: dict, roles: Iterable[str], given: Iterab
         raise RetortError(f"{where}: objective '{name}' needs {lacking}; it is given {got}")
 
 
-def family_for(config: Config, model: str, where: str, dataset: str | None = None) -> str:
-    """The module that builds a model's name, which must take the data set's images.
+def family_for(
+    config: Config, model: str, where: str, dataset: str | None = None, resize: int | None = None
+) -> str:
+    """The module that builds a model's name, which must take the data set's images, or resized.
 
     Raises:
         RetortError: no family knows the name, or the model takes images of another size.
     """
-    try:
+    with under(f"{where}: "):
         family, side = family_and_side(model)
-    except RetortError as error:
-        raise RetortError(f"{where}: {error}") from error
-    if dataset and side and shape_of(config, dataset)[1:] != (side, side):
-        _, height, width = shape_of(config, dataset)
-        raise RetortError(
-            f"{where}: '{model}' takes images of {side}x{side} px, data set '{dataset}' has "
-            f"{height}x{width}; name a model for that size"
-        )
+    if dataset and side:
+        check_side(config, where, model, side, dataset, resize)
     return family
+
+
+def check_side(
+    config: Config, where: str, model: str, side: int, dataset: str, resize: int | None
+) -> None:
+    """Raise if a model that takes images of one side alone gets others."""
+    sides = (resize, resize) if resize else shape_of(config, dataset)[1:]
+    if sides != (side, side):
+        got = "resize makes them" if resize else f"data set '{dataset}' has"
+        raise RetortError(
+            f"{where}: '{model}' takes images of {side}x{side} px, {got} "
+            f"{sides[0]}x{sides[1]}; name a model for that size"
+        )
 
 
 @cache

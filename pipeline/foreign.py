@@ -2,7 +2,9 @@
 
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ State = dict[str, Tensor]
 
 HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|!--|html|head|body|title|\?xml)", re.I)
 LFS = b"version https://git-lfs"
+INERT = "pipeline.inert"  # found by name: it reads no file that is read without it
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # where files keep the weights
 PREFIXES = {"module", "_orig_mod", "model", "net", "network", "1"}  # 1: after a normalising layer
 EXTRAS = {"sub_block1", "attacker"}  # TRADES' unused stage; the second copy in `robustness` files
@@ -44,6 +47,18 @@ def read(path: Path, sha256: str) -> State:
         RetortError: missing, a web page in its place, another sum than ``sha256``, cut off, or a
             pickle that holds more than tensors.
     """
+    start = beginning(path)
+    if (found := sha256_of(path)) != sha256:
+        raise RetortError(f"{path}: sha256 is {found}, expected {sha256}; {REMEDY} and .sha256")
+    return unwrapped(path, loaded(path, is_safetensors=start[8:9] == b"{"))
+
+
+def beginning(path: Path) -> bytes:
+    """The first bytes of a checkpoint file.
+
+    Raises:
+        RetortError: missing, or a web page or pointer in its place.
+    """
     if not path.is_file():
         raise RetortError(f"{path}: no such checkpoint; set checkpoint.path to the file")
     with path.open("rb") as file:
@@ -55,9 +70,15 @@ def read(path: Path, sha256: str) -> State:
         )
     if start.startswith(LFS):
         raise RetortError(f"{path}: is a Git LFS pointer, not the file; fetch it with git lfs pull")
-    if (found := sha256_of(path)) != sha256:
-        raise RetortError(f"{path}: sha256 is {found}, expected {sha256}; {REMEDY} and .sha256")
-    return unwrapped(path, loaded(path, is_safetensors=start[8:9] == b"{"))
+    return start
+
+
+def is_script(path: Path) -> bool:
+    """Whether a file is a TorchScript archive: an archive with code, as OpenAI's CLIPs are."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def loaded(path: Path, is_safetensors: bool) -> object:
@@ -65,11 +86,13 @@ def loaded(path: Path, is_safetensors: bool) -> object:
     try:
         if is_safetensors:
             return load_file(path)
+        if is_script(path):
+            return import_module(INERT).script(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RetortError(
-            f"{path}: holds more than tensors, or is no checkpoint ({first_line(error)}); where "
-            "you trust it, load it with its own code and torch.save(model.state_dict(), …) anew"
+            f"{path}: holds more than tensors, or is no checkpoint ({first_line(error)}); take its "
+            "tensors out with 'python -m pipeline import', which runs none of its code"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise RetortError(f"{path}: cannot be read ({first_line(error)}); {REMEDY}") from error

@@ -29,6 +29,7 @@ def load_checkpoint(job: Job, data: Data) -> Manifest:
     std = about["std"] or [1.0] * data.shape[0]
     state = read(path, about["sha256"])
     model = initialised(job.spec["model"], len(data.classes), mean, std, 0)
+    model.resize = job.spec.get("resize")
     dropped = fit_to(model, state, str(path))
     if about["mean"]:
         agree(model, mean, std, path)

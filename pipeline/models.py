@@ -7,6 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -20,17 +21,26 @@ MODEL = "model.safetensors"  # the file of an artefact that is a classifier
 
 
 class Classifier(nn.Module):
-    """A network behind its normalisation: images (B,C,H,W) in [0,1] to logits (B,K)."""
+    """A network behind its normalisation: images (B,C,H,W) in [0,1] to logits (B,K).
 
-    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]):
+    With ``resize`` it first brings images to that side, whatever theirs is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        resize: int | None = None,
+    ):
         super().__init__()
-        self.network = network
+        self.network, self.resize = network, resize
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B,D)."""
-        return self.network.features((x - self.mean) / self.std)
+        return self.network.features((resized(x, self.resize) - self.mean) / self.std)
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (B,K) of penultimate features (B,D)."""
@@ -39,6 +49,16 @@ class Classifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,K)."""
         return self.head(self.features(x))
+
+
+def resized(x: Tensor, side: int | None) -> Tensor:
+    """Images (B,C,H,W) brought to (B,C,side,side), bicubic and smoothed, as CLIP's are; or as is.
+
+    It is linear in x: gradients are exact, and values may pass [0,1] a little beside edges.
+    """
+    if side is None or x.shape[-2:] == (side, side):
+        return x
+    return F.interpolate(x, (side, side), mode="bicubic", align_corners=False, antialias=True)
 
 
 def family_of(name: str) -> ModuleType:
@@ -81,6 +101,8 @@ def save_classifier(model: Classifier, path: Path, name: str, classes: Sequence[
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
     }
+    if model.resize is not None:
+        about["resize"] = model.resize
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, path, metadata={"retort": json.dumps(about)})
 
@@ -102,11 +124,16 @@ def load(path: Path) -> Classifier:
     """A classifier saved by ``save_classifier``, on the CPU."""
     about = read_about(path)
     model = build(about["model"], len(about["classes"]), about["mean"], about["std"])
+    model.resize = about.get("resize")
     model.load_state_dict(load_file(path))
     return model
 
 
-LOADERS = {"classifier": "pipeline.models", "clip": "pipeline.clip"}
+LOADERS = {
+    "classifier": "pipeline.models",
+    "clip": "pipeline.clip",
+    "clip-tuned": "pipeline.clip_tuned",
+}
 
 
 def load_classifier(path: Path) -> nn.Module:

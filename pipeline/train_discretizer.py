@@ -1,22 +1,27 @@
 """Stage: a discretiser, trained on a data set (DAD, Sec. 3.1; Esser et al., CVPR 2021)."""
 
+from importlib import import_module
+
 import torch
 
 from pipeline.artifact import Job, Manifest, replacing
 from pipeline.batch import Roles
-from pipeline.data import Data, open_data
-from pipeline.discretizer import VQGAN, Architecture, Reconstruction, codes_used, psnr, save
+from pipeline.data import open_data
+from pipeline.discretizer import VQGAN, Architecture, Reconstruction, save
 from pipeline.loop import fit, write_history
-from pipeline.source import pixels
 from pipeline.training import HISTORY, MODEL, dataset_source, place_of, recipe_of
+from pipeline.vq_measure import measured
 
 REVISION = 1
 
+FOREIGN = "pipeline.foreign_discretizer"  # found by name: only a file's key counts its code
 BATCH = 250  # images at once when the finished discretiser is measured
 
 
 def run(job: Job) -> Manifest:
-    """Train, measure and save the discretiser that the spec describes."""
+    """Train, or take over, measure and save the discretiser that the spec describes."""
+    if "checkpoint" in job.spec:
+        return import_module(FOREIGN).load_checkpoint(job)
     spec, recipe = job.spec, recipe_of(job)
     data = open_data(job.inputs["dataset"])
     fields = {k: v for k, v in spec.items() if k in Architecture.__dataclass_fields__}
@@ -31,24 +36,5 @@ def run(job: Job) -> Manifest:
     with replacing(job.folder / MODEL) as temporary:
         save(model, temporary)
     write_history(job.folder / HISTORY, history)
-    return job.manifest([MODEL, HISTORY], measure(model, data, spec["device"]))
-
-
-@torch.no_grad()
-def measure(model: VQGAN, data: Data, device: str) -> dict:
-    """PSNR in dB (mean over test images), share of codes in use, the token grid."""
-    images = data.split("test").images
-    quality, tokens = [], []
-    for part in images.split(BATCH):
-        x = pixels(part.to(device))
-        grid = model.tokens(x)
-        quality.append(psnr(x, model.decode_tokens(grid)))
-        tokens.append(grid)
-    every = torch.cat(tokens)
-    return {
-        "psnr_db": torch.cat(quality).mean().item(),
-        "codes_used": codes_used(every, model.architecture.n_codes),
-        "n_codes": model.architecture.n_codes,
-        "grid": list(every.shape[1:]),
-        "images": len(images),
-    }
+    facts = measured(model, data.split("test").images, spec["device"], BATCH)
+    return job.manifest([MODEL, HISTORY], facts)

@@ -1,4 +1,4 @@
-"""Stage: a teacher: a classifier trained here or elsewhere, or a small CLIP used zero-shot."""
+"""Stage: a teacher: a classifier trained here or elsewhere, or a CLIP."""
 
 from importlib import import_module
 
@@ -21,6 +21,7 @@ REVISION = 1
 
 CLIP = "pipeline.clip_teacher"  # found by name: only a CLIP's key counts its code
 FOREIGN = "pipeline.foreign_teacher"  # likewise
+OPEN_CLIP = "pipeline.open_clip_teacher"
 
 
 def run(job: Job) -> Manifest:
@@ -28,6 +29,8 @@ def run(job: Job) -> Manifest:
     data = open_data(job.inputs["dataset"])
     if "checkpoint" in job.spec:
         return import_module(FOREIGN).load_checkpoint(job, data)
+    if "open_clip" in job.spec:
+        return import_module(OPEN_CLIP).load_open_clip(job, data)
     if job.spec["clip"] is not None:
         return import_module(CLIP).train_clip(job, data)
     return train_classifier(job, data)

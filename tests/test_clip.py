@@ -1,6 +1,4 @@
-"""CLIP: the small model, its zero-shot head, its files, and checkpoints of others."""
-
-import json
+"""CLIP: the small model, its zero-shot head, its files."""
 
 import open_clip
 import pytest
@@ -27,20 +25,6 @@ def student():
 @pytest.fixture
 def x():
     return torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-    """A tiny open_clip model under its own name, and its weights on disk."""
-    path = tmp_path / "tiny-vit.json"
-    vision = {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 16}
-    text = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 1, "layers": 1}
-    path.write_text(json.dumps({"embed_dim": 8, "vision_cfg": vision, "text_cfg": text}))
-    open_clip.add_model_config(path)
-    torch.manual_seed(0)
-    model = open_clip.CLIP(8, vision, text).eval()
-    torch.save(model.state_dict(), tmp_path / "tiny.pt")
-    return "tiny-vit", tmp_path / "tiny.pt", model
 
 
 def test_logits_are_scaled_cosines(student, x):
@@ -135,36 +119,6 @@ def test_text_file_is_no_classifier(student, tmp_path):
     clip.save_text(student.clip, CONFIG, tmp_path / "text.safetensors")
     with pytest.raises(RetortError, match="holds 'clip-text', not 'clip'"):
         clip.load(tmp_path / "text.safetensors")
-
-
-def test_open_clip_checkpoint_gives_the_same_logits(checkpoint, x, tmp_path):
-    name, path, model = checkpoint
-    teacher, whole = clip.from_open_clip(name, path, CLASSES, TEMPLATES)
-    mean, std = teacher.normalise.values()
-    assert mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN)
-    assert std == pytest.approx(open_clip.OPENAI_DATASET_STD)
-    with torch.no_grad():
-        image = model.encode_image(teacher.normalise(x), normalize=True)
-        weights = clip.zero_shot(model, open_clip.get_tokenizer(name), CLASSES, TEMPLATES)
-    torch.testing.assert_close(teacher(x), image @ weights / 0.07, rtol=1e-4, atol=1e-4)
-    assert whole.visual is teacher.visual
-    clip.save(teacher, tmp_path / "model.safetensors")
-    assert torch.equal(clip.load(tmp_path / "model.safetensors")(x), teacher(x))
-
-
-def test_bad_checkpoints_are_named(checkpoint, tmp_path):
-    name, path, _ = checkpoint
-    with pytest.raises(RetortError, match=r"no file at .*missing\.pt; download the tiny-vit"):
-        clip.from_open_clip(name, tmp_path / "missing.pt", CLASSES, TEMPLATES)
-    with pytest.raises(RetortError, match="model 'tiny-vitt' is unknown; did you mean 'tiny-vit'"):
-        clip.from_open_clip("tiny-vitt", path, CLASSES, TEMPLATES)
-    for content in ({"weight": torch.zeros(1)}, None):
-        if content is None:
-            path.write_bytes(b"<html>not found</html>")
-        else:
-            torch.save(content, path)
-        with pytest.raises(RetortError, match=r"tiny\.pt: no checkpoint of tiny-vit"):
-            clip.from_open_clip(name, path, CLASSES, TEMPLATES)
 
 
 def test_the_same_configuration_registers_once():

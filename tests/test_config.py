@@ -73,7 +73,7 @@ FAULTS = [
     ("students.kd.seeds", [-1], "students.kd.seeds.0: "),
     ("students.kd.teacher", "kd", "students.kd: is made from itself (students.kd -> students.kd)"),
     ("banks.dad.teacher", "nobody", "banks.dad.teacher: no teacher 'nobody'"),
-    ("teachers.robust.model", None, "teachers.robust: give exactly one of 'model' and 'clip'"),
+    ("teachers.robust.model", None, "teachers.robust: give exactly one of 'model', 'clip' and"),
     ("datasets.tiny.train", 50_000, "datasets.tiny.train: 50064 images asked for with val"),
     ("datasets.tiny.test", 10_001, "datasets.tiny.test: 10001 images asked for, "),
     ("datasets.tiny.train", 0, "datasets.tiny.train: "),

@@ -13,17 +13,21 @@ PACKAGE = ROOT / "pipeline"
 FLOORS = {  # a folder of plug-ins stands for all its files
     0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk",
-    1: "models clip discretizer generator architectures attacks objectives",
-    2: "strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
+    1: "models clip discretizer generator architectures attacks objectives"
+    " clip_tuned vq_losses",
+    2: "fitted towers vq_config vq_measure inert"
+    " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
     " resolver entries banks bank_reader bank_source pictures viewed rejected",
     3: "optim validation state loop training data_free",
-    4: "prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
+    4: "open_clip_teacher foreign_discretizer import_checkpoint"
+    " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " bank_maker report clip_teacher foreign_teacher inspect_plan cli arguments __init__ __main__"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 BASES = {"nn.Module", "BaseModel", "Section", "Trained", "Protocol", "Exception"}
+BASES |= {"pickle.Unpickler"}
 FUNCTION_LINES, FILE_LINES = 40, 300
 
 FILES = sorted(PACKAGE.rglob("*.py"))

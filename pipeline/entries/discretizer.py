@@ -1,18 +1,45 @@
-"""Discretisers: trained on a data set that has images to measure them on."""
+"""Discretisers: trained on a data set that has images to measure them on, or from a file."""
+
+from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, under
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver
+
+LOSSES = "pipeline.vq_losses"
 
 
 def entry(resolver: Resolver, name: str) -> Entry:
     """A VQGAN."""
     section, where = resolver.config.discretizers[name], f"discretizers.{name}"
-    data = resolver.get("datasets", section.dataset, f"{where}.dataset")
-    check_discretizer(resolver.config, where, section.dataset)
+    inputs = {}
+    if section.dataset is not None:
+        inputs["dataset"] = resolver.get("datasets", section.dataset, f"{where}.dataset")
+        check_discretizer(resolver.config, where, section.dataset)
+    if section.checkpoint is not None:
+        return foreign(resolver, name, inputs)
     spec = {**dumped(section, without=("dataset",)), **resolver.common()}
-    return Entry("discretizer", name, spec, {"dataset": data})
+    outside = {}
+    if section.perceptual is not None:
+        for part in ("vgg", "lin"):
+            outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
+    plugins = (LOSSES,) if section.perceptual or section.adversarial else ()
+    return Entry("discretizer", name, spec, inputs, plugins, outside=outside)
+
+
+def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
+    """A VQGAN from a file: its sum and its configuration's content are in the key, no place is."""
+    section = resolver.config.discretizers[name]
+    spec: dict = {"checkpoint": {"sha256": section.checkpoint.sha256}}
+    if section.config is not None:
+        from pipeline.vq_config import described  # loads taming
+
+        with under(f"discretizers.{name}.config: "):
+            spec["architecture"] = described(Path(section.config).expanduser())
+    outside = {"checkpoint": section.checkpoint.path}
+    maker = "pipeline.foreign_discretizer"
+    return Entry("discretizer", name, spec, inputs, (), maker, outside)
 
 
 def check_discretizer(config: Config, where: str, dataset: str) -> None:

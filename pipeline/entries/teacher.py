@@ -1,11 +1,19 @@
-"""Teachers: trained on a data set, loaded from a file, or a small CLIP."""
+"""Teachers: trained on a data set, loaded from a file, or a CLIP."""
 
 from pipeline.config import Config
-from pipeline.errors import RetortError
-from pipeline.fits import check_needs, check_recipe, classes_of, family_for, labels_given
+from pipeline.errors import RetortError, under
+from pipeline.fits import (
+    check_needs,
+    check_recipe,
+    check_side,
+    classes_of,
+    family_for,
+    labels_given,
+)
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver, objective_module
 from pipeline.sections import Teacher
+from pipeline.towers import config_of, equal, normalisation, prompted, side_of
 
 
 def entry(resolver: Resolver, name: str) -> Entry:
@@ -16,6 +24,8 @@ def entry(resolver: Resolver, name: str) -> Entry:
     check_teacher(config, where, section)
     if section.checkpoint is not None:
         return foreign(config, name, section, inputs)
+    if section.open_clip is not None:
+        return open_clip(resolver, name, section, inputs)
     plugins = [objective_module(section.objective)]
     if section.clip is not None:
         plugins.append("pipeline.clip_teacher")
@@ -28,11 +38,37 @@ def entry(resolver: Resolver, name: str) -> Entry:
 
 def foreign(config: Config, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
     """A teacher from a file: neither seed nor device nor the file's place changes it."""
-    family = family_for(config, section.model, f"teachers.{name}.model", section.dataset)
+    where = f"teachers.{name}"
+    family = family_for(config, section.model, f"{where}.model", section.dataset, section.resize)
     spec = dumped(section, without=("dataset", "recipe", "objective"))
+    if section.checkpoint.classes is not None:
+        with under(f"{where}.checkpoint.classes: "):
+            equal(classes_of(config, section.dataset), section.checkpoint.classes)
+        del spec["checkpoint"]["classes"]
     outside = {"checkpoint": spec["checkpoint"].pop("path")}
     maker = "pipeline.foreign_teacher"
     return Entry("teacher", name, spec, inputs, (family,), maker, outside)
+
+
+def open_clip(resolver: Resolver, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
+    """A CLIP from a file: what its head is made of is in the key, word by word."""
+    config, about, where = resolver.config, section.open_clip, f"teachers.{name}"
+    spec = {"open_clip": dumped(about), **resolver.common(), "resize": section.resize}
+    told, file = spec["open_clip"], about.pretrained
+    with under(f"{where}.open_clip."):
+        side = side_of(config_of(about.model, about.head == "zeroshot"))
+        told["mean"], told["std"] = map(list, normalisation(about.model, file))
+    place = f"{where}.open_clip.model"
+    check_side(config, place, about.model, side, section.dataset, section.resize)
+    del told["names"]
+    if about.head == "zeroshot":
+        with under(f"{where}.open_clip.names: "):
+            told["prompted"] = prompted(classes_of(config, section.dataset), about.names)
+    told["pretrained"] = file.sha256 if file else "random"
+    outside = {"checkpoint": file.path} if file else {}
+    if file is not None:
+        del spec["seed"]
+    return Entry("teacher", name, spec, inputs, (), "pipeline.open_clip_teacher", outside)
 
 
 def check_teacher(config: Config, where: str, entry: Teacher) -> None:

@@ -6,19 +6,25 @@ have their neutral default, so that a new field does not rename what exists.
 
 from pipeline.sections.bank import Bank, BankAttack
 from pipeline.sections.dataset import Dataset
-from pipeline.sections.discretizer import Discretizer
+from pipeline.sections.discretizer import Adversarial, Discretizer, Perceptual
 from pipeline.sections.generator import Generator
+from pipeline.sections.outside import Checkpoint, File, Pretrained
 from pipeline.sections.student import Student
-from pipeline.sections.teacher import Checkpoint, Clip, Teacher
+from pipeline.sections.teacher import Clip, OpenClip, Teacher
 
 __all__ = [
+    "Adversarial",
     "Bank",
     "BankAttack",
     "Checkpoint",
     "Clip",
     "Dataset",
     "Discretizer",
+    "File",
     "Generator",
+    "OpenClip",
+    "Perceptual",
+    "Pretrained",
     "Student",
     "Teacher",
 ]
