@@ -13,8 +13,7 @@ PACKAGE = ROOT / "pipeline"
 FLOORS = {  # a folder of plug-ins stands for all its files
     0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk",
-    1: "models clip discretizer generator architectures attacks objectives"
-    " clip_tuned vq_losses",
+    1: "models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
     2: "fitted towers vq_config vq_measure inert"
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
