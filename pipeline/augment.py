@@ -1,5 +1,6 @@
 """Random crop and flip of a whole batch at once, on the device that holds it."""
 
+import math
 from typing import Literal
 
 import torch
@@ -39,6 +40,56 @@ def window(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
     return cut.gather(3, columns.expand(b, c, h, w))
 
 
+def crop_box(width: int, height: int, rng: torch.Generator) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a random part of an image (Szegedy et al., CVPR 2015).
+
+    Its area is 8 to 100 % of the image's, its ratio of sides 3/4 to 4/3; after ten draws that do
+    not fit, the largest such part in the centre.
+    """
+    low, high = math.log(3 / 4), math.log(4 / 3)
+    for _ in range(10):
+        area, ratio, left, top = torch.rand(4, generator=rng, device=rng.device).tolist()
+        area, ratio = width * height * (0.08 + 0.92 * area), math.exp(low + (high - low) * ratio)
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            x, y = int(left * (width - w + 1)), int(top * (height - h + 1))
+            return x, y, x + w, y + h
+    w, h = min(width, round(height * 4 / 3)), min(height, round(width * 4 / 3))
+    x, y = (width - w) // 2, (height - h) // 2
+    return x, y, x + w, y + h
+
+
+def resized_crop(x: Images, rng: torch.Generator) -> Images:
+    """A random part of each image, resized to the old size."""
+    size = x.shape[2:]
+    parts = []
+    for image in x:
+        left, top, right, bottom = crop_box(size[1], size[0], rng)
+        part = image[None, :, top:bottom, left:right]
+        parts.append(F.interpolate(part, size, mode="bilinear", antialias=True))
+    return torch.cat(parts)
+
+
+def erase(x: Images, chance: float, rng: torch.Generator) -> Images:
+    """With some chance an image's random box becomes uniform noise (Zhong et al., AAAI 2020).
+
+    Its area is 2 to 33 % of the image's, its ratio of sides 0.3 to 3.3, as in timm.
+    """
+    b, _, h, w = x.shape
+    hit, area, ratio, left, top = torch.rand(5, b, generator=rng, device=x.device)
+    area, ratio = h * w * (0.02 + (1 / 3 - 0.02) * area), 0.3 * (3.3 / 0.3) ** ratio
+    tall = (area * ratio).sqrt().round().clamp(1, h)
+    wide = (area / ratio).sqrt().round().clamp(1, w)
+    first = (top * (h - tall + 1)).floor(), (left * (w - wide + 1)).floor()
+    inside = torch.ones(b, 1, h, w, dtype=torch.bool, device=x.device)
+    for begin, length, axis in ((first[0], tall, 2), (first[1], wide, 3)):
+        place = torch.arange(x.shape[axis], device=x.device).view((-1, 1) if axis == 2 else -1)
+        begin, length = begin.view(-1, 1, 1, 1), length.view(-1, 1, 1, 1)
+        inside = inside & (place >= begin) & (place < begin + length)
+    noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+    return torch.where(inside & (hit < chance).view(-1, 1, 1, 1), noise, x)
+
+
 def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor:
     """Two random operations an image at ``magnitude`` of 30 (Cubuk et al., 2020), by torchvision.
 
@@ -54,9 +105,13 @@ def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor
         return torch.stack([operations(image) for image in images])
 
 
-def augment(x: Images, kind: Literal["none", "flip", "crop_flip"], rng: torch.Generator) -> Images:
-    """The batch under a recipe's augmentation."""
+def augment(
+    x: Images, kind: Literal["none", "flip", "crop_flip", "resized_crop"], rng: torch.Generator
+) -> Images:
+    """The batch under a recipe's augmentation; all but "none" flip."""
     if kind == "none":
         return x
     x = flip(x, rng)
+    if kind == "resized_crop":
+        return resized_crop(x, rng)
     return crop(x, rng) if kind == "crop_flip" else x

@@ -8,7 +8,8 @@ from pipeline.sections import Bank, Student
 
 def changes_pixels(recipe: Recipe) -> bool:
     """Whether a recipe augments or mixes images."""
-    return bool(recipe.augment != "none" or recipe.rand_augment or recipe.mixup or recipe.cutmix)
+    drawn = recipe.rand_augment or recipe.erase or recipe.mixup or recipe.cutmix
+    return bool(recipe.augment != "none" or drawn)
 
 
 def stored_given(bank: Bank, recipe: Recipe) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class Collection:
         shape: (C,H,W).
         classes: names in label order; none for images without labels.
         load: (split, cache) -> images (N,C,H,W) uint8 and labels (N,) int64.
+        index: (split, cache) -> where each image lies (`indexed.Index`), in the place of ``load``
+            for a set that is not held in memory.
     """
 
     name: str
@@ -30,7 +33,8 @@ class Collection:
     sizes: Mapping[str, int | None]
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
-    load: Callable[[str, Path], tuple[np.ndarray, np.ndarray]]
+    load: Callable[[str, Path], tuple[np.ndarray, np.ndarray]] | None
+    index: Callable[[str, Path], Any] | None = None
 
 
 def has_options(name: str) -> bool:
@@ -54,7 +58,8 @@ def collection(source: str | Mapping, places: Mapping[str, str] | None = None) -
         about = (module.SIZES, module.SHAPE, tuple(module.CLASSES), module.load)
         return Collection(name, module.__name__, *about)
     images = make("datasets", KIND, name, {**options, **(places or {})})
-    about = (images.sizes, images.shape, tuple(images.classes), images.load)
+    reads = (getattr(images, "load", None), getattr(images, "index", None))
+    about = (images.sizes, images.shape, tuple(images.classes), *reads)
     return Collection(name, module.__name__, *about)
 
 

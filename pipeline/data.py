@@ -1,6 +1,8 @@
 """The data set artefact: splits as uint8 tensors, with what models must know of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -11,14 +13,21 @@ from pipeline.artifact import Artifact, open_artifact, replacing
 REVISION = 1
 
 SPLITS = ("train", "val", "test")
+LAZY = "pipeline.lazy"  # found by name: only keys of what is made from such sets count its code
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N,C,H,W) uint8 and labels (N,) int64, in order of source row."""
+    """Images (N,C,H,W) uint8 and labels (N,) int64, in order of source row.
+
+    Images of a large set are a `lazy.FileImages` in a tensor's place: indexed, sliced, asked for
+    their length and shape and sent to a device alike, but read when they are indexed. ``groups``
+    names the part of a test set that each row belongs to, if it has parts.
+    """
 
     images: Tensor
     labels: Tensor
+    groups: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,8 @@ class Data:
         Raises:
             RetortError: its file is missing or altered.
         """
+        if "files" in self.artifact.manifest.facts:
+            return import_module(LAZY).read_split(self.artifact, name)
         tensors = load_file(self.artifact.path(f"{name}.safetensors"))
         return Split(tensors["images"], tensors["labels"])
 

@@ -126,6 +126,11 @@ def labels_given(config: Config, dataset: str) -> tuple[str, ...]:
 def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
     """Raise if a recipe asks for what an entry's data cannot give."""
     recipe = entry.recipe
+    if entry.dataset and not config.datasets[entry.dataset].train:
+        raise RetortError(
+            f"{where}.dataset: '{entry.dataset}' has no training images; name one that has, or set "
+            f"datasets.{entry.dataset}.train"
+        )
     if recipe.select_on == "val" and entry.dataset and not config.datasets[entry.dataset].val:
         raise RetortError(
             f"{where}.recipe.select_on: 'val' needs validation images; set "

@@ -60,6 +60,11 @@ def picture(path: Path, size: int, crop: float) -> np.ndarray:
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise RetortError(f"{path}: not a readable image ({error}); fetch it again") from error
+    return centred(image, size, crop)
+
+
+def centred(image: Image.Image, size: int, crop: float) -> np.ndarray:
+    """An opened image as (3,size,size) uint8: its shorter side to size / crop, then the centre."""
     scale = size / crop / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)

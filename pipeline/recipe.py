@@ -13,7 +13,9 @@ class Recipe(Section):
     Attributes:
         milestones: shares of training at which `schedule: step` multiplies the rate by ``gamma``.
         warmup: share of training over which the rate rises from 0.
-        augment: on the device, from the step's own randomness.
+        augment: `crop_flip` is CIFAR's crop after padding; `resized_crop` is ImageNet's, of random
+            size and place, with the flip. Drawn for the step, or for each file that is decoded.
+        erase: chance that a random box of an image is filled with noise (Zhong et al., 2020).
         rand_augment: magnitude of two random operations an image (Cubuk et al., 2020); 0 is none.
         mixup: alpha of Mixup; labels become distributions. Likewise cutmix; smoothing.
         ema: decay of the moving average of weights; what is validated and exported is the average.
@@ -36,7 +38,7 @@ class Recipe(Section):
     milestones: tuple[Share, ...] = (0.5, 0.75)
     gamma: Rate = 0.1
     warmup: Share = 0.0
-    augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
+    augment: Literal["none", "flip", "crop_flip", "resized_crop"] = "crop_flip"
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     bf16: Literal["none", "inner", "outer", "both"] = "none"
     channels_last: bool = False
@@ -48,6 +50,7 @@ class Recipe(Section):
     mixup: NonNegative = added(0.0)
     cutmix: NonNegative = added(0.0)
     rand_augment: Annotated[int, Field(ge=0, le=30)] = added(0)
+    erase: Share = added(0.0)
     compile: Literal["none", "eager", "inductor"] = added("none")
 
     @model_validator(mode="after")

@@ -1,19 +1,22 @@
 """Where batches come from: sources know their length and name draws by (seed, epoch, step)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.augment import augment, rand_augment
+from pipeline.augment import augment, erase, rand_augment
 from pipeline.batch import Batch, Roles
 from pipeline.errors import RetortError
 from pipeline.mixing import Mixing, mix
 from pipeline.rng import generator
 
 REVISION = 1
+
+LAZY = "pipeline.lazy"  # found by name: only sets whose images stay in their files use it
 
 
 class Source(Protocol):
@@ -41,6 +44,7 @@ class Schedule:
     augment: str = "none"
     device: str = "cpu"
     rand_augment: int = 0
+    erase: float = 0.0
     mixing: Mixing = Mixing()
 
     def order(self, rows: int, epoch: int, what: str = "order") -> Tensor:
@@ -58,13 +62,15 @@ class Schedule:
     @property
     def changes_pixels(self) -> bool:
         """Whether images are augmented or mixed, so that stored outputs are of other pixels."""
-        return self.augment != "none" or self.rand_augment > 0 or self.mixing.mixes
+        drawn = self.rand_augment or self.erase or self.mixing.mixes
+        return self.augment != "none" or bool(drawn)
 
     def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """uint8 images (B,C,H,W) as augmented floats in [0,1]."""
         if self.rand_augment:
             images = rand_augment(images, self.rand_augment, rng)
-        return augment(pixels(images), self.augment, rng)
+        x = augment(pixels(images), self.augment, rng)
+        return erase(x, self.erase, rng) if self.erase else x
 
 
 def pixels(images: Tensor) -> Tensor:
@@ -74,9 +80,13 @@ def pixels(images: Tensor) -> Tensor:
 
 @dataclass
 class DatasetSource:
-    """Labelled images held as uint8 on the device, shuffled anew each epoch, rest dropped."""
+    """Labelled images, shuffled anew each epoch, the rest dropped.
 
-    images: Tensor  # (N,C,H,W) uint8
+    They are held as uint8 on the device, or read from their files (`lazy.FileImages`) ahead of
+    the steps that use them; random resized crops are then cut out of the whole image.
+    """
+
+    images: Tensor  # (N,C,H,W) uint8, held or lazy
     labels: Tensor  # (N,) int64
     schedule: Schedule
     steps: int = field(init=False)
@@ -94,11 +104,11 @@ class DatasetSource:
     def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
         plan, size = self.schedule, self.schedule.batch
-        order = plan.order(len(self.images), epoch)
-        for step in range(start, self.steps):
+        order = plan.order(len(self.images), epoch).to(plan.device)
+        parts = [order[i * size : (i + 1) * size] for i in range(start, self.steps)]
+        for step, (rows, images) in enumerate(self.taken(parts, epoch), start):
             rng = plan.step_rng(epoch, step)
-            rows = order[step * size : (step + 1) * size].to(plan.device)
-            x, y = mix(plan.view(self.images[rows], rng), self.labels[rows], plan.mixing, rng)
+            x, y = mix(self.viewed.view(images, rng), self.labels[rows], plan.mixing, rng)
             yield Batch(
                 x=x,
                 y=y,
@@ -108,6 +118,27 @@ class DatasetSource:
                 epoch=epoch,
                 rng=rng,
             )
+
+    @property
+    def cuts(self) -> bool:
+        """Whether random crops are cut while files are decoded."""
+        return self.schedule.augment == "resized_crop" and not isinstance(self.images, Tensor)
+
+    @property
+    def viewed(self) -> Schedule:
+        """What is left to do with the images that were taken."""
+        return replace(self.schedule, augment="flip") if self.cuts else self.schedule
+
+    def taken(self, parts: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (B,) and their images (B,C,H,W) uint8, part by part."""
+        if isinstance(self.images, Tensor):
+            return ((rows, self.images[rows]) for rows in parts)
+
+        def read(rows: Tensor) -> Tensor:
+            seed = self.schedule.seed
+            return self.images.crops(rows, seed, epoch) if self.cuts else self.images[rows]
+
+        return zip(parts, import_module(LAZY).ahead(read, parts), strict=True)
 
     def state_dict(self) -> dict:
         """Nothing: every draw is named by epoch and step."""

@@ -39,6 +39,7 @@ def schedule_of(job: Job, recipe: Recipe, classes: int) -> Schedule:
         augment=recipe.augment,
         device=job.spec["device"],
         rand_augment=recipe.rand_augment,
+        erase=recipe.erase,
         mixing=Mixing(recipe.mixup, recipe.cutmix, recipe.smoothing, max(classes, 1)),
     )
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.augment import PAD, augment, crop, flip
+from pipeline.augment import PAD, augment, crop, crop_box, erase, flip, resized_crop
 
 SIDE = 2 * PAD + 1
 
@@ -93,3 +93,44 @@ def test_the_generator_decides_and_the_input_stays(kind):
 def test_flip_alone_is_the_flip():
     x = images()
     assert torch.equal(augment(x, "flip", rng(5)), flip(x, rng(5)))
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (3, 200)])
+def test_a_crop_box_is_a_random_part_of_imagenet_s_kind(width, height):
+    rng = torch.Generator().manual_seed(0)
+    boxes = [crop_box(width, height, rng) for _ in range(400)]
+    for left, top, right, bottom in boxes:
+        assert 0 <= left < right <= width and 0 <= top < bottom <= height
+    if width > 3:
+        shares = [(r - left) * (b - t) / (width * height) for left, t, r, b in boxes]
+        ratios = [(r - left) / (b - t) for left, t, r, b in boxes]
+        assert 0.07 < min(shares) < 0.12 and 0.85 < max(shares) <= 1
+        assert 0.74 < min(ratios) < 0.78 and 1.28 < max(ratios) < 1.35
+        assert len({box[:2] for box in boxes}) > 300
+    else:
+        assert set(boxes) == {(0, 98, 3, 102)}
+
+
+def test_a_resized_crop_of_a_flat_image_is_flat_and_its_draws_are_the_generator_s():
+    x = torch.full((2, 3, 8, 8), 0.25)
+    rng = torch.Generator().manual_seed(1)
+    torch.testing.assert_close(augment(x, "resized_crop", rng), x)
+    ramp = torch.linspace(0, 1, 64).view(1, 1, 8, 8).expand(2, 3, 8, 8)
+    one, two = (resized_crop(ramp, torch.Generator().manual_seed(s)) for s in (2, 2))
+    assert torch.equal(one, two)
+    assert not torch.equal(one[0], one[1])
+
+
+def test_erasing_leaves_one_box_of_noise_in_the_share_of_images_it_is_asked_for():
+    x = torch.full((400, 3, 16, 16), 2.0)  # outside [0,1], so that noise is seen
+    found = erase(x, 0.25, torch.Generator().manual_seed(0))
+    changed = (found != x).all(1)
+    assert torch.equal(changed, (found != x).any(1))
+    hit = changed.flatten(1).any(1)
+    assert 0.19 < hit.float().mean() < 0.31
+    for box in changed[hit]:
+        rows, columns = box.any(1), box.any(0)
+        assert box.sum() == rows.sum() * columns.sum()  # a full rectangle
+        assert 0.01 < box.float().mean() < 0.45
+    assert found[changed.unsqueeze(1).expand_as(found)].max() <= 1
+    assert torch.equal(erase(x, 0.0, torch.Generator().manual_seed(0)), x)

@@ -240,7 +240,8 @@ def test_the_lists_of_classes_are_whole() -> None:
 
 def test_the_places_of_files_are_in_no_key() -> None:
     for name in names_in("datasets"):
-        options = {"npz": {"version": "1", "path": "here.npz"}}.get(name)
+        stated = {"version": "1", "path": "here"}
+        options = stated if name in ("npz", "imagefolder", "wds") else None
         source = Dataset(source={name: options} if options else name, train=1).source
         places = places_in(source)
         assert places_of({"data": "data", **places}) == (

@@ -17,9 +17,10 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     2: "fitted towers vq_config vq_measure inert"
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
-    " resolver entries banks bank_reader bank_source pictures viewed rejected",
+    " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
+    " lazy indexed",
     3: "optim validation state loop training data_free",
-    4: "open_clip_teacher foreign_discretizer import_checkpoint"
+    4: "open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " bank_maker report clip_teacher foreign_teacher inspect_plan cli arguments __init__ __main__"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts

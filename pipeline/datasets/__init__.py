@@ -6,7 +6,8 @@ A file states ``SIZES`` (rows of each split), ``SHAPE`` (C,H,W), ``CLASSES`` (na
 
 One with options has in their place a frozen dataclass ``Images``: its fields are the options, and
 it has ``sizes`` (None where only reading tells), ``shape``, ``classes``, ``load``. Options marked
-``metadata={"outside": True}`` say where files lie and are in no key.
+``metadata={"outside": True}`` say where files lie and are in no key. A set too large for one array
+has ``index(split, cache)`` in the place of ``load``: an `indexed.Index` of where its images lie.
 
 This module holds what several data sets need: checked files, atomic writes, a bounded download.
 """

@@ -20,4 +20,5 @@ def entry(resolver: Resolver, name: str) -> Entry:
             )
     spec = {**dumped(section), "source": keyed(section.source)}
     outside = places_in(section.source)
-    return Entry("dataset", name, spec, {}, (source.module,), outside=outside)
+    plugins = (source.module, *(("pipeline.prepare_indexed",) if source.index else ()))
+    return Entry("dataset", name, spec, {}, plugins, outside=outside)

@@ -22,6 +22,6 @@ def plain_recipe(recipe: Recipe) -> None:
     """
     if recipe.select_on != "last":
         raise ValueError("recipe.select_on: there are no labels to select by; use 'last'")
-    for name in ("mixup", "cutmix", "smoothing", "rand_augment"):
+    for name in ("mixup", "cutmix", "smoothing", "rand_augment", "erase"):
         if getattr(recipe, name):
             raise ValueError(f"recipe.{name}: goes with labelled data alone; drop it")

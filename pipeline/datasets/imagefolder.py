@@ -1,0 +1,132 @@
+"""Images in a folder a class, at ImageNet's size: they stay there and are read when needed.
+
+`<path>/<train>/<class>/*` is the training split, `<path>/<test>/<class>/*` the test split, each in
+a fixed random order. Without `folders` the classes are ImageNet's thousand WordNet ids, or the
+numbers 0 to 999, with OpenAI's names. Such a folder of 200 classes is ImageNet-A or -R (`subset`).
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import imagenet
+from pipeline.errors import RetortError
+from pipeline.folders import pictures, place_of
+from pipeline.indexed import Index, Place, check_header, class_list, labelled, tabled
+from pipeline.lazy import readers
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Images:
+    """The folders.
+
+    Attributes:
+        path: where they lie, as it stands or in the data folder. Not in the key.
+        version: a name for their content, to be changed with it.
+        train: folder of the training images below it; "." is the path itself.
+        test: folder of the test images.
+        size: side of the centre crop, in pixels.
+        crop: share of the shorter side that it keeps; 1 for images that are already cropped.
+        folders: names of the class folders in label order; ImageNet's thousand unless given.
+        names: class names in the same order, for prompts; the folders' or OpenAI's unless given.
+        subset: "a" or "r": the test images are of that data set's 200 classes, among which alone
+            predictions are made.
+        group: what the report calls the test images; their split's plain name if empty.
+        levels: folders between `test` and the classes, such as ImageNet-C's
+            `gaussian_noise/1`: "<group>/gaussian_noise-1" is then each part's name.
+    """
+
+    path: str = field(default="", metadata={"outside": True})
+    version: str = ""
+    train: str = "train"
+    test: str = "val"
+    size: int = 224
+    crop: float = 0.875
+    folders: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    subset: str = ""
+    group: str = ""
+    levels: int = 0
+
+    def __post_init__(self):
+        if not self.version:
+            raise ValueError("version: give a name for the folders' content, such as ilsvrc2012")
+        if self.size < 1 or not 0 < self.crop <= 1:
+            raise ValueError(f"crop: {self.crop:g} of {self.size} px; crop is in (0, 1], size > 0")
+        if self.subset not in ("", *imagenet.SUBSETS):
+            raise ValueError(f"subset: '{self.subset}' is none; give a or r, or leave it out")
+        if self.subset and self.folders:
+            raise ValueError("subset: goes with ImageNet's classes; drop it, or 'folders'")
+        if self.levels and not self.group:
+            raise ValueError("levels: name the 'group' whose parts they are")
+        class_list(self.folders, self.names)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Rows of the splits: known when the folders are listed."""
+        return {"train": None, "test": None}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C,H,W)."""
+        return 3, self.size, self.size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return class_list(self.folders, self.names)
+
+    def index(self, split: str, cache: Path) -> Index:
+        """Where the images of "train" or "test" lie.
+
+        Raises:
+            RetortError: a folder is not there, is no class, or holds no image; a file is none.
+        """
+        root = place_of(self.path, cache, "imagenet")
+        top = root / (self.train if split == "train" else self.test)
+        levels = self.levels if split == "test" else 0
+        found = sorted(top.glob("/".join("*" * levels))) if levels else [top]
+        parts = [part for part in found if part.is_dir()]
+        if not parts:
+            raise RetortError(f"{top}: no such folder; check the source's 'path' and '{split}'")
+        places = [place for part in parts for place in self.listed(root, top, part, split)]
+        scored = imagenet.subset(self.subset) if self.subset and split == "test" else ()
+        return Index(root, tabled(places, "imagefolder", split), self.crop, scored)
+
+    def listed(self, root: Path, top: Path, part: Path, split: str) -> list[Place]:
+        """The images of one part, by class and name."""
+        wanted, subset = self.wanted(split), self.subset and split == "test"
+        labels = labelled([p.name for p in part.iterdir() if p.is_dir()], wanted, part)
+        numbers = imagenet.subset(self.subset) if subset else range(len(wanted))
+        group = self.group or None if split == "test" else None
+        if group and part != top:
+            group = f"{group}/{'-'.join(part.relative_to(top).parts)}"
+        listing = readers().map(lambda name: files_of(root, part / name), labels)
+        return [
+            (file, 0, size, numbers[label], group)
+            for label, found in zip(labels.values(), listing, strict=True)
+            for file, size in found
+        ]
+
+    def wanted(self, split: str) -> tuple[str, ...]:
+        """Names of the class folders of a split, in label order."""
+        if self.folders:
+            return self.folders
+        if self.subset and split == "test":
+            return tuple(imagenet.wnids()[label] for label in imagenet.subset(self.subset))
+        return imagenet.wnids()
+
+
+def files_of(root: Path, folder: Path) -> list[tuple[str, int]]:
+    """The images of a class folder, sorted: file below the root, bytes.
+
+    Raises:
+        RetortError: there is none, or a file does not begin as an image does.
+    """
+    found = []
+    for path in pictures(folder):
+        with path.open("rb") as file:
+            check_header(file, str(path))
+        found.append((str(path.relative_to(root)), path.stat().st_size))
+    return found

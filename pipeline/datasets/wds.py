@@ -1,0 +1,133 @@
+"""WebDataset shards at ImageNet's size: tar files that stay as they are, read member by member.
+
+`<path>/<train>` and `<path>/<test>` are patterns of tar files. A sample is an image (`.jpg`,
+`.jpeg`, `.png`) and its label (`.cls`, a number, or a class folder's name) under one key. Both
+splits are in a fixed random order.
+"""
+
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline import imagenet
+from pipeline.errors import RetortError
+from pipeline.folders import SUFFIXES, place_of
+from pipeline.indexed import Index, Place, check_header, class_list, tabled
+from pipeline.lazy import readers
+
+REVISION = 1
+
+BLOCK = 512  # bytes; a tar file ends with two empty blocks
+
+
+@dataclass(frozen=True)
+class Images:
+    """The shards.
+
+    Attributes:
+        path: the folder where they lie, as it stands or in the data folder. Not in the key.
+        version: a name for their content, to be changed with it.
+        train: pattern of the training shards below it.
+        test: pattern of the test shards.
+        size: side of the centre crop, in pixels.
+        crop: share of the shorter side that it keeps; 1 for images that are already cropped.
+        folders: WordNet ids or other names of the classes in label order; ImageNet's thousand
+            unless given.
+        names: class names in the same order, for prompts; OpenAI's unless given.
+    """
+
+    path: str = field(default="", metadata={"outside": True})
+    version: str = ""
+    train: str = "*train*.tar"
+    test: str = "*val*.tar"
+    size: int = 224
+    crop: float = 0.875
+    folders: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.version:
+            raise ValueError("version: give a name for the shards' content, such as ilsvrc2012")
+        if self.size < 1 or not 0 < self.crop <= 1:
+            raise ValueError(f"crop: {self.crop:g} of {self.size} px; crop is in (0, 1], size > 0")
+        class_list(self.folders, self.names)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Rows of the splits: known when the shards are read."""
+        return {"train": None, "test": None}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C,H,W)."""
+        return 3, self.size, self.size
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order."""
+        return class_list(self.folders, self.names)
+
+    def index(self, split: str, cache: Path) -> Index:
+        """Where the images of "train" or "test" lie.
+
+        Raises:
+            RetortError: no shard, one that is cut off, or a sample without image or label.
+        """
+        root, pattern = place_of(self.path, cache, "imagenet-shards"), getattr(self, split)
+        shards = sorted(root.glob(pattern))
+        if not shards:
+            raise RetortError(f"{root}: no shard is called {pattern}; set the source's '{split}'")
+        names = {name: label for label, name in enumerate(self.folders or imagenet.wnids())}
+        labels = names | {str(label): label for label in range(len(names))}
+        listing = readers().map(lambda shard: members(root, shard, labels), shards)
+        places = [place for found in listing for place in found]
+        return Index(root, tabled(places, "wds", split), self.crop)
+
+
+def members(root: Path, shard: Path, labels: Mapping[str, int]) -> list[Place]:
+    """Where the images of a shard lie, and their labels, in their order.
+
+    Raises:
+        RetortError: the shard is cut off, between two members too; or it holds a sample without
+            image or label, a label that is no class, or a file that is no image.
+    """
+    samples: dict[str, dict] = {}
+    end = 0
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in filter(tarfile.TarInfo.isfile, tar):
+                folder, _, name = member.name.rpartition("/")
+                key, _, kind = name.partition(".")
+                sample = samples.setdefault(f"{folder}/{key}".lstrip("/"), {})
+                if f".{kind.lower()}" in SUFFIXES:
+                    check_header(tar.extractfile(member), f"{shard}: {member.name}")
+                    sample["image"] = member.offset_data, member.size
+                elif kind == "cls":
+                    sample["label"] = tar.extractfile(member).read().decode().strip()
+                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+    except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
+        raise RetortError(f"{shard}: not a whole tar file ({error}); fetch it again") from error
+    if not samples or shard.stat().st_size < end + 2 * BLOCK:
+        raise RetortError(f"{shard}: ends after {len(samples)} samples, cut off; fetch it again")
+    return [placed(root, shard, key, sample, labels) for key, sample in samples.items()]
+
+
+def placed(root: Path, shard: Path, key: str, sample: dict, labels: Mapping[str, int]) -> Place:
+    """One sample's place and label.
+
+    Raises:
+        RetortError: it has none.
+    """
+    lacking = next((what for what in ("image", "label") if what not in sample), None)
+    if lacking:
+        raise RetortError(
+            f"{shard}: sample '{key}' has no {lacking}; an image (.jpg, .png) and its label (.cls) "
+            "are expected under one key"
+        )
+    if sample["label"] not in labels:
+        raise RetortError(
+            f"{shard}: sample '{key}' is of class '{sample['label']}', none of the "
+            f"{1 + max(labels.values())} classes; list them in the source's 'folders'"
+        )
+    return str(shard.relative_to(root)), *sample["image"], labels[sample["label"]], None
