@@ -37,7 +37,7 @@ def run(job: Job) -> Manifest:
     """Run every attack of the suite on the test split, chunk by chunk."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    model = load_teacher(job.inputs["model"], job.spec["device"])
+    models = attacked_and_judge(job)
     test = open_data(job.inputs["dataset"]).split("test")
     parts = []
     with stoppable() as wish:
@@ -50,7 +50,7 @@ def run(job: Job) -> Manifest:
                 path = job.state / f"{place:02d}-{name}-{start:06d}.parquet"
                 if not path.exists():
                     halt(wish)
-                    write_chunk(path, chunk(job, attack, model, test, range(start, stop)))
+                    write_chunk(path, chunk(job, attack, models, test, range(start, stop)))
                 parts.append(path)
     table = pa.concat_tables([pq.read_table(path) for path in parts])
     with replacing(job.folder / OUTCOMES) as temporary:
@@ -67,14 +67,24 @@ def halt(wish: Wish) -> None:
         raise SystemExit(128 + wish.signal)
 
 
-def chunk(job: Job, attack, model: nn.Module, test: Split, rows: range) -> pa.Table:
+def attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
+    """The model that attacks look into and the one that is evaluated: two for a transfer."""
+    judge = load_teacher(job.inputs["model"], job.spec["device"])
+    if "surrogate" not in job.inputs:
+        return judge, judge
+    return load_teacher(job.inputs["surrogate"], job.spec["device"]), judge
+
+
+def chunk(
+    job: Job, attack, models: tuple[nn.Module, nn.Module], test: Split, rows: range
+) -> pa.Table:
     """One attack on some rows of the test split, one record a sample and radius."""
     device = job.spec["device"]
     x = pixels(test.images[rows.start : rows.stop].to(device))
     y = test.labels[rows.start : rows.stop].to(device)
     seed = seed_of(job.spec["seed"], "evaluate", rows.start) % 2**31
     tables = []
-    for (label, eps), prediction in attack(model, x, y, seed).items():
+    for (label, eps), prediction in attack(models[0], x, y, seed, models[1]).items():
         columns = {
             "attack": [label] * len(rows),
             "eps": [eps] * len(rows),

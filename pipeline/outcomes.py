@@ -18,6 +18,7 @@ Point = tuple[str, float]  # an attack's label and its radius in [0,1] pixels
 CORRUPTION = re.compile(r"[a-z_]+-([1-5])")
 USUAL_EPS = 8 / 255
 NEAR = 1e-6
+VIA = " from "  # between an attack and the surrogate it was made on
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,13 @@ class Study:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
         found: dict[str, dict[Point, Outcome]] = {}
         for evaluation in self.of("evaluation").values():
-            of_model = found.setdefault(evaluation.manifest.inputs["model"], {})
-            for point, outcome in read_outcomes(evaluation.path("outcomes.parquet")).items():
+            inputs = evaluation.manifest.inputs
+            of_model = found.setdefault(inputs["model"], {})
+            via = f"{VIA}{self.name_of(inputs['surrogate'])}" if "surrogate" in inputs else ""
+            for (attack, eps), outcome in read_outcomes(
+                evaluation.path("outcomes.parquet")
+            ).items():
+                point = (attack + via, eps)
                 if point not in of_model or len(of_model[point].index) < len(outcome.index):
                     of_model[point] = outcome
         return found
@@ -176,13 +182,22 @@ def curves(groups: Sequence[Group]) -> dict[str, list[float]]:
 
 
 def strength(attack: str) -> tuple[int, int, str]:
-    """Sorts attacks: clean, FGSM, PGD by its steps, others, AutoAttack."""
-    steps = re.fullmatch(r"pgd(\d+)", attack)
-    rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(attack, 2 if steps else 3)
-    return rank, int(steps[1]) if steps else 0, attack
+    """Sorts attacks: clean, FGSM, PGD by its steps, others, AutoAttack; then transferred ones."""
+    name, _, surrogate = attack.partition(VIA)
+    steps = re.fullmatch(r"pgd(\d+)", name)
+    rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(name, 2 if steps else 3)
+    return rank + (10 if surrogate else 0), int(steps[1]) if steps else 0, attack
 
 
 def title(attack: str) -> str:
     """An attack's name for a table's head."""
-    known = {"fgsm": "FGSM", "autoattack": "AutoAttack", "cw_linf": "CW (Linf)"}
-    return known.get(attack, re.sub(r"^pgd(\d+)$", r"PGD-\1", attack).replace("_", " "))
+    name, via, surrogate = attack.partition(VIA)
+    known = {
+        "fgsm": "FGSM",
+        "autoattack": "AutoAttack",
+        "cw_linf": "CW (Linf)",
+        "cw_l2": "CW (L2)",
+        "jsma": "JSMA",
+    }
+    plain = re.sub(r"^pgd(\d+)", r"PGD-\1", name).replace("_", " ")
+    return known.get(name, plain) + via + surrogate

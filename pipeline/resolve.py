@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.config import Config, parse
 from pipeline.entries import student
 from pipeline.errors import RetortError
-from pipeline.fits import data_of
+from pipeline.fits import check_size, classes, counted, data_of
 from pipeline.plan import Entry, Plan, check_store, dumped
 from pipeline.resolver import SECTIONS, Resolver
 
@@ -56,7 +56,24 @@ def suite(resolver: Resolver, name: str, students: list[Entry]) -> None:
         data = tested_on(resolver, base, name)
         spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
         inputs = {"model": model, "dataset": data}
+        if suite.surrogate is not None:
+            inputs["surrogate"] = surrogate(resolver, name, base)
         resolver.plan.add(Entry("evaluation", f"{label}.{name}", spec, inputs, plugins))
+
+
+def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:
+    """The model that a suite's attacks are made on, which must know what the attacked one knows."""
+    config, where = resolver.config, f"suites.{suite}.surrogate"
+    name = config.suites[suite].surrogate
+    entry = resolver.classifier(name, where)
+    known, own = classes(config, name), classes(config, model)
+    if known != own:
+        raise RetortError(
+            f"{where}: '{name}' knows {len(known)} classes, '{model}' knows {counted(known, own)}; "
+            "name a surrogate of the same classes, or other models"
+        )
+    check_size(config, where, name, data_of(config, name), data_of(config, model))
+    return entry
 
 
 def tested_on(resolver: Resolver, model: str, suite: str) -> Entry:

@@ -9,7 +9,10 @@ from pipeline.strict import Number, Positive, Section
 
 
 class Suite(Section):
-    """Attacks, run on students, teachers, generators' warm students, or all of them."""
+    """Attacks, run on students, teachers, generators' warm students, or all of them.
+
+    With a ``surrogate``, a teacher or student, they are made on that model and transferred.
+    """
 
     attacks: tuple[AttackSpec, ...]
     models: tuple[Literal["students", "teachers", "generators"], ...] = (
@@ -17,6 +20,7 @@ class Suite(Section):
         "teachers",
         "generators",
     )
+    surrogate: str | None = None
 
     @model_validator(mode="before")
     @classmethod

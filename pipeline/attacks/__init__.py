@@ -6,10 +6,11 @@ in pixels of [0,1]), and two that every attack has:
     n_eval: only the first ``n_eval`` test images are attacked; None means all of them.
     chunk: how many images one call handles; results are stored per chunk.
 
-``attack(model, x, y, seed)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and the
-chunk's seed. For each (label, eps) it returns the classes (B,) int64 that the model predicts on the
-attacked images. It raises RetortError unless the model is in eval mode and float32. It changes
-neither the model, nor the gradients of its parameters, nor the global random state.
+``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
+the chunk's seed. For each (label, eps) it returns the classes (B,) int64 that ``judge`` predicts on
+images that ``model`` was attacked with; None judges by the model itself, another one makes it a
+transfer attack. It raises RetortError unless the model is in eval mode and float32. It changes
+neither the models, nor the gradients of their parameters, nor the global random state.
 """
 
 import warnings
@@ -106,6 +107,7 @@ def by_foolbox(
     x: Tensor,
     y: Tensor,
     seed: int,
+    judge: nn.Module | None,
     *,
     eps: Radii,
     label: str,
@@ -124,5 +126,5 @@ def by_foolbox(
             if radius > 0:
                 with seeded(seed, x.device):
                     _, images, _ = attack(target, x, y, epsilons=radius)
-            found[label, radius] = predict(model, images)
+            found[label, radius] = predict(judge or model, images)
     return found

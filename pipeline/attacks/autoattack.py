@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.ascent import frozen
-from pipeline.attacks import Predictions, check_count, check_model, check_radii, seeded
+from pipeline.attacks import Predictions, check_count, check_model, check_radii, predict, seeded
 from pipeline.errors import RetortError
 
 REVISION = 1
@@ -34,7 +34,9 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
         """Predictions (B,) under ("autoattack", eps): the library's own for this chunk and seed.
 
         Raises:
@@ -55,5 +57,7 @@ class Attack:
             library = AutoAttack(model, eps=self.eps, norm="Linf", seed=seed, device=x.device)
             targets = min(9, classes - 1)
             library.apgd_targeted.n_target_classes = library.fab.n_target_classes = targets
-            _, predictions = library.run_standard_evaluation(x, y, batch_size=len(x))
+            images, predictions = library.run_standard_evaluation(x, y, batch_size=len(x))
+            if judge is not None:
+                predictions = predict(judge, images)
         return {("autoattack", float(self.eps)): predictions}

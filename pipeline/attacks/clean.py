@@ -20,7 +20,9 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
         """Predictions (B,) on x (B,C,H,W); y and seed play no part."""
         check_model(model)
-        return {("clean", 0.0): predict(model, x)}
+        return {("clean", 0.0): predict(judge or model, x)}

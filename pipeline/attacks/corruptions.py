@@ -102,12 +102,14 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
         """Predictions (B,) under (f"{name}-{severity}", 0.0); y plays no part."""
         check_model(model)
         return {
             (f"{name}-{self.severity}", 0.0): predict(
-                model, corrupt_batch(x, name, self.severity, seed)
+                judge or model, corrupt_batch(x, name, self.severity, seed)
             )
             for name in self.names
         }

@@ -58,10 +58,12 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
         """Predictions (B,) under ("cw_linf", eps) for every radius."""
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
         attack.get_loss_fn = margin_loss
-        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label="cw_linf")
+        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, label="cw_linf")

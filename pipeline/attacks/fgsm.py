@@ -33,7 +33,9 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
         """Predictions (B,) under ("fgsm", eps) for every radius; seed plays no part."""
         attack = load_foolbox().attacks.LinfFastGradientAttack(random_start=False)
-        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label="fgsm")
+        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, label="fgsm")

@@ -1,6 +1,7 @@
 """Projected gradient ascent on the cross-entropy (Madry et al., ICLR 2018), by foolbox."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,17 +17,24 @@ from pipeline.attacks import (
 REVISION = 1
 
 USUAL_STEP = 2 / 255
+NOISE = 0.001
+
+
+def gauss(x0: Any, epsilon: float) -> Any:
+    """x0 + 0.001 N(0, I), as TRADES starts; foolbox's tensors. The first step projects."""
+    return x0 + x0.normal(x0.shape, stddev=NOISE)
 
 
 @dataclass(frozen=True)
 class Attack:
-    """L-infinity PGD from a uniform start; the result's label carries the steps, e.g. "pgd20".
+    """L-infinity PGD from a random start; the result's label carries the steps, e.g. "pgd20".
 
     Attributes:
         eps: radius in pixels of [0,1]; several give a curve.
         steps: number of steps.
         step: size of a step in pixels of [0,1], the same at every radius.
         restarts: number of starts; a sample counts as attacked if any of them succeeds.
+        start: "uniform" in the ball, or "gauss", a deviation of 0.001 (TRADES; DERD's PGD_T).
     """
 
     eps: Radii = 8 / 255
@@ -35,6 +43,7 @@ class Attack:
     restarts: int = 1
     n_eval: int | None = None
     chunk: int = 500
+    start: Literal["uniform", "gauss"] = field(default="uniform", metadata={"neutral": "uniform"})
 
     def __post_init__(self) -> None:
         check_steps(self.eps, self.step, self.steps)
@@ -46,13 +55,18 @@ class Attack:
     def label(self) -> str:
         """ "pgd20"; a step or restarts that are not the usual ones stand in it too."""
         step = "" if self.step == USUAL_STEP else f"-step{255 * self.step:.3g}"
-        return f"pgd{self.steps}{step}{f'-x{self.restarts}' if self.restarts > 1 else ''}"
+        start = "" if self.start == "uniform" else f"-{self.start}"
+        return f"pgd{self.steps}{step}{start}{f'-x{self.restarts}' if self.restarts > 1 else ''}"
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Predictions:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
         """Predictions (B,) under (label, eps) for every radius."""
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
+        if self.start == "gauss":
+            attack.get_random_start = gauss
         if self.restarts > 1:
             attack = attack.repeat(self.restarts)
-        return by_foolbox(attack, model, x, y, seed, eps=self.eps, label=self.label)
+        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, label=self.label)

@@ -1,0 +1,69 @@
+"""The Jacobian saliency map attack (Papernot et al., EuroS&P 2016), by ART."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.ascent import frozen
+from pipeline.attacks import Predictions, check_count, check_model, predict
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+LABEL = "jsma"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Changes few pixels by much, towards a random wrong class; the result's label is "jsma".
+
+    AdaAD measures it as a transfer attack (Huang et al., CVPR 2023, Table 4).
+
+    Attributes:
+        theta: how far one change moves a pixel, in [0,1].
+        gamma: share of the pixels that may change.
+    """
+
+    theta: float = 1.0
+    gamma: float = 0.05
+    n_eval: int | None = None
+    chunk: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("theta", "gamma"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is outside (0, 1]")
+        for name in ("n_eval", "chunk"):
+            check_count(name, getattr(self, name))
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
+        """Predictions (B,) under ("jsma", 0); the seed draws the targets.
+
+        Raises:
+            RetortError: ART is not installed.
+        """
+        try:
+            from art.attacks.evasion import SaliencyMapMethod
+            from art.estimators.classification import PyTorchClassifier
+        except ImportError as error:
+            raise RetortError("attack jsma: needs ART; pip install 'retort[jsma]'") from error
+        check_model(model)
+        with torch.no_grad():
+            classes = model(x[:1]).shape[1]
+        rng = torch.Generator().manual_seed(seed)
+        target = (y.cpu() + torch.randint(1, classes, y.shape, generator=rng)) % classes
+        with frozen(model):
+            classifier = PyTorchClassifier(
+                model,
+                nn.CrossEntropyLoss(),
+                tuple(x.shape[1:]),
+                classes,
+                clip_values=(0.0, 1.0),
+                device_type="gpu" if x.is_cuda else "cpu",
+            )
+            library = SaliencyMapMethod(classifier, self.theta, self.gamma, len(x), verbose=False)
+            images = torch.from_numpy(library.generate(x.cpu().numpy(), target.numpy()))
+        return {(LABEL, 0.0): predict(judge or model, images.to(x))}

@@ -1,0 +1,58 @@
+"""The Square attack alone (Andriushchenko et al., ECCV 2020), AutoAttack's black box."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from pipeline.ascent import frozen
+from pipeline.attacks import Predictions, check_count, check_model, check_radii, predict, seeded
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Random search with squares in the L-infinity ball; it reads logits, no gradients.
+
+    A sample that the model already misclassifies keeps its clean prediction.
+
+    Attributes:
+        eps: radius in pixels of [0,1].
+        queries: forwards a sample may cost.
+        p_init: share of the pixels that the first squares cover.
+    """
+
+    eps: float = 8 / 255
+    queries: int = 5000
+    p_init: float = 0.8
+    n_eval: int | None = None
+    chunk: int = 100
+
+    def __post_init__(self) -> None:
+        check_radii(self.eps)
+        if not 0 < self.p_init <= 1:
+            raise ValueError(f"p_init: {self.p_init} is outside (0, 1]")
+        for name in ("queries", "n_eval", "chunk"):
+            check_count(name, getattr(self, name))
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
+        """Predictions (B,) under ("square", eps): the library's own for this chunk and seed."""
+        from pyautoattack import AutoAttack
+
+        check_model(model)
+        x = x.contiguous()  # the library calls .view, which fails on channels_last images
+        with frozen(model), seeded(seed, x.device):
+            library = AutoAttack(
+                model,
+                eps=self.eps,
+                norm="Linf",
+                seed=seed,
+                device=x.device,
+                version="custom",
+                attacks=["square"],
+            )
+            library.square.n_queries, library.square.p_init = self.queries, self.p_init
+            images, _ = library.run_standard_evaluation(x, y, batch_size=len(x))
+        return {("square", float(self.eps)): predict(judge or model, images)}
