@@ -110,7 +110,17 @@ class VQGAN(nn.Module):
         return self.quantize.embedding.weight
 
     def encode(self, x: Tensor) -> Tensor:
-        """Latents (B,d,h,w) before quantisation, of images in [0,1]."""
+        """Latents (B,d,h,w) before quantisation, of images in [0,1].
+
+        Raises:
+            RetortError: tokens do not cover images of such sides.
+        """
+        height, width, side = *x.shape[-2:], self.architecture.factor
+        if height % side or width % side:
+            raise RetortError(
+                f"images of {height}x{width} px: a token stands for {side}x{side}; give a side "
+                "that is a multiple"
+            )
         folded = F.pixel_unshuffle(2 * x - 1, self.architecture.unshuffle)
         return self.quant_conv(self.encoder(folded))
 
