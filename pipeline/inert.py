@@ -117,7 +117,8 @@ class Pickled:
         if empty:
             return torch.empty(stub.shape, dtype=stub.dtype)
         numbers = torch.frombuffer(self.bytes_of(stub.storage), dtype=stub.dtype)
-        return numbers.as_strided(stub.shape, stub.stride, stub.offset).clone()
+        view = numbers.as_strided(stub.shape, stub.stride, stub.offset)
+        return view.clone(memory_format=torch.contiguous_format)
 
     def bytes_of(self, storage: Storage) -> bytearray:
         """The bytes of a storage."""
