@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for add in (stages, plan, results, checkpoints):
+    for add in (stages, plan, results, checkpoints, bank):
         add(verbs)
     return top
 
@@ -60,3 +60,27 @@ def checkpoints(verbs) -> None:
     verb.add_argument("--sha256", help="the file's sum; needed where it is a TorchScript archive")
     verb.add_argument("--take", metavar="NAME", help="the part to keep, such as state_dict_ema")
     verb.set_defaults(module="pipeline.import_checkpoint")
+
+
+def bank(verbs) -> None:
+    """Tools for a bank's folder."""
+    what = "look at, check, mend, decode or merge a bank"
+    tools = verbs.add_parser("bank", help=what, description=what).add_subparsers(
+        dest="tool", required=True, metavar="tool"
+    )
+    for name, what in (
+        ("verify", "name each shard that is cut, altered, missing or of another bank"),
+        ("info", "print counts, rates, bytes a sample and fields"),
+        ("decode", "make the pixels of a bank of tokens, in the folder of its twin with pixels"),
+        ("merge", "copy shards that were made elsewhere into a bank and complete it"),
+    ):
+        tool = tools.add_parser(name, help=what, description=what)
+        tool.add_argument("folder", type=Path, help="store/bank/<key>, or a link to it")
+        tool.set_defaults(module="pipeline.bank_tools")
+        if name == "verify":
+            mend = "have the next run make what is broken again, and only that"
+            tool.add_argument("--mend", action="store_true", help=mend)
+        if name == "decode":
+            tool.add_argument("--to", type=Path, required=True, help="the twin's folder")
+        if name == "merge":
+            tool.add_argument("others", type=Path, nargs="+", help="the same bank's other folders")

@@ -5,9 +5,9 @@ bool and ``t_clean`` (R,K) float16; for its A accepted ones ``x_adv`` (A,C,H,W) 
 (A,K) float16 and ``flips`` (A,) float16, the share of tokens that differ from the image's own.
 
 A bank's spec may ask for other forms: ``tokens`` (A,h,w) in the smallest unsigned type; outputs
-(R,V,K) of V views, and then ``predicted`` (A,) int16, the teacher's word on the sample itself;
-outputs as ``_top``, ``_class`` and ``_tail``; one picture a sample, `<row>.png` or `.jpg`, behind
-its block. A bank without samples has rows, labels and ``t_clean`` alone.
+(R,V,K) of V views, and then ``predicted`` (A,) int16, the teacher's word on the sample itself, at
+the price of ``row`` in int32; outputs as ``_top``, ``_class`` and ``_tail``; one picture a sample,
+`<row>.png` or `.jpg`, behind its block. A bank without samples has rows, labels and ``t_clean``.
 """
 
 import io
@@ -28,7 +28,7 @@ REVISION = 1
 
 UNSIGNED = (np.uint8, np.uint16, np.uint32)
 KINDS: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
-    "row": (np.int64,),
+    "row": (np.int64, np.int32),
     "label": (np.int16,),
     "accepted": (np.bool_,),
     "t_clean": (np.float16,),

@@ -230,6 +230,8 @@ def as_written(block: Block, spec: dict) -> Block:
         block["x_adv"] = block.pop(FILES)
     if encoding_of(spec) == "tokens":
         del block["x_adv"]
+    if "views" in spec:
+        block["row"] = block["row"].astype(np.int32)
     return block
 
 

@@ -57,14 +57,15 @@ def read_bank(folder: Path, needs: Iterable[str] = ()) -> Stored:
     blocks = [block for shard in shards for block in shard]
     fields = {name: joined(blocks, name) for name in fields_of(spec) if name != "accepted"}
     if "attack" in spec:
-        fields["row"] = torch.from_numpy(np.concatenate([b["row"][b["accepted"]] for b in blocks]))
+        fields["row"] = torch.cat([torch.from_numpy(b["row"][b["accepted"]]) for b in blocks])
         if len(fields["row"]) == 0:
             raise RetortError(
                 f"{folder}: no sample was accepted; lower banks.*.attack.eps or set reject: keep"
             )
+    fields["row"] = fields["row"].long()
     if encoding_of(spec) in PICTURES:
         fields["x_adv"] = pictures_of(paths, shards)
-    fields = with_outputs(artifact, fields)
+    fields = with_outputs(fields, spec.get("outputs") or {})
     if lacking := [need for need in needs if need not in fields]:
         raise RetortError(f"{folder}: has no '{lacking[0]}'; it has {', '.join(fields)}")
     sizes = [[len(b["row"]) for b in shard] for shard in shards]
@@ -138,15 +139,13 @@ def pictures_of(paths: list[Path], shards: list[list[Block]]) -> object:
     return import_module(PICTURED).Pictures.of(tuple(paths), np.array(places, np.int64))
 
 
-def with_outputs(artifact: Artifact, fields: dict) -> dict:
+def with_outputs(fields: dict, outputs: dict) -> dict:
     """The fields with top-k outputs in the place of their parts."""
-    outputs = artifact.manifest.spec.get("outputs") or {}
     if not outputs.get("top_k"):
         return fields
-    classes = artifact.manifest.facts["classes"]
     found = {name: value for name, value in fields.items() if name.rpartition("_")[2] not in PARTS}
     for name in ("t_clean", "t_adv"):
         parts = [fields.get(f"{name}_{part}") for part in PARTS]
         if parts[0] is not None:
-            found[name] = import_module(TOPK).Packed(*parts, classes)
+            found[name] = import_module(TOPK).Packed(*parts, outputs["classes"])
     return found

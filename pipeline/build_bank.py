@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pipeline.artifact import Job, Manifest, read_json
 from pipeline.bank import Block, shard_name, sidecar_of, whole, write_shard
 from pipeline.bank_maker import Maker, as_written
-from pipeline.data import open_data
 from pipeline.errors import RetortError
 from pipeline.lease import leased
 from pipeline.signals import Wish, stoppable
@@ -82,12 +81,7 @@ def manifest_of(job: Job) -> Manifest:
         note = read_json(sidecar_of(job.folder / name), "run again to make the shard anew")
         for field, value in note["counts"].items():
             totals[field] = totals.get(field, 0) + value
-    return job.manifest(names, rates(totals) | {"classes": class_count(job)})
-
-
-def class_count(job: Job) -> int:
-    """Length K of a teacher output."""
-    return len(open_data(job.inputs["dataset"]).classes)
+    return job.manifest(names, rates(totals))
 
 
 def rates(totals: dict[str, float]) -> dict:

@@ -29,7 +29,7 @@ def index_type(count: int) -> np.dtype:
 def packed(logits: Tensor, k: int, temperature: float) -> dict[str, np.ndarray]:
     """``top`` (…,k) float16, ``class`` (…,k) unsigned and ``tail`` (…) float16 of logits (…,K)."""
     count = logits.shape[-1]
-    values, classes = logits.float().sort(-1, descending=True, stable=True)
+    values, classes = logits.float().sort(dim=-1, descending=True, stable=True)
     values = values - values[..., :1]
     rest = (values[..., k:] / temperature).logsumexp(-1) - math.log(count - k)
     return {

@@ -38,26 +38,35 @@ class Grid(nn.Module):
         self.encoded += 1
         return (x * self.levels).round().long().flatten(1)
 
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.decode_tokens(self.tokens(x))
+        return q.detach() + x - x.detach()
+
     def decode_tokens(self, tokens: Tensor) -> Tensor:
         self.decoded += 1
         return (tokens.float() / self.levels).view(-1, 3, SIDE, SIDE)
 
 
 class Linear(nn.Module):
-    """A linear teacher that counts its forwards."""
+    """A linear teacher that counts its forwards, and the images in them."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.randn(3 * SIDE**2, CLASSES, generator=generator("bank teacher"))
-        self.forwards = 0
+        self.forwards, self.images, self.gradients = 0, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        self.forwards += 1
+        self.forwards, self.images = self.forwards + 1, self.images + len(x)
+        if x.requires_grad:
+            x.register_hook(self.count_gradient)
         return (x - 0.5).flatten(1) @ self.weight
 
+    def count_gradient(self, grad: Tensor) -> None:
+        self.gradients += 1
 
-def maker(levels: int = 255, reject: str = "drop", **attack) -> Maker:
-    """A bank's maker over random images, its models put in place."""
+
+def maker(levels: int = 255, reject: str = "drop", form: dict | None = None, **attack) -> Maker:
+    """A bank's maker over random images, its models put in place; ``form`` changes the spec."""
     spec = {
         "seed": 5,
         "device": "cpu",
@@ -65,6 +74,7 @@ def maker(levels: int = 255, reject: str = "drop", **attack) -> Maker:
         "shards": 1,
         "block": COUNT,
         "attack": {**ATTACK, **attack},
+        **(form or {}),
     }
     job = Job(Path(), "bank", "b", "k", spec, {}, {})
     images = torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=generator("bank images"))
@@ -72,7 +82,7 @@ def maker(levels: int = 255, reject: str = "drop", **attack) -> Maker:
     made.__dict__["teacher"], made.__dict__["quantiser"] = Linear(), Grid(levels)
     x = images.float() / 255
     labels = made.teacher(x).argmax(1)
-    made.teacher.forwards = 0
+    made.teacher.forwards = made.teacher.images = 0
     made.__dict__["split"] = Split(images.to(torch.uint8), labels)
     return made
 
@@ -157,7 +167,62 @@ def test_a_block_costs_two_passes_of_q_and_three_of_the_teacher(first, encoded):
     made = maker()
     made.block(range(COUNT), first)
     assert (made.quantiser.encoded, made.quantiser.decoded) == (encoded, 2)
-    assert made.teacher.forwards == 3
+    assert (made.teacher.forwards, made.teacher.gradients) == (3, 1)
+
+
+UNCLEAN = {"outputs": {"top_k": 0, "temperature": 1.0, "clean": False}}
+TOP = {"outputs": {"top_k": 1, "temperature": 1.0, "clean": True, "classes": CLASSES}}
+FLOORS = {  # form, attack -> passes of encoder, decoder, teacher, gradients of the teacher
+    "no clean outputs": (UNCLEAN, {}, (2, 2, 2, 1)),
+    "top 1": (TOP, {}, (2, 2, 3, 1)),
+    "png": ({"encoding": "png"}, {}, (2, 2, 3, 1)),
+    "jpeg": ({"encoding": "jpeg"}, {}, (2, 2, 3, 1)),
+    "three steps": ({}, {"steps": 3, "step": 0.2}, (2, 2, 5, 3)),
+    "ste": ({}, {"grad_path": "ste"}, (3, 3, 3, 1)),
+    "noise alone": ({}, {"steps": 0}, (2, 2, 2, 0)),
+    "Q(x)": ({"attack": None}, {}, (1, 1, 2, 0)),
+    "Q(x) without clean outputs": ({"attack": None, **UNCLEAN}, {}, (1, 1, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_every_form_is_at_its_floor(name):
+    form, attack, floor = FLOORS[name]
+    made = maker(form=form, **attack)
+    made.block(range(COUNT), False)
+    q, teacher = made.quantiser, made.teacher
+    assert (q.encoded, q.decoded, teacher.forwards, teacher.gradients) == floor
+
+
+def test_a_bank_of_outputs_costs_one_forward():
+    made = maker()
+    del made.job.spec["attack"]
+    block, counts = made.block(range(COUNT), True)
+    assert set(block) == {"row", "label", "t_clean"}
+    assert counts == {"rows": COUNT, "clean_right": COUNT}
+    assert (made.quantiser.encoded, made.quantiser.decoded, made.teacher.forwards) == (0, 0, 1)
+
+
+def test_keeping_costs_a_forward_of_the_rejected_alone():
+    made = maker(reject="keep")
+    wrong = torch.arange(COUNT) % 4 == 0
+    labels = torch.where(wrong, made.teacher(pixels_of(made)).argmin(1), made.split.labels)
+    made.__dict__["split"] = Split(made.split.images, labels)
+    made.teacher.images = 0
+    _, counts = made.block(range(COUNT), False)
+    assert (made.quantiser.encoded, made.quantiser.decoded) == (2, 2)
+    assert made.teacher.images == 3 * COUNT + COUNT - counts["accepted"]
+    assert 0 < counts["accepted"] < COUNT
+
+
+def test_views_cost_a_forward_each():
+    views = {"count": 3, "augment": "flip", "rand_augment": 0, "mixup": 0.0, "cutmix": 0.0}
+    made = maker(form={"views": views})
+    (done,) = made.with_views([(0, *made.block(range(COUNT), False))])
+    accepted = done[2]["accepted"]
+    assert made.teacher.images == 2 * COUNT + 3 * COUNT + 3 * accepted
+    assert done[1]["t_clean"].shape == (COUNT, 3, CLASSES)
+    assert done[1]["t_adv"].shape == (accepted, 3, CLASSES)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
@@ -175,5 +240,7 @@ def test_shares_and_rates_by_hand():
     totals = {"rows": 10, "accepted": 4, "clean_right": 7, "flips": 3.0, "change": 0.5}
     probe = {"probed": 2, "probed_requantised": 0.5, "probed_flips": 0.9}
     found = rates(totals | probe)
-    assert (found["acceptance"], found["token_flips"]) == (0.4, 0.3)
+    assert (found["acceptance"], found["token_flips"], found["pixel_change"]) == (0.4, 0.3, 0.05)
+    assert found["teacher_clean_accuracy"] == 0.7
+    assert rates({"rows": 3, "clean_right": 3}) == {"rows": 3, "teacher_clean_accuracy": 1.0}
     assert found["token_flips_beyond"] == pytest.approx(0.45 - 0.25)

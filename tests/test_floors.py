@@ -22,7 +22,8 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     3: "optim validation state loop training data_free",
     4: "open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
-    " bank_maker report clip_teacher foreign_teacher inspect_plan cli arguments __init__ __main__"
+    " bank_maker bank_tools report clip_teacher foreign_teacher inspect_plan cli arguments"
+    " __init__ __main__"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -37,6 +37,8 @@ def described(config: Config, bank: Bank) -> dict:
         spec["encoding"] = form
     if bank.outputs is not None and bank.outputs != type(bank.outputs)():
         spec["outputs"] = dumped(bank.outputs)
+        if bank.outputs.top_k:
+            spec["outputs"]["classes"] = len(classes_of(config, bank.dataset))
     if bank.views is not None:
         spec["views"] = dumped(bank.views)
     return spec
