@@ -78,10 +78,13 @@ def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
 
 def run_data_free(job: Job) -> Manifest:
     """A student that goes on from a generator's warm-up, without one real image."""
-    recipe, device = recipe_of(job), job.spec["device"]
-    warm = open_warm(job.inputs["generator"])
-    source = warm.source(recipe, job.spec["sampling"], job.spec["seed"], device)
-    roles = Roles(warm.student().to(device), teachers_of(job))
+    recipe, seed, device = recipe_of(job), job.spec["seed"], job.spec["device"]
+    warm, teachers = open_warm(job.inputs["generator"]), teachers_of(job)
+    if "surrogate" in job.spec:
+        early = warm.snapshot(job.spec["surrogate"]).to(device)
+        teachers["natural"] = early.requires_grad_(False)
+    source = warm.source(recipe, job.spec["sampling"], seed, device, warm.role_in(job.inputs))
+    roles = Roles(warm.student(seed).to(device), teachers)
     fitted = fit(roles, objective_of(job), source, recipe, place_of(job))
     return save_student(job, roles, warm.classes, fitted)
 

@@ -53,6 +53,11 @@ def probability_gap(first: Logits, second: Logits) -> PerSample:
     return (first.softmax(1) - second.softmax(1)).abs().sum(1)
 
 
+def logit_gap(first: Logits, second: Logits) -> PerSample:
+    """Mean absolute difference of two networks' logits, in logits (DFAD, Fang et al., 2019)."""
+    return (first - second).abs().mean(1)
+
+
 def negative_mean_entropy(logits: Logits) -> Float[Tensor, ""]:
     """sum_c q_c log q_c with q the batch mean of the softmax: DERD's L_ie, minimal if balanced."""
     mean = logits.softmax(1).mean(0)

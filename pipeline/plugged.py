@@ -48,3 +48,4 @@ def sourced(value: Any) -> str | dict:
 
 ObjectiveSpec = Annotated[dict[str, dict], plugged("objectives", "Objective")]
 AttackSpec = Annotated[dict[str, dict], plugged("attacks", "Attack")]
+LossSpec = Annotated[dict[str, dict], plugged("synthesis", "Loss")]

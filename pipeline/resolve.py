@@ -50,7 +50,8 @@ def suite(resolver: Resolver, name: str, students: list[Entry]) -> None:
         models |= {n: (resolver.get("teachers", n), n) for n in resolver.config.teachers}
     if "generators" in suite.models:
         for n, section in resolver.config.generators.items():
-            models[f"{n}-warm"] = (resolver.get("generators", n), section.teacher)
+            if section.warm:
+                models[f"{n}-warm"] = (resolver.get("generators", n), section.teacher)
     plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
     for label, (model, base) in models.items():
         data = tested_on(resolver, base, name)

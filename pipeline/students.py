@@ -17,6 +17,7 @@ from pipeline.fits import (
     needs_of,
     shape_of,
 )
+from pipeline.generators import check_generator_of, roles_of, stored_by
 from pipeline.sections import Student
 
 
@@ -26,13 +27,13 @@ def check_student(config: Config, where: str, student: Student) -> None:
     check_labels(config, where, student)
     if student.bank:
         check_bank_of(config, where, student)
-    stored: tuple[str, ...] = ("t_clean",) if student.generator else ()
+    stored = stored_by(config, student) if student.generator else ()
     if student.bank:
         stored = stored_given(config.banks[student.bank], student.recipe)
     labels = labels_given(config, student.dataset) if student.dataset else ("generated",)
     quantiser = ("discretizer",) if student.discretizer else ()
     given = (*stored, *labels, *quantiser)
-    check_needs(where, student.objective, tuple(student.teachers), given)
+    check_needs(where, student.objective, roles_of(student), given)
     if student.discretizer and "discretizer" not in needs_of(student.objective):
         (name,) = student.objective
         raise RetortError(f"{where}.discretizer: objective '{name}' does not use it; drop it")
@@ -75,21 +76,6 @@ def check_labels(config: Config, where: str, student: Student) -> None:
     if student.recipe.select_on != "last":
         raise RetortError(
             f"{where}.recipe.select_on: {differ}, so there are no labels to choose by; use 'last'"
-        )
-
-
-def check_generator_of(config: Config, where: str, student: Student) -> None:
-    """Raise if a generator warmed another model up, or learnt from another natural teacher."""
-    warm = config.generators[student.generator]
-    if warm.model != student.model:
-        raise RetortError(
-            f"{where}.model: '{student.model}' is not the model that generator "
-            f"'{student.generator}' warmed up; set it to '{warm.model}'"
-        )
-    if student.teachers.get("natural", warm.teacher) != warm.teacher:
-        raise RetortError(
-            f"{where}.teachers.natural: generator '{student.generator}' was made for "
-            f"teacher '{warm.teacher}'; name that one"
         )
 
 

@@ -10,22 +10,15 @@ from torch import Tensor, nn
 
 from pipeline.batch import Roles
 from pipeline.errors import RetortError
-from pipeline.generator import (
-    Generator,
-    GeneratorRecipe,
-    GeneratorSource,
-    GeneratorWeights,
-    Pool,
-    activation_loss,
-    batch_stats,
-    generator_terms,
-    one_hot_loss,
-    statistics_loss,
-)
+from pipeline.generator import Generator, Sizes, batch_stats
+from pipeline.generator_source import GeneratorRecipe, GeneratorSource
 from pipeline.losses import negative_mean_entropy
+from pipeline.made import Made, activation_loss, look, one_hot_loss, statistics_loss
+from pipeline.pool import Pool
 from pipeline.rng import generator
+from pipeline.synthesis.derd import Loss
 
-RECIPE = GeneratorRecipe(epochs=2, steps=4, batch=6)
+RECIPE = GeneratorRecipe(epochs=2, loss=Loss(), steps=4, batch=6)
 
 
 class Teacher(nn.Module):
@@ -65,7 +58,12 @@ def teacher(norm: bool = True) -> Teacher:
 
 def source(recipe: GeneratorRecipe = RECIPE, seed: int = 0) -> GeneratorSource:
     torch.manual_seed(1)
-    return GeneratorSource(Generator(5, 8, 16), recipe, seed)
+    return GeneratorSource(Generator(Sizes(5, 8, 16)), recipe, seed)
+
+
+def shown(network: nn.Module, x: Tensor) -> Made:
+    """Images and what the teacher says of them."""
+    return look(x, torch.zeros(len(x)), network, nn.Identity(), torch.Generator())
 
 
 def roles(network: nn.Module) -> Roles:
@@ -84,15 +82,24 @@ def tensors(state) -> list[Tensor]:
 @pytest.mark.parametrize("size", [16, 28, 32])
 @pytest.mark.parametrize(("drawn", "out"), [(0, 3), (16, 1)])
 def test_images_have_the_asked_shape_and_range(size, drawn, out):
-    x = Generator(7, 8, size, out, drawn)(torch.randn(3, 7))
+    x = Generator(Sizes(7, 8, size, out, drawn))(torch.randn(3, 7))
     assert x.shape == (3, out, size, size)
     assert torch.equal(x, x.clamp(0, 1))
 
 
-@pytest.mark.parametrize("sizes", [(8, 30), (8, 32, 3, 15), (7, 32), (8, 0)])
+@pytest.mark.parametrize(
+    "sizes", [(8, 30), (8, 32, 3, 15), (7, 32), (8, 0), (8, 216, 3, 0, 4), (4, 32, 3, 0, 4)]
+)
 def test_impossible_sizes_are_refused(sizes):
-    with pytest.raises(RetortError, match=r"generator\.(size|drawn|channels)"):
-        Generator(4, *sizes)
+    with pytest.raises(RetortError, match=r"generator\.(image|drawn|channels)"):
+        Sizes(4, *sizes)
+
+
+def test_four_doublings_reach_224_pixels():
+    network = Generator(Sizes(7, 16, 224, doublings=4)).eval()
+    assert network.start.out_features == 16 * 14 * 14
+    assert network(torch.randn(1, 7)).shape == (1, 3, 224, 224)
+    assert network.layers[-2].in_channels == 2
 
 
 def test_statistics_match_a_plain_derivation():
@@ -113,13 +120,10 @@ def test_statistics_match_a_plain_derivation():
 
 
 def test_losses_match_plain_derivations():
-    logits = torch.randn(6, 4, dtype=torch.float64)
-    features = torch.randn(6, 5, dtype=torch.float64)
     network, x = teacher().double(), torch.rand(6, 3, 8, 8, dtype=torch.float64)
-    with batch_stats(network) as moments:
-        network.features(x)
-    weights = GeneratorWeights(oh=0.3, activation=0.2, bn=0.7, balance=4.0)
-    terms = generator_terms(logits, features, moments, weights)
+    made = shown(network, x)
+    logits, features, moments = made.logits, made.features, made.moments
+    terms = Loss(oh=0.3, activation=0.2, bn=0.7, balance=4.0)(made)
     p = [[math.exp(v) / sum(map(math.exp, row)) for v in row] for row in logits.tolist()]
     mean = [sum(column) / 6 for column in zip(*p, strict=True)]
     balance = sum(q * math.log(q) for q in mean)
@@ -152,9 +156,8 @@ def test_hooks_are_removed_even_after_an_error():
 
 def test_a_teacher_without_batchnorm_drops_the_term():
     network = teacher(norm=False)
-    with batch_stats(network) as moments:
-        features = network.features(torch.rand(2, 3, 8, 8))
-    terms = generator_terms(network.head(features), features, moments, GeneratorWeights())
+    made = shown(network, torch.rand(2, 3, 8, 8))
+    terms = Loss()(made)
     assert set(terms) == {"oh", "activation", "balance"}
     assert len(list(source().batches(0, 0, roles(network)))) == 4
 
@@ -206,11 +209,9 @@ def test_the_step_is_adam_on_the_mean_loss():
     network, made, twin = teacher(), source(), source()
     batch = next(made.batches(0, 0, roles(network)))
     z = torch.randn(6, 5, generator=generator("generator", 0, 0, 0))
-    with batch_stats(network) as moments:
-        x = twin.network(z)
-        features = network.features(x)
+    x = twin.network(z)
     torch.testing.assert_close(x, batch.x)
-    terms = generator_terms(network.head(features), features, moments, GeneratorWeights())
+    terms = Loss()(shown(network, x))
     sum(term.mean() for term in terms.values()).backward()
     torch.optim.Adam(twin.network.parameters(), 1e-3, betas=(0.5, 0.999)).step()
     for ours, plain in zip(made.network.parameters(), twin.network.parameters(), strict=True):
@@ -221,9 +222,7 @@ def test_learning_lowers_the_loss():
     network, made = teacher(), source(replace(RECIPE, steps=40, batch=16, lr=0.01))
     losses = []
     for batch in made.batches(0, 0, roles(network)):
-        with batch_stats(network) as moments:
-            features = network.features(batch.x)
-        terms = generator_terms(network.head(features), features, moments, GeneratorWeights())
+        terms = Loss()(shown(network, batch.x))
         losses.append(sum(terms.values()).mean().item())
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.5
 

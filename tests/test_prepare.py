@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from pipeline.batch import Batch, Roles
-from pipeline.generator import Generator, GeneratorRecipe, GeneratorSource
+from pipeline.generator import Generator, Sizes
+from pipeline.generator_source import GeneratorRecipe, GeneratorSource
 from pipeline.loop import fit
 from pipeline.models import initialised
 from pipeline.objectives import darwin, gacd_like, mtard, natural
 from pipeline.recipe import Recipe
 from pipeline.source import DatasetSource, Schedule
 from pipeline.state import Place, prepare
+from pipeline.synthesis.derd import Loss
 
 RECIPE = Recipe(epochs=2, batch=4, lr=0.01, schedule="constant", augment="none")
 
@@ -80,8 +82,9 @@ def test_a_resumed_training_has_the_objectives_state(module, teachers, tmp_path)
 def test_preparing_leaves_a_source_that_learns_as_it_was():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Generator(8, 8, 16)
-    made = GeneratorSource(network, GeneratorRecipe(epochs=1, steps=2, batch=4, pool=8), 0)
+        network = Generator(Sizes(8, 8, 16))
+    how = GeneratorRecipe(epochs=1, loss=Loss(), steps=2, batch=4, pool=8)
+    made = GeneratorSource(network, how, 0)
     given = roles("natural")
     before = made.state_dict()
     objective = gacd_like.Objective()

@@ -1,11 +1,9 @@
-"""Generators: warmed up from a natural teacher, at the size of its images."""
+"""Generators: warmed up from a teacher, at the size of its images."""
 
-from pipeline.config import Config
-from pipeline.errors import RetortError
-from pipeline.fits import data_of, family_for, shape_of
+from pipeline.fits import data_of, family_for
+from pipeline.generators import check_generator, modules_of
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver
-from pipeline.sections import Generator
 
 
 def entry(resolver: Resolver, name: str) -> Entry:
@@ -14,15 +12,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     inputs = {"teacher": resolver.classifier(section.teacher, f"{where}.teacher")}
     check_generator(resolver.config, where, section)
     spec = {**dumped(section, without=("teacher",)), **resolver.common()}
-    family = family_for(resolver.config, section.model, f"{where}.model")
-    return Entry("generator", name, spec, inputs, (family, "pipeline.objectives.data_free_kd"))
-
-
-def check_generator(config: Config, where: str, generator: Generator) -> None:
-    """Raise if a generator's images have another size than its teacher's."""
-    _, height, width = shape_of(config, data_of(config, generator.teacher))
-    if (height, width) != (generator.image, generator.image):
-        raise RetortError(
-            f"{where}.image: {generator.image} px, but teacher '{generator.teacher}' knows images "
-            f"of {height}x{width}; set it to {height}"
-        )
+    shown = data_of(resolver.config, section.teacher)
+    family = family_for(resolver.config, section.model, f"{where}.model", shown)
+    plugins = (family, "pipeline.objectives.data_free_kd", *modules_of(section))
+    return Entry("generator", name, spec, inputs, plugins)

@@ -1,6 +1,7 @@
 """Students: one artefact a seed."""
 
 from pipeline.fits import family_for
+from pipeline.generators import modules_of
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver, objective_module
 from pipeline.students import check_student, settings
@@ -33,4 +34,5 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     plugins = (objective_module(section.objective), family)
     plugins += ("pipeline.mixture",) if more else ()
     plugins += ("pipeline.discretizer",) if section.discretizer else ()
+    plugins += modules_of(config.generators[section.generator]) if section.generator else ()
     return Entry("student", f"{name}-{seed}", spec, inputs, plugins)

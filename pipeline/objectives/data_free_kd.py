@@ -1,14 +1,15 @@
 """Data-free distillation: DERD's first stage, and the student of every generator method."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.losses import kd_kl
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.hardened import inner_of, views
+from pipeline.losses import kd_kl, kl
 
 REVISION = 1
 
@@ -23,20 +24,32 @@ def natural_logits(roles: Roles, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """t^2 KL_t(T_nat(x) || S(x)) on generated images x (DERD, Sec. 3.2).
+    """t^2 KL_t(T(x) || S(x)) on generated images x (DERD, Sec. 3.2; DAFL and CMI likewise).
 
     Attributes:
         temperature: softens both outputs.
+        attack: "rslad" trains on x* = argmax KL(T(x) || S(x')) with weight alpha, on x with
+            the rest.
     """
 
     couples_batch: ClassVar[bool] = False
 
     temperature: float = 1.0
+    attack: Literal["none", "rslad"] = field(default="none", metadata={"neutral": "none"})
+    alpha: float = field(default=5 / 6, metadata={"neutral": 5 / 6})
+    eps: float = field(default=8 / 255, metadata={"neutral": 8 / 255})
+    step: float = field(default=2 / 255, metadata={"neutral": 2 / 255})
+    steps: int = field(default=10, metadata={"neutral": 10})
+
+    def __post_init__(self):
+        inner_of(self)
 
     def needs(self) -> tuple[str, ...]:
-        """The natural teacher; its outputs come with a generator's batches."""
-        return ("natural",)
+        """A generator and its teacher, whose outputs may come with the generator's batches."""
+        return ("generated", "teacher")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        """One dictionary with the term "kd", (B,) nats."""
-        yield {"kd": kd_kl(roles.student(batch.x), natural_logits(roles, batch), self.temperature)}
+        """One dictionary with the term "kd", under attack also "kd_adv", (B,) nats."""
+        target, t = clean_target(roles, batch), self.temperature
+        found = views(self, roles.student, batch, lambda logits: kl(logits, target))
+        yield {name: weight * kd_kl(logits, target, t) for name, weight, logits in found}

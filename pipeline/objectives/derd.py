@@ -82,8 +82,8 @@ class Objective:
     sga: Literal["decay", "additive", "none"] = "decay"
 
     def needs(self) -> tuple[str, ...]:
-        """The two teachers."""
-        return ("natural", "robust")
+        """A generator and the two teachers."""
+        return ("generated", "natural", "robust")
 
     def gap(self, natural: Tensor, robust: Tensor) -> Tensor:
         """D (B,): how far two teachers' logits (B,K) lie apart."""

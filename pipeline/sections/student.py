@@ -10,10 +10,14 @@ from pipeline.strict import Count, Positive, Section, Share, added
 
 
 class Sampling(Section):
-    """How a data-free student draws from its generator; unset fields are the generator's own."""
+    """How a data-free student draws from its generator; unset fields are the generator's own.
+
+    ``learns: false`` stops the generator, or the rounds: it goes on with what there is.
+    """
 
     steps_per_epoch: Positive | None = None
     replayed: Count | None = None
+    learns: bool = added(True)
 
 
 class Extra(Section):
@@ -24,7 +28,11 @@ class Extra(Section):
 
 
 class Student(Trained):
-    """A network distilled from teachers, on a data set, with a bank, or on a generator."""
+    """A network distilled from teachers, on a data set, with a bank, or on a generator.
+
+    ``surrogate`` is the epoch of the generator's warm-up whose student, frozen, is the teacher
+    in the role natural.
+    """
 
     dataset: str | None = None
     bank: str | None = None
@@ -35,6 +43,7 @@ class Student(Trained):
     teachers: dict[str, str] = {}
     model: str
     normalise: Normalise = added("dataset")
+    surrogate: Positive | None = added(None)
     objective: ObjectiveSpec
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
 
@@ -62,6 +71,8 @@ class Student(Trained):
             raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
         if self.generator:
             plain_recipe(self.recipe)
+        if self.surrogate is not None and not self.generator:
+            raise ValueError("surrogate: is a generator's early student; give 'generator'")
         if self.extra and (self.bank or self.generator):
             raise ValueError("extra: goes with a data set alone, not with a bank or a generator")
         if self.extra and not 0 < round(self.extra.share * self.recipe.batch) < self.recipe.batch:

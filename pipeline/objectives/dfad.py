@@ -1,0 +1,40 @@
+"""Data-free adversarial distillation (Fang et al., 2019): the student's half of the game."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.hardened import inner_of, views
+from pipeline.losses import kl, logit_gap
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """mean_c |T(x)_c - S(x)_c| on logits of generated images; the generator maximises it.
+
+    ``attack: rslad`` is its robust form: also on x* = argmax KL(T(x) || S(x')), weighed by alpha.
+    """
+
+    couples_batch: ClassVar[bool] = False
+
+    attack: Literal["none", "rslad"] = "none"
+    alpha: float = 5 / 6
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+
+    def __post_init__(self):
+        inner_of(self)
+
+    def needs(self) -> tuple[str, ...]:
+        """A generator and its teacher."""
+        return ("generated", "teacher")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        """One dictionary with the term "kd", under attack also "kd_adv", (B,) in logits."""
+        target = clean_target(roles, batch)
+        found = views(self, roles.student, batch, lambda logits: kl(logits, target))
+        yield {name: weight * logit_gap(logits, target) for name, weight, logits in found}

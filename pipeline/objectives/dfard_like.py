@@ -1,0 +1,65 @@
+"""In the manner of DFARD (Wang et al., AAAI 2024): a temperature that plays against the student."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.hardened import inner_of, views
+from pipeline.losses import kd_kl, kl
+
+REVISION = 1
+
+RANGE = (1.0, 10.0)  # of the temperature
+
+
+@dataclass(eq=False, repr=False)
+class Objective(nn.Module):
+    """t^2 KL_t(T(x) || S(x)) where t climbs this loss by gradient steps; an approximation.
+
+    DFARD's own equations are not public: this is not its method. ``attack: rslad`` trains also on
+    x* = argmax KL(T(x) || S(x')), weighed by alpha.
+
+    Attributes:
+        temperature: t at the start.
+        rate: of its gradient ascent; it stays within [1, 10].
+    """
+
+    couples_batch: ClassVar[bool] = True
+
+    temperature: float = 4.0
+    rate: float = 0.1
+    attack: Literal["none", "rslad"] = "rslad"
+    alpha: float = 5 / 6
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+
+    def __post_init__(self):
+        inner_of(self)
+        super().__init__()
+        self.register_buffer("t", torch.full((), self.temperature, dtype=torch.float64))
+
+    def needs(self) -> tuple[str, ...]:
+        """A generator and its teacher."""
+        return ("generated", "teacher")
+
+    def climb(self, logits: Tensor, target: Tensor) -> None:
+        """One step of t up the mean loss of logits (B,K); no network is run."""
+        t = self.t.clone().requires_grad_()
+        with torch.enable_grad():
+            student, teacher = (z.detach().double() / t for z in (logits, target))
+            loss = (t * t * kl(student, teacher)).mean()
+        (slope,) = torch.autograd.grad(loss, t)
+        self.t.add_(self.rate * slope).clamp_(*RANGE)
+
+    def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        target, t = clean_target(roles, batch), self.t.item()
+        terms = {}
+        for name, weight, logits in views(self, roles.student, batch, lambda z: kl(z, target)):
+            terms[name] = weight * kd_kl(logits, target, t)
+        self.climb(logits, target)
+        yield terms

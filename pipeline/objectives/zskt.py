@@ -1,0 +1,59 @@
+"""Zero-shot knowledge transfer (Micaelli and Storkey, NeurIPS 2019): the student's half."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from pipeline.attention import attention_gap, attention_maps
+from pipeline.batch import Batch, Roles, Terms, clean_target
+from pipeline.hardened import inner_of, views
+from pipeline.losses import kl
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Objective:
+    """KL(T(x) || S(x)) + attention * L_AT on generated images.
+
+    ``attack: rslad`` is its robust form: the KL also on x* = argmax KL(T(x) || S(x')), weighed by
+    alpha; attention is compared on x alone.
+
+    Attributes:
+        attention: weight of the gap between both networks' attention maps; the paper's 250.
+    """
+
+    couples_batch: ClassVar[bool] = False
+
+    attention: float = 0.0
+    attack: Literal["none", "rslad"] = "none"
+    alpha: float = 5 / 6
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+
+    def __post_init__(self):
+        inner_of(self)
+
+    def needs(self) -> tuple[str, ...]:
+        """A generator and its teacher."""
+        return ("generated", "teacher")
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        """One dictionary with the terms "kd", "kd_adv" under attack, (B,) nats, and "attention"."""
+        if not self.attention:
+            target = clean_target(roles, batch)
+            yield self.terms(roles, batch, target)
+            return
+        with torch.no_grad(), attention_maps(roles.teacher) as theirs:
+            target = roles.teacher(batch.x)
+        with attention_maps(roles.student) as ours:  # x is the last that the student sees
+            terms = self.terms(roles, batch, target)
+        yield terms | {"attention": self.attention * attention_gap(ours, theirs)}
+
+    def terms(self, roles: Roles, batch: Batch, target: torch.Tensor) -> Terms:
+        """The KL's terms for the teacher's logits (B,K)."""
+        found = views(self, roles.student, batch, lambda logits: kl(logits, target))
+        return {name: weight * kl(logits, target) for name, weight, logits in found}
