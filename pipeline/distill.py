@@ -28,6 +28,7 @@ REVISION = 1
 
 MIXTURE = "pipeline.mixture"  # found by name: only the keys of students that use it count its code
 QUANTISER = "pipeline.discretizer"  # likewise
+WARM_START = "pipeline.warm_start"  # likewise
 
 
 def run(job: Job) -> Manifest:
@@ -38,6 +39,8 @@ def run(job: Job) -> Manifest:
     classes, teachers = classes_of(job, data), teachers_of(job)
     mean, std = normalisation(job, data)
     student = initialised(job.spec["model"], len(classes), mean, std, job.spec["seed"])
+    if "init" in job.spec:
+        import_module(WARM_START).begin(job, student, len(classes))
     roles = Roles(student.to(job.spec["device"]), teachers, quantiser_of(job))
     watched = validation_of(job, data, recipe) if classes == data.classes else None
     source = source_of(job, data, recipe)

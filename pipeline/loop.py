@@ -3,7 +3,8 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pipeline.batch import Batch, Roles, Terms, split
 from pipeline.errors import RetortError
 from pipeline.optim import learning_rate
 from pipeline.recipe import Recipe
+from pipeline.rng import seed_of
 from pipeline.signals import Wish, stoppable
 from pipeline.source import Source
 from pipeline.state import Fitted, Place, Training, copied
@@ -121,7 +123,8 @@ def update(training: Training, batch: Batch) -> None:
     outer = recipe.bf16 in ("outer", "both")
     combines = hasattr(training.objective, "combine")
     parts = split(batch, recipe.accumulate)
-    with rounded(inner), torch.autocast(batch.x.device.type, torch.bfloat16, enabled=outer):
+    cast = torch.autocast(batch.x.device.type, torch.bfloat16, enabled=outer)
+    with dice(batch), rounded(inner), cast:
         gather = accumulate_combined if combines else accumulate
         scalars = gather(training, parts)
     check_finite(training, batch, scalars)
@@ -132,6 +135,18 @@ def update(training: Training, batch: Batch) -> None:
         training.average.update_parameters(training.roles.student)
     for name, value in scalars.items():
         training.sums[name] = training.sums.get(name, 0.0) + value
+
+
+@contextmanager
+def dice(batch: Batch) -> Iterator[None]:
+    """Networks that draw for themselves, as drop-path does, draw from the step's own seed.
+
+    So a resumed run draws what an unbroken one does, and nothing else in the process is disturbed.
+    """
+    device = batch.x.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed_of(batch.rng.initial_seed(), "networks"))
+        yield
 
 
 def means(terms: Terms) -> dict[str, Tensor]:

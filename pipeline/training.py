@@ -52,7 +52,10 @@ def dataset_source(job: Job, data: Data, recipe: Recipe) -> DatasetSource:
 
 
 def normalisation(job: Job, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of a new network: the data set's, or the identity for `normalise: none`."""
+    """Mean and std of a new network: its first weights', the data set's, or none at all."""
+    first = job.spec.get("init") or {}
+    if first.get("mean"):
+        return tuple(first["mean"]), tuple(first["std"])
     if job.spec.get("normalise") == "none":
         return (0.0,) * len(data.mean), (1.0,) * len(data.std)
     return data.mean, data.std

@@ -19,7 +19,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
     " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
-    " lazy indexed generators data_free pool generator_source round_source",
+    " lazy indexed warm_start generators data_free pool generator_source round_source",
     3: "optim validation state loop training",
     4: "open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"

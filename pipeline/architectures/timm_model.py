@@ -1,4 +1,8 @@
-"""Any model of timm, with random weights: ``timm/<name>``, such as ``timm/resnet50``."""
+"""Any model of timm, with random weights: ``timm/<name>``, such as ``timm/resnet50``.
+
+``timm/vit_base_patch16_224?drop_path=0.25`` drops residual branches in training, more of them
+the deeper they lie (stochastic depth; Huang et al., ECCV 2016).
+"""
 
 import difflib
 import re
@@ -9,8 +13,8 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"timm/(?P<name>[\w.]+)")
-FORM = "timm/<timm's name>"
+NAME = re.compile(r"timm/(?P<name>[\w.]+)(?:\?drop_path=(?P<drop>0?\.\d+))?")
+FORM = "timm/<timm's name>[?drop_path=0.1]"
 
 
 class TimmModel(nn.Module):
@@ -47,12 +51,18 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """
     import timm  # seconds to import, and the plan reads every family
 
-    wanted = NAME.fullmatch(name)["name"]
+    wanted, drop = NAME.fullmatch(name).groups()
+    rate = {"drop_path_rate": float(drop)} if drop else {}
     if not timm.is_model(wanted):
         (near,) = difflib.get_close_matches(wanted, timm.list_models(), n=1, cutoff=0)
         raise RetortError(f"model '{name}': timm has no '{wanted}'; did you mean 'timm/{near}'?")
     try:
-        model = timm.create_model(wanted, pretrained=False, num_classes=classes, in_chans=channels)
+        size = {"num_classes": classes, "in_chans": channels}
+        model = timm.create_model(wanted, pretrained=False, **size, **rate)
+    except TypeError as error:
+        raise RetortError(
+            f"model '{name}': it has no branches to drop; drop '?drop_path'"
+        ) from error
     except RuntimeError as error:
         raise RetortError(f"model '{name}': timm: {error}; drop what follows the dot") from error
     if not hasattr(model, "get_classifier"):

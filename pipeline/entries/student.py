@@ -35,4 +35,6 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     plugins += ("pipeline.mixture",) if more else ()
     plugins += ("pipeline.discretizer",) if section.discretizer else ()
     plugins += modules_of(config.generators[section.generator]) if section.generator else ()
-    return Entry("student", f"{name}-{seed}", spec, inputs, plugins)
+    plugins += ("pipeline.warm_start",) if section.init else ()
+    outside = {"init": spec["init"].pop("path")} if section.init else {}
+    return Entry("student", f"{name}-{seed}", spec, inputs, plugins, outside=outside)

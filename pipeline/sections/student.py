@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from pipeline.plugged import ObjectiveSpec
+from pipeline.sections.outside import Checkpoint
 from pipeline.sections.trained import Normalise, Trained, plain_recipe
 from pipeline.strict import Count, Positive, Section, Share, added
 
@@ -31,7 +32,8 @@ class Student(Trained):
     """A network distilled from teachers, on a data set, with a bank, or on a generator.
 
     ``surrogate`` is the epoch of the generator's warm-up whose student, frozen, is the teacher
-    in the role natural.
+    in the role natural. ``init`` is a
+    file of weights to begin with; a head of other classes than the file's is new.
     """
 
     dataset: str | None = None
@@ -42,6 +44,7 @@ class Student(Trained):
     extra: Extra | None = added(None)
     teachers: dict[str, str] = {}
     model: str
+    init: Checkpoint | None = added(None)
     normalise: Normalise = added("dataset")
     surrogate: Positive | None = added(None)
     objective: ObjectiveSpec
@@ -57,6 +60,17 @@ class Student(Trained):
             value = dict(value)
             value["teachers"] = {"teacher": value.pop("teacher")}
         return value
+
+    @model_validator(mode="after")
+    def own_start(self):
+        """A generator's student starts from its warm-up; a file may bring a normalisation."""
+        if self.init and self.generator:
+            raise ValueError("init: a generator's student starts from its warm-up; drop it")
+        if self.init and self.init.classes is not None:
+            raise ValueError("init.classes: a head of other classes is made anew; drop it")
+        if self.init and self.init.mean and self.normalise != "dataset":
+            raise ValueError("normalise: init.mean says otherwise; drop one of them")
+        return self
 
     @model_validator(mode="after")
     def one_source(self):
