@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.code import fingerprint
 from pipeline.errors import RetortError
 
 MANIFEST = "manifest.json"
@@ -80,7 +81,13 @@ def read_json(path: Path, remedy: str) -> dict:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is: identity, spec, inputs, files with sums, facts, code."""
+    """What an artefact is: identity, spec, inputs, files with sums, facts, code.
+
+    Attributes:
+        code: REVISION of each module that made it.
+        modules: those from which the others follow by import.
+        fingerprint: of all of them as they were; empty where it was not taken.
+    """
 
     kind: str
     name: str
@@ -90,11 +97,18 @@ class Manifest:
     files: dict[str, dict]
     facts: dict
     code: dict
+    modules: list[str] = field(default_factory=list)
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One stage's work order, read from ``spec.json``; inputs are folders of finished artefacts."""
+    """One stage's work order, read from ``spec.json``; inputs are folders of finished artefacts.
+
+    Attributes:
+        modules: what makes it; the rest follows by import.
+        strict: the fingerprint of that code, where the key holds it.
+    """
 
     folder: Path
     kind: str
@@ -104,6 +118,8 @@ class Job:
     inputs: dict[str, Path]
     code: dict
     run: dict = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    strict: str = ""
 
     @property
     def state(self) -> Path:
@@ -123,6 +139,8 @@ class Job:
             files={name: describe(self.folder / name) for name in sorted(files)},
             facts=facts,
             code=self.code,
+            modules=list(self.modules),
+            fingerprint=fingerprint(*self.modules) if self.modules else "",
         )
 
 
@@ -194,7 +212,8 @@ def read_job(folder: Path) -> Job:
     try:
         inputs = {role: store / ref for role, ref in data["inputs"].items()}
         names = ("kind", "name", "key", "spec", "code", "run")
-        return Job(folder=folder, inputs=inputs, **{k: data[k] for k in names})
+        known = {k: data[k] for k in names} | {"strict": data.get("strict", "")}
+        return Job(folder=folder, inputs=inputs, modules=tuple(data.get("modules", ())), **known)
     except (KeyError, AttributeError, TypeError) as error:
         remedy = "delete it and run snakemake again"
         raise RetortError(f"{path}: is not a work order ({error!r}); {remedy}") from error

@@ -12,7 +12,7 @@ SHAPED = ["pipeline.threat", "pipeline.losses", "pipeline.augment", "pipeline.as
 install_import_hook(SHAPED, "beartype.beartype")
 
 from pipeline.datasets import cifar10  # noqa: E402
-from tests.graph import DATA  # noqa: E402
+from tests.graph import DATA, Folder, tiny  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("retort", deadline=None, derandomize=True, max_examples=25, database=None)
@@ -37,3 +37,12 @@ def no_network(declared_data, monkeypatch):
         return connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Folder:
+    """The tiny experiment, made once from end to end."""
+    folder = Folder(tmp_path_factory.mktemp("tiny"))
+    folder.write(tiny())
+    folder.make()
+    return folder
