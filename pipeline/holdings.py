@@ -1,12 +1,10 @@
 """What lies in a store, whichever configuration asked for it."""
 
-import re
 from pathlib import Path
 
-from pipeline.artifact import SPEC, STAGES, read_json
+from pipeline.artifact import KEY, SPEC, STAGES, check_refs, read_json
 from pipeline.errors import RetortError
 
-KEY = re.compile(r"[0-9a-f]{12}")
 NAMES = "by-name"
 
 
@@ -31,12 +29,20 @@ def names_in(store: Path) -> dict[str, list[str]]:
 
 
 def inputs_of(folder: Path) -> list[str]:
-    """The `kind/key` of what an artefact is made from, as its work order says; none without one."""
-    try:
-        inputs = read_json(folder / SPEC, "").get("inputs")
-    except RetortError:
+    """The `kind/key` of what an artefact is made from, as its work order says; none without one.
+
+    Raises:
+        RetortError: the work order cannot be read, so that nobody knows.
+    """
+    if not (folder / SPEC).exists():
         return []
-    return list(inputs.values()) if isinstance(inputs, dict) else []
+    remedy = "delete it, and run 'python -m pipeline plan --write' to have it back"
+    order = read_json(folder / SPEC, remedy)
+    try:
+        check_refs(order["inputs"])
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
+        raise RetortError(f"{folder / SPEC}: is no work order ({error!r}); {remedy}") from error
+    return list(order["inputs"].values())
 
 
 def with_inputs(store: Path, refs: list[str]) -> list[str]:

@@ -30,7 +30,10 @@ def show(options: argparse.Namespace) -> None:
     """
     plan = make_plan(read(options.configfile))
     store = plan.store
-    refs = [ref for ref in (refs_in(store) if options.all else plan.entries) if plan.made(ref)]
+    every = refs_in(store) if options.all else plan.entries
+    refs = [ref for ref in every if plan.made(ref)]
+    if len(refs) < len(every):
+        print(f"{len(every) - len(refs)} artefacts are not finished, so not checked: see status")
     found = [fault for ref in refs for fault in faults(store, ref)]
     names = names_in(store)
     for fault in found:

@@ -49,7 +49,9 @@ def test_strict_work_for_edited_code_is_refused():
 
 
 def test_what_other_code_made_is_named():
-    assert changes(replace(MADE, code={**CODE, MODULE: 99})) == [f"{MODULE} 99 (now 1)"]
+    assert changes(replace(MADE, code={**CODE, MODULE: 99})) == [
+        f"{MODULE} 99 (now {CODE[MODULE]})"
+    ]
     assert changes(replace(MADE, code={**CODE, "pipeline.gone": 1})) == [
         "pipeline.gone 1 (now gone)"
     ]
