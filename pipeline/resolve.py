@@ -102,8 +102,7 @@ def make_plan(config: Config) -> Plan:
     Raises:
         RetortError: a name that does not exist, a cycle, or entries that do not fit together.
     """
-    run = config.run.model_dump(mode="json")
-    plan = Plan(Path(config.store), run, strict_code=config.strict_code)
+    plan = Plan(Path(config.store), config.run.model_dump(mode="json"))
     everything(Resolver(config, plan))
     return plan
 

@@ -25,8 +25,13 @@ ROWS = {
         *(("1", 30), ("2", 32), ("3", 15), ("4", 12), ("5", 16), ("6", 12), ("7", 8), ("8", 10)),
         ("weighting", 8),
     ),
+    "derd": (("1", 6), ("2", 26), ("3", 24), ("4", 8), ("5", 4), ("6", 2)),
 }
 SUPPLIED = {"x_adv", "discretizer", "generated"}  # what a bank, Q or a generator gives
+PAIRS = {  # DERD's teachers by role
+    "T_nat RN34 + T_rob RN34": {"natural": "resnet34", "robust": "resnet34"},
+    "T_nat RN50 + T_rob WRN3420": {"natural": "resnet50", "robust": "wrn-34-20"},
+}
 TEACHERS = {"ViT-B": "vit-b", "DeiT-S": "deit-s", "WRN-34": "trades-wrn34"}
 
 
@@ -67,7 +72,7 @@ def test_a_preset_is_planned_without_data(name, planned):
 def test_a_preset_says_what_it_is(name):
     first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith("# ")
-    assert config(name).device == "cuda"
+    assert config(name).device == ("cpu" if name == "derd-fashion" else "cuda")
     assert config(name).report is not None
 
 
@@ -86,31 +91,35 @@ def test_every_row_names_its_entry_or_says_why_not():
         if not row["entry"]:
             assert row["reason"]
             continue
-        assert section in ("teachers", "students")
+        assert section in ("teachers", "students", "generators")
         assert name in getattr(config(row["preset"]), section), row
 
 
 def test_a_row_s_entry_has_the_row_s_networks():
     """Names are for people; what an entry trains must be what the row prints."""
     known = {"ResNet-18": "resnet18", "RN-18": "resnet18", "MNV2": "mobilenetv2"}
-    known |= {"MN-V2": "mobilenetv2"}
+    known |= {"MN-V2": "mobilenetv2", "MobileNet2": "mobilenetv2", "MobileNetV2": "mobilenetv2"}
+    known |= {"ResNet18": "resnet18", "ResNet-18": "resnet18"}
     checked = 0
     for row in rows():
         section, _, name = row["entry"].partition(".")
-        if section != "students" or row["preset"] == "darwin-imagenet100":
+        if section in ("", "teachers") or row["preset"] == "darwin-imagenet100":
             continue
         setup = config(row["preset"])
-        student = setup.students[name]
+        student = getattr(setup, section)[name]
         assert student.model == known[row["student"]], row
-        for teacher in student.teachers.values():
+        roles = student.teachers if section == "students" else {"natural": student.teacher}
+        for role, teacher in roles.items():
             model = {**setup.teachers, **setup.students}[teacher].model
             printed = row["teacher"]
-            if printed in TEACHERS:
+            if printed in PAIRS:
+                assert model == PAIRS[printed][role], row
+            elif printed in TEACHERS:
                 assert teacher == TEACHERS[printed], row
             elif printed:
                 assert model == known.get(printed, printed.lower()), row
             checked += 1
-    assert checked == 166
+    assert checked == 225
 
 
 @pytest.mark.parametrize("teacher", ["wrn34-20", "wrn34-10"])
