@@ -72,7 +72,8 @@ class Loss(nn.Module):
 
     def sized(self, width: int, like: Tensor) -> None:
         """Room for a projection of features of this width and for their memory."""
-        layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, WIDTH)
+        with torch.random.fork_rng(devices=[]):  # these first weights are overwritten
+            layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, WIDTH)
         self.head = nn.Sequential(*layers).to(like)
         self.past = like.new_empty(0, width)
 
