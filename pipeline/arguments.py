@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for add in (stages, plan, results, checkpoints, bank):
+    for add in (stages, plan, results, checkpoints, bank, store):
         add(verbs)
     return top
 
@@ -84,3 +84,18 @@ def bank(verbs) -> None:
             tool.add_argument("--to", type=Path, required=True, help="the twin's folder")
         if name == "merge":
             tool.add_argument("others", type=Path, nargs="+", help="the same bank's other folders")
+
+
+def store(verbs) -> None:
+    """What lies in the store."""
+    what = "say what is made, running, unfinished or missing, and what other code has made"
+    looking(verbs, "status", "pipeline.standing", what)
+    what = "check every file against its sum, and name what is altered, truncated or missing"
+    verb = looking(verbs, "verify", "pipeline.soundness", what)
+    verb.add_argument("--all", action="store_true", help="the whole store, not the configuration")
+    verb.add_argument("--mend", action="store_true", help="have what is broken made again")
+    what = "list what no configuration given refers to, and what dead jobs left"
+    verb = verbs.add_parser("prune", help=what, description=what)
+    verb.add_argument("--configfile", type=Path, nargs="+", default=[Path("config.yaml")])
+    verb.add_argument("--delete", action="store_true", help="delete what is listed")
+    verb.set_defaults(module="pipeline.pruning")

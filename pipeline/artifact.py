@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -11,10 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.code import fingerprint
 from pipeline.errors import RetortError
 
 MANIFEST = "manifest.json"
 SPEC = "spec.json"
+KEY = re.compile(r"[0-9a-f]{12}")
 STAGES = {  # kind -> the stage that makes it, in the order of the graph
     "dataset": "prepare_data",
     "teacher": "train_teacher",
@@ -71,7 +74,7 @@ def read_json(path: Path, remedy: str) -> dict:
         value = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise RetortError(f"{path}: is missing; {remedy}") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise RetortError(f"{path}: is not readable JSON ({error}); {remedy}") from error
     if not isinstance(value, dict):
         raise RetortError(f"{path}: a JSON object is expected; {remedy}")
@@ -80,7 +83,13 @@ def read_json(path: Path, remedy: str) -> dict:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is: identity, spec, inputs, files with sums, facts, code."""
+    """What an artefact is: identity, spec, inputs, files with sums, facts, code.
+
+    Attributes:
+        code: REVISION of each module that made it.
+        modules: those from which the others follow by import.
+        fingerprint: of all of them as they were; empty where it was not taken.
+    """
 
     kind: str
     name: str
@@ -90,11 +99,18 @@ class Manifest:
     files: dict[str, dict]
     facts: dict
     code: dict
+    modules: list[str] = field(default_factory=list)
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One stage's work order, read from ``spec.json``; inputs are folders of finished artefacts."""
+    """One stage's work order, read from ``spec.json``; inputs are folders of finished artefacts.
+
+    Attributes:
+        modules: what makes it; the rest follows by import.
+        strict: the fingerprint of that code, where the key holds it.
+    """
 
     folder: Path
     kind: str
@@ -104,6 +120,8 @@ class Job:
     inputs: dict[str, Path]
     code: dict
     run: dict = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    strict: str = ""
 
     @property
     def state(self) -> Path:
@@ -123,6 +141,8 @@ class Job:
             files={name: describe(self.folder / name) for name in sorted(files)},
             facts=facts,
             code=self.code,
+            modules=list(self.modules),
+            fingerprint=fingerprint(*self.modules) if self.modules else "",
         )
 
 
@@ -173,12 +193,46 @@ def open_artifact(folder: Path) -> Artifact:
     """
     folder = folder.resolve()
     path = folder / MANIFEST
+    remedy = "delete it and run again"
     data = read_json(path, "the artefact is not finished: run snakemake")
+    sealed = data.pop("sum", None)
     try:
-        return Artifact(folder, Manifest(**data))
-    except TypeError as error:
-        remedy = "delete it and run again"
+        manifest = Manifest(**data)
+        check_types(manifest)
+    except (TypeError, ValueError) as error:
         raise RetortError(f"{path}: is not a manifest ({error}); {remedy}") from error
+    if sealed not in (None, sum_of(data)):
+        raise RetortError(f"{path}: was edited, its own sum differs; {remedy}")
+    return Artifact(folder, manifest)
+
+
+def check_types(manifest: Manifest) -> None:
+    """Refuse fields of other types than a manifest's, and files that are not below its folder.
+
+    Raises:
+        TypeError, ValueError: naming the field or file.
+    """
+    types = {"kind": str, "name": str, "key": str, "fingerprint": str, "modules": list}
+    for field_name, value in vars(manifest).items():
+        if not isinstance(value, types.get(field_name, dict)):
+            raise TypeError(f"'{field_name}' is a {type(value).__name__}")
+    for name, about in manifest.files.items():
+        if not below(name):
+            raise ValueError(f"file {name!r} is not below its folder")
+        whole = isinstance(about, dict) and isinstance(about.get("bytes"), int)
+        if not (whole and isinstance(about.get("sha256"), str)):
+            raise TypeError(f"file {name!r} has no sum or size")
+
+
+def below(name: str) -> bool:
+    """Whether a relative path stays below the folder that it is relative to."""
+    parts = name.split("/")
+    return "\0" not in name and not {"", ".", ".."} & set(parts)
+
+
+def sum_of(manifest: dict) -> str:
+    """The sum that a manifest bears of all its other fields."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def read_job(folder: Path) -> Job:
@@ -192,14 +246,29 @@ def read_job(folder: Path) -> Job:
     data = read_json(path, "write it with a snakemake run, or 'python -m pipeline plan --write'")
     store = folder.parent.parent
     try:
+        check_refs(data["inputs"])
         inputs = {role: store / ref for role, ref in data["inputs"].items()}
         names = ("kind", "name", "key", "spec", "code", "run")
-        return Job(folder=folder, inputs=inputs, **{k: data[k] for k in names})
-    except (KeyError, AttributeError, TypeError) as error:
+        known = {k: data[k] for k in names} | {"strict": data.get("strict", "")}
+        return Job(folder=folder, inputs=inputs, modules=tuple(data.get("modules", ())), **known)
+    except (KeyError, AttributeError, TypeError, ValueError) as error:
         remedy = "delete it and run snakemake again"
         raise RetortError(f"{path}: is not a work order ({error!r}); {remedy}") from error
 
 
+def check_refs(refs: dict[str, str]) -> None:
+    """Refuse inputs that are not `kind/key` in the same store.
+
+    Raises:
+        ValueError: naming the role.
+    """
+    for role, ref in refs.items():
+        kind, _, key = ref.partition("/")
+        if kind not in STAGES or not KEY.fullmatch(key):
+            raise ValueError(f"input '{role}' is {ref!r}, not <kind>/<key>")
+
+
 def finish(job: Job, manifest: Manifest) -> None:
     """Write the manifest: from here on the artefact exists."""
-    write_json(job.folder / MANIFEST, asdict(manifest))
+    data = asdict(manifest)
+    write_json(job.folder / MANIFEST, data | {"sum": sum_of(data)})

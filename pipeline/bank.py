@@ -125,6 +125,8 @@ def fault(path: Path, key: str) -> str:
         return "has no readable sidecar, so that it may be cut off"
     if note.get("bank") != key:
         return f"is of bank {note.get('bank', 'that is not named')}, not of {key}"
+    if note.get("shard") != path.name:
+        return f"is {note.get('shard')} under another name"
     return "" if note.get("sha256") == sha256_of(path) else "does not match its sidecar's sha256"
 
 
@@ -155,7 +157,7 @@ def write_shard(
                     tar.write(member)
                 for name, value in counts.items():
                     totals[name] = totals.get(name, 0) + value
-    note = {**describe(path), "counts": totals, "bank": key}
+    note = {**describe(path), "counts": totals, "bank": key, "shard": path.name}
     write_json(sidecar_of(path), note)
     return note
 

@@ -4,11 +4,11 @@ The draws are those of `pipeline.source` and no key knows this module: who chang
 raises REVISION in `pipeline.bank`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,12 @@ from pipeline.batch import Batch, Roles
 from pipeline.mixing import mix
 from pipeline.source import DatasetSource, pixels
 
-VIEWED = "pipeline.viewed"  # found by name: only banks of views need it
+VIEWED, LAZY = "pipeline.viewed", "pipeline.lazy"  # found by name: few banks need them
 PAIRED = "paired"  # an objective's need: each sample beside its own image
 OUTPUTS = ("t_clean", "t_adv")
+
+Rows = tuple[Tensor, Tensor]  # a batch's source rows and its samples
+Shown = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
 class Views(Protocol):
@@ -35,11 +38,10 @@ class Views(Protocol):
 
 @dataclass(frozen=True)
 class Replay:
-    """A bank's views, of clean images and of samples."""
+    """A bank's views, and their two sides: clean images, and samples or None."""
 
     views: Views
-    clean: object
-    samples: object
+    sides: tuple[object, object | None]
 
 
 @dataclass
@@ -77,11 +79,12 @@ class BankSource:
         own, taken = plan.order(len(self.clean.labels), epoch), self.samples_in(epoch)
         if self.paired:
             own = self.stored["row"].cpu()[taken]
-        for step in range(start, self.steps):
-            rng, part = plan.step_rng(epoch, step), slice(step * size, (step + 1) * size)
-            rows, samples = own[part].to(plan.device), taken[part].to(plan.device)
-            show = self.live if self.replay is None else self.replayed
-            x, y, stored = show(rows, samples, epoch, rng)
+        parts = [slice(i * size, (i + 1) * size) for i in range(start, self.steps)]
+        both = [(own[part].to(plan.device), taken[part].to(plan.device)) for part in parts]
+        show = self.live if self.replay is None else self.replayed
+        for step, ((rows, samples), images) in enumerate(self.read(both, epoch), start):
+            rng = plan.step_rng(epoch, step)
+            x, y, stored = show(images, rows, samples, epoch, rng)
             yield Batch(
                 x=x,
                 y=y,
@@ -92,6 +95,25 @@ class BankSource:
                 rng=rng,
             )
 
+    def read(self, parts: Sequence[Rows], epoch: int) -> Iterator[tuple[Rows, Any]]:
+        """Each part's rows and samples with their images, ahead of need where they are in files."""
+
+        def fetch(part: Rows) -> Any:
+            rows, samples = part
+            if self.replay is not None:
+                view = epoch % self.replay.views.count
+                return [
+                    side and self.replay.views.images(side, index, view)
+                    for side, index in zip(self.replay.sides, part, strict=True)
+                ]
+            ((_, images),) = self.clean.taken([rows], epoch)
+            return images, self.stored["x_adv"][samples] if self.has_samples else None
+
+        kept = (self.clean.images, self.stored.get("x_adv"))
+        if all(images is None or isinstance(images, Tensor) for images in kept):
+            return ((part, fetch(part)) for part in parts)
+        return zip(parts, import_module(LAZY).ahead(fetch, parts), strict=True)
+
     def samples_in(self, epoch: int) -> Tensor:
         """The samples of an epoch, whole permutations one after the other; none without any."""
         if not self.has_samples:
@@ -100,12 +122,14 @@ class BankSource:
         passes = range(-(-self.steps * plan.batch // count))
         return torch.cat([plan.order(count, epoch, f"bank{i}") for i in passes])
 
-    def live(self, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator) -> tuple:
+    def live(
+        self, images: tuple, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
+    ) -> Shown:
         """Images, labels and stored fields, augmented as the recipe says."""
         plan, stored = self.clean.schedule, {}
-        x, y = plan.view(self.clean.images[rows], rng), self.clean.labels[rows]
+        x, y = self.clean.viewed.view(images[0], rng), self.clean.labels[rows]
         if self.has_samples:
-            x_adv = plan.view(self.stored["x_adv"][samples], rng)
+            x_adv = plan.view(images[1], rng)
             y_adv = self.clean.labels[self.stored["row"][samples]]
             before = rng.get_state()
             x_adv, y_adv = mix(x_adv, y_adv, plan.mixing, rng)
@@ -118,19 +142,22 @@ class BankSource:
                     stored[name] = self.stored[name][index].float()
         return x, y, stored
 
-    def replayed(self, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator) -> tuple:
+    def replayed(
+        self, images: list, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
+    ) -> Shown:
         """Images, labels and stored fields of this epoch's view; nothing is drawn here."""
-        view, sides = epoch % self.replay.views.count, (self.replay.clean, self.replay.samples)
-        shown = []
-        for name, side, index in zip(OUTPUTS, sides, (rows, samples), strict=True):
+        view, shown = epoch % self.replay.views.count, []
+        for name, side, index, made in zip(
+            OUTPUTS, self.replay.sides, (rows, samples), images, strict=True
+        ):
             if side is None:
                 continue
-            images, partners, shares = self.replay.views.images(side, index, view)
-            labels = self.clean.labels[torch.from_numpy(side.rows).to(index.device)[index]]
-            others = self.clean.labels[torch.from_numpy(side.rows)[partners].to(index.device)]
+            (x, partners, shares), source = made, torch.from_numpy(side.rows)
+            labels, others = (
+                self.clean.labels[source[i.cpu()].to(index.device)] for i in (index, partners)
+            )
             output = self.stored[name][index][:, view].float() if name in self.stored else None
-            y = self.shared(labels, others, shares)
-            shown.append((pixels(images.to(index.device)), y, output))
+            shown.append((pixels(x.to(index.device)), self.shared(labels, others, shares), output))
         (x, y, t_clean), *rest = shown
         stored = {"t_clean": t_clean}
         if rest:
@@ -166,8 +193,8 @@ def with_bank(clean: DatasetSource, folder: Path, needs: Iterable[str]) -> BankS
     if "views" in bank.spec:
         viewed = import_module(VIEWED)
         rows = torch.arange(len(clean.labels)).numpy()
-        sides = [viewed.Side(clean.images, rows, bank.clean_starts), None]
+        own, samples = viewed.Side(clean.images, rows, bank.clean_starts), None
         if "x_adv" in fields:
-            sides[1] = viewed.Side(fields["x_adv"], fields["row"].numpy(), bank.starts)
-        replay = Replay(viewed.Views.of(bank.spec), *sides)
+            samples = viewed.Side(fields["x_adv"], fields["row"].numpy(), bank.starts)
+        replay = Replay(viewed.Views.of(bank.spec), (own, samples))
     return BankSource(clean, fields, PAIRED in needs, replay)

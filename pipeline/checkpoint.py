@@ -21,8 +21,8 @@ def save(path: Path, state: dict) -> None:
         torch.save(state, file)
 
 
-def restore(path: Path, device: str) -> dict | None:
-    """The saved state, None if there is none.
+def restore(path: Path, device: str, *, mapped: bool = False) -> dict | None:
+    """The saved state, None if there is none; ``mapped``: its tensors are read when looked at.
 
     Raises:
         RetortError: the file cannot be read.
@@ -30,7 +30,7 @@ def restore(path: Path, device: str) -> dict | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True, mmap=mapped)
     except UNREADABLE as error:  # torch's own text runs over lines and advises to trust the file
         what = f"is cut, altered, or no checkpoint of ours ({type(error).__name__})"
         raise RetortError(f"{path}: {what}; delete it to train from the start") from error

@@ -14,6 +14,7 @@ from pipeline.arguments import parser
 from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
 from pipeline.errors import RetortError, no_room_left
 from pipeline.lease import leased
+from pipeline.provenance import check_code
 from pipeline.timing import timed
 
 DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
@@ -60,6 +61,7 @@ def make_artifact(options: argparse.Namespace) -> None:
     job = read_job(options.folder)
     prefix(job.kind, job.name)
     check_verb(job, options)
+    check_code(job)
     one_thread()
     check_device(job)
     stage = import_module(f"pipeline.{options.verb}")

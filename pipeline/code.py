@@ -65,9 +65,31 @@ def revisions(*modules: str) -> dict[str, int]:
 
 
 def fingerprint(*modules: str) -> str:
-    """Digest of the closure's syntax trees: comments and layout do not count."""
+    """Digest of the closure's syntax trees: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for module in closure(*modules):
-        digest.update(module.encode())
-        digest.update(ast.dump(tree_of(module)).encode())
+        digest.update(f"{module} {digest_of(module)}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@cache
+def digest_of(module: str) -> str:
+    """Digest of one module's syntax tree."""
+    return hashlib.sha256(canonical(tree_of(module)).encode()).hexdigest()
+
+
+def canonical(node: object) -> str:
+    """A syntax tree as text in which versions of Python agree: no empty fields, no docstrings."""
+    if isinstance(node, list):
+        return f"[{','.join(canonical(each) for each in node if not is_text(each))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
+    inside = ",".join(f"{name}={canonical(value)}" for name, value in fields)
+    return f"{type(node).__name__}({inside})"
+
+
+def is_text(node: object) -> bool:
+    """Whether a statement is a bare string."""
+    constant = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(constant, ast.Constant) and isinstance(constant.value, str)

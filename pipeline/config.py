@@ -28,6 +28,7 @@ class Config(Section):
     store: str = "store"
     seed: Count = 0
     device: Device = "cpu"
+    strict_code: bool = False  # the code's fingerprint is in every key
     run: Run = Run()
     recipes: dict[str, dict] = {}
     datasets: dict[str, Dataset] = {}

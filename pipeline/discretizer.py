@@ -117,10 +117,8 @@ class VQGAN(nn.Module):
         """
         height, width, side = *x.shape[-2:], self.architecture.factor
         if height % side or width % side:
-            raise RetortError(
-                f"images of {height}x{width} px: a token stands for {side}x{side}; give a side "
-                "that is a multiple"
-            )
+            what = f"images of {height}x{width} px: a token stands for {side}x{side}"
+            raise RetortError(f"{what}; give sides that are multiples")
         folded = F.pixel_unshuffle(2 * x - 1, self.architecture.unshuffle)
         return self.quant_conv(self.encoder(folded))
 
@@ -128,7 +126,7 @@ class VQGAN(nn.Module):
         """Index (B,h,w) int64 of the code nearest to each latent of z (B,d,h,w)."""
         b, d, h, w = z.shape
         flat = z.detach().float().permute(0, 2, 3, 1).reshape(-1, d)
-        return nearest_code(flat, self.codebook.detach()).view(b, h, w)
+        return nearest_code(flat, self.codebook.detach().float()).view(b, h, w)
 
     def tokens(self, x: Tensor) -> Tensor:
         """Tokens (B,h,w) int64 of images in [0,1]."""
@@ -235,19 +233,22 @@ class Reconstruction(nn.Module):
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """Yields ``reconstruction`` and ``codebook``, each (B,)."""
-        model, x = roles.student, batch.x
-        z = model.encode(x)
+        yield self.rebuilt(roles.student, batch)[1]
+
+    def rebuilt(self, model: VQGAN, batch: Batch) -> tuple[Tensor, Terms]:
+        """The batch's images rebuilt (B,C,H,W), and the terms of doing so."""
+        x, z = batch.x, model.encode(batch.x)
         if batch.progress < self.warmup:
-            loss = (model.decode(z) - x).abs().flatten(1).mean(1)
-            yield {"reconstruction": loss, "codebook": torch.zeros_like(loss)}
-            return
+            image = model.decode(z)
+            loss = (image - x).abs().flatten(1).mean(1)
+            return image, {"reconstruction": loss, "codebook": torch.zeros_like(loss)}
         self._tend(model, z.detach(), batch)
         tokens = model.nearest(z)
         self.usage += torch.bincount(tokens.flatten(), minlength=len(self.usage))
         codes = model.embed(tokens)
         image = model.decode(straight_through(z, codes))
         codebook = (z.detach() - codes) ** 2 + self.beta * (z - codes.detach()) ** 2
-        yield {
+        return image, {
             "reconstruction": (image - x).abs().flatten(1).mean(1),
             "codebook": self.weight * codebook.flatten(1).mean(1),
         }

@@ -4,6 +4,7 @@ import argparse
 
 from pipeline.config import read
 from pipeline.errors import RetortError
+from pipeline.holdings import columns
 from pipeline.plan import Plan, write_orders
 from pipeline.resolve import make_plan
 
@@ -30,11 +31,7 @@ def table(plan: Plan) -> str:
         shown = ", ".join(sources) if len(sources) < 6 else f"{len(sources)} artefacts"
         state = "made" if plan.made(ref) else "missing"
         lines.append((entry.kind, " = ".join(labels[ref]), entry.key, state, shown))
-    widths = [max(len(line[i]) for line in lines) for i in range(4)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(line, [*widths, 0], strict=True)).rstrip()
-        for line in lines
-    )
+    return columns(lines)
 
 
 def results(plan: Plan) -> str:

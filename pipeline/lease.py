@@ -12,39 +12,84 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RetortError
 
 STALE_SECONDS = 600
 BEAT_SECONDS = 20
+SURE_SECONDS = 3 * BEAT_SECONDS  # a heartbeat that looks old must also be seen to stand still
 POLL_SECONDS = 1.0
 
 log = logging.getLogger("retort")
 
 
+@dataclass
+class Watch:
+    """A lease's heartbeat as one waiter sees it, by the waiter's own clock.
+
+    Clocks of two machines differ, and a clock may be set. So a heartbeat's time alone condemns
+    nobody, and one that lies in the future saves nobody.
+    """
+
+    beat: float | None = None
+    since: float = 0.0
+
+    def still(self, beat: float) -> float:
+        """Seconds since this waiter saw the heartbeat move."""
+        if beat != self.beat:
+            self.beat, self.since = beat, time.monotonic()
+        return time.monotonic() - self.since
+
+
 def _holder(path: Path) -> dict | None:
     """Who holds the lease, None if nobody does any more."""
     try:
-        return json.loads(path.read_text())
+        holder = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError:  # cut short by a power failure: nobody we can ask; its age decides
-        return {"host": "", "boot": ""}
+    except ValueError:
+        holder = None
+    known = isinstance(holder, dict) and _me().keys() <= holder.keys()
+    # cut short by a power failure, or edited: nobody we can ask, so its heartbeat decides
+    return holder if known else {"host": "", "boot": ""}
 
 
-def _dead_holder(path: Path) -> dict | None:
+def _here(holder: dict) -> bool:
+    """Whether the holder was a process of this machine since it started."""
+    return holder["host"] == socket.gethostname() and holder["boot"] == _boot()
+
+
+def _dead_holder(path: Path, watch: Watch) -> dict | None:
     """The holder if it is gone: its process on this host, or its heartbeat elsewhere."""
     holder = _holder(path)
     if holder is None:
         return None
-    if holder["host"] == socket.gethostname() and holder["boot"] == _boot():
+    if _here(holder):
         return None if _alive(holder["pid"], holder["started"]) else holder
     try:
-        age = time.time() - path.stat().st_mtime
+        beat = path.stat().st_mtime
     except FileNotFoundError:
         return None
-    return holder if age > STALE_SECONDS else None
+    still = watch.still(beat)
+    looks_old = time.time() - beat > STALE_SECONDS and still >= SURE_SECONDS
+    return holder if looks_old or still >= STALE_SECONDS else None
+
+
+def worker(path: Path) -> str:
+    """Who works under a lease, as far as one look tells; empty if nobody does.
+
+    A lease from elsewhere counts as held unless its heartbeat is old.
+    """
+    holder = _holder(path)
+    if holder is None:
+        return ""
+    if _here(holder):
+        alive = _alive(holder["pid"], holder["started"])
+    else:
+        alive = time.time() - path.stat().st_mtime <= STALE_SECONDS
+    return f"{holder['host'] or 'somebody'} {holder.get('pid', '')}".strip() if alive else ""
 
 
 def _boot() -> str:
@@ -122,6 +167,24 @@ def _beat(path: Path, stop: threading.Event) -> None:
             os.utime(path)
 
 
+def _wait_for(path: Path) -> None:
+    """Take the lease, from a dead holder if need be; waits while a living one has it."""
+    watch, said = Watch(), False
+    while not _take(path):
+        if dead := _dead_holder(path, watch):
+            _break(path, dead)
+            log.info(
+                "%s: goes on where %s process %s died; if that was for want of memory, "
+                "give its rule more (mem_mb) or lower the recipe's batch",
+                *(path.parent, dead["host"] or "an unknown", dead.get("pid", "")),
+            )
+            continue
+        if not said:
+            log.info("%s: another job works here; waiting for it", path.parent)
+            said = True
+        time.sleep(POLL_SECONDS)
+
+
 @contextmanager
 def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
     """Hold the folder's lease for the block; yields False if ``done`` appeared meanwhile.
@@ -132,16 +195,8 @@ def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
         RetortError: the folder cannot be written to.
     """
     path = folder / f"{name}.lock"
-    said = False
     try:
-        while not _take(path):
-            if dead := _dead_holder(path):
-                _break(path, dead)
-                continue
-            if not said:
-                log.info("%s: another job works here; waiting for it", folder)
-                said = True
-            time.sleep(POLL_SECONDS)
+        _wait_for(path)
     except OSError as error:
         remedy = "make the store writable or free some space"
         raise RetortError(

@@ -4,6 +4,7 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,15 @@ def decoded(data: bytes) -> Tensor:
     return torch.from_numpy(array).view(*array.shape[:2], -1).permute(2, 0, 1)
 
 
+@cache
+def readers() -> ThreadPoolExecutor:
+    """The threads that decode: Pillow lets go of the interpreter while it does."""
+    return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "pictures")
+
+
 def decoded_all(files: list[bytes]) -> Tensor:
-    """Images (B,C,H,W) uint8 of several files' bytes, on as many threads as torch has."""
-    threads = torch.get_num_threads()
-    if threads == 1 or len(files) < 2:
-        return torch.stack([decoded(data) for data in files])
-    with ThreadPoolExecutor(threads) as pool:
-        return torch.stack(list(pool.map(decoded, files)))
+    """Images (B,C,H,W) uint8 of several files' bytes."""
+    return torch.stack(list(readers().map(decoded, files)))
 
 
 @dataclass(frozen=True)

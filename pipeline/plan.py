@@ -5,14 +5,14 @@ import json
 import os
 import platform
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from pipeline.artifact import MANIFEST, SPEC, STAGES, read_json, write_json
-from pipeline.code import revisions
+from pipeline.code import fingerprint, revisions
 from pipeline.errors import RetortError
 
 ROOM = 200 * 2**20  # bytes below which no run is begun
@@ -29,23 +29,39 @@ class Entry:
     plugins: tuple[str, ...] = ()
     maker: str = ""  # the module that makes it, where that is not its kind's stage itself
     outside: dict[str, str] = field(default_factory=dict)  # places of outside files: in no key
+    strictly: bool = False  # the code's fingerprint is in the key
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """The modules that make it, from which the others follow by import."""
+        return (self.maker or f"pipeline.{STAGES[self.kind]}", *self.plugins)
 
     @cached_property
     def code(self) -> dict[str, int]:
         """REVISION of every module that makes it."""
-        return revisions(self.maker or f"pipeline.{STAGES[self.kind]}", *self.plugins)
+        return revisions(*self.modules)
+
+    @cached_property
+    def strict(self) -> str:
+        """The code's fingerprint where the key holds it, else nothing."""
+        return fingerprint(*self.modules) if self.strictly else ""
 
     @cached_property
     def key(self) -> str:
-        """The first 12 hex digits of the sha256 over everything that determines its bytes."""
+        """Its name in the store."""
         inputs = {role: entry.ref for role, entry in self.inputs.items()}
-        content = [self.kind, self.spec, inputs, self.code]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+        return key_of(self.kind, self.spec, inputs, self.code, self.strict)
 
     @cached_property
     def ref(self) -> str:
         """`kind/key`, its place in the store."""
         return f"{self.kind}/{self.key}"
+
+
+def key_of(kind: str, spec: dict, inputs: dict, code: dict, strict: str) -> str:
+    """The first 12 hex digits of the sha256 over everything that determines an artefact's bytes."""
+    content = [kind, spec, inputs, code, *([strict] if strict else [])]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -56,9 +72,12 @@ class Plan:
     run: dict
     entries: dict[str, Entry] = field(default_factory=dict)  # ref -> entry
     names: dict[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> ref
+    strict_code: bool = False
 
     def add(self, entry: Entry) -> Entry:
         """Put an entry in; the same content under a second name is one artefact."""
+        if self.strict_code:
+            entry = replace(entry, strictly=True)
         kept = self.entries.setdefault(entry.ref, entry)
         self.names[entry.kind, entry.name] = entry.ref
         return kept
@@ -107,6 +126,8 @@ def work_order(entry: Entry, run: dict) -> dict:
         "spec": entry.spec,
         "inputs": {role: e.ref for role, e in entry.inputs.items()},
         "code": entry.code,
+        "modules": list(entry.modules),
+        "strict": entry.strict,
         "run": {**run, **entry.outside},
     }
 
@@ -142,7 +163,8 @@ def runs_otherwise(path: Path, order: dict) -> bool:
     Places of data and of outside files may have moved since it was written.
     """
     written = read_json(path, "delete it and run again")
-    return "run" in written and written["run"] != order["run"]
+    how = ("run", "modules")
+    return "run" in written and any(written.get(part) != order[part] for part in how)
 
 
 def check_store(store: Path) -> None:

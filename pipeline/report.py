@@ -188,12 +188,12 @@ def doubted(study: Study) -> list[str]:
         "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
         "points below it; a larger radius that leaves more accuracy."
     )
-    made = "Everything was made by today's revisions of the code."
+    made = "Everything was made by today's code."
     return [
         "## Suspicious?",
         checks,
         bullets(doubts) or "Found: none.",
-        f"Made by other revisions of the code than today's:\n\n{bullets(old)}" if old else made,
+        f"Made by other code than today's:\n\n{bullets(old)}" if old else made,
     ]
 
 

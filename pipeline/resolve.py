@@ -102,7 +102,8 @@ def make_plan(config: Config) -> Plan:
     Raises:
         RetortError: a name that does not exist, a cycle, or entries that do not fit together.
     """
-    plan = Plan(Path(config.store), config.run.model_dump(mode="json"))
+    run = config.run.model_dump(mode="json")
+    plan = Plan(Path(config.store), run, strict_code=config.strict_code)
     everything(Resolver(config, plan))
     return plan
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from pipeline.code import path_of, revision_of
 from pipeline.intervals import sign_test
 from pipeline.outcomes import Outcome, Point, Study, is_corruption, paired, strength, title
+from pipeline.provenance import changes
 
 REVISION = 1
 
@@ -96,11 +96,8 @@ def rising(found: Found) -> Iterator[str]:
 
 def outdated(study: Study) -> list[str]:
     """One line for each artefact that other code than today's has made."""
-    lines = []
-    for ref, artifact in study.artifacts.items():
-        then = artifact.manifest.code
-        now = {m: revision_of(m) if path_of(m) else None for m in then}
-        changed = [f"{m} {then[m]} (now {now[m] or 'gone'})" for m in then if then[m] != now[m]]
-        if changed:
-            lines.append(f"{artifact.manifest.name} ({ref}): {', '.join(changed)}")
-    return lines
+    return [
+        f"{artifact.manifest.name} ({ref}): {', '.join(changed)}"
+        for ref, artifact in study.artifacts.items()
+        if (changed := changes(artifact.manifest))
+    ]

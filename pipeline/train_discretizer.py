@@ -15,6 +15,7 @@ from pipeline.vq_measure import measured
 REVISION = 1
 
 FOREIGN = "pipeline.foreign_discretizer"  # found by name: only a file's key counts its code
+LOSSES = "pipeline.vq_training"  # likewise
 BATCH = 250  # images at once when the finished discretiser is measured
 
 
@@ -29,7 +30,10 @@ def run(job: Job) -> Manifest:
         torch.manual_seed(spec["seed"])
         model = VQGAN(Architecture(**fields, resolution=data.shape[1], in_channels=data.shape[0]))
     roles = Roles(model.to(spec["device"]))
-    objective = Reconstruction(spec["n_codes"]).to(spec["device"])
+    objective = Reconstruction(spec["n_codes"])
+    if spec.keys() & {"perceptual", "adversarial"}:
+        objective = import_module(LOSSES).refined(job, objective, data.shape[0])
+    objective = objective.to(spec["device"])
     history = fit(
         roles, objective, dataset_source(job, data, recipe), recipe, place_of(job)
     ).history

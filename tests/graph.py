@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from tests import forked
+
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get("RETORT_DATA", ROOT / "data")).resolve()
 TINY = ROOT / "tests" / "tiny.yaml"
@@ -23,9 +25,10 @@ def tiny() -> dict:
 
 @dataclass(frozen=True)
 class Folder:
-    """A working folder with a configuration and a store."""
+    """A working folder with a configuration and a store, and the code that works on it."""
 
     path: Path
+    root: Path = ROOT
 
     @property
     def config(self) -> Path:
@@ -38,9 +41,13 @@ class Folder:
 
     def command(self, *arguments: str) -> list[str]:
         """The command line of snakemake on this folder's configuration."""
+        return [sys.executable, "-m", "snakemake", *self.options(*arguments)]
+
+    def options(self, *arguments: str) -> list[str]:
+        """Snakemake's options for this folder's configuration."""
         return [
-            *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-            *("--configfile", str(self.config), "--cores", "2", *arguments),
+            *("--snakefile", str(self.root / "Snakefile"), "--configfile", str(self.config)),
+            *("--cores", "2", *arguments),
         ]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
@@ -72,11 +79,13 @@ class Folder:
         assert done.returncode == 0, done.stderr[-4000:]
         return done.stderr
 
-    def planned(self) -> set[str]:
+    def planned(self, *targets: str) -> set[str]:
         """The jobs a dry-run lists, as `kind/name`; a bank's shard group as `bank_group/a-b`."""
-        done = self.snakemake("--dry-run")
-        assert done.returncode == 0, done.stderr[-4000:]
-        jobs = re.findall(r"^Job \d+: (\w+) (\S+)(?: shards (\S+))?$", text(done), re.M)
+        options = self.options("--dry-run", *targets)
+        fresh = self.root != ROOT
+        done = forked.snakemake(options, self.path, environment(self.root), fresh=fresh)
+        assert done.status == 0, done.text[-4000:]
+        jobs = re.findall(r"^Job \d+: (\w+) (\S+)(?: shards (\S+))?$", done.text, re.M)
         return {f"bank_group/{group}" if group else f"{kind}/{name}" for kind, name, group in jobs}
 
     def stage(self, *arguments: str) -> subprocess.Popen:
@@ -114,14 +123,29 @@ class Folder:
         return process.returncode, out + err
 
 
+def everything_of(student: str, raw: dict) -> set[str]:
+    """A student's job and those behind it, seed 0."""
+    return {f"student/{student}-0", *(f"evaluation/{student}-0.{s}" for s in raw["suites"])} | {
+        "report/report"
+    }
+
+
+def every_job(raw: dict) -> set[str]:
+    """All jobs of an experiment of one seed, 0, whose banks have a job a shard."""
+    sections = ("datasets", "teachers", "discretizers", "banks", "generators")
+    jobs = {f"{section.removesuffix('s')}/{name}" for section in sections for name in raw[section]}
+    groups = {f"bank_group/{i}-{i + 1}" for b in raw["banks"].values() for i in range(b["shards"])}
+    return jobs.union(groups, *(everything_of(student, raw) for student in raw["students"]))
+
+
 def text(done: subprocess.CompletedProcess) -> str:
     """All that a process printed."""
     return done.stdout + done.stderr
 
 
-def environment() -> dict[str, str]:
+def environment(root: Path = ROOT) -> dict[str, str]:
     """One thread a job, this repository first on the path."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
 
 
 def read_until(process: subprocess.Popen, needle: str) -> str:

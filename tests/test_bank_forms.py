@@ -1,6 +1,8 @@
 """Every form of a bank: what its stage wrote, read back, is what the networks say of it."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -31,9 +33,11 @@ from tests.bank_store import (
     shards_of,
     store_in,
 )
+from tests.graph import environment
 
 TOP = {"top_k": 3, "temperature": 4.0, "clean": True, "classes": CLASSES}
 VIEWS = {"count": 2, "augment": "crop_flip", "rand_augment": 0, "mixup": 0.8, "cutmix": 1.0}
+FORMS = {"blocks": {}, "png": {"encoding": "png"}}
 ROUNDED = {"atol": 0.02, "rtol": 1e-3}  # of logits to fp16, and of other batches' sums
 
 
@@ -87,11 +91,7 @@ def test_outputs_are_those_of_what_is_read_back(store, form, reject):
 def test_png_is_lossless_and_jpeg_is_what_the_teacher_judged(store):
     plain, png, jpeg = (
         read_bank(store.made(f"{form}-drop", **SAMPLES, **extra).folder).fields
-        for form, extra in (
-            ("blocks", {}),
-            ("png", {"encoding": "png"}),
-            ("jpeg", {"encoding": "jpeg"}),
-        )
+        for form, extra in (*FORMS.items(), ("jpeg", {"encoding": "jpeg"}))
     )
     assert torch.equal(plain["x_adv"], png["x_adv"][rows_of(png)])
     both = sorted(set(plain["row"].tolist()) & set(jpeg["row"].tolist()))
@@ -99,6 +99,18 @@ def test_png_is_lossless_and_jpeg_is_what_the_teacher_judged(store):
     two = jpeg["x_adv"][rows_of(jpeg)][torch.isin(jpeg["row"], torch.tensor(both))]
     assert not torch.equal(one, two)
     assert (one.int() - two.int()).abs().float().mean() < 8
+
+
+def test_a_student_sees_the_same_samples_from_files_as_from_memory(store):
+    jobs = (store.made(f"{form}-drop", **SAMPLES, **extra) for form, extra in FORMS.items())
+    data = DatasetSource(images(), labels(), Schedule(2, 11, 0, augment="crop_flip"))
+    memory, files = (with_bank(data, job.folder, ()) for job in jobs)
+    for start in (0, 2):
+        pairs = (s.batches(1, start, Roles(torch.nn.Identity())) for s in (memory, files))
+        for one, two in zip(*pairs, strict=True):
+            for name in ("x_adv", "y_adv"):
+                assert torch.equal(one.stored[name], two.stored[name])
+            assert torch.equal(one.x, two.x)
 
 
 def test_q_of_x_alone(store):
@@ -199,6 +211,19 @@ def test_neither_grouping_nor_order_changes_a_byte(store, extra, tmp_path):
         build_bank.run_group(other, range(shard, shard + 1))
     assert shards_of(one) == shards_of(other)
     assert len(shards_of(one)) == SHARDS
+
+
+def test_two_processes_at_once_share_the_shards(store):
+    """Both are asked for all; each shard is made by one of them, as the other waits or goes on."""
+    one, two = store.made("blocks-drop", **SAMPLES), store.bank("shared", **SAMPLES)
+    command = [sys.executable, "-m", "pipeline", "build_bank", str(two.folder), "--shards", "0:3"]
+    options = {"env": environment(), "stderr": subprocess.PIPE, "text": True}
+    logs = [
+        process.communicate()[1]
+        for process in [subprocess.Popen(command, **options) for _ in range(2)]
+    ]
+    assert sum(log.count("accepted") for log in logs) == SHARDS
+    assert shards_of(one) == shards_of(two)
 
 
 def test_any_reader_of_webdatasets_reads_the_pictures(store):

@@ -48,7 +48,8 @@ def replayed(**views: float) -> BankSource:
     )
     clean = Side(source.clean.images, torch.arange(ROWS).numpy(), torch.tensor(STARTS).numpy())
     starts = torch.tensor([0, 5, len(ACCEPTED)]).numpy()
-    source.replay = Replay(made, clean, Side(source.stored["x_adv"], ACCEPTED.numpy(), starts))
+    samples = Side(source.stored["x_adv"], ACCEPTED.numpy(), starts)
+    source.replay = Replay(made, (clean, samples))
     for name, count in (("t_clean", ROWS), ("t_adv", len(ACCEPTED))):
         ids = torch.arange(count).view(-1, 1, 1) + torch.tensor([0.0, 0.5]).view(1, 2, 1)
         source.stored[name] = ids.half()
@@ -151,8 +152,8 @@ def test_replay_shows_the_epoch_s_view_with_its_outputs():
             assert torch.equal(batch.stored["t_clean"].flatten(), batch.index + view / 2)
             taken = batch.stored["t_adv"].flatten().long()
             for side, index, shown in (
-                (source.replay.clean, batch.index, batch.x),
-                (source.replay.samples, taken, batch.stored["x_adv"]),
+                (source.replay.sides[0], batch.index, batch.x),
+                (source.replay.sides[1], taken, batch.stored["x_adv"]),
             ):
                 one_by_one = [source.replay.views.images(side, i.view(1), view)[0] for i in index]
                 assert torch.equal(shown, pixels(torch.cat(one_by_one)))
@@ -162,7 +163,7 @@ def test_replay_shows_the_epoch_s_view_with_its_outputs():
 
 def test_replayed_mixtures_have_the_labels_of_their_shares():
     source = replayed(augment="none", mixup=1.0)
-    side = source.replay.clean
+    side = source.replay.sides[0]
     for batch in source.batches(0, 0, NOBODY):
         _, partners, shares = source.replay.views.images(side, batch.index, 0)
         first_shard = batch.index < STARTS[1]

@@ -29,7 +29,7 @@ def package(tmp_path, monkeypatch):
 
 def forget() -> None:
     """Files were changed under the caches."""
-    for cached in (code.tree_of, code.imports_of, code.closure, code.revision_of):
+    for cached in (code.tree_of, code.imports_of, code.closure, code.revision_of, code.digest_of):
         cached.cache_clear()
 
 
@@ -63,7 +63,7 @@ def test_only_our_modules_have_a_path():
 def test_a_fingerprint_passes_over_comments_and_layout(package):
     before = code.fingerprint("pipeline.late")
     aside = code.fingerprint("pipeline.aside")
-    (package / "base.py").write_text("# why\nREVISION   = 3\n\n\nVALUE = (1)  # a comment\n")
+    (package / "base.py").write_text("# why\nREVISION   = 3\n\n\nVALUE = (1)  # a comment\n'why'\n")
     forget()
     assert code.fingerprint("pipeline.late") == before
     (package / "base.py").write_text("REVISION = 3\nVALUE = 2\n")

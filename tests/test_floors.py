@@ -13,15 +13,19 @@ PACKAGE = ROOT / "pipeline"
 FLOORS = {  # a folder of plug-ins stands for all its files
     0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk hardened",
-    1: "made synthesis attention"
+    1: "lpips"
+    " made synthesis attention"
     " models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
-    2: "fitted towers vq_config vq_measure inert"
+    2: "provenance holdings"
+    " fitted towers vq_config vq_measure inert"
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
     " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
     " lazy indexed warm_start generators data_free pool generator_source round_source",
     3: "optim validation state loop training",
-    4: "open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
+    4: "standing soundness pruning"
+    " vq_training"
+    " open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " bank_maker bank_tools report clip_teacher foreign_teacher inspect_plan cli arguments"
     " __init__ __main__"

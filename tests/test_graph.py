@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 from collections.abc import Callable
 
 import pyarrow.parquet as pq
@@ -11,23 +12,7 @@ import yaml
 import pipeline
 from pipeline.artifact import open_artifact
 from pipeline.resolve import plan_from
-from tests.graph import Folder, tiny
-
-
-@pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Folder:
-    """The tiny experiment, made once from end to end."""
-    folder = Folder(tmp_path_factory.mktemp("tiny"))
-    folder.write(tiny())
-    folder.make()
-    return folder
-
-
-def everything_of(student: str, raw: dict) -> set[str]:
-    """A student's job and those behind it."""
-    return {f"student/{student}-0", *(f"evaluation/{student}-0.{s}" for s in raw["suites"])} | {
-        "report/report"
-    }
+from tests.graph import Folder, every_job, everything_of, tiny
 
 
 def test_every_artefact_is_complete_and_whole(made):
@@ -123,6 +108,48 @@ def shards_per_job(folder: Folder, raw: dict) -> set[str]:
     return set()
 
 
+def dataset_size(folder: Folder, raw: dict) -> set[str]:
+    raw["datasets"]["tiny"]["train"] = 448
+    folder.write(raw)
+    return every_job(raw)
+
+
+def seed(folder: Folder, raw: dict) -> set[str]:
+    raw["seed"] = 1
+    folder.write(raw)
+    return {re.sub(r"-0(?=$|\.)", "-1", job) for job in every_job(raw)} - {"dataset/tiny"}
+
+
+def look_of_the_report(folder: Folder, raw: dict) -> set[str]:
+    raw["report"]["title"] = "The same in other words"
+    folder.write(raw)
+    return {"report/report"}
+
+
+def run_settings(folder: Folder, raw: dict) -> set[str]:
+    raw["run"]["checkpoint_seconds"] = 5
+    folder.write(raw)
+    return set()
+
+
+def recipe_of_one(folder: Folder, raw: dict) -> set[str]:
+    raw["recipes"]["from-bank"]["lr"] = 0.05
+    folder.write(raw)
+    return everything_of("dad", raw) | everything_of("kd", raw)
+
+
+def attack_of_a_suite(folder: Folder, raw: dict) -> set[str]:
+    raw["suites"]["main"]["attacks"][1] = {"fgsm": {"eps": "4/255"}}
+    folder.write(raw)
+    return {job for job in every_job(raw) if job.startswith(("evaluation/", "report/"))}
+
+
+def second_name(folder: Folder, raw: dict) -> set[str]:
+    raw["banks"]["same"] = raw["banks"]["dad"]
+    folder.write(raw)
+    return {"report/report"}
+
+
 def teacher_recipe(folder: Folder, raw: dict) -> set[str]:
     raw["teachers"]["robust"]["epochs"] = 2
     folder.write(raw)
@@ -141,10 +168,20 @@ EDITS = (
     touched_files,
     shards_per_job,
     teacher_recipe,
+    dataset_size,
+    seed,
+    look_of_the_report,
+    run_settings,
+    recipe_of_one,
+    attack_of_a_suite,
+    second_name,
 )
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda e: e.__name__)
 def test_an_edit_plans_exactly_these_jobs(made, edit: Callable):
     expected = edit(made, tiny())
-    assert made.planned() == expected
+    try:
+        assert made.planned() == expected
+    finally:
+        made.write(tiny())

@@ -66,8 +66,29 @@ def waiting(monkeypatch):
         assert events, "waited where nothing was to be waited for"
         events.pop(0)()
 
-    monkeypatch.setattr(lease, "time", SimpleNamespace(sleep=sleep, time=lease.time.time))
+    real = lease.time
+    clock = SimpleNamespace(sleep=sleep, time=real.time, monotonic=real.monotonic)
+    monkeypatch.setattr(lease, "time", clock)
     return events
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only waiting moves: seconds waited so far, and what happens as it moves."""
+    state = SimpleNamespace(waited=0.0, each=lambda: None)
+
+    def sleep(seconds: float) -> None:
+        state.waited += seconds
+        state.each()
+        assert state.waited < 2 * lease.STALE_SECONDS, "waited for ever"
+
+    now = lease.time.time()
+    fake = SimpleNamespace(
+        sleep=sleep, time=lambda: now + state.waited, monotonic=lambda: state.waited
+    )
+    monkeypatch.setattr(lease, "time", fake)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 5.0)
+    return state
 
 
 def lock(folder):
@@ -136,19 +157,62 @@ def test_a_killed_holder_that_nobody_collects_is_dead(tmp_path, holder, waiting)
         assert needed
 
 
+ELSEWHERE, OLD = {"host": "elsewhere"}, lease.STALE_SECONDS + 5
+
+
 @pytest.mark.parametrize(
-    ("changed", "age"),
+    ("changed", "age", "wait"),
     [
-        ({"started": "1"}, 0),
-        ({"boot": "before", "started": "1"}, lease.STALE_SECONDS + 5),
-        ({"host": "elsewhere"}, lease.STALE_SECONDS + 5),
+        ({"started": "1"}, 0, 0),
+        ({"boot": "before", "started": "1"}, OLD, lease.SURE_SECONDS),
+        (ELSEWHERE, OLD, lease.SURE_SECONDS),
+        (ELSEWHERE, 5, lease.STALE_SECONDS),
+        (ELSEWHERE, -86400, lease.STALE_SECONDS),  # its clock, or ours, was a day off
     ],
 )
-def test_dead_leases_are_broken(changed, age, tmp_path, waiting):
+def test_dead_leases_are_broken(changed, age, wait, tmp_path, clock, caplog):
     write_lock(tmp_path, age, **changed)
+    with caplog.at_level("INFO"), leased(tmp_path, tmp_path / "done") as needed:
+        assert needed
+    assert clock.waited == pytest.approx(wait, abs=6)
+    assert "died; if that was for want of memory" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("age", [OLD, 0, -86400])
+def test_a_beating_lease_is_waited_for_whatever_the_clock_says(age, tmp_path, clock):
+    write_lock(tmp_path, age, **ELSEWHERE)
+
+    def beat() -> None:
+        if clock.waited % lease.BEAT_SECONDS == 0:
+            write_lock(tmp_path, age - clock.waited, **ELSEWHERE)
+        if clock.waited >= lease.STALE_SECONDS + 100:
+            lock(tmp_path).unlink(missing_ok=True)
+
+    clock.each = beat
     with leased(tmp_path, tmp_path / "done") as needed:
         assert needed
-    assert list(tmp_path.iterdir()) == []
+    assert clock.waited >= lease.STALE_SECONDS + 100
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "{}", '{"host": "x"}', "\x00"])
+def test_a_lease_that_says_nothing_goes_by_its_heartbeat(text, tmp_path, clock):
+    lock(tmp_path).write_text(text)
+    with leased(tmp_path, tmp_path / "done") as needed:
+        assert needed
+    assert clock.waited >= lease.SURE_SECONDS
+
+
+def test_who_works_is_told_at_one_look(tmp_path, holder):
+    assert lease.worker(lock(tmp_path)) == f"{socket.gethostname()} {holder.process.pid}"
+    holder.kill()
+    assert lease.worker(lock(tmp_path)) == ""
+    write_lock(tmp_path, 5, **ELSEWHERE)
+    assert lease.worker(lock(tmp_path)) == f"elsewhere {os.getpid()}"
+    write_lock(tmp_path, OLD, **ELSEWHERE)
+    assert lease.worker(lock(tmp_path)) == ""
+    lock(tmp_path).unlink()
+    assert lease.worker(lock(tmp_path)) == ""
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,13 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import RetortError, under
+from pipeline.fits import shape_of
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver
+from pipeline.sections import Discretizer
 
-LOSSES = "pipeline.vq_losses"
+LOSSES = "pipeline.vq_training"
+LEAST = 16  # side in pixels below which VGG-16 pools images away
 
 
 def entry(resolver: Resolver, name: str) -> Entry:
@@ -24,6 +27,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     if section.perceptual is not None:
         for part in ("vgg", "lin"):
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
+    check_losses(resolver.config, where, section)
     plugins = (LOSSES,) if section.perceptual or section.adversarial else ()
     return Entry("discretizer", name, spec, inputs, plugins, outside=outside)
 
@@ -48,4 +52,20 @@ def check_discretizer(config: Config, where: str, dataset: str) -> None:
         raise RetortError(
             f"{where}.dataset: '{dataset}' has no test images to measure it on; set "
             f"datasets.{dataset}.test"
+        )
+
+
+def check_losses(config: Config, where: str, section: Discretizer) -> None:
+    """Raise if images are too small, or have too few colours, for what judges them."""
+    channels, *sides = shape_of(config, section.dataset)
+    side, judge = min(sides), section.adversarial
+    if section.perceptual and (channels != 3 or side < LEAST):
+        raise RetortError(
+            f"{where}.perceptual: LPIPS reads three channels and {LEAST} px or more, data set "
+            f"'{section.dataset}' has {channels} and {side}; drop it"
+        )
+    if judge and side < 3 * 2**judge.layers:
+        raise RetortError(
+            f"{where}.adversarial.layers: {judge.layers} want images of {3 * 2**judge.layers} px, "
+            f"data set '{section.dataset}' has {side}; ask for fewer"
         )
