@@ -1,10 +1,10 @@
 """The data set artefact: splits as uint8 tensors, with what models must know of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import pyarrow as pa
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -27,7 +27,7 @@ class Split:
 
     images: Tensor
     labels: Tensor
-    groups: Sequence[str] | None = None
+    groups: pa.ChunkedArray | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Data:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shape: tuple[int, int, int]
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """Labels among which alone a prediction on the test split is made; none: all."""
+        return tuple(self.artifact.manifest.facts.get("scored", ()))
 
     def split(self, name: str) -> Split:
         """One of train, val and test.

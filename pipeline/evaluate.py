@@ -1,6 +1,7 @@
 """Stage: a classifier under a suite of attacks, every outcome kept per sample."""
 
 import logging
+from importlib import import_module
 from pathlib import Path
 
 import pyarrow as pa
@@ -30,6 +31,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+SHIFT = "pipeline.shift"  # found by name: only test sets of some classes alone need it
+
 log = logging.getLogger("retort")
 
 
@@ -37,8 +40,10 @@ def run(job: Job) -> Manifest:
     """Run every attack of the suite on the test split, chunk by chunk."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    models = attacked_and_judge(job)
-    test = open_data(job.inputs["dataset"]).split("test")
+    models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
+    if data.scored:
+        models = tuple(import_module(SHIFT).Scored(model, data.scored) for model in models)
+    test = data.split("test")
     parts = []
     with stoppable() as wish:
         for place, entry in enumerate(job.spec["attacks"]):
@@ -86,7 +91,7 @@ def chunk(
     tables = []
     for (label, eps), prediction in attack(models[0], x, y, seed, models[1]).items():
         columns = {
-            "attack": [label] * len(rows),
+            "attack": named(label, test, rows),
             "eps": [eps] * len(rows),
             "index": list(rows),
             "label": y.tolist(),
@@ -94,6 +99,14 @@ def chunk(
         }
         tables.append(pa.table(columns, schema=SCHEMA))
     return pa.concat_tables(tables)
+
+
+def named(label: str, test: Split, rows: range) -> list[str]:
+    """An attack's label for each row, with the part of the test set where it has parts."""
+    if test.groups is None:
+        return [label] * len(rows)
+    parts = test.groups[rows.start : rows.stop].to_pylist()
+    return parts if label == "clean" else [f"{label} {part}" for part in parts]
 
 
 def write_chunk(path: Path, table: pa.Table) -> None:

@@ -121,6 +121,8 @@ class Study:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
         found: dict[str, dict[Point, Outcome]] = {}
         for evaluation in self.of("evaluation").values():
+            if "shifted" in evaluation.manifest.spec:  # the report's table of other test sets
+                continue
             inputs = evaluation.manifest.inputs
             of_model = found.setdefault(inputs["model"], {})
             via = f"{VIA}{self.name_of(inputs['surrogate'])}" if "surrogate" in inputs else ""

@@ -1,6 +1,7 @@
 """Stage: one report over everything that a configuration names."""
 
 import shutil
+from importlib import import_module
 
 from pipeline import figures, inventory, suspicion, tables
 from pipeline.artifact import Job, Manifest, replacing, write_text
@@ -11,6 +12,7 @@ from pipeline.specimens import choose
 REVISION = 1
 
 FIGURES = "figures"
+SHIFTS = "pipeline.shifts"  # found by name: only reports on other test sets count its code
 
 
 def run(job: Job) -> Manifest:
@@ -19,6 +21,7 @@ def run(job: Job) -> Manifest:
     drawn = draw(job, study)
     parts = [
         *opening(job, study),
+        *shifted(study),
         *compared(study),
         *shown(study, drawn),
         *doubted(study),
@@ -40,7 +43,8 @@ def facts(study: Study) -> dict:
         estimates = {c.head: group.estimate(c.points) for c in columns}
         accuracy = {head: e.value for head, e in estimates.items() if e is not None}
         found[f"{group.kind}/{group.name}"] = accuracy
-    return {"accuracy": found, "suspicions": len(suspicion.suspicions(study))}
+    more = {"shifted": import_module(SHIFTS).facts(study)} if has_shifts(study) else {}
+    return {"accuracy": found, "suspicions": len(suspicion.suspicions(study)), **more}
 
 
 def draw(job: Job, study: Study) -> dict[str, str]:
@@ -133,6 +137,24 @@ def reading(study: Study) -> str:
 def caption(text: str) -> str:
     """A remark under a table or figure."""
     return f"*{text}*"
+
+
+def has_shifts(study: Study) -> bool:
+    """Whether a suite looked at other test sets than the models' own."""
+    return any("shifted" in e.manifest.spec for e in study.of("evaluation").values())
+
+
+def shifted(study: Study) -> list[str]:
+    """Accuracy on other test sets than the models' own."""
+    if not has_shifts(study):
+        return []
+    note = (
+        "Percent, means over seeds, without training on any of these sets. ImageNet-A and -R are "
+        "scored among their 200 classes. mCE (lower is better) divides each corruption's error by "
+        "AlexNet's."
+    )
+    table = import_module(SHIFTS).table(study)
+    return ["## Under distribution shift", table, caption(note)]
 
 
 def compared(study: Study) -> list[str]:

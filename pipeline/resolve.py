@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.config import Config, parse
 from pipeline.entries import student
 from pipeline.errors import RetortError
-from pipeline.fits import check_size, classes, counted, data_of
+from pipeline.fits import check_size, classes, classes_of, counted, data_of
 from pipeline.plan import Entry, Plan, check_store, dumped
 from pipeline.resolver import SECTIONS, Resolver
 
@@ -53,9 +53,11 @@ def suite(resolver: Resolver, name: str, students: list[Entry]) -> None:
             if section.warm:
                 models[f"{n}-warm"] = (resolver.get("generators", n), section.teacher)
     plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
+    plugins += ("pipeline.shift",) if suite.dataset else ()
     for label, (model, base) in models.items():
         data = tested_on(resolver, base, name)
         spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
+        spec |= {"shifted": True} if suite.dataset else {}
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = surrogate(resolver, name, base)
@@ -78,14 +80,27 @@ def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:
 
 
 def tested_on(resolver: Resolver, model: str, suite: str) -> Entry:
-    """The data set that a model is evaluated on, which must have test images."""
-    name = data_of(resolver.config, model)
-    if resolver.config.datasets[name].test == 0:
+    """The data set that a model is evaluated on, which must have test images.
+
+    It is the model's own, or the suite's, which must have the same classes and size of images.
+    """
+    config, where = resolver.config, f"suites.{suite}.dataset"
+    own, given = data_of(config, model), config.suites[suite].dataset
+    name = given or own
+    data = resolver.get("datasets", name, where)
+    if given and classes_of(config, given) != classes_of(config, own):
+        raise RetortError(
+            f"{where}: '{given}' has other classes than '{own}', which '{model}' knows; name a "
+            "data set of these classes, or other models"
+        )
+    if given:
+        check_size(config, where, model, own, given)
+    if config.datasets[name].test == 0:
         raise RetortError(
             f"datasets.{name}.test: 0 images, but suite '{suite}' attacks '{model}' on them; "
             "ask for some"
         )
-    return resolver.get("datasets", name)
+    return data
 
 
 def report(resolver: Resolver) -> None:
@@ -93,7 +108,9 @@ def report(resolver: Resolver) -> None:
     names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.names.items()]
     spec = {**dumped(resolver.config.report), "names": names}
     inputs = dict(resolver.plan.entries)
-    resolver.plan.add(Entry("report", "report", spec, inputs))
+    shifted = any(suite.dataset for suite in resolver.config.suites.values())
+    plugins = ("pipeline.shifts",) if shifted else ()
+    resolver.plan.add(Entry("report", "report", spec, inputs, plugins))
 
 
 def make_plan(config: Config) -> Plan:

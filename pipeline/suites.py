@@ -11,7 +11,8 @@ from pipeline.strict import Number, Positive, Section
 class Suite(Section):
     """Attacks, run on students, teachers, generators' warm students, or all of them.
 
-    With a ``surrogate``, a teacher or student, they are made on that model and transferred.
+    With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
+    ``dataset`` models are tested on its test images in place of their own data set's.
     """
 
     attacks: tuple[AttackSpec, ...]
@@ -21,6 +22,7 @@ class Suite(Section):
         "generators",
     )
     surrogate: str | None = None
+    dataset: str | None = None
 
     @model_validator(mode="before")
     @classmethod

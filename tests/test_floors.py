@@ -13,7 +13,7 @@ PACKAGE = ROOT / "pipeline"
 FLOORS = {  # a folder of plug-ins stands for all its files
     0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk hardened",
-    1: "lpips"
+    1: "lpips shift"
     " made synthesis attention"
     " models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
     2: "provenance holdings"
@@ -28,7 +28,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " bank_maker bank_tools report clip_teacher foreign_teacher inspect_plan cli arguments"
-    " __init__ __main__"
+    " __init__ __main__ shifts"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

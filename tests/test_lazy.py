@@ -124,19 +124,18 @@ def test_imagenet_a_is_labelled_and_scored_in_the_thousand(tmp_path):
     few = [wnids()[label] for label in subset("a")]
     root = folders(tmp_path / "a", few, each=1, split=".")
     about = {"path": str(root), "version": "1", "size": SIZE, "test": ".", "subset": "a"}
-    about["group"] = "ImageNet-A"
     data = made(tmp_path, {"imagefolder": about}, train=0, val=0, test=200)
     split = data.split("test")
     assert sorted(split.labels.tolist()) == sorted(subset("a"))
     assert data.artifact.manifest.facts["scored"] == list(subset("a"))
     files = split.images.table["file"].to_pylist()
     assert all(wnids()[y] in file for y, file in zip(split.labels, files, strict=True))
-    assert set(split.groups.to_pylist()) == {"ImageNet-A"}
+    assert split.groups is None
 
 
 def test_corruptions_on_disk_are_parts_of_one_test_set(tmp_path):
     for part in ("fog/1", "fog/5", "snow/1"):
         folders(tmp_path / "c", CLASSES, each=1, split=part)
-    about = source(tmp_path / "c", test=".", levels=2, group="c", crop=1.0)
+    about = source(tmp_path / "c", test=".", levels=2, crop=1.0)
     split = made(tmp_path, about, train=0, val=0, test=9).split("test")
-    assert sorted(split.groups.to_pylist()) == ["c/fog-1"] * 3 + ["c/fog-5"] * 3 + ["c/snow-1"] * 3
+    assert sorted(split.groups.to_pylist()) == ["fog-1"] * 3 + ["fog-5"] * 3 + ["snow-1"] * 3

@@ -32,9 +32,8 @@ class Images:
         names: class names in the same order, for prompts; the folders' or OpenAI's unless given.
         subset: "a" or "r": the test images are of that data set's 200 classes, among which alone
             predictions are made.
-        group: what the report calls the test images; their split's plain name if empty.
-        levels: folders between `test` and the classes, such as ImageNet-C's
-            `gaussian_noise/1`: "<group>/gaussian_noise-1" is then each part's name.
+        levels: folders between `test` and the classes, such as ImageNet-C's two: the images of
+            `gaussian_noise/1` are then the test set's part "gaussian_noise-1".
     """
 
     path: str = field(default="", metadata={"outside": True})
@@ -46,7 +45,6 @@ class Images:
     folders: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     subset: str = ""
-    group: str = ""
     levels: int = 0
 
     def __post_init__(self):
@@ -58,8 +56,6 @@ class Images:
             raise ValueError(f"subset: '{self.subset}' is none; give a or r, or leave it out")
         if self.subset and self.folders:
             raise ValueError("subset: goes with ImageNet's classes; drop it, or 'folders'")
-        if self.levels and not self.group:
-            raise ValueError("levels: name the 'group' whose parts they are")
         class_list(self.folders, self.names)
 
     @property
@@ -99,9 +95,7 @@ class Images:
         wanted, subset = self.wanted(split), self.subset and split == "test"
         labels = labelled([p.name for p in part.iterdir() if p.is_dir()], wanted, part)
         numbers = imagenet.subset(self.subset) if subset else range(len(wanted))
-        group = self.group or None if split == "test" else None
-        if group and part != top:
-            group = f"{group}/{'-'.join(part.relative_to(top).parts)}"
+        group = "-".join(part.relative_to(top).parts) or None
         listing = readers().map(lambda name: files_of(root, part / name), labels)
         return [
             (file, 0, size, numbers[label], group)

@@ -1,0 +1,65 @@
+"""ImageNet under distribution shift: predictions among some classes alone, and the mCE."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+REVISION = 1
+
+ALEXNET = {  # mean errors in percent over five severities (Hendrycks and Dietterich, ICLR 2019)
+    "gaussian_noise": 88.6428,
+    "shot_noise": 89.4468,
+    "impulse_noise": 92.2640,
+    "defocus_blur": 81.9880,
+    "glass_blur": 82.6268,
+    "motion_blur": 78.5948,
+    "zoom_blur": 79.8360,
+    "snow": 86.6816,
+    "frost": 82.6572,
+    "fog": 81.9324,
+    "brightness": 56.4592,
+    "contrast": 85.3204,
+    "elastic_transform": 64.6056,
+    "pixelate": 71.7840,
+    "jpeg_compression": 60.6500,
+}
+SEVERITIES = 5
+
+
+class Scored(nn.Module):
+    """A classifier that knows only some of its classes: the others' logits are minus infinity.
+
+    ImageNet-A and -R are scored among their 200 classes (Hendrycks et al., CVPR and ICCV 2021).
+    """
+
+    def __init__(self, model: nn.Module, labels: Sequence[int]):
+        super().__init__()
+        self.model = model
+        self.register_buffer("labels", torch.tensor(labels))
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,K)."""
+        logits = self.model(x)
+        known = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        known[self.labels.to(logits.device)] = True
+        return logits.masked_fill(~known, -torch.inf)
+
+
+def mean_corruption_error(errors: Mapping[tuple[str, int], float]) -> float | None:
+    """mCE: the mean over 15 corruptions of their error over AlexNet's, in percent.
+
+    Args:
+        errors: errors in [0,1] by corruption and severity, 1 to 5.
+
+    Returns:
+        None unless all 75 are there.
+    """
+    ratios = []
+    for name, alexnet in ALEXNET.items():
+        found = [errors.get((name, severity)) for severity in range(1, SEVERITIES + 1)]
+        if None in found:
+            return None
+        ratios.append(100 * sum(found) / SEVERITIES / alexnet)
+    return 100 * sum(ratios) / len(ratios)
