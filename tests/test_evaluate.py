@@ -76,9 +76,9 @@ def test_a_killed_evaluation_keeps_its_chunks(job, monkeypatch):
     (job.state / "00-clean-000008.parquet").unlink()
     seen, attack = [], clean.Attack.__call__
 
-    def counted(self, model, x, y, seed):
+    def counted(self, model, x, y, seed, judge):
         seen.append(len(x))
-        return attack(self, model, x, y, seed)
+        return attack(self, model, x, y, seed, judge)
 
     monkeypatch.setattr(clean.Attack, "__call__", counted)
     evaluate.run(job)
@@ -92,9 +92,9 @@ def test_a_stop_is_granted_between_chunks(job, monkeypatch):
 
     attack = clean.Attack.__call__
 
-    def stopping(self, model, x, y, seed):
+    def stopping(self, model, x, y, seed, judge):
         os.kill(os.getpid(), signal.SIGTERM)
-        return attack(self, model, x, y, seed)
+        return attack(self, model, x, y, seed, judge)
 
     monkeypatch.setattr(clean.Attack, "__call__", stopping)
     with pytest.raises(SystemExit) as stop:
