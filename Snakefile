@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.artifact import read_json
 from pipeline.errors import RetortError
+from pipeline.launch import processes
 from pipeline.plan import write_orders
 from pipeline.resolve import plan_from
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pipeline.ranks import own, repeated
 from pipeline.threat import Ball
 
 REVISION = 1
@@ -63,15 +64,15 @@ def attacked(
 
 
 def begin(x: Tensor, ball: Ball, start: Start | Tensor, rng: torch.Generator | None) -> Tensor:
-    """The first iterate (B,C,H,W) of an ascent around x."""
+    """The first iterate (B,C,H,W) of an ascent around x; ranks draw the whole batch's noise."""
     if isinstance(start, Tensor):
         return start
     if start == "clean":
         return x
     if start == "uniform":
-        return ball.sample(x, rng)
-    noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
-    return (x + GAUSS_SCALE * noise).clamp(0, 1)
+        return own(ball.sample(repeated(x), rng))
+    noise = torch.randn(repeated(x).shape, generator=rng, device=x.device, dtype=x.dtype)
+    return (x + GAUSS_SCALE * own(noise)).clamp(0, 1)
 
 
 def input_gradient(loss: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:

@@ -7,9 +7,11 @@ import os
 import shutil
 import sys
 from importlib import import_module
+from types import ModuleType
 
 from safetensors import SafetensorError
 
+from pipeline import launch, ranks
 from pipeline.arguments import parser
 from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
 from pipeline.errors import RetortError, no_room_left
@@ -71,14 +73,29 @@ def make_artifact(options: argparse.Namespace) -> None:
             stage.run_group(job, shards)
         write_json(job.folder / "groups" / f"{shards.start}-{shards.stop}.json", {})
         return
+    if launch.place_among(job)[1] > 1:
+        make_part(job, stage)
+        return
     with leased(job.folder, job.folder / MANIFEST) as needed:
         if not needed:
             log.info("already made")
             return
         with timed(job, "run"):
-            manifest = stage.run(job)
-        finish(job, manifest)
+            if (count := launch.processes(job.kind, job.spec, job.run)) > 1:
+                launch.start(job, options.verb, count)
+            if not (job.folder / MANIFEST).exists():
+                finish(job, stage.run(job))
         shutil.rmtree(job.state)
+
+
+def make_part(job: Job, stage: ModuleType) -> None:
+    """One process's part of an artefact; that of rank 0 finishes what is trained."""
+    launch.follow()
+    if job.kind == "evaluation":
+        stage.run_part(job, *launch.place_among(job))
+        return
+    ranks.join(job.spec["device"])
+    finish(job, stage.run(job))
 
 
 def check_verb(job: Job, options: argparse.Namespace) -> None:
@@ -94,9 +111,16 @@ def check_device(job: Job) -> None:
     """Refuse a GPU job where torch sees no GPU."""
     import torch
 
-    if job.spec.get("device") == "cuda" and not torch.cuda.is_available():
+    if job.spec.get("device") != "cuda":
+        return
+    wanted, seen = launch.processes(job.kind, job.spec, job.run), torch.cuda.device_count()
+    if not seen:
         raise RetortError(
             f"device: {job.kind} {job.name} wants cuda, torch sees none; set it to cpu"
+        )
+    if seen < wanted:
+        raise RetortError(
+            f"gpus: {job.kind} {job.name} wants {wanted} GPUs, torch sees {seen}; set it to {seen}"
         )
 
 

@@ -18,7 +18,7 @@ from pipeline.sections import (
     Student,
     Teacher,
 )
-from pipeline.strict import Count, Device, Section, fraction, render
+from pipeline.strict import Count, Device, Positive, Section, fraction, render
 from pipeline.suites import Report, Run, Suite
 
 
@@ -29,6 +29,7 @@ class Config(Section):
     seed: Count = 0
     device: Device = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key
+    gpus: Positive = 1  # of every recipe that names no number
     run: Run = Run()
     recipes: dict[str, dict] = {}
     datasets: dict[str, Dataset] = {}
@@ -42,10 +43,11 @@ class Config(Section):
 
 
 TRAINED = ("teachers", "discretizers", "generators", "students")
+OWN = ("epochs", "gpus")  # what an entry may say beside its recipe
 
 
 def merge_recipes(raw: dict) -> dict:
-    """Replace `recipe: name` by the named recipe, then let an entry's own `epochs` override it.
+    """Replace `recipe: name` by the named recipe; an entry's own `epochs` and `gpus` override it.
 
     Raises:
         RetortError: a recipe is named that does not exist.
@@ -64,8 +66,10 @@ def merge_recipes(raw: dict) -> dict:
                         hint = suggestion(recipe, recipes)
                         raise RetortError(f"{section}.{name}.recipe: no recipe '{recipe}'{hint}")
                     recipe = recipes[recipe]
-                if "epochs" in entry and isinstance(recipe, dict):
-                    recipe = {**recipe, "epochs": entry.pop("epochs")}
+                if isinstance(recipe, dict):
+                    recipe = recipe | {name: entry.pop(name) for name in OWN if name in entry}
+                    if recipe and "gpus" in raw:
+                        recipe = {"gpus": raw["gpus"], **recipe}
                 entry["recipe"] = recipe
             entries[name] = entry
         merged[section] = entries

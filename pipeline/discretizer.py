@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Roles, Terms
 from pipeline.errors import RetortError
 from pipeline.models import read_about
+from pipeline.ranks import gathered
 
 REVISION = 1
 
@@ -242,9 +243,10 @@ class Reconstruction(nn.Module):
             image = model.decode(z)
             loss = (image - x).abs().flatten(1).mean(1)
             return image, {"reconstruction": loss, "codebook": torch.zeros_like(loss)}
-        self._tend(model, z.detach(), batch)
+        self._tend(model, gathered(z.detach()), batch)
         tokens = model.nearest(z)
-        self.usage += torch.bincount(tokens.flatten(), minlength=len(self.usage))
+        used = torch.bincount(gathered(tokens).flatten(), minlength=len(self.usage))
+        self.usage += used
         codes = model.embed(tokens)
         image = model.decode(straight_through(z, codes))
         codebook = (z.detach() - codes) ** 2 + self.beta * (z - codes.detach()) ** 2

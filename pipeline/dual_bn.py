@@ -30,7 +30,7 @@ class AuxiliaryBatchNorm(nn.Module):
             {
                 name.replace(".", "/"): copy.deepcopy(layer)
                 for name, layer in student.named_modules()
-                if isinstance(layer, LAYERS)
+                if isinstance(layer, LAYERS) or getattr(layer, "branches", False)
             }
         )
 

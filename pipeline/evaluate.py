@@ -1,7 +1,9 @@
 """Stage: a classifier under a suite of attacks, every outcome kept per sample."""
 
 import logging
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,31 +40,46 @@ log = logging.getLogger("retort")
 
 def run(job: Job) -> Manifest:
     """Run every attack of the suite on the test split, chunk by chunk."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
-    if data.scored:
-        models = tuple(import_module(SHIFT).Scored(model, data.scored) for model in models)
-    test = data.split("test")
-    parts = []
-    with stoppable() as wish:
-        for place, entry in enumerate(job.spec["attacks"]):
-            ((name, options),) = entry.items()
-            attack = make("attacks", "Attack", name, options)
-            images = len(test.labels) if attack.n_eval is None else attack.n_eval
-            for start in range(0, min(images, len(test.labels)), attack.chunk):
-                stop = min(start + attack.chunk, images, len(test.labels))
-                path = job.state / f"{place:02d}-{name}-{start:06d}.parquet"
-                if not path.exists():
-                    halt(wish)
-                    write_chunk(path, chunk(job, attack, models, test, range(start, stop)))
-                parts.append(path)
+    parts = run_part(job, 0, 1)
     table = pa.concat_tables([pq.read_table(path) for path in parts])
     with replacing(job.folder / OUTCOMES) as temporary:
         pq.write_table(table, temporary)
     facts = {"accuracy": accuracies(table)}
     log.info("%s", "  ".join(f"{k} {v:.3f}" for k, v in facts["accuracy"].items()))
     return job.manifest([OUTCOMES], facts)
+
+
+def run_part(job: Job, rank: int, count: int) -> list[Path]:
+    """Every ``count``-th chunk from number ``rank`` on, where it is missing; returns their files.
+
+    A chunk has a seed of its own, so that it does not matter which process makes it.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if job.spec["device"] == "cuda":
+        torch.cuda.set_device(rank)
+    models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
+    if data.scored:
+        models = tuple(import_module(SHIFT).Scored(model, data.scored) for model in models)
+    test, parts = data.split("test"), []
+    with stoppable() as wish:
+        for path, attack, rows in islice(chunks(job, len(test.labels)), rank, None, count):
+            if not path.exists():
+                halt(wish)
+                write_chunk(path, chunk(job, attack, models, test, rows))
+            parts.append(path)
+    return parts
+
+
+def chunks(job: Job, images: int) -> Iterator[tuple[Path, object, range]]:
+    """Every chunk's file, attack and rows of the test split."""
+    for place, entry in enumerate(job.spec["attacks"]):
+        ((name, options),) = entry.items()
+        attack = make("attacks", "Attack", name, options)
+        stop = images if attack.n_eval is None else min(attack.n_eval, images)
+        for start in range(0, stop, attack.chunk):
+            path = job.state / f"{place:02d}-{name}-{start:06d}.parquet"
+            yield path, attack, range(start, min(start + attack.chunk, stop))
 
 
 def halt(wish: Wish) -> None:

@@ -10,6 +10,7 @@ from pipeline.collection import collection
 from pipeline.config import Config
 from pipeline.errors import RetortError, under
 from pipeline.models import family_of
+from pipeline.recipe import Recipe
 from pipeline.sections import Student, Teacher
 from pipeline.strict import make
 
@@ -139,6 +140,15 @@ def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
     if recipe.select_on == "test" and entry.dataset and not config.datasets[entry.dataset].test:
         raise RetortError(
             f"{where}.recipe.select_on: 'test' needs test images; set datasets.{entry.dataset}.test"
+        )
+
+
+def check_replayed(where: str, replayed: int, recipe: Recipe) -> None:
+    """Raise if the past images in a batch cannot be split among the GPUs."""
+    if recipe.gpus > 1 and replayed % (parts := recipe.gpus * recipe.accumulate):
+        raise RetortError(
+            f"{where}: {replayed} images cannot be split into {parts} (gpus times accumulate); "
+            "set it to a multiple"
         )
 
 

@@ -3,7 +3,7 @@
 from pipeline.config import Config
 from pipeline.data_free import LEARNING, ROUNDS, loss_of, sizes_of
 from pipeline.errors import RetortError
-from pipeline.fits import classes, data_of, shape_of
+from pipeline.fits import check_replayed, classes, data_of, shape_of
 from pipeline.sections import Generator, Student
 
 
@@ -21,6 +21,7 @@ def check_generator(config: Config, where: str, generator: Generator) -> None:
             f"{where}.image: {generator.image} px, but teacher '{generator.teacher}' knows images "
             f"of {height}x{width}; set it to {height}"
         )
+    check_replayed(f"{where}.replayed", generator.replayed, generator.recipe)
     try:
         sizes_of(generator.model_dump(), colours)
     except RetortError as error:
@@ -62,6 +63,9 @@ def check_generator_of(config: Config, where: str, student: Student) -> None:
             f"{where}.teachers{role}: generator '{name}' was made for teacher '{warm.teacher}'; "
             "name that one"
         )
+    own = student.sampling.replayed
+    replayed = warm.replayed if own is None else own
+    check_replayed(f"{where}.sampling.replayed", replayed, student.recipe)
     if student.surrogate is not None:
         check_surrogate(where, student, warm)
 

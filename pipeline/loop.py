@@ -6,13 +6,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from pipeline import checkpoint
+from pipeline import checkpoint, ranks
 from pipeline.artifact import write_json
 from pipeline.ascent import rounded
 from pipeline.batch import Batch, Roles, Terms, split
@@ -30,6 +31,7 @@ REVISION = 1
 log = logging.getLogger("retort")
 
 STATE = "checkpoint.pt"
+PARALLEL = "pipeline.parallel"  # found by name: only what several GPUs make counts its code
 
 
 def fit(
@@ -46,10 +48,15 @@ def fit(
     status 143. At the end the student holds the weights to export: the moving average where the
     recipe has one, the best epoch's on the validation split where it asks for that.
 
+    With ``recipe.gpus`` above 1 every rank calls it with the same models and whole batches; only
+    the first returns, the others end here with status 0.
+
     Raises:
         RetortError: the loss is not finite; the batch is saved and named.
         SystemExit: the process was asked to stop.
     """
+    if recipe.gpus > 1:
+        source = import_module(PARALLEL).spread(roles, objective, source, recipe, place.device)
     training = Training(roles, objective, source, recipe, place, validation)
     saved = checkpoint.restore(place.state / STATE, place.device)
     if saved is not None:
@@ -58,6 +65,8 @@ def fit(
     with stoppable() as wish:
         while training.epoch < recipe.epochs:
             run_epoch(training, wish)
+    if recipe.gpus > 1:
+        import_module(PARALLEL).part()
     if training.best is not None:
         training.kept["last"] = copied(training.model)
     final = training.best["weights"] if training.best is not None else training.model.state_dict()
@@ -73,12 +82,14 @@ def run_epoch(training: Training, wish: Wish) -> None:
     for batch in source.batches(training.epoch, training.step, training.roles):
         update(training, batch)
         training.step += 1
-        if wish or time.monotonic() - saved_at >= place.every_seconds:
-            checkpoint.save(place.state / STATE, training.state_dict())
+        stop = ranks.agreed(wish.signal)
+        if stop or time.monotonic() - saved_at >= place.every_seconds:
+            save(training)
             saved_at = time.monotonic()
-        if wish:
+        if stop:
             log.info("asked to stop: saved at epoch %d, step %d", training.epoch + 1, training.step)
-            raise SystemExit(128 + wish.signal)
+            ranks.leave()
+            raise SystemExit(128 + stop)
     record = {name: total / source.steps for name, total in sorted(training.sums.items())}
     record |= {"epoch": training.epoch + 1, "lr": training.optimizer.param_groups[0]["lr"]}
     if training.validation is not None:
@@ -87,6 +98,12 @@ def run_epoch(training: Training, wish: Wish) -> None:
     training.history.append(record)
     announce(training, record, time.monotonic() - began, source.steps - first)
     training.epoch, training.step, training.sums = training.epoch + 1, 0, {}
+
+
+def save(training: Training) -> None:
+    """Write the state, which is the same on every rank, once."""
+    if ranks.rank() == 0:
+        checkpoint.save(training.place.state / STATE, training.state_dict())
 
 
 def announce(training: Training, record: Mapping, seconds: float, steps: int) -> None:
@@ -127,10 +144,15 @@ def update(training: Training, batch: Batch) -> None:
     with dice(batch), rounded(inner), cast:
         gather = accumulate_combined if combines else accumulate
         scalars = gather(training, parts)
+    scalars = ranks.averaged(scalars)
     check_finite(training, batch, scalars)
+    if not combines:
+        ranks.average([p.grad for p in training.parameters if p.grad is not None])
     if recipe.clip_grad:
         nn.utils.clip_grad_norm_(training.parameters, recipe.clip_grad)
     optimizer.step()
+    if not recipe.sync_bn:
+        ranks.average(training.statistics())
     if training.average is not None:
         training.average.update_parameters(training.roles.student)
     for name, value in scalars.items():
@@ -182,6 +204,7 @@ def accumulate_combined(training: Training, parts: list[Batch]) -> dict[str, flo
                 list(new) if old is None else [a + b for a, b in zip(old, new, strict=True)]
             )
             scalars[name] = scalars.get(name, 0.0) + value.item()
+    grads = {name: ranks.means(own) for name, own in grads.items()}
     merged, extra = training.objective.combine(grads, training.parameters)
     for parameter, grad in zip(training.parameters, merged, strict=True):
         parameter.grad = grad
@@ -192,7 +215,8 @@ def check_finite(training: Training, batch: Batch, scalars: Mapping[str, float])
     """Stop at the first loss that is not finite, before it reaches the weights."""
     bad = [name for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
-        path = training.place.state / "diverged.safetensors"
+        name = f"diverged-{ranks.rank()}" if ranks.size() > 1 else "diverged"
+        path = training.place.state / f"{name}.safetensors"
         tensors = {"x": batch.x, "index": batch.index, **batch.stored}
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
         raise RetortError(

@@ -25,6 +25,9 @@ class Recipe(Section):
             the test split only for parity with papers that did so. The last are kept beside them.
         keep_epochs: epochs (from 1) whose weights are kept as well.
         compile: torch.compile's backend for the student.
+        gpus: processes among which every batch is split, each on a GPU of its own.
+        sync_bn: whether they normalise by the statistics of the whole batch; else each by its own
+            rows', and the running statistics are averaged.
     """
 
     epochs: Positive = 200
@@ -52,6 +55,8 @@ class Recipe(Section):
     rand_augment: Annotated[int, Field(ge=0, le=30)] = added(0)
     erase: Share = added(0.0)
     compile: Literal["none", "eager", "inductor"] = added("none")
+    gpus: Positive = added(1)
+    sync_bn: bool = added(True)
 
     @model_validator(mode="after")
     def ordered(self):
@@ -62,6 +67,18 @@ class Recipe(Section):
             raise ValueError(f"keep_epochs {self.keep_epochs} go beyond epochs {self.epochs}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+        return self
+
+    @model_validator(mode="after")
+    def shared_evenly(self):
+        """The processes must get equal rows, and have nothing that is made for one alone."""
+        if self.gpus == 1 and not self.sync_bn:
+            raise ValueError("sync_bn: means nothing to one GPU; drop it, or set gpus")
+        if self.batch % (self.accumulate * self.gpus):
+            parts = f"gpus {self.gpus} times accumulate {self.accumulate}"
+            raise ValueError(f"{parts} does not divide batch {self.batch}")
+        if self.gpus > 1 and self.compile != "none":
+            raise ValueError("compile: goes with one GPU alone; drop it")
         return self
 
     @property

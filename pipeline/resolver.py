@@ -7,6 +7,7 @@ from pipeline.config import Config
 from pipeline.errors import RetortError
 from pipeline.plan import Entry, Plan
 from pipeline.plugins import suggestion
+from pipeline.recipe import Recipe
 
 SECTIONS = {  # section -> its file in entries/, looked up by name: those files import this one
     "datasets": "dataset",
@@ -62,6 +63,11 @@ class Resolver:
     def common(self) -> dict:
         """What every computed artefact's key holds."""
         return {"seed": self.config.seed, "device": self.config.device}
+
+
+def spreading(recipe: Recipe) -> tuple[str, ...]:
+    """The module that splits a recipe's batches, where there is more than one process."""
+    return ("pipeline.parallel",) if recipe.gpus > 1 else ()
 
 
 def objective_module(objective: dict) -> str:

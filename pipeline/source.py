@@ -12,6 +12,7 @@ from pipeline.augment import augment, erase, rand_augment
 from pipeline.batch import Batch, Roles
 from pipeline.errors import RetortError
 from pipeline.mixing import Mixing, mix
+from pipeline.ranks import gathered, own
 from pipeline.rng import generator
 
 REVISION = 1
@@ -83,7 +84,8 @@ class DatasetSource:
     """Labelled images, shuffled anew each epoch, the rest dropped.
 
     They are held as uint8 on the device, or read from their files (`lazy.FileImages`) ahead of
-    the steps that use them; random resized crops are then cut out of the whole image.
+    the steps that use them, by each rank its share; random resized crops are then cut out of the
+    whole image.
     """
 
     images: Tensor  # (N,C,H,W) uint8, held or lazy
@@ -138,7 +140,8 @@ class DatasetSource:
             seed = self.schedule.seed
             return self.images.crops(rows, seed, epoch) if self.cuts else self.images[rows]
 
-        return zip(parts, import_module(LAZY).ahead(read, parts), strict=True)
+        shares = import_module(LAZY).ahead(read, [own(rows) for rows in parts])
+        return zip(parts, map(gathered, shares), strict=True)
 
     def state_dict(self) -> dict:
         """Nothing: every draw is named by epoch and step."""

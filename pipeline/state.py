@@ -72,6 +72,12 @@ class Training:
         """What is validated and exported: the average if there is one."""
         return self.average.module if self.average is not None else self.roles.student
 
+    def statistics(self) -> list[Tensor]:
+        """What student and objective gather of their batches: their real-valued buffers."""
+        learnt = [self.objective] if isinstance(self.objective, nn.Module) else []
+        networks = [self.roles.student, *learnt]
+        return [b for n in networks for b in n.buffers() if b.is_floating_point()]
+
     def state_dict(self) -> dict:
         """All state as tensors and plain values."""
         return {

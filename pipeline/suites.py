@@ -48,3 +48,4 @@ class Run(Section):
     data: str = "data"
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
     shards_per_job: Positive = 1
+    gpus_per_evaluation: Positive = 1

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.ascent import ascend, frozen
 from pipeline.losses import cross_entropy
+from pipeline.ranks import rank, size, totals
 from pipeline.rng import generator
 from pipeline.source import pixels
 from pipeline.threat import Linf
@@ -34,23 +35,25 @@ class Validation:
             for start in range(0, len(self.images), self.batch):
                 x = pixels(self.images[start : start + self.batch])
                 y = self.labels[start : start + self.batch]
+                first = self.noisy(x, start) if self.robust else x
+                x, y, first = (rows[rank() :: size()] for rows in (x, y, first))
                 with torch.no_grad():
                     right += (model(x).argmax(1) == y).sum().item()
                 if self.robust:
-                    robust += self.survivors(model, x, y, start)
+                    robust += survivors(model, x, y, first)
+        right, robust = totals([right, robust])
         record = {"val_clean": right / len(self.images)}
         return record | ({"val_robust": robust / len(self.images)} if self.robust else {})
 
-    def survivors(self, model: nn.Module, x: Tensor, y: Tensor, start: int) -> int:
-        """How many samples PGD-10 leaves right."""
-        rng = generator(self.seed, "validation", start, device=x.device)
-        adv = ascend(
-            x,
-            lambda z: cross_entropy(model(z), y),
-            Linf(EPS),
-            start="uniform",
-            rng=rng,
-            **SELECTION,
-        )
-        with torch.no_grad():
-            return (model(adv).argmax(1) == y).sum().item()
+    def noisy(self, x: Tensor, start: int) -> Tensor:
+        """First iterates (B,C,H,W) of the attack on the rows from ``start`` on."""
+        return Linf(EPS).sample(x, generator(self.seed, "validation", start, device=x.device))
+
+
+def survivors(model: nn.Module, x: Tensor, y: Tensor, first: Tensor) -> int:
+    """How many samples PGD-10 from ``first`` leaves right."""
+    if len(x) == 0:
+        return 0
+    adv = ascend(x, lambda z: cross_entropy(model(z), y), Linf(EPS), start=first, **SELECTION)
+    with torch.no_grad():
+        return (model(adv).argmax(1) == y).sum().item()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Roles, Terms
 from pipeline.discretizer import Reconstruction
 from pipeline.lpips import Lpips
+from pipeline.ranks import means
 
 REVISION = 1
 
@@ -104,7 +105,8 @@ class Refined(nn.Module):
         """Lambda: what brings the two gradients at the last layer to one length, or 1."""
         if self.adversary.rule == "constant":
             return 1.0
-        a, b = (torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (seen, fooling))
+        own = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (seen, fooling)]
+        a, b = means(own)
         return (a.norm() / (b.norm() + SMALL)).clamp(max=MOST).detach()
 
 

@@ -6,6 +6,25 @@ PYTHON = shlex.quote(sys.executable)
 GPUS = int(PLAN is not None and config.get("device", "cpu") == "cuda")
 
 
+def order(kind, wildcards):
+    """Kind, specification and way of running of an artefact: the plan's, or in a job its own."""
+    ref = f"{kind}/{wildcards.key}"
+    if PLAN is not None and ref in PLAN.entries:
+        return kind, PLAN.entries[ref].spec, PLAN.run
+    written = read_json(Path(STORE) / ref / "spec.json", "run snakemake from the start")
+    return kind, written["spec"], written["run"]
+
+
+def workers(kind):
+    """How many processes make an artefact; each has a thread."""
+    return lambda wildcards: processes(*order(kind, wildcards))
+
+
+def gpus(kind):
+    """How many GPUs a job takes: one a process, none on the CPU."""
+    return lambda wildcards: GPUS * processes(*order(kind, wildcards))
+
+
 def inputs(kind):
     """The manifests an artefact is made from: the plan's, or in a job its folder's spec.json's."""
 

@@ -11,9 +11,9 @@ rule discretizer:
     message:
         "{params.name}"
     priority: 85
-    threads: 1
+    threads: workers("discretizer")
     resources:
-        gpu=GPUS,
+        gpu=gpus("discretizer"),
         mem_mb=4000,
     shell:
         stage("train_discretizer", "discretizer")

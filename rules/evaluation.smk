@@ -11,9 +11,9 @@ rule evaluation:
     message:
         "{params.name}"
     priority: 40
-    threads: 1
+    threads: workers("evaluation")
     resources:
-        gpu=GPUS,
+        gpu=gpus("evaluation"),
         mem_mb=4000,
     shell:
         stage("evaluate", "evaluation")

@@ -11,9 +11,9 @@ rule generator:
     message:
         "{params.name}"
     priority: 85
-    threads: 1
+    threads: workers("generator")
     resources:
-        gpu=GPUS,
+        gpu=gpus("generator"),
         mem_mb=4000,
     shell:
         stage("warm_generator", "generator")

@@ -11,9 +11,9 @@ rule student:
     message:
         "{params.name}"
     priority: 60
-    threads: 1
+    threads: workers("student")
     resources:
-        gpu=GPUS,
+        gpu=gpus("student"),
         mem_mb=4000,
     shell:
         stage("distill", "student")

@@ -11,9 +11,9 @@ rule teacher:
     message:
         "{params.name}"
     priority: 90
-    threads: 1
+    threads: workers("teacher")
     resources:
-        gpu=GPUS,
+        gpu=gpus("teacher"),
         mem_mb=4000,
     shell:
         stage("train_teacher", "teacher")

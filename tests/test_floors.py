@@ -11,7 +11,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = {  # a folder of plug-ins stands for all its files
-    0: "errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
+    0: "ranks sync_bn"
+    " errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk hardened",
     1: "lpips shift"
     " made synthesis attention"
@@ -22,18 +23,19 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " lease timing data bank source datasets foreign fits collection folders mixture students"
     " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
     " lazy indexed warm_start generators data_free pool generator_source round_source",
-    3: "optim validation state loop training",
+    3: "optim validation state loop parallel training",
     4: "standing soundness pruning"
     " vq_training"
     " open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " bank_maker bank_tools report clip_teacher foreign_teacher inspect_plan cli arguments"
-    " __init__ __main__ shifts"
+    " launch __init__ __main__ shifts"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 BASES = {"nn.Module", "BaseModel", "Section", "Trained", "Protocol", "Exception"}
 BASES |= {"pickle.Unpickler"}
+BASES |= {"torch.autograd.Function"}  # torch has no other way to give an operation a gradient
 FUNCTION_LINES, FILE_LINES = 40, 300
 
 FILES = sorted(PACKAGE.rglob("*.py"))

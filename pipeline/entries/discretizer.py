@@ -6,7 +6,7 @@ from pipeline.config import Config
 from pipeline.errors import RetortError, under
 from pipeline.fits import shape_of
 from pipeline.plan import Entry, dumped
-from pipeline.resolver import Resolver
+from pipeline.resolver import Resolver, spreading
 from pipeline.sections import Discretizer
 
 LOSSES = "pipeline.vq_training"
@@ -29,6 +29,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
     check_losses(resolver.config, where, section)
     plugins = (LOSSES,) if section.perceptual or section.adversarial else ()
+    plugins += spreading(section.recipe)
     return Entry("discretizer", name, spec, inputs, plugins, outside=outside)
 
 

@@ -3,7 +3,7 @@
 from pipeline.fits import data_of, family_for
 from pipeline.generators import check_generator, modules_of
 from pipeline.plan import Entry, dumped
-from pipeline.resolver import Resolver
+from pipeline.resolver import Resolver, spreading
 
 
 def entry(resolver: Resolver, name: str) -> Entry:
@@ -15,4 +15,5 @@ def entry(resolver: Resolver, name: str) -> Entry:
     shown = data_of(resolver.config, section.teacher)
     family = family_for(resolver.config, section.model, f"{where}.model", shown)
     plugins = (family, "pipeline.objectives.data_free_kd", *modules_of(section))
+    plugins += spreading(section.recipe)
     return Entry("generator", name, spec, inputs, plugins)

@@ -3,7 +3,7 @@
 from pipeline.fits import family_for
 from pipeline.generators import modules_of
 from pipeline.plan import Entry, dumped
-from pipeline.resolver import Resolver, objective_module
+from pipeline.resolver import Resolver, objective_module, spreading
 from pipeline.students import check_student, settings
 
 SOURCES = {
@@ -31,7 +31,7 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     without = (*SOURCES, "extra", "teachers", "seeds")
     spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
     family = family_for(config, section.model, f"{where}.model", section.dataset)
-    plugins = (objective_module(section.objective), family)
+    plugins = (objective_module(section.objective), family, *spreading(section.recipe))
     plugins += ("pipeline.mixture",) if more else ()
     plugins += ("pipeline.discretizer",) if section.discretizer else ()
     plugins += modules_of(config.generators[section.generator]) if section.generator else ()

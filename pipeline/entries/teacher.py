@@ -11,7 +11,7 @@ from pipeline.fits import (
     labels_given,
 )
 from pipeline.plan import Entry, dumped
-from pipeline.resolver import Resolver, objective_module
+from pipeline.resolver import Resolver, objective_module, spreading
 from pipeline.sections import Teacher
 from pipeline.towers import config_of, equal, normalisation, prompted, side_of
 
@@ -26,7 +26,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
         return foreign(config, name, section, inputs)
     if section.open_clip is not None:
         return open_clip(resolver, name, section, inputs)
-    plugins = [objective_module(section.objective)]
+    plugins = [objective_module(section.objective), *spreading(section.recipe)]
     if section.clip is not None:
         plugins.append("pipeline.clip_teacher")
     else:

@@ -9,6 +9,7 @@ from pipeline.batch import Batch, Roles, Terms, clean_target
 from pipeline.inner import perturbed
 from pipeline.losses import entropy, kl, relations
 from pipeline.objectives.rslad import soft_label_terms
+from pipeline.ranks import gathered, own
 from pipeline.threat import check_steps
 
 REVISION = 1
@@ -49,5 +50,6 @@ class Objective:
         target = raw * (1 + self.sharpen * unsure)[:, None]
         x_adv = perturbed(self, batch, lambda z: kl(student(z), target), student)
         logits = student(x_adv)
-        relation = self.beta * kl(relations(logits) / t, relations(raw) / t)
+        related = (relations(gathered(z)) / t for z in (logits, raw))
+        relation = self.beta * own(kl(*related))
         yield soft_label_terms(self, logits, student(batch.x), target) | {"relation": relation}

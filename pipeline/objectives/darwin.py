@@ -13,6 +13,7 @@ from pipeline.batch import Batch, Roles, Terms, clean_target
 from pipeline.dual_bn import AuxiliaryBatchNorm
 from pipeline.losses import cross_entropy, kl, triplet, widened
 from pipeline.pairing import differing
+from pipeline.ranks import gathered, own
 from pipeline.threat import Linf, check_steps
 
 REVISION = 1
@@ -47,7 +48,7 @@ def weight(method, i: int, wanted: Tensor, found: Tensor, y: Tensor) -> Tensor:
         return torch.ones_like(found[:, 0])
     gap = (wanted - found.detach()).gather(1, y[:, None]).squeeze(1).abs()
     progress = (1 - method.gamma) * i / method.steps
-    return progress + method.gamma * gap / gap.max().clamp_min(1e-8)
+    return progress + method.gamma * gap / gathered(gap).max().clamp_min(1e-8)
 
 
 def walk(method, network, modules, loss, x, start, sign) -> Iterator[tuple[Tensor, Tensor]]:
@@ -68,10 +69,12 @@ def distil(method, roles: Roles, batch: Batch, aim: Aim) -> Iterator[Terms]:
     start = begin(batch.x, Linf(method.eps), method.start, batch.rng)
     climb = walk(method, student, [student], aim.loss(aim.goal), batch.x, start, +1)
     if method.dbkd:
-        partner, apart = differing(aim.y, batch.rng)
-        goal = aim.goal if method.target_source == "pair" else aim.goal[partner]
+        y_all, goals = gathered(aim.y), gathered(aim.goal)
+        partner, apart = map(own, differing(y_all, batch.rng))
+        x_pair, p_pair, y_pair = gathered(batch.x)[partner], gathered(p)[partner], y_all[partner]
+        goal = aim.goal if method.target_source == "pair" else goals[partner]
         branch, parts = partial(method.auxiliary, student), [student, method.auxiliary]
-        descent = walk(method, branch, parts, aim.loss(goal), batch.x[partner], "clean", -1)
+        descent = walk(method, branch, parts, aim.loss(goal), x_pair, "clean", -1)
     yield {"kd": kl(student(batch.x), aim.target)}
     for i in range(1 if method.iakd or method.dbkd else method.steps, method.steps + 1):
         z, logits = next(climb)
@@ -80,8 +83,8 @@ def distil(method, roles: Roles, batch: Batch, aim: Aim) -> Iterator[Terms]:
         terms = followed(method, i, w, logits, z, roles.teacher)
         if method.dbkd:
             r = widened(next(descent)[1]).softmax(1)
-            w_pair = weight(method, i, p[partner], r, aim.y[partner])
-            parted = w * triplet(p, q, r, m) + w_pair * triplet(p[partner], r, q, m)
+            w_pair = weight(method, i, p_pair, r, y_pair)
+            parted = w * triplet(p, q, r, m) + w_pair * triplet(p_pair, r, q, m)
             terms["dbkd"] = method.lambda_dbkd * apart * parted
         yield terms
 

@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pipeline.ascent import ascend, attacked
+from pipeline.ascent import ascend, attacked, begin
 from pipeline.batch import Batch, Roles, Terms
 from pipeline.losses import cross_entropy
+from pipeline.ranks import own, repeated
 from pipeline.threat import L2, check_steps
 
 REVISION = 1
@@ -24,8 +25,9 @@ def discrete_adversary(method, roles: Roles, batch: Batch) -> Tensor:
     ball, quantiser, student = L2(method.eps), roles.discretizer, roles.student
     with torch.no_grad():
         q = quantiser.reconstruct(batch.x)
-    noisy = torch.rand(len(q), generator=batch.rng, device=q.device) < method.start_probability
-    start = torch.where(noisy.view(-1, 1, 1, 1), ball.sample(q, batch.rng), q)
+    drawn = torch.rand(len(repeated(q)), generator=batch.rng, device=q.device)
+    noisy = own(drawn < method.start_probability)
+    start = torch.where(noisy.view(-1, 1, 1, 1), begin(q, ball, "uniform", batch.rng), q)
     with attacked(student, bn=method.attack_bn):
         x_adv = ascend(
             q,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Roles, Terms, clean_target
 from pipeline.hardened import inner_of, views
 from pipeline.losses import kd_kl, kl
+from pipeline.ranks import gathered
 
 REVISION = 1
 
@@ -61,5 +62,5 @@ class Objective(nn.Module):
         terms = {}
         for name, weight, logits in views(self, roles.student, batch, lambda z: kl(z, target)):
             terms[name] = weight * kd_kl(logits, target, t)
-        self.climb(logits, target)
+        self.climb(gathered(logits.detach()), gathered(target))
         yield terms

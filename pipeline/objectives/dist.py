@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.batch import Batch, Roles, Terms, clean_target
 from pipeline.losses import cross_entropy
+from pipeline.ranks import gathered
 
 REVISION = 1
 
@@ -44,7 +45,7 @@ class Objective:
         teacher = (clean_target(roles, batch) / t).softmax(1)
         logits = roles.student(batch.x)
         student = (logits / t).softmax(1)
-        columns = 1 - pearson(student, teacher, 0).mean()
+        columns = 1 - pearson(gathered(student), gathered(teacher), 0).mean()
         yield {
             "ce": cross_entropy(logits, batch.y),
             "rows": self.beta * t * t * (1 - pearson(student, teacher, 1)),

@@ -11,6 +11,7 @@ from pipeline.batch import Batch, Roles, Terms
 from pipeline.inner import perturbed
 from pipeline.losses import info_nce, kl
 from pipeline.objectives.rslad import soft_label_terms
+from pipeline.ranks import gathered, own
 from pipeline.threat import check_steps
 
 REVISION = 1
@@ -55,6 +56,7 @@ class Objective(nn.Module):
             target = teacher.head(anchors := teacher.features(batch.x))
         x_adv = perturbed(self, batch, lambda z: kl(student(z), target), student)
         features = student.features(x_adv)
-        contrast = info_nce(anchors @ self.anchor, features @ self.positive, self.temperature)
+        pairs = (gathered(z) for z in (anchors @ self.anchor, features @ self.positive))
+        contrast = own(info_nce(*pairs, self.temperature))
         terms = soft_label_terms(self, student.head(features), student(batch.x), target)
         yield terms | {"contrast": self.beta * target.softmax(1).amax(1) * contrast}

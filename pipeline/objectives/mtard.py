@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Roles, Terms
 from pipeline.inner import perturbed
 from pipeline.losses import cross_entropy, kl
+from pipeline.ranks import gathered
 from pipeline.threat import TINY, check_steps
 
 REVISION = 1
@@ -56,5 +57,6 @@ class Objective(nn.Module):
         with torch.no_grad():
             targets = teachers["robust"](x_adv), teachers["natural"](batch.x)
         robust, natural = kl(student(x_adv), targets[0]), kl(student(batch.x), targets[1])
-        w = self.balance(torch.stack([robust.mean(), natural.mean()]).double(), batch.progress)
+        losses = torch.stack([gathered(side.detach()).mean() for side in (robust, natural)])
+        w = self.balance(losses.double(), batch.progress)
         yield {"robust": self.kd_scale * (1 - w) * robust, "natural": self.kd_scale * w * natural}

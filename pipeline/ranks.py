@@ -1,0 +1,146 @@
+"""The processes that share a training step: who they are and what they exchange.
+
+A process alone is rank 0 of 1, and everything here leaves its tensors as they are. Among N, each
+holds its rows of the batch, back-propagates the mean over them, and the mean of the ranks'
+gradients is the whole batch's. So the gradient of what is exchanged sums over the ranks.
+
+Nothing here has a REVISION, because one process is unaffected: `pipeline.parallel`'s counts in the
+keys of what several make.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+PATIENCE = timedelta(minutes=30)  # for the slowest rank of an exchange
+
+
+def size() -> int:
+    """How many processes share the batch."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """This process's number among them, from 0."""
+    return dist.get_rank() if size() > 1 else 0
+
+
+def join(device: str) -> None:
+    """Meet the other processes that torchrun started, each on a GPU of its own."""
+    backend = "gloo"
+    if device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(backend, timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Wait for the others and part from them; a process alone goes on."""
+    if size() > 1:
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+class Summed(torch.autograd.Function):
+    """The sum of the ranks' tensors; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        """Any shape, the same on every rank."""
+        total = x.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        """The same for gradients."""
+        return Summed.forward(ctx, grad)
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of the ranks' tensors of one shape, with gradient."""
+    return x if size() == 1 else Summed.apply(x)
+
+
+def gathered(x: Tensor) -> Tensor:
+    """The rows (B,…) of every rank as (N B,…) in order of rank, with gradient."""
+    if size() == 1:
+        return x
+    if x.requires_grad:
+        none = torch.zeros_like(x)
+        return summed(torch.cat([x if i == rank() else none for i in range(size())]))
+    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size())]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
+def own(rows: Tensor) -> Tensor:
+    """This rank's rows (B,…) of those of all, (N B,…)."""
+    return rows if size() == 1 else rows.chunk(size())[rank()]
+
+
+def repeated(x: Tensor) -> Tensor:
+    """(B,…) as (N B,…), the shape of the whole batch: for draws of which each takes its own."""
+    return x if size() == 1 else x.repeat(size(), *[1] * (x.ndim - 1))
+
+
+@torch.no_grad()
+def means(tensors: list[Tensor]) -> list[Tensor]:
+    """The mean over the ranks of each tensor, by one exchange for each dtype."""
+    if size() == 1 or not tensors:
+        return tensors
+    found: dict[int, Tensor] = {}
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
+        places = [i for i, t in enumerate(tensors) if t.dtype == dtype]
+        flat = torch.cat([tensors[i].flatten() for i in places])
+        dist.all_reduce(flat)
+        parts = (flat / size()).split([tensors[i].numel() for i in places])
+        found |= {i: p.view(tensors[i].shape) for i, p in zip(places, parts, strict=True)}
+    return [found[i] for i in range(len(tensors))]
+
+
+@torch.no_grad()
+def average(tensors: list[Tensor]) -> None:
+    """Put the mean over the ranks in place of each tensor."""
+    if size() > 1:
+        for tensor, mean in zip(tensors, means(tensors), strict=True):
+            tensor.copy_(mean)
+
+
+def averaged(values: Mapping[str, float]) -> dict[str, float]:
+    """The mean over the ranks of each number."""
+    if size() == 1 or not values:
+        return dict(values)
+    sums = zip(values, totals(values.values()), strict=True)
+    return {name: total / size() for name, total in sums}
+
+
+def totals(values: Iterable[float]) -> list[float]:
+    """The sum over the ranks of each number."""
+    numbers = torch.tensor(list(values), dtype=torch.float64)
+    if size() > 1:
+        dist.all_reduce(numbers)
+    return numbers.tolist()
+
+
+def agreed(number: int) -> int:
+    """The largest of the ranks' numbers, which all of them learn."""
+    if size() == 1:
+        return number
+    largest = torch.tensor(number)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
+
+
+def first_ones(value: object) -> object:
+    """Rank 0's value, on every rank."""
+    holder = [value]
+    if size() > 1:
+        dist.broadcast_object_list(holder, 0)
+    return holder[0]
