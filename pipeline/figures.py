@@ -16,7 +16,7 @@ from pipeline.outcomes import Group, Study, curves, title
 from pipeline.specimens import Specimen
 from pipeline.tables import amount
 
-REVISION = 1
+REVISION = 2
 
 LOOKS = {  # colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round
     "student": (
@@ -151,6 +151,29 @@ def training_curves(path: Path, study: Study) -> None:
             band, column = divmod(place, width)
             axes[2 * band][column].set_visible(False)
             axes[2 * band + 1][column].set_visible(False)
+
+
+def with_cosines(study: Study) -> list[Group]:
+    """The groups whose two gradients were compared while they trained (DERD)."""
+    return [g for g in study.groups if any("cosine" in r for h in histories(g) for r in h)]
+
+
+def cosine_curves(path: Path, study: Study) -> None:
+    """Each epoch's mean cosine of the two teachers' gradients, a line a seed (DERD, Fig. 5)."""
+    styles = looks(study.groups)
+    with drawing(path, 6.4, 3.4) as figure:
+        axes = figure.subplots()
+        for group in with_cosines(study):
+            colour, dash = styles[group.kind, group.name]
+            for place, history in enumerate(histories(group)):
+                x, y = zip(*((r["epoch"], r["cosine"]) for r in history), strict=True)
+                label = None if place else group.name
+                mark = {"marker": "o", "markersize": 3, "lw": 1.3, "color": colour}
+                axes.plot(x, y, linestyle=dash, label=label, **mark)
+        axes.axhline(0, color="black", lw=0.8)
+        axes.set(xlabel="epoch", ylabel="cosine of the gradients", ylim=(-1, 1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        figure.legend(loc="outside right upper", frameon=False)
 
 
 def accuracies(history: Sequence[dict]) -> list[float]:

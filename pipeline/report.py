@@ -2,9 +2,10 @@
 
 import shutil
 from importlib import import_module
+from pathlib import Path
 
 from pipeline import figures, inventory, suspicion, tables
-from pipeline.artifact import Job, Manifest, replacing, write_text
+from pipeline.artifact import Artifact, Job, Manifest, replacing, write_text
 from pipeline.outcomes import Study, curves, is_corruption, open_study
 from pipeline.page import page
 from pipeline.specimens import choose
@@ -58,20 +59,32 @@ def draw(job: Job, study: Study) -> dict[str, str]:
             figures.samples(folder / "samples.png", chosen)
             break
     for name, made in study.of("generator").items():
-        if "samples.png" in made.manifest.files:
-            drawn[f"generator {name}"] = f"{FIGURES}/generator-{name}.png"
-            with replacing(folder / f"generator-{name}.png") as temporary:
-                shutil.copyfile(made.path("samples.png"), temporary)
+        drawn |= copied(folder, name, made)
     if curves(study.evaluated):
         drawn["curves"] = f"{FIGURES}/accuracy.png"
         figures.accuracy_curves(folder / "accuracy.png", study)
     if any(figures.histories(group) for group in study.groups):
         drawn["training"] = f"{FIGURES}/training.png"
         figures.training_curves(folder / "training.png", study)
+    if figures.with_cosines(study):
+        drawn["cosine"] = f"{FIGURES}/cosine.png"
+        figures.cosine_curves(folder / "cosine.png", study)
     if study.artifacts:
         drawn["cost"] = f"{FIGURES}/cost.png"
         figures.cost_bars(folder / "cost.png", study)
     return drawn
+
+
+def copied(folder: Path, name: str, made: Artifact) -> dict[str, str]:
+    """A generator's grids of images, in order of training: what they show, and their copies."""
+    found = {}
+    for file in sorted(f for f in made.manifest.files if f.startswith("samples")):
+        epoch = file.removeprefix("samples").removesuffix(".png")
+        label = f"{name}, epoch {int(epoch[1:])}" if epoch else name
+        found[f"generator {label}"] = f"{FIGURES}/generator-{name}{epoch}.png"
+        with replacing(folder / f"generator-{name}{epoch}.png") as temporary:
+            shutil.copyfile(made.path(file), temporary)
+    return found
 
 
 def opening(job: Job, study: Study) -> list[str]:
@@ -185,6 +198,8 @@ def shown(study: Study, drawn: dict[str, str]) -> list[str]:
         "of the attacked image, and their difference times ten. The teacher's answer is the one "
         "to the third.",
         "generator": "Images from generator {}, which saw no data.",
+        "cosine": "Cosine of the two teachers' gradients in DERD's students, mean of each epoch: "
+        "below zero they pull against each other.",
         "curves": "Accuracy against the radius of the attack; shaded: 95 % intervals as in the "
         "main table. Students are solid, teachers dashed.",
         "training": "Training of students and teachers, one line a seed: sum of the loss terms, "
