@@ -1,6 +1,6 @@
 """Any model of timm, with random weights: ``timm/<name>``, such as ``timm/resnet50``.
 
-``timm/vit_base_patch16_224?drop_path=0.25`` drops residual branches in training, more of them
+``timm/vit_base_patch16_224+drop_path=0.25`` drops residual branches in training, more of them
 the deeper they lie (stochastic depth; Huang et al., ECCV 2016).
 """
 
@@ -13,8 +13,8 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"timm/(?P<name>[\w.]+)(?:\?drop_path=(?P<drop>0?\.\d+))?")
-FORM = "timm/<timm's name>[?drop_path=0.1]"
+NAME = re.compile(r"timm/(?P<name>[\w.]+)(?:\+drop_path=(?P<drop>0?\.\d+))?")
+FORM = "timm/<timm's name>[+drop_path=0.1]"
 
 
 class TimmModel(nn.Module):
@@ -61,7 +61,7 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
         model = timm.create_model(wanted, pretrained=False, **size, **rate)
     except TypeError as error:
         raise RetortError(
-            f"model '{name}': it has no branches to drop; drop '?drop_path'"
+            f"model '{name}': it has no branches to drop; drop '+drop_path'"
         ) from error
     except RuntimeError as error:
         raise RetortError(f"model '{name}': timm: {error}; drop what follows the dot") from error
