@@ -1,10 +1,11 @@
 # `make demo` makes the default experiment, `make study` compares all objectives at its scale,
-# `make test` runs the tests. Each sets everything up.
+# `make test` runs the tests, `make slurm-test` the tiny graph through a real SLURM controller (root).
+# Each sets everything up.
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study test lint plan clean-env
+.PHONY: demo study test slurm-test lint plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -16,6 +17,9 @@ study: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+slurm-test: .venv-slurm/installed
+	.venv-slurm/bin/python -m tests.slurm
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -31,5 +35,15 @@ plan: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
+# Of its own, with .venv's packages behind it: where SLURM's plugin is installed, every start of
+# snakemake asks the controller, which takes seconds.
+.venv-slurm/installed: .venv/installed
+	rm -rf .venv-slurm
+	$(BIN)/python -m venv --without-pip .venv-slurm
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > "$$(.venv-slurm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth"
+	.venv-slurm/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[slurm]'
+	@touch $@
+
 clean-env:
-	rm -rf .venv
+	rm -rf .venv .venv-slurm

@@ -7,22 +7,26 @@ sys.path.insert(0, workflow.basedir)
 
 from pathlib import Path
 
-from pipeline.artifact import read_json
-from pipeline.errors import RetortError
 from pipeline.launch import processes
-from pipeline.plan import write_orders
-from pipeline.resolve import plan_from
+from pipeline.needs import gpus, needs
 
 # A job on a cluster parses this file again: it must not look at the configuration, which may have
-# been edited since. It reads its folder's spec.json instead.
+# been edited since. It reads its folder's spec.json instead, and imports next to nothing.
 if workflow.is_main_process and not workflow.overwrite_configfiles:
 
     configfile: "config.yaml"
 
 
 PLAN = None
+RUN = []  # what there was when it started
 
 if workflow.is_main_process:
+    from pipeline.errors import RetortError
+    from pipeline.gpu import devices
+    from pipeline.plan import write_orders
+    from pipeline.resolve import plan_from
+    from pipeline.summary import Run
+
     try:
         PLAN = plan_from(config)
     except RetortError as error:
@@ -30,6 +34,10 @@ if workflow.is_main_process:
     os.environ["RETORT_STORE"] = str(PLAN.store)
 
 STORE = os.environ["RETORT_STORE"]
+
+# Jobs on this machine take turns at its GPUs, unless `--resources gpu=N` says otherwise.
+if workflow.is_main_process and workflow.local_exec and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", len(devices()))
 
 
 include: "rules/common.smk"
@@ -48,6 +56,15 @@ onstart:
         write_orders(PLAN)
     except RetortError as error:
         sys.exit(f"error: {error}")
+    RUN.append(Run(PLAN))
+
+
+onsuccess:
+    print(RUN[0].summary(), file=sys.stderr)
+
+
+onerror:
+    print(RUN[0].summary(), file=sys.stderr)
 
 
 rule all:

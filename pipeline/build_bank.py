@@ -8,6 +8,7 @@ from pipeline.bank import Block, shard_name, sidecar_of, whole, write_shard
 from pipeline.bank_maker import Maker, as_written
 from pipeline.errors import RetortError
 from pipeline.lease import leased
+from pipeline.progress import Progress
 from pipeline.signals import Wish, stoppable
 
 REVISION = 1
@@ -60,11 +61,13 @@ def shown_share(counts: dict) -> str:
 def blocks(maker: Maker, shard: int, wish: Wish) -> Made:
     """The blocks of a shard, one after the other, until the process is asked to stop."""
     numbers = maker.layout.blocks_of(shard)
+    progress = Progress(f"shard {shard}, block", len(numbers))
     for number in numbers:
         if wish:
             log.info("asked to stop: shard %d is left for the next run", shard)
             raise SystemExit(128 + wish.signal)
         yield number, *maker.block(maker.layout.rows_of(number), number == numbers.start)
+        progress.step()
 
 
 def run(job: Job) -> Manifest:

@@ -11,11 +11,12 @@ from types import ModuleType
 
 from safetensors import SafetensorError
 
-from pipeline import launch, ranks
+from pipeline import gpu, launch, logs, ranks
 from pipeline.arguments import parser
 from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
 from pipeline.errors import RetortError, no_room_left
 from pipeline.lease import leased
+from pipeline.needs import gpus
 from pipeline.provenance import check_code
 from pipeline.timing import timed
 
@@ -64,6 +65,14 @@ def make_artifact(options: argparse.Namespace) -> None:
     prefix(job.kind, job.name)
     check_verb(job, options)
     check_code(job)
+    count = launch.processes(job.kind, job.spec, job.run)
+    part = getattr(options, "shards", None) or "run"
+    with logs.kept(job.folder, part), gpu.held(gpus(job.kind, job.spec, job.run, count)):
+        make_here(job, options)
+
+
+def make_here(job: Job, options: argparse.Namespace) -> None:
+    """Run the stage, its log kept and its GPUs this process's own."""
     one_thread()
     check_device(job)
     stage = import_module(f"pipeline.{options.verb}")

@@ -19,6 +19,7 @@ from pipeline.ascent import rounded
 from pipeline.batch import Batch, Roles, Terms, split
 from pipeline.errors import RetortError
 from pipeline.optim import learning_rate
+from pipeline.progress import Progress
 from pipeline.recipe import Recipe
 from pipeline.rng import seed_of
 from pipeline.signals import Wish, stoppable
@@ -79,9 +80,12 @@ def run_epoch(training: Training, wish: Wish) -> None:
     """The rest of the current epoch, then its record."""
     began, saved_at, first = time.monotonic(), time.monotonic(), training.step
     source, place = training.source, training.place
+    steps = training.recipe.epochs * source.steps
+    progress = Progress("step", steps, training.epoch * source.steps + first)
     for batch in source.batches(training.epoch, training.step, training.roles):
         update(training, batch)
         training.step += 1
+        progress.step()
         stop = ranks.agreed(wish.signal)
         if stop or time.monotonic() - saved_at >= place.every_seconds:
             save(training)

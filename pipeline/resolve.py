@@ -119,7 +119,7 @@ def make_plan(config: Config) -> Plan:
     Raises:
         RetortError: a name that does not exist, a cycle, or entries that do not fit together.
     """
-    run = config.run.model_dump(mode="json")
+    run = config.run.model_dump(mode="json", exclude_none=True)
     plan = Plan(Path(config.store), run, strict_code=config.strict_code)
     everything(Resolver(config, plan))
     return plan

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.plugged import AttackSpec
-from pipeline.strict import Number, Positive, Section
+from pipeline.strict import Count, Number, Positive, Section
 
 
 class Suite(Section):
@@ -42,6 +42,29 @@ class Report(Section):
     samples: Positive = 6
 
 
+class Needs(Section):
+    """What a kind's jobs ask of a cluster; memory and time times the attempt."""
+
+    mem_mb: Positive | None = None
+    runtime: Positive | None = None  # minutes
+    gpus: Count | None = None  # default: those that it computes on
+    partition: str | None = None
+
+
+class Resources(Section):
+    """Needs by kind; `all` stands for what a kind leaves open."""
+
+    all: Needs = Needs()
+    dataset: Needs = Needs()
+    teacher: Needs = Needs()
+    discretizer: Needs = Needs()
+    bank: Needs = Needs()
+    generator: Needs = Needs()
+    student: Needs = Needs()
+    evaluation: Needs = Needs()
+    report: Needs = Needs()
+
+
 class Run(Section):
     """How jobs run. Nothing here changes a number, so nothing here is in a key."""
 
@@ -49,3 +72,4 @@ class Run(Section):
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
     shards_per_job: Positive = 1
     gpus_per_evaluation: Positive = 1
+    resources: Resources = Resources()

@@ -1,6 +1,7 @@
 """What making an artefact cost. It stands outside every digest."""
 
 import json
+import os
 import platform
 import resource
 import sys
@@ -41,6 +42,7 @@ def record(job: Job, part: str, began: float, cpu: float) -> None:
         "cpu_seconds": round(used() - cpu, 2),
         "peak_mb": max(resource.getrusage(who).ru_maxrss for who in WHO) // 1024,
         "host": platform.node(),
+        "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "python": platform.python_version(),
         "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",
     }

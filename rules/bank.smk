@@ -21,8 +21,7 @@ rule bank_group:
     priority: 80
     threads: 1
     resources:
-        gpu=GPUS,
-        mem_mb=4000,
+        **resources("bank"),
     shell:
         stage("build_bank", "bank") + " --shards {wildcards.first}:{wildcards.stop}"
 
@@ -40,7 +39,6 @@ rule bank:
     priority: 80
     threads: 1
     resources:
-        gpu=GPUS,
-        mem_mb=4000,
+        **resources("bank"),
     shell:
         stage("build_bank", "bank")

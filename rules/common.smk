@@ -1,43 +1,62 @@
 """What every rule shares: where an artefact's inputs are, and how its stage is called."""
 
+import json
 import shlex
 
 PYTHON = shlex.quote(sys.executable)
-GPUS = int(PLAN is not None and config.get("device", "cpu") == "cuda")
 
 
 def order(kind, wildcards):
-    """Kind, specification and way of running of an artefact: the plan's, or in a job its own."""
+    """An artefact's spec, inputs and way of running: the plan's, or in a job its spec.json's."""
     ref = f"{kind}/{wildcards.key}"
     if PLAN is not None and ref in PLAN.entries:
-        return kind, PLAN.entries[ref].spec, PLAN.run
-    written = read_json(Path(STORE) / ref / "spec.json", "run snakemake from the start")
-    return kind, written["spec"], written["run"]
+        entry = PLAN.entries[ref]
+        made_from = {role: source.ref for role, source in entry.inputs.items()}
+        return {"spec": entry.spec, "inputs": made_from, "run": PLAN.run}
+    path = Path(STORE) / ref / "spec.json"
+    if not path.exists():
+        raise WorkflowError(f"{path}: is missing; run snakemake from the start")
+    return json.loads(path.read_text())
 
 
 def workers(kind):
     """How many processes make an artefact; each has a thread."""
-    return lambda wildcards: processes(*order(kind, wildcards))
 
+    def count(wildcards):
+        written = order(kind, wildcards)
+        return processes(kind, written["spec"], written["run"])
 
-def gpus(kind):
-    """How many GPUs a job takes: one a process, none on the CPU."""
-    return lambda wildcards: GPUS * processes(*order(kind, wildcards))
+    return count
 
 
 def inputs(kind):
-    """The manifests an artefact is made from: the plan's, or in a job its folder's spec.json's."""
+    """The manifests an artefact is made from."""
 
     def find(wildcards):
-        ref = f"{kind}/{wildcards.key}"
-        if PLAN is not None and ref in PLAN.entries:
-            refs = [entry.ref for entry in PLAN.entries[ref].inputs.values()]
-        else:
-            spec = Path(STORE) / ref / "spec.json"
-            refs = read_json(spec, "run snakemake from the start")["inputs"].values()
-        return [ancient(f"{STORE}/{ref}/manifest.json") for ref in sorted(set(refs))]
+        refs = set(order(kind, wildcards)["inputs"].values())
+        return [ancient(f"{STORE}/{ref}/manifest.json") for ref in sorted(refs)]
 
     return find
+
+
+def resources(kind):
+    """What a job asks for: more memory and time at every attempt.
+
+    Run time and partition are given where the configuration says them, so that a profile's
+    `default-resources` count elsewhere. A job on a cluster has been given all but its GPUs.
+    """
+
+    def gpu(wildcards):
+        written = order(kind, wildcards)
+        return gpus(kind, written["spec"], written["run"], workers(kind)(wildcards))
+
+    asked = needs(PLAN.run if PLAN is not None else {}, kind)
+    found = {"gpu": gpu, "mem_mb": lambda wildcards, attempt: attempt * asked["mem_mb"]}
+    if asked["runtime"] is not None:
+        found["runtime"] = lambda wildcards, attempt: attempt * asked["runtime"]
+    if asked["partition"] is not None:
+        found["slurm_partition"] = asked["partition"]
+    return found
 
 
 def label(kind):

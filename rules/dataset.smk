@@ -13,7 +13,6 @@ rule dataset:
     priority: 100
     threads: 1
     resources:
-        gpu=0,
-        mem_mb=2000,
+        **resources("dataset"),
     shell:
         stage("prepare_data", "dataset")

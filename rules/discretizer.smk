@@ -13,7 +13,6 @@ rule discretizer:
     priority: 85
     threads: workers("discretizer")
     resources:
-        gpu=gpus("discretizer"),
-        mem_mb=4000,
+        **resources("discretizer"),
     shell:
         stage("train_discretizer", "discretizer")

@@ -13,7 +13,6 @@ rule evaluation:
     priority: 40
     threads: workers("evaluation")
     resources:
-        gpu=gpus("evaluation"),
-        mem_mb=4000,
+        **resources("evaluation"),
     shell:
         stage("evaluate", "evaluation")

@@ -13,7 +13,6 @@ rule generator:
     priority: 85
     threads: workers("generator")
     resources:
-        gpu=gpus("generator"),
-        mem_mb=4000,
+        **resources("generator"),
     shell:
         stage("warm_generator", "generator")

@@ -13,7 +13,6 @@ rule report:
     priority: 0
     threads: 1
     resources:
-        gpu=0,
-        mem_mb=2000,
+        **resources("report"),
     shell:
         stage("report", "report")

@@ -13,7 +13,6 @@ rule student:
     priority: 60
     threads: workers("student")
     resources:
-        gpu=gpus("student"),
-        mem_mb=4000,
+        **resources("student"),
     shell:
         stage("distill", "student")

@@ -13,7 +13,6 @@ rule teacher:
     priority: 90
     threads: workers("teacher")
     resources:
-        gpu=gpus("teacher"),
-        mem_mb=4000,
+        **resources("teacher"),
     shell:
         stage("train_teacher", "teacher")

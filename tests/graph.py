@@ -29,11 +29,12 @@ class Folder:
 
     path: Path
     root: Path = ROOT
+    name: str = "experiment.yaml"
 
     @property
     def config(self) -> Path:
         """Its configuration file."""
-        return self.path / "experiment.yaml"
+        return self.path / self.name
 
     def write(self, raw: dict) -> None:
         """Write a configuration."""

@@ -11,13 +11,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pipeline"
 
 FLOORS = {  # a folder of plug-ins stands for all its files
-    0: "ranks sync_bn"
+    0: "progress ranks sync_bn"
     " errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk hardened",
     1: "lpips shift"
     " made synthesis attention"
     " models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
-    2: "provenance holdings"
+    2: "provenance holdings needs gpu logs summary"
     " fitted towers vq_config vq_measure inert"
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"

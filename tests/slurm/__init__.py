@@ -1,0 +1,1 @@
+"""`make slurm-test`: the tiny graph through a real SLURM controller on this machine."""

@@ -1,0 +1,87 @@
+"""What goes wrong on a cluster, done to jobs on purpose while a run goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.slurm.cluster import query
+
+POLL_SECONDS = 0.5
+FIELD = re.compile(r"(\S+?)=(\S*)")
+COMMENT = re.compile(r"rule_(\w+)_wildcards_(\S+)")
+
+
+@dataclass
+class Watch:
+    """The jobs that the controller has seen, and what was done to which of them."""
+
+    jobs: dict[int, dict[str, str]] = field(default_factory=dict)  # as scontrol showed them last
+    done: dict[str, int] = field(default_factory=dict)  # trouble -> id of its victim
+
+
+def look(watch: Watch) -> None:
+    """Note every job that the controller still knows, with its rule and its artefact's key."""
+    for line in query("scontrol", "-o", "show", "job").splitlines():
+        job = dict(FIELD.findall(line))
+        if match := COMMENT.fullmatch(job.get("Comment", "")):
+            about = {"rule": match[1], "key": match[2].rpartition("/")[2]}
+            watch.jobs[int(job["JobId"])] = job | about
+
+
+def stage_of(key: str) -> int:
+    """Process id of the stage that works in the folder of this key, 0 if none does."""
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (place / "cmdline").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if command[1:3] == [b"-m", b"pipeline"] and command[4].endswith(key.encode()):
+            return int(place.name)
+    return 0
+
+
+def victim(watch: Watch, rule: str) -> tuple[int, int]:
+    """A running job of a rule whose stage has begun: SLURM's id and the stage's process id."""
+    for number, job in watch.jobs.items():
+        if (job["rule"], job["JobState"]) == (rule, "RUNNING") and (pid := stage_of(job["key"])):
+            return number, pid
+    return 0, 0
+
+
+def kill(number: int, pid: int) -> None:
+    """The stage alone, as the kernel does when memory runs out."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def cancel(number: int, pid: int) -> None:
+    """The job, as a user or an administrator does."""
+    query("scancel", str(number))
+
+
+def preempt(number: int, pid: int) -> None:
+    """Everything that runs, by a job of the urgent partition that wants the whole node."""
+    query("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+
+
+TROUBLES = {"teacher": kill, "student": cancel, "evaluation": preempt}
+
+
+def make_trouble(watch: Watch, process: subprocess.Popen) -> None:
+    """While the process runs: kill a teacher's job, cancel a student's, preempt an evaluation's."""
+    pause = threading.Event()
+    while process.poll() is None:
+        look(watch)
+        for rule, trouble in TROUBLES.items():
+            if trouble.__name__ not in watch.done:
+                number, pid = victim(watch, rule)
+                if number:
+                    trouble(number, pid)
+                    watch.done[trouble.__name__] = number
+                    key = watch.jobs[number]["key"]
+                    print(f"  {trouble.__name__}: SLURM job {number}, {rule} {key}", flush=True)
+        pause.wait(POLL_SECONDS)
+    look(watch)

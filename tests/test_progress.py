@@ -1,0 +1,141 @@
+"""What a reader sees of a run: progress, each job's log, the summary, what a job asks for."""
+
+import logging
+import os
+
+import pytest
+
+from pipeline import progress
+from pipeline.errors import RetortError
+from pipeline.logs import kept, log_of
+from pipeline.needs import gpus, needs
+from pipeline.progress import Progress, spoken
+from pipeline.resolve import plan_from
+from pipeline.summary import Run
+from tests.test_config import changed, line_of, small
+
+log = logging.getLogger("retort")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands until it is set."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_progress_says_what_is_left_after_a_resume(clock, caplog):
+    caplog.set_level(logging.INFO, "retort")
+    steps = Progress("step", total=100, done=40)
+    for second in range(1, 61):  # one step a second
+        clock[0] = 100.0 + second
+        steps.step()
+    said = ["step 55/100  45 s left", "step 70/100  30 s left", "step 85/100  15 s left"]
+    assert caplog.messages == said
+
+
+def test_the_rate_is_the_mean_of_this_attempt(clock, caplog):
+    caplog.set_level(logging.INFO, "retort")
+    blocks = Progress("block", total=1000)
+    clock[0] += 60
+    blocks.step(10)
+    assert caplog.messages == ["block 10/1000  99 min left"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (11100, "3 h 05 min")],
+)
+def test_times_are_spoken(seconds, words):
+    assert spoken(seconds) == words
+
+
+def attempt(folder, words: str, error: Exception) -> None:
+    """A job that says something and fails."""
+    with kept(folder, "0:2"):
+        log.warning(words)
+        raise error
+
+
+def test_a_log_keeps_every_attempt_and_how_it_ended(tmp_path):
+    full = RetortError("disk: is full; free some space")
+    for words, error in (("first attempt", full), ("second attempt", ZeroDivisionError("nothing"))):
+        with pytest.raises(type(error)):
+            attempt(tmp_path, words, error)
+    log.warning("outside")
+    text = log_of(tmp_path, "0:2").read_text()
+    ends = [line[20:] for line in text.splitlines() if line.startswith("20")]
+    assert ends == [
+        "first attempt",
+        "error: disk: is full; free some space",
+        "second attempt",
+        "error: ZeroDivisionError('nothing')",
+    ]
+    assert "Traceback" in text
+    assert log_of(tmp_path, "0:2") == tmp_path / "attempts" / "0-2.log"
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
+    (tmp_path / "attempts").write_text("a file in the folder's place")
+    with kept(tmp_path, "run"):
+        log.warning("goes on")
+
+
+def finished(plan, ref) -> None:
+    """An artefact of a plan, as far as the plan looks."""
+    plan.folder(ref).mkdir(parents=True)
+    plan.manifest(ref).touch()
+
+
+def test_the_summary_tells_made_reused_failed_and_not_begun(tmp_path):
+    plan = plan_from(small() | {"store": str(tmp_path / "store")})
+    data, natural, robust = (plan.names[n] for n in NAMES)
+    finished(plan, data)
+    old = log_of(plan.folder(plan.names["discretizer", "vq"]))
+    old.parent.mkdir(parents=True)
+    old.write_text("2020-01-01 00:00:00 error: of an earlier run\n")
+    os.utime(old, (1, 1))
+    run = Run(plan)
+    finished(plan, natural)
+    with pytest.raises(RetortError), kept(plan.folder(robust), "run"):
+        raise RetortError("recipe.lr: term 'ce' is not finite")
+    lines = run.summary().splitlines()
+    assert lines[:3] == ["made: 1 (teacher natural)", "reused: 1 (dataset tiny)", "not finished: 1"]
+    assert lines[3].startswith("  teacher robust: 20")
+    assert "error: recipe.lr: term 'ce' is not finite" in lines[3]
+    assert str(log_of(plan.folder(robust))) in lines[3]
+    assert lines[4].startswith(f"not begun: {len(plan.entries) - 3} (discretizer vq; bank dad; ")
+    assert lines[5] == f"logs: {plan.store}/<kind>/<key>/attempts/*.log"
+
+
+NAMES = (("dataset", "tiny"), ("teacher", "natural"), ("teacher", "robust"))
+
+
+def test_a_kinds_needs_stand_before_those_of_all():
+    asked = {"all": {"mem_mb": 8000, "partition": "gpu"}, "bank": {"mem_mb": 16000, "runtime": 90}}
+    raw = changed("run.resources", asked)
+    run = plan_from(raw).run
+    assert needs(run, "bank") == {
+        "mem_mb": 16000,
+        "runtime": 90,
+        "gpus": None,
+        "partition": "gpu",
+    }
+    assert needs(run, "student")["mem_mb"] == 8000
+    assert needs({}, "student")["mem_mb"] == 4000
+    assert plan_from(raw).entries.keys() == plan_from(small()).entries.keys()
+
+
+def test_gpus_are_those_asked_for_or_those_computed_on():
+    run = {"resources": {"student": {"gpus": 3}}}
+    assert gpus("student", {"device": "cpu"}, run) == 3
+    assert gpus("teacher", {"device": "cuda"}, run) == 1
+    assert gpus("teacher", {"device": "cuda"}, run, processes=2) == 2
+    assert gpus("teacher", {"device": "cpu"}, run) == 0
+    assert gpus("dataset", {}, run) == 0
+
+
+def test_a_misspelt_need_is_named():
+    raw = changed("run.resources", {"student": {"memory": 1}})
+    assert line_of(raw).startswith("run.resources.student.memory: unknown")
