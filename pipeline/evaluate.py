@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.artifact import Job, Manifest, replacing
 from pipeline.data import Split, open_data
+from pipeline.progress import Progress
 from pipeline.rng import seed_of
 from pipeline.signals import Wish, stoppable
 from pipeline.source import pixels
@@ -61,14 +62,16 @@ def run_part(job: Job, rank: int, count: int) -> list[Path]:
     models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
     if data.scored:
         models = tuple(import_module(SHIFT).Scored(model, data.scored) for model in models)
-    test, parts = data.split("test"), []
+    test = data.split("test")
+    parts = list(islice(chunks(job, len(test.labels)), rank, None, count))
+    missing = [part for part in parts if not part[0].exists()]
+    progress = Progress("chunk", len(parts), len(parts) - len(missing))
     with stoppable() as wish:
-        for path, attack, rows in islice(chunks(job, len(test.labels)), rank, None, count):
-            if not path.exists():
-                halt(wish)
-                write_chunk(path, chunk(job, attack, models, test, rows))
-            parts.append(path)
-    return parts
+        for path, attack, rows in missing:
+            halt(wish)
+            write_chunk(path, chunk(job, attack, models, test, rows))
+            progress.step()
+    return [path for path, _, _ in parts]
 
 
 def chunks(job: Job, images: int) -> Iterator[tuple[Path, object, range]]:

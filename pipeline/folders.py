@@ -9,6 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import RetortError
+from pipeline.progress import Progress
 from pipeline.rng import generator
 
 REVISION = 1
@@ -80,9 +81,10 @@ def read(files: Labelled, size: int, crop: float = 1.0) -> tuple[np.ndarray, np.
     def fill(row: int) -> None:
         images[row] = picture(files[row][0], size, crop)
 
+    progress = Progress("image", len(files))
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(fill, range(len(files))):
-            pass
+            progress.step()
     return images, np.array([label for _, label in files], np.int64)
 
 
