@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.artifact import Artifact, Job, open_artifact
 from pipeline.intervals import Interval, over_seeds, wilson
+from pipeline.plan import SEED
 
 REVISION = 1
 
@@ -142,7 +143,8 @@ class Study:
             entries.setdefault((name.rpartition("-")[0], "student"), []).append(artifact)
         for name, artifact in self.of("generator").items():
             if artifact.manifest.key in self.outcomes:
-                entries[f"{name} (stage I)", "student"] = [artifact]
+                stage = f"{name.partition(SEED)[0]} (stage I)", "student"
+                entries.setdefault(stage, []).append(artifact)
         for name, artifact in self.of("teacher").items():
             entries[name, "teacher"] = [artifact]
         return [

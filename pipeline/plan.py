@@ -15,6 +15,7 @@ from pipeline.artifact import MANIFEST, SPEC, STAGES, read_json, write_json
 from pipeline.code import fingerprint, revisions
 from pipeline.errors import RetortError
 
+SEED = ".seed"  # between a generator's name and one of its seeds
 ROOM = 200 * 2**20  # bytes below which no run is begun
 
 

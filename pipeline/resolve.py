@@ -16,11 +16,22 @@ def everything(resolver: Resolver) -> None:
         if section != "students":
             for name in getattr(resolver.config, section):
                 resolver.get(section, name)
+    warm = warm_ups(resolver)
     made = students(resolver)
     for name in resolver.config.suites:
-        suite(resolver, name, made)
+        suite(resolver, name, made, warm)
     if resolver.config.report is not None:
         report(resolver)
+
+
+def warm_ups(resolver: Resolver) -> list[tuple[Entry, str]]:
+    """Every generator that warms a student up, one entry a seed, and its teacher's name."""
+    return [
+        (resolver.warm_up(name, seed, f"generators.{name}"), section.teacher)
+        for name, section in resolver.config.generators.items()
+        if section.warm
+        for seed in section.seeds or (resolver.config.seed,)
+    ]
 
 
 def students(resolver: Resolver) -> list[Entry]:
@@ -40,7 +51,9 @@ def seeded(resolver: Resolver, name: str, seed: int) -> Entry:
     return resolver.plan.add(student.entry(resolver, name, seed))
 
 
-def suite(resolver: Resolver, name: str, students: list[Entry]) -> None:
+def suite(
+    resolver: Resolver, name: str, students: list[Entry], warm: list[tuple[Entry, str]]
+) -> None:
     """Evaluations of one suite."""
     suite = resolver.config.suites[name]
     models: dict[str, tuple[Entry, str]] = {}  # label -> artefact, classifier it descends from
@@ -49,9 +62,7 @@ def suite(resolver: Resolver, name: str, students: list[Entry]) -> None:
     if "teachers" in suite.models:
         models |= {n: (resolver.get("teachers", n), n) for n in resolver.config.teachers}
     if "generators" in suite.models:
-        for n, section in resolver.config.generators.items():
-            if section.warm:
-                models[f"{n}-warm"] = (resolver.get("generators", n), section.teacher)
+        models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm}
     plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
     plugins += ("pipeline.shift",) if suite.dataset else ()
     for label, (model, base) in models.items():

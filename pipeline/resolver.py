@@ -49,6 +49,21 @@ class Resolver:
             self.path.pop()
         return self.known[section, name]
 
+    def warm_up(self, name: str, seed: int, seen_from: str) -> Entry:
+        """A generator for a student of some seed: the one of that seed where it has several.
+
+        Raises:
+            RetortError: it does not exist, or has other seeds.
+        """
+        first = self.get("generators", name, seen_from)
+        seeds = self.config.generators[name].seeds
+        if seeds is None or first.spec["seed"] == seed:
+            return first
+        if seed not in seeds:
+            known = ", ".join(map(str, seeds))
+            raise RetortError(f"{seen_from}: '{name}' has seeds {known}, not {seed}; add it there")
+        return self.plan.add(import_module("pipeline.entries.generator").entry(self, name, seed))
+
     def classifier(self, name: str, where: str) -> Entry:
         """A teacher, or a student of ours in its place."""
         known = {**self.config.teachers, **self.config.students}

@@ -17,17 +17,19 @@ SOURCES = {
 def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     """A student of one seed, its first if none is given."""
     config, section, where = resolver.config, resolver.config.students[name], f"students.{name}"
+    seed = resolver.seeds(name)[0] if seed is None else seed
     inputs = {}
     for role, label in SOURCES.items():
         if (target := getattr(section, role)) is not None:
             inputs[role] = resolver.get(label, target, f"{where}.{role}")
+    if section.generator is not None:
+        inputs["generator"] = resolver.warm_up(section.generator, seed, f"{where}.generator")
     if section.extra is not None:
         inputs["extra"] = resolver.get("datasets", section.extra.dataset, f"{where}.extra.dataset")
     for role, target in section.teachers.items():
         inputs[f"teachers.{role}"] = resolver.classifier(target, f"{where}.teachers.{role}")
     check_student(config, where, section)
     more = settings(config, section)
-    seed = resolver.seeds(name)[0] if seed is None else seed
     without = (*SOURCES, "extra", "teachers", "seeds")
     spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
     family = family_for(config, section.model, f"{where}.model", section.dataset)

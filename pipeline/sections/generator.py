@@ -1,8 +1,8 @@
 """The section of generators."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.plugged import LossSpec
 from pipeline.plugins import plugin
@@ -37,6 +37,7 @@ class Generator(Trained):
         clip_grad: largest norm of its gradient, 0 for none.
         rounds: how images are made in rounds instead.
         grids: shares of the warm-up at which a picture of its images is kept.
+        seeds: of several warm-ups, one artefact each: a student of one seed begins with that one.
     """
 
     teacher: str
@@ -57,6 +58,7 @@ class Generator(Trained):
     clip_grad: NonNegative = added(0.0)
     rounds: Rounds | None = added(None)
     grids: tuple[Share, ...] = added(())
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = added(None)
 
     @model_validator(mode="after")
     def without_labels(self):
