@@ -1,10 +1,21 @@
 """From a generator's spec to its source: sizes, colours, and what a student may change."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
+from pipeline.batch import Roles
 from pipeline.data_free import make_source
+from pipeline.generator_source import GeneratorSource
+from pipeline.loop import fit
+from pipeline.made import Made
+from pipeline.models import initialised
+from pipeline.objectives import derd
+from pipeline.pool import grid_epochs
 from pipeline.recipe import Recipe
+from pipeline.state import Place, copied
 
 SPEC = {
     "seed": 0,
@@ -32,3 +43,65 @@ def test_images_have_the_teachers_colours_and_side(colours, side):
     images = source.network(torch.randn(2, 8))
     assert images.shape == (2, colours, side, side)
     assert source.steps == 3
+
+
+def trained(models: dict[str, str], side: int, tmp_path, **more) -> tuple[dict, GeneratorSource]:
+    """One epoch of one DERD step with networks of these names: its record, and the source."""
+    networks = {
+        role: initialised(name, 3, (0.5,) * 3, (0.25,) * 3, seed).eval()
+        for seed, (role, name) in enumerate(models.items())
+    }
+    student = networks.pop("student")
+    teachers = {role: network.requires_grad_(False) for role, network in networks.items()}
+    spec = {**SPEC, "image": side, "steps_per_epoch": 1, **more}
+    recipe = Recipe(epochs=1, batch=2, lr=0.01, augment="none")
+    source = make_source(spec, about(3), recipe, 0, "cpu")
+    before = copied(student)
+    fitted = fit(Roles(student, teachers), derd.Objective(steps=1), source, recipe, Place(tmp_path))
+    assert any(not torch.equal(value, before[key]) for key, value in copied(student).items())
+    return fitted.history[0], source
+
+
+@pytest.mark.parametrize("student", ["mobilenetv2", "resnet18-w4"])
+def test_teachers_and_student_may_be_of_different_kinds(student, tmp_path):
+    models = {"natural": "resnet50-w4", "robust": "wrn-10-1", "student": student}
+    record, _ = trained(models, 32, tmp_path)
+    assert {"natural", "robust", "sga", "cosine"} <= record.keys()
+
+
+def test_vision_transformers_at_224_pixels(tmp_path):
+    models = dict.fromkeys(("natural", "robust", "student"), "timm/vit_tiny_patch16_224")
+    record, source = trained(models, 224, tmp_path, doublings=4, channels=16, pool=2)
+    assert all(math.isfinite(value) for value in record.values())
+    assert source.pool.images.shape == (2, 3, 224, 224)
+
+
+def test_a_teacher_without_batchnorm_drops_the_statistics():
+    """And nothing else: the other three losses reach the generator."""
+    source = make_source({**SPEC, "image": 32, "steps_per_epoch": 1}, about(3), RECIPE, 0, "cpu")
+    teacher = initialised("vit-tiny-p16", 3, (0.5,) * 3, (0.25,) * 3, 0).eval()
+    before = copied(source.network)
+    terms = {}
+    whole = source.loss
+
+    def watched(made: Made) -> dict:
+        terms.update(whole(made))
+        return terms
+
+    source.loss = watched
+    next(source.batches(0, 0, Roles(nn.Identity(), {"natural": teacher.requires_grad_(False)})))
+    assert set(terms) == {"oh", "activation", "balance"}
+    assert not torch.equal(source.network.start.weight, before["start.weight"])
+
+
+@pytest.mark.parametrize("epochs", [1, 10])
+def test_grids_are_taken_at_shares_of_the_run(epochs):
+    assert grid_epochs((0.0, 0.25, 0.5, 1.0), epochs) == ({0} if epochs == 1 else {0, 2, 5, 9})
+
+
+def test_a_student_may_stop_the_generator(tmp_path):
+    models = {"natural": "resnet8-s2-w4", "robust": "resnet8-s2-w4", "student": "resnet8-s2-w4"}
+    _, source = trained(models, 16, tmp_path, learns=False)
+    fresh = make_source(SPEC, about(3), RECIPE, 0, "cpu").network.state_dict()
+    for key, value in source.network.state_dict().items():
+        assert torch.equal(value, fresh[key])

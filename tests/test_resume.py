@@ -51,6 +51,7 @@ def undisturbed(tmp_path_factory) -> dict[str, Path]:
     finish(folder, "train_discretizer", made["discretizer/vq"])
     finish(folder, "build_bank", made["bank/dad"])
     finish(folder, "warm_generator", made["generator/derd"])
+    finish(folder, "distill", made["student/derd-0"])
     return made
 
 
@@ -58,17 +59,20 @@ def graph() -> dict:
     """A teacher, and what is made from it."""
     raw = tiny()
     teacher = {**raw["teachers"]["natural"], "epochs": 3}
+    both = dict.fromkeys(("natural", "robust"), "natural")
     return experiment(
         teachers={"natural": teacher},
         discretizers=raw["discretizers"],
         banks={"dad": {**raw["banks"]["dad"], "teacher": "natural", "shards": 4}},
         generators={"derd": {**raw["generators"]["derd"], "epochs": 2}},
+        students={"derd": {**raw["students"]["derd"], "teachers": both, "epochs": 2}},
     )
 
 
 STAGES = {
     "teacher/natural": ("train_teacher", "epoch 1/3", "resumed"),
     "generator/derd": ("warm_generator", "epoch 1/2", "resumed"),
+    "student/derd-0": ("distill", "epoch 1/2", "resumed"),
 }
 
 
