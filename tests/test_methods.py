@@ -39,6 +39,14 @@ def test_every_method_is_documented_with_its_defaults(name):
     assert "F_S" in SECTIONS[name] or "Cost as" in SECTIONS[name], "say what a step costs"
 
 
+@pytest.mark.parametrize("name", names_in("synthesis"))
+def test_every_loss_of_a_generator_is_documented_with_its_defaults(name):
+    (row,) = re.findall(rf"^\| {name} \|.*\| (.*?) \|$", SECTIONS["data_free_kd"], re.MULTILINE)
+    pairs = [pair.split(" ") for pair in row.split(", ")]
+    fields = dataclasses.fields(plugin("synthesis", name).Loss)
+    assert {key: value(cell) for key, cell in pairs} == {f.name: f.default for f in fields}
+
+
 def test_nothing_else_is_documented():
     assert SECTIONS.keys() - {"Conventions"} == set(NAMES)
 
