@@ -1,10 +1,10 @@
 """The report's tables of what was made: ingredients, costs, reuse, keys."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.artifact import STAGES, Artifact, read_json
 from pipeline.outcomes import Group, Study
-from pipeline.tables import NONE, amount, grid, signed
+from pipeline.tables import NONE, amount, grid, is_clip, signed
 from pipeline.timing import cost_of
 
 REVISION = 1
@@ -17,7 +17,8 @@ def ingredients(study: Study) -> str:
     """What the students were made from, and how good it is."""
     rows: list[Fact] = []
     for name, artifact in study.of("discretizer").items():
-        rows += [(f"discretiser {name} (small VQGAN)", *fact) for fact in quantiser_facts(artifact)]
+        what = f"discretiser {name} ({'' if origin(artifact.manifest.spec) else 'small '}VQGAN)"
+        rows += [(what, *fact) for fact in quantiser_facts(artifact)]
     for group in study.groups:
         if group.kind == "teacher":
             rows += teacher_facts(group)
@@ -45,20 +46,37 @@ def share(value: float, digits: int = 1) -> str:
 def quantiser_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Quality of a discretiser on the test images."""
     facts = artifact.manifest.facts
+    if came := origin(artifact.manifest.spec):
+        yield "made", came
+    if "psnr_db" not in facts:
+        yield "codes", f"{facts['n_codes']:,}"
+        return
     yield f"PSNR of Q(x), mean of {facts['images']:,} test images", f"{facts['psnr_db']:.1f} dB"
     yield f"codes in use of {facts['n_codes']}", share(facts["codes_used"], 0)
     yield "tokens an image", "×".join(map(str, facts["grid"]))
 
 
+def origin(spec: Mapping) -> str:
+    """What a teacher or discretiser from outside is; empty for what was trained here."""
+    about = spec.get("open_clip")
+    if about and about["pretrained"] == "random":
+        return f"{about['model']} at random weights: a trial, no result"
+    if about:
+        return f"{about['model']} from a file, {about['head']} head"
+    return f"{spec.get('model', 'VQGAN')} from a file" if "checkpoint" in spec else ""
+
+
 def teacher_facts(group: Group) -> Iterator[Fact]:
     """Accuracy of a teacher; of a CLIP, without any training on labels as such."""
-    facts, clip = group.members[0].manifest.facts, group.members[0].manifest.spec.get("clip")
-    name = f"teacher {group.name}" + (" (small CLIP trained here)" if clip else "")
+    facts, spec = group.members[0].manifest.facts, group.members[0].manifest.spec
+    clip, came = is_clip(spec), origin(spec) or ("small CLIP trained here" if is_clip(spec) else "")
+    name = f"teacher {group.name}" + (f" ({came})" if came else "")
     clean = group.estimate((("clean", 0.0),))
     if "zero_shot" in facts:
         yield name, "zero-shot accuracy", share(facts["zero_shot"])
     elif clean is not None:
-        yield name, "zero-shot accuracy" if clip else "clean test accuracy", share(clean.value)
+        zero_shot = clip and spec.get("open_clip", {}).get("head") != "finetuned"
+        yield name, "zero-shot accuracy" if zero_shot else "clean test accuracy", share(clean.value)
     if "epochs" in facts:
         yield name, "epochs", str(facts["epochs"])
 

@@ -116,18 +116,33 @@ def setting(study: Study) -> str:
     devices = {spec["device"] for spec in specs if "device" in spec}
     entries = {g.kind: [h.name for h in study.groups if h.kind == g.kind] for g in study.groups}
     seeds = sorted({len(g.members) for g in study.groups if g.kind == "student"})
-    clips = [n for n, t in study.of("teacher").items() if t.manifest.spec.get("clip")]
     parts = [
         f"Compared here: the students {', '.join(entries.get('student', ['none']))} (seeds each: "
         f"{' or '.join(map(str, seeds)) or 0}), made from the teachers "
         f"{', '.join(entries.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
         f"{', '.join(sorted(devices)) or 'unknown'}.",
-        "All teachers were trained here on these data, so they are small; none is a published "
-        "checkpoint.",
-        f"{', '.join(clips)}: a small CLIP trained here, used zero-shot." if clips else "",
-        "The discretiser is a small VQGAN trained here." if study.of("discretizer") else "",
+        *sources(study),
     ]
     return " ".join(part for part in parts if part)
+
+
+def sources(study: Study) -> list[str]:
+    """Which teachers and discretisers were trained here, and which came from files."""
+    specs = {n: t.manifest.spec for n, t in study.of("teacher").items()}
+    quantisers = {n: q.manifest.spec for n, q in study.of("discretizer").items()}
+    told = {n: inventory.origin(spec) for n, spec in {**specs, **quantisers}.items()}
+    came = {n: what for n, what in told.items() if what}
+    clips = ", ".join(n for n, spec in specs.items() if spec.get("clip"))
+    here = "All" if not came.keys() & specs.keys() else "The other"
+    return [
+        "; ".join(f"{name} is {what}" for name, what in came.items()) + "." if came else "",
+        f"{here} teachers were trained here on these data, so they are small; none is a published "
+        "checkpoint."
+        if specs.keys() - came.keys()
+        else "",
+        f"{clips}: a small CLIP trained here, used zero-shot." if clips else "",
+        "The discretiser is a small VQGAN trained here." if quantisers.keys() - came.keys() else "",
+    ]
 
 
 def reading(study: Study) -> str:

@@ -1,6 +1,6 @@
 """The report's tables, as aligned Markdown that also reads well in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import ceil, floor
@@ -118,9 +118,14 @@ def signed(value: float) -> str:
 
 
 def role_of(group: Group) -> str:
-    """What a row is: a student, a teacher, or a teacher that is a small CLIP."""
-    clip = group.kind == "teacher" and group.members[0].manifest.spec.get("clip")
+    """What a row is: a student, a teacher, or a teacher that is a CLIP."""
+    clip = group.kind == "teacher" and is_clip(group.members[0].manifest.spec)
     return "CLIP teacher" if clip else group.kind
+
+
+def is_clip(spec: Mapping) -> bool:
+    """Whether a teacher's image tower learnt beside a text tower."""
+    return bool(spec.get("clip") or spec.get("open_clip"))
 
 
 def results(groups: Sequence[Group], brief: bool = False) -> str:
