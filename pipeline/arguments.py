@@ -14,7 +14,7 @@ def parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for add in (stages, plan, results, checkpoints, bank, store):
+    for add in (stages, plan, results, checkpoints, bank, store, cost):
         add(verbs)
     return top
 
@@ -99,3 +99,12 @@ def store(verbs) -> None:
     verb.add_argument("--configfile", type=Path, nargs="+", default=[Path("config.yaml")])
     verb.add_argument("--delete", action="store_true", help="delete what is listed")
     verb.set_defaults(module="pipeline.pruning")
+
+
+def cost(verbs) -> None:
+    """What it will take."""
+    what = "print what each artefact will take: images, GFLOP, hours, bytes; what is made, at zero"
+    verb = looking(verbs, "cost", "pipeline.cost", what)
+    verb.add_argument(
+        "--gflops", type=float, metavar="RATE", help="GFLOP per second, in place of a measured rate"
+    )

@@ -102,6 +102,10 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A forward for each corruption."""
+        return len(self.names)
+
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:

@@ -51,6 +51,10 @@ class Attack:
         for name in ("searches", "steps", "n_eval", "chunk"):
             check_count(name, getattr(self, name))
 
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A gradient a step and the prediction."""
+        return self.searches * 2 * self.steps + 1
+
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:

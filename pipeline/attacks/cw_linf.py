@@ -14,6 +14,7 @@ from pipeline.attacks import (
     check_count,
     check_steps,
     load_foolbox,
+    radii,
 )
 
 REVISION = 1
@@ -57,6 +58,10 @@ class Attack:
         check_steps(self.eps, self.step, self.steps)
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
+
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A gradient a step, a check and the prediction, for every radius above 0."""
+        return sum(2 * self.steps + 2 if eps else 1 for eps in radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None

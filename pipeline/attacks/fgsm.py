@@ -11,6 +11,7 @@ from pipeline.attacks import (
     check_count,
     check_radii,
     load_foolbox,
+    radii,
 )
 
 REVISION = 1
@@ -32,6 +33,10 @@ class Attack:
         check_radii(self.eps)
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
+
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A gradient, the library's check and the prediction, for every radius above 0."""
+        return sum(4 if eps else 1 for eps in radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None

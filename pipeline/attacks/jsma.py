@@ -1,5 +1,6 @@
 """The Jacobian saliency map attack (Papernot et al., EuroS&P 2016), by ART."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,10 @@ class Attack:
                 raise ValueError(f"{name}: {getattr(self, name)} is outside (0, 1]")
         for name in ("n_eval", "chunk"):
             check_count(name, getattr(self, name))
+
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A gradient for each pair of pixels that may change, and two predictions."""
+        return 3 * math.ceil(self.gamma * math.prod(shape) / 2) + 2
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None

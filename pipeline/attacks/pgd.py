@@ -12,6 +12,7 @@ from pipeline.attacks import (
     check_count,
     check_steps,
     load_foolbox,
+    radii,
 )
 
 REVISION = 1
@@ -57,6 +58,11 @@ class Attack:
         step = "" if self.step == USUAL_STEP else f"-step{255 * self.step:.3g}"
         start = "" if self.start == "uniform" else f"-{self.start}"
         return f"pgd{self.steps}{step}{start}{f'-x{self.restarts}' if self.restarts > 1 else ''}"
+
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A gradient a step and the predictions, for every radius above 0."""
+        steps = self.restarts * (2 * self.steps + 1) + 1
+        return sum(steps if eps else 1 for eps in radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None

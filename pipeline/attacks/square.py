@@ -9,6 +9,8 @@ from pipeline.attacks import Predictions, check_count, check_model, check_radii,
 
 REVISION = 1
 
+CHECKS = 15  # forwards by which the library looks at the model first
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -34,6 +36,10 @@ class Attack:
             raise ValueError(f"p_init: {self.p_init} is outside (0, 1]")
         for name in ("queries", "n_eval", "chunk"):
             check_count(name, getattr(self, name))
+
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """A forward a query, if no image falls."""
+        return self.queries + CHECKS
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
