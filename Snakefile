@@ -37,7 +37,8 @@ STORE = os.environ["RETORT_STORE"]
 
 # Jobs on this machine take turns at its GPUs, unless `--resources gpu=N` says otherwise.
 if workflow.is_main_process and workflow.local_exec and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", len(devices()))
+    if found := devices():
+        workflow.register_resource("gpu", len(found))
 
 
 include: "rules/common.smk"

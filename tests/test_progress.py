@@ -13,6 +13,7 @@ from pipeline.progress import Progress, spoken
 from pipeline.resolve import plan_from
 from pipeline.summary import Run
 from tests.test_config import changed, line_of, small
+from tests.test_loop import run as train
 
 log = logging.getLogger("retort")
 
@@ -41,6 +42,14 @@ def test_the_rate_is_the_mean_of_this_attempt(clock, caplog):
     clock[0] += 60
     blocks.step(10)
     assert caplog.messages == ["block 10/1000  99 min left"]
+
+
+def test_training_counts_its_steps_over_all_epochs(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "retort")
+    monkeypatch.setattr(progress, "EVERY_SECONDS", 0)
+    train(tmp_path)
+    said = [text.partition("  ")[0] for text in caplog.messages if text.startswith("step ")]
+    assert said == [f"step {n}/8" for n in range(1, 8)]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Jobs that wait: an edited configuration does not reach them, and several runs share a store."""
 
 import copy
+import re
 import signal
 
 import pytest
 
-from pipeline.artifact import open_artifact
+from pipeline.artifact import open_artifact, read_json
 from pipeline.lease import leased
 from pipeline.logs import log_of
 from pipeline.plan import Plan, write_orders
@@ -49,6 +50,12 @@ def folder_of(plan: Plan, kind: str, name: str):
     return plan.folder(plan.names[kind, name])
 
 
+def gpus_of(plan: Plan, kind: str, name: str) -> set[str]:
+    """The GPUs that an artefact's attempts saw."""
+    attempts = (folder_of(plan, kind, name) / "attempts").glob("timing-*.json")
+    return {read_json(path, "run again")["gpus"] for path in attempts}
+
+
 def made_once(plan: Plan) -> None:
     """Every artefact of a plan is whole, and one job has made it."""
     for ref in plan.entries:
@@ -60,17 +67,20 @@ def made_once(plan: Plan) -> None:
         assert log_of(plan.folder(ref)).exists()
 
 
-def test_jobs_that_wait_make_what_was_asked_for(at):
+def test_jobs_that_wait_make_what_was_asked_for(at, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "a,b")
+    monkeypatch.setenv("RETORT_LOCKS", str(tmp_path / "locks"))
     raw = experiment("natural", "kd")
+    raw["run"]["resources"] = {"student": {"gpus": 1}}
     folder, plan = at(raw)
     data = plan.names["dataset", "tiny"]
     with leased(plan.folder(data), plan.manifest(data)):
         running = folder.start()
-        read_until(running, WAITS)
+        said = read_until(running, WAITS)
         other = copy.deepcopy(raw)
         other["teachers"]["natural"]["epochs"] = 1
         folder.write(other)
-    said = read_until(running, "teacher natural: epoch 1/3")
+    said += read_until(running, "teacher natural: epoch 1/3")
     folder.config.unlink()
     said += running.communicate()[1]
     assert running.returncode == 0, said
@@ -79,6 +89,9 @@ def test_jobs_that_wait_make_what_was_asked_for(at):
     assert kept == plan.entries.keys()
     assert "made: 4 (dataset tiny; teacher natural; student natural-0, kd-0)" in said
     assert "reused: 0\n" in said
+    assert re.search(r"^Provided resources: gpu=\D*2\D*$", said, re.M)
+    assert gpus_of(plan, "teacher", "natural") == {"a,b"}
+    assert gpus_of(plan, "student", "kd-0") | gpus_of(plan, "student", "natural-0") <= {"a", "b"}
 
 
 def test_two_runs_share_a_store_and_outlive_a_killed_job(at):
