@@ -17,7 +17,8 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     1: "passes flops lpips shift"
     " made synthesis attention"
     " models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
-    2: "provenance holdings needs gpu logs summary"
+    2: "grids"
+    " provenance holdings needs gpu logs summary"
     " fitted towers vq_config vq_measure inert"
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"

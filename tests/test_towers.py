@@ -216,3 +216,26 @@ def test_colours_are_told_by_the_tag_alone():
         (0.48145466, 0.4578275, 0.40821073)
     )
     assert statistics_of("ViT-B-16-SigLIP", None) == ((0.5,) * 3, (0.5,) * 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("discretizers.vq.unshuffle", 3, "discretizers.vq: a token stands for 3x3 px, data set"),
+        ("discretizers.vq.ch", 48, "discretizers.vq.ch: 48 is no multiple of 32"),
+    ],
+)
+def test_a_discretiser_that_cannot_be_built_is_refused(key, value, words):
+    with pytest.raises(RetortError, match=words):
+        plan_from(edited(key, value))
+
+
+def test_tokens_cover_the_images_of_a_bank_and_of_a_student():
+    raw = edited("datasets.odd", {"source": {"imagenet100": {"size": 35}}, "train": 8, "test": 8})
+    raw["teachers"]["odd"] = {"dataset": "odd", "model": "resnet8-s2-w8", "recipe": "tiny"}
+    bank = edited("banks.dad", {"dataset": "odd", "teacher": "odd", "discretizer": "vq"}, raw)
+    with pytest.raises(RetortError, match="banks.dad.discretizer: a token stands for 2x2 px, data"):
+        plan_from(bank)
+    student = {"dataset": "odd", "discretizer": "vq", "model": "resnet8-s2-w8", "objective": "dat"}
+    with pytest.raises(RetortError, match="students.dat.discretizer: a token stands for 2x2 px"):
+        plan_from(edited("students.dat", student, raw))

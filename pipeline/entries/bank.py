@@ -3,6 +3,7 @@
 from pipeline.config import Config
 from pipeline.errors import RetortError
 from pipeline.fits import check_size, classes, classes_of, counted, data_of, shape_of
+from pipeline.grids import check_grid
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver
 from pipeline.sections import Bank
@@ -20,6 +21,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     if section.discretizer is not None:
         label = f"{where}.discretizer"
         inputs["discretizer"] = resolver.get("discretizers", section.discretizer, label)
+        check_grid(resolver.config, label, inputs["discretizer"].spec, section.dataset)
     check_bank(resolver.config, where, section)
     spec = {**described(resolver.config, section), **resolver.common()}
     return Entry("bank", name, spec, inputs, plugins(section, spec))

@@ -5,6 +5,7 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.errors import RetortError, under
 from pipeline.fits import shape_of
+from pipeline.grids import check_grid
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver, spreading
 from pipeline.sections import Discretizer
@@ -27,6 +28,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     if section.perceptual is not None:
         for part in ("vgg", "lin"):
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
+    check_grid(resolver.config, where, spec, section.dataset)
     check_losses(resolver.config, where, section)
     plugins = (LOSSES,) if section.perceptual or section.adversarial else ()
     plugins += spreading(section.recipe)
@@ -42,6 +44,8 @@ def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
 
         with under(f"discretizers.{name}.config: "):
             spec["architecture"] = described(Path(section.config).expanduser())
+    if section.dataset is not None:
+        check_grid(resolver.config, f"discretizers.{name}", spec, section.dataset)
     outside = {"checkpoint": section.checkpoint.path}
     maker = "pipeline.foreign_discretizer"
     return Entry("discretizer", name, spec, inputs, (), maker, outside)

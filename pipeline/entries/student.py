@@ -2,6 +2,7 @@
 
 from pipeline.fits import family_for
 from pipeline.generators import modules_of
+from pipeline.grids import check_grid
 from pipeline.plan import Entry, dumped
 from pipeline.resolver import Resolver, objective_module, spreading
 from pipeline.students import check_student, settings
@@ -29,6 +30,9 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     for role, target in section.teachers.items():
         inputs[f"teachers.{role}"] = resolver.classifier(target, f"{where}.teachers.{role}")
     check_student(config, where, section)
+    if section.discretizer and section.dataset:
+        spec = inputs["discretizer"].spec
+        check_grid(config, f"{where}.discretizer", spec, section.dataset)
     more = settings(config, section)
     without = (*SOURCES, "extra", "teachers", "seeds")
     spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
