@@ -132,7 +132,7 @@ class RoundSource:
         if kept is None:
             raise RetortError(
                 f"generator.rounds: no loss of round {epoch + 1} is finite; lower lr_generator "
-                f"({self.recipe.lr:g}) or rounds.lr ({self.recipe.lr_images:g})"
+                f"({self.recipe.lr:g}) or rounds.lr_images ({self.recipe.lr_images:g})"
             )
         return kept
 
