@@ -165,13 +165,13 @@ def update(training: Training, batch: Batch) -> None:
 
 @contextmanager
 def dice(batch: Batch) -> Iterator[None]:
-    """Networks that draw for themselves, as drop-path does, draw from the step's own seed.
+    """Networks that draw for themselves, as drop-path does, draw from the rank's and step's seed.
 
     So a resumed run draws what an unbroken one does, and nothing else in the process is disturbed.
     """
     device = batch.x.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of(batch.rng.initial_seed(), "networks"))
+        torch.manual_seed(seed_of("networks", ranks.rank(), batch.rng.initial_seed()))
         yield
 
 

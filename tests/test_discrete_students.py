@@ -2,15 +2,11 @@
 
 import pytest
 
-from pipeline import distill, prepare_data, train_discretizer
-from pipeline.artifact import finish, open_artifact, read_job
 from pipeline.errors import RetortError
-from pipeline.plan import write_orders
 from pipeline.resolve import plan_from
 from tests.graph import DATA
+from tests.making import made
 from tests.test_plan import small
-
-STAGES = {"dataset": prepare_data, "discretizer": train_discretizer, "student": distill}
 
 
 def student(objective: object, **more: object) -> dict:
@@ -21,23 +17,23 @@ def student(objective: object, **more: object) -> dict:
     return raw
 
 
-def made(raw: dict):
+def planned(raw: dict):
     plan = plan_from(raw)
     return plan.entries[plan.names["student", "new-0"]]
 
 
 @pytest.mark.parametrize("name", ["dad", "dad_release", "dad_augment"])
 def test_a_bank_gives_samples_labels_and_outputs(name):
-    entry = made(student(name, bank="dad"))
+    entry = planned(student(name, bank="dad"))
     assert set(entry.inputs) == {"dataset", "bank"}
 
 
 def test_dat_has_the_discretizer_among_its_inputs_and_its_code_in_the_key():
-    entry = made(student("dat", discretizer="vq"))
+    entry = planned(student("dat", discretizer="vq"))
     assert set(entry.inputs) == {"dataset", "discretizer"}
     assert {"pipeline.discretizer", "pipeline.objectives.dat"} <= set(entry.code)
-    assert "pipeline.discretizer" not in made(student("natural")).code
-    both = made(student("dat_dad", discretizer="vq", bank="dad"))
+    assert "pipeline.discretizer" not in planned(student("natural")).code
+    both = planned(student("dat_dad", discretizer="vq", bank="dad"))
     assert set(both.inputs) == {"dataset", "discretizer", "bank"}
 
 
@@ -62,12 +58,7 @@ def test_a_dat_student_is_trained(tmp_path):
     raw |= {"store": str(tmp_path / "store"), "suites": {}, "teachers": {}, "banks": {}}
     raw |= {"run": {"data": str(DATA)}, "students": {"new": raw["students"]["new"]}}
     raw["datasets"]["tiny"] = {"source": "cifar10", "train": 64, "test": 32}
-    plan = plan_from(raw)
-    write_orders(plan)
-    for entry in plan.entries.values():
-        job = read_job(plan.folder(entry.ref))
-        finish(job, STAGES[entry.kind].run(job))
-    manifest = open_artifact(plan.folder(plan.names["student", "new-0"])).manifest
+    manifest = made(plan_from(raw))["student/new-0"].manifest
     record = manifest.facts["last"]
     assert set(manifest.inputs) == {"dataset", "discretizer"}
     assert record["ce_adv"] > 0 and record["ce_adv"] != record["ce"]

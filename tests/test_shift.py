@@ -5,21 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import distill, evaluate, prepare_data, report
-from pipeline.artifact import finish, open_artifact, read_job
 from pipeline.errors import RetortError
 from pipeline.imagenet import subset, wnids
-from pipeline.plan import Plan, write_orders
 from pipeline.resolve import plan_from
 from pipeline.shift import ALEXNET, Scored, mean_corruption_error
+from tests.making import made
 from tests.pictures import CLASSES, folders, source
 
-STAGES = {
-    "dataset": prepare_data,
-    "student": distill,
-    "evaluation": evaluate,
-    "report": report,
-}
 SEVERITIES = range(1, 6)
 
 
@@ -56,17 +48,6 @@ def test_a_prediction_is_made_among_the_scored_classes_alone():
     x.requires_grad_()
     loss = nn.functional.cross_entropy(scored(x), torch.tensor([1, 3]))
     assert torch.autograd.grad(loss, x)[0].isfinite().all()
-
-
-def made(plan: Plan) -> dict:
-    """Every artefact of a plan, made in this process, by kind/name."""
-    write_orders(plan)
-    found = {}
-    for ref, entry in plan.entries.items():
-        job = read_job(plan.folder(ref))
-        finish(job, STAGES[entry.kind].run(job))
-        found[f"{entry.kind}/{entry.name}"] = open_artifact(job.folder)
-    return found
 
 
 def experiment(tmp_path, own: dict, others: dict, **counts: int) -> dict:

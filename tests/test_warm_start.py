@@ -7,12 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline import distill, prepare_data
-from pipeline.artifact import Job, finish, read_job
 from pipeline.errors import RetortError
 from pipeline.models import build, initialised
-from pipeline.plan import Plan, write_orders
+from pipeline.plan import Plan
 from pipeline.resolve import plan_from
+from tests.making import made
 from tests.pictures import CLASSES, folders, source
 
 MODEL = "timm/resnet10t"
@@ -44,20 +43,16 @@ def images(tmp_path) -> Path:
     return folders(folders(tmp_path / "images"), split="val", each=1)
 
 
-def trained(plan: Plan) -> tuple[Job, dict]:
-    """The student's job and the weights it saved."""
-    write_orders(plan)
-    for entry in plan.entries.values():
-        job = read_job(plan.folder(entry.ref))
-        finish(job, {"dataset": prepare_data, "student": distill}[entry.kind].run(job))
-    return job, load_file(job.folder / "model.safetensors")
+def trained(plan: Plan) -> dict:
+    """The weights that the student saved."""
+    return load_file(made(plan)["student/s-0"].path("model.safetensors"))
 
 
 @pytest.mark.parametrize("form", ["other head", "no head", "same head"])
 def test_a_student_begins_with_the_file_s_weights(form, images, tmp_path):
     absent = {"fc.weight": None, "fc.bias": None} if form == "no head" else {}
     state, init = foreign(tmp_path / "w.safetensors", 3 if form == "same head" else 7, **absent)
-    _, saved = trained(planned(tmp_path, init | COLOURS))
+    saved = trained(planned(tmp_path, init | COLOURS))
     torch.testing.assert_close(saved["network.model.conv1.0.weight"], state["conv1.0.weight"])
     own = initialised(MODEL, 3, (0, 0, 0), (1, 1, 1), 0).network.model.fc.weight
     expected = state["fc.weight"] if form == "same head" else own
@@ -139,7 +134,7 @@ def test_what_drop_path_draws_is_the_step_s(images, tmp_path):
             recipe = {"epochs": 1, "batch": 4, "lr": 0.5, "augment": "none"}
             plan = planned(tmp_path / str(seed), None, f"{MODEL}+drop_path=0.5", recipe=recipe)
             folders(folders(tmp_path / str(seed) / "images"), split="val", each=1)
-            found.append(trained(plan)[1])
+            found.append(trained(plan))
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
