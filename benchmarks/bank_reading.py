@@ -1,0 +1,117 @@
+"""How fast banks are read: images a second on one core, and each form's share of the fastest.
+
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/bank_reading.py
+
+Writes banks of random images into a temporary folder and opens each through the reader that
+students use, sums checked. Every form is read in turn, several rounds; the median round counts,
+and CPU seconds are taken, so that other processes matter little. Also in `make bench`.
+"""
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import artifact
+from pipeline.artifact import Job, finish
+from pipeline.bank import Layout, shard_name, write_shard
+from pipeline.bank_maker import FILES, as_written
+from pipeline.bank_reader import read_bank
+from pipeline.pictures import encoded
+
+ROUNDS, CLASSES, SHARDS, BLOCK = 5, 10, 4, 128
+FORMS = {  # name -> spec, side in pixels, images
+    "32 px, blocks": ({}, 32, 20480),
+    "32 px, png": ({"encoding": "png"}, 32, 2048),
+    "32 px, jpeg 95": ({"encoding": "jpeg"}, 32, 2048),
+    "224 px, png": ({"encoding": "png"}, 224, 256),
+    "224 px, jpeg 95": ({"encoding": "jpeg"}, 224, 256),
+}
+
+
+def smooth(rng: np.random.Generator, count: int, side: int) -> torch.Tensor:
+    """Random images (N,3,side,side) uint8 of which neighbouring pixels are alike, as in photos."""
+    coarse = torch.from_numpy(rng.random((count, 3, side // 8, side // 8), np.float32))
+    fine = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
+    noise = torch.from_numpy(rng.normal(0, 0.02, fine.shape).astype(np.float32))
+    return ((fine + noise).clamp(0, 1) * 255).to(torch.uint8)
+
+
+def written(folder: Path, spec: dict, side: int, count: int) -> Job:
+    """A finished bank of random images."""
+    folder.mkdir(parents=True)
+    spec = {"attack": {}, "shards": SHARDS, "block": BLOCK, **spec}
+    job, layout = Job(folder, "bank", "b", folder.name, spec, {}, {}), Layout(count, SHARDS, BLOCK)
+    rng = np.random.default_rng(0)
+    for shard in range(SHARDS):
+        blocks = (
+            (n, block_of(rng, layout.rows_of(n), side, spec), {}) for n in layout.blocks_of(shard)
+        )
+        write_shard(folder / shard_name(shard), blocks, spec, folder.name)
+    finish(job, job.manifest([shard_name(i) for i in range(SHARDS)], {"rows": count}))
+    return job
+
+
+def block_of(rng: np.random.Generator, rows: range, side: int, spec: dict) -> dict:
+    """A block with a sample a row."""
+    images, size = smooth(rng, len(rows), side), len(rows)
+    logits = rng.normal(size=(size, CLASSES)).astype(np.float16)
+    block = {
+        "row": np.arange(rows.start, rows.stop),
+        "label": np.zeros(size, np.int16),
+        "accepted": np.ones(size, bool),
+        "t_clean": logits,
+        "x_adv": images.numpy(),
+        "t_adv": logits,
+        "flips": np.zeros(size, np.float16),
+    }
+    if "encoding" in spec:
+        block[FILES] = [encoded(image, spec["encoding"], 95) for image in images]
+    return as_written(block, spec)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of a call, of all threads."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def opened(folder: Path) -> torch.Tensor:
+    """Every sample of a bank as pixels, in batches where they are in files."""
+    artifact.verify.cache_clear()
+    stored = read_bank(folder).fields["x_adv"]
+    if isinstance(stored, torch.Tensor):
+        return stored
+    order = torch.randperm(len(stored)).split(BLOCK)
+    return torch.stack([stored[rows].sum() for rows in order])
+
+
+def main() -> None:
+    """Print one line a form: images a second (median, slowest, fastest), bytes an image."""
+    torch.set_num_threads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with tempfile.TemporaryDirectory() as place:
+        folders = {
+            name: written(Path(place) / str(i), *form).folder
+            for i, (name, form) in enumerate(FORMS.items())
+        }
+        spent: dict[str, list[float]] = {name: [] for name in FORMS}
+        for _ in range(ROUNDS):
+            for name, folder in folders.items():
+                spent[name].append(seconds(lambda folder=folder: opened(folder)))
+        print(f"{'form':18} {'images/s':>10} {'slowest':>10} {'fastest':>10} {'bytes/image':>12}")
+        for name, (_, _, count) in FORMS.items():
+            total = sum(p.stat().st_size for p in folders[name].glob("*.tar"))
+            chosen = (statistics.median(spent[name]), max(spent[name]), min(spent[name]))
+            rates = " ".join(f"{count / s:>10,.0f}" for s in chosen)
+            print(f"{name:18} {rates} {total / count:>12,.0f}")
+
+
+if __name__ == "__main__":
+    main()
