@@ -82,14 +82,13 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def opened(folder: Path) -> torch.Tensor:
-    """Every sample of a bank as pixels, in batches where they are in files."""
+def opened(folder: Path) -> None:
+    """Make every sample of a bank pixels, in random batches where they are in files."""
     artifact.verify.cache_clear()
     stored = read_bank(folder).fields["x_adv"]
-    if isinstance(stored, torch.Tensor):
-        return stored
-    order = torch.randperm(len(stored)).split(BLOCK)
-    return torch.stack([stored[rows].sum() for rows in order])
+    if not isinstance(stored, torch.Tensor):
+        for rows in torch.randperm(len(stored)).split(BLOCK):
+            stored[rows]
 
 
 def main() -> None:

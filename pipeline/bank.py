@@ -11,12 +11,12 @@ the price of ``row`` in int32; outputs as ``_top``, ``_class`` and ``_tail``; on
 """
 
 import io
-import tarfile
+import math
+import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import webdataset
@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
 PARTS = ("top", "class", "tail")
 PICTURES = {"png": "png", "jpeg": "jpg"}  # encoding -> suffix
 
+RECORD = 512  # bytes of a tar's records
 PLAIN: Mapping = {"attack": {}}  # blocks of pixels, fp16 outputs
 
 Block = dict[str, np.ndarray | list]
@@ -195,40 +196,43 @@ def header_of(head: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
     return kind, shape, "F" if fortran else "C"
 
 
-def array_of(data: bytearray) -> np.ndarray:
-    """The array of an npy file written here, sharing its memory. Headers are parsed once."""
-    start = 10 + int.from_bytes(data[8:10], "little")
-    kind, shape, order = header_of(bytes(data[:start]))
-    return np.frombuffer(data, kind, offset=start).reshape(shape, order=order)
+def array_of(data: mmap.mmap, at: int) -> np.ndarray:
+    """The array of an npy file at an offset, sharing its memory. Headers are parsed once."""
+    start = 10 + int.from_bytes(data[at + 8 : at + 10], "little")
+    kind, shape, order = header_of(data[at : at + start])
+    count = math.prod(shape)
+    return np.frombuffer(data, kind, count, offset=at + start).reshape(shape, order=order)
+
+
+def files_of(data: mmap.mmap) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and bytes of each file of a tar, whose headers are plain ones (POSIX ustar)."""
+    at = 0
+    while at + RECORD <= len(data) and data[at]:
+        head = data[at : at + RECORD]
+        name, size = head[:100].split(b"\0", 1)[0].decode(), int(head[124:135], 8)
+        yield name, at + RECORD, size
+        at += RECORD + -(-size // RECORD) * RECORD
 
 
 def read_shard(path: Path, pictures: bool = True) -> Iterator[Block]:
-    """The blocks of a shard in order.
+    """The blocks of a shard in order; their arrays share the memory that the file is mapped to.
 
     Where samples are pictures, ``x_adv`` is the list of their files' bytes, or, without
     ``pictures``, of their (offset, bytes) in the shard.
     """
     block: Block = {}
-    with tarfile.open(path, "r:") as tar, path.open("rb") as stream:
-        for member in tar:
-            key, _, kind = member.name.partition(".")
-            if not kind.endswith("npy"):
-                place = (member.offset_data, member.size)
-                found = read_at(stream, *place) if pictures else place
-                block.setdefault("x_adv", []).append(found)
-                continue
-            name = kind.removesuffix(".npy")
-            if name in block:
-                yield block
-                block = {}
-            block[name] = array_of(read_at(stream, member.offset_data, member.size))
+    with path.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    for member, at, size in files_of(data):
+        _, _, kind = member.partition(".")
+        if not kind.endswith("npy"):
+            found = data[at : at + size] if pictures else (at, size)
+            block.setdefault("x_adv", []).append(found)
+            continue
+        name = kind.removesuffix(".npy")
+        if name in block:
+            yield block
+            block = {}
+        block[name] = array_of(data, at)
     if block:
         yield block
-
-
-def read_at(stream: BinaryIO, offset: int, size: int) -> bytearray:
-    """Bytes of a file from an offset on."""
-    data = bytearray(size)
-    stream.seek(offset)
-    stream.readinto(data)
-    return data

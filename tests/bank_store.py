@@ -4,6 +4,7 @@ The teacher is an untrained network that is fitted to nothing: its own guesses a
 for every fifth row, so that the filter has something to accept and something to reject.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,11 @@ ATTACK = {
 }
 BASE = {"seed": 3, "device": "cpu", "shards": SHARDS, "block": BLOCK}
 SAMPLES = {**BASE, "attack": ATTACK, "reject": "drop"}
+
+
+def key_of(name: str) -> str:
+    """Twelve hexadecimal digits for a name, as keys are."""
+    return hashlib.sha256(name.encode()).hexdigest()[:12]
 
 
 @cache
@@ -87,29 +93,30 @@ class Store:
 
     path: Path
 
-    def folder(self, kind: str, key: str) -> Path:
+    def folder(self, kind: str, name: str) -> Path:
         """An artefact's folder, made if need be."""
-        place = self.path / kind / key
+        place = self.path / kind / key_of(name)
         place.mkdir(parents=True, exist_ok=True)
         return place
 
     def add(self, kind: str, name: str, files: list[str], facts: dict) -> None:
         """Complete an artefact whose files lie in its folder."""
-        job = Job(self.folder(kind, name), kind, name, name, {}, {}, {})
+        job = Job(self.folder(kind, name), kind, name, key_of(name), {}, {}, {})
         finish(job, job.manifest(files, facts))
 
-    def bank(self, key: str = "made", **spec: object) -> Job:
+    def bank(self, name: str = "made", **spec: object) -> Job:
         """The work order of a bank; it has a discretiser if its spec has an attack."""
-        inputs = {"dataset": "dataset/data", "teacher": "teacher/teacher"}
-        inputs |= {"discretizer": "discretizer/vq"} if "attack" in spec else {}
-        order = {"kind": "bank", "name": key, "key": key, "spec": spec, "inputs": inputs}
-        folder = self.folder("bank", key)
+        made_from = {"dataset": "data", "teacher": "teacher"}
+        made_from |= {"discretizer": "vq"} if "attack" in spec else {}
+        inputs = {kind: f"{kind}/{key_of(of)}" for kind, of in made_from.items()}
+        order = {"kind": "bank", "name": name, "key": key_of(name), "spec": spec, "inputs": inputs}
+        folder = self.folder("bank", name)
         write_json(folder / SPEC, {**order, "code": {}, "run": {}})
         return read_job(folder)
 
-    def made(self, key: str = "made", **spec: object) -> Job:
+    def made(self, name: str = "made", **spec: object) -> Job:
         """A finished bank."""
-        job = self.bank(key, **spec)
+        job = self.bank(name, **spec)
         if not (job.folder / MANIFEST).exists():
             finish(job, build_bank.run(job))
         return job

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline import artifact, build_bank
+from pipeline import artifact, build_bank, topk
 from pipeline.artifact import SPEC, Job, finish, read_job, write_json
 from pipeline.bank import (
     PLAIN,
@@ -254,3 +254,27 @@ def test_fields_must_be_the_declared_ones(change, tmp_path):
 def test_ranges_that_are_not_of_the_bank(shards, tmp_path):
     with pytest.raises(RetortError, match="the bank has 4 shards"):
         build_bank.run_group(job_in(tmp_path), shards)
+
+
+def test_a_sample_of_tokens_at_224_px_takes_at_most_1700_bytes_and_its_outputs(tmp_path):
+    """28x28 tokens of 16384 codes, ten logits of a thousand on image and sample."""
+    outputs = {"top_k": 10, "temperature": 4.0, "clean": True, "classes": 1000}
+    spec = {"attack": {}, "encoding": "tokens", "outputs": outputs}
+    rng, size = np.random.default_rng(0), 128
+
+    def tokens_of(rows: range) -> tuple[Block, dict]:
+        block, counts = block_of(rows)
+        block["accepted"] = np.ones(size, bool)
+        block["flips"] = np.zeros(size, np.float16)
+        block["tokens"] = rng.integers(0, 16384, (size, 28, 28)).astype(np.min_scalar_type(16383))
+        for name in ("t_clean", "t_adv"):
+            packs = topk.packed(torch.randn(size, 1000), 10, 4.0)
+            block |= {f"{name}_{part}": array for part, array in packs.items()}
+            del block[name]
+        del block["x_adv"]
+        return block, counts
+
+    blocks = ((n, *tokens_of(range(n * size, (n + 1) * size))) for n in range(2))
+    write_shard(tmp_path / shard_name(0), blocks, spec, KEY)
+    per_sample = ((tmp_path / shard_name(0)).stat().st_size - 10240) / (2 * size)
+    assert per_sample <= 1700 + 2 * (10 * (2 + 2) + 2)

@@ -1,6 +1,5 @@
 """The verb `bank`: damage is named and mended, tokens decode, groups merge, others are refused."""
 
-import json
 import shutil
 
 import pytest
@@ -11,7 +10,7 @@ from pipeline.bank import shard_name, sidecar_of
 from pipeline.bank_reader import read_bank
 from pipeline.cli import main
 from pipeline.errors import RetortError
-from tests.bank_store import BLOCK, ROWS, SAMPLES, SHARDS, Store, shards_of, store_in
+from tests.bank_store import BLOCK, ROWS, SAMPLES, SHARDS, Store, key_of, shards_of, store_in
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +59,7 @@ def foreign(store: Store, bank) -> str:
     other = store.made("other", **{**SAMPLES, "seed": 4})
     for path in (other.folder / shard_name(1), sidecar_of(other.folder / shard_name(1))):
         shutil.copy(path, bank / path.name)
-    return "shard-00001.tar: is of bank other, not of made"
+    return f"shard-00001.tar: is of bank {key_of('other')}, not of {key_of('made')}"
 
 
 DAMAGES = [cut, altered, missing, foreign]
@@ -69,7 +68,7 @@ DAMAGES = [cut, altered, missing, foreign]
 @pytest.mark.parametrize("complete", [True, False], ids=["manifest", "no manifest"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
 def test_damage_is_named_and_that_shard_alone_is_made_again(damage, complete, store, capsys):
-    bank = store.path / "bank/made"
+    bank = store.folder("bank", "made")
     before, job = shards_of(store.bank("made", **SAMPLES)), store.bank("made", **SAMPLES)
     for group in ("0-2", "2-3"):
         write_json(bank / "groups" / f"{group}.json", {})
@@ -98,13 +97,13 @@ def test_damage_is_named_and_that_shard_alone_is_made_again(damage, complete, st
 
 def test_a_shard_in_another_s_place_and_one_too_many(store, capsys):
     """Both halves of a shard copied over another's, and the manifest made to agree."""
-    bank = store.path / "bank/made"
+    bank = store.folder("bank", "made")
     for path in (bank / shard_name(0), sidecar_of(bank / shard_name(0))):
         shutil.copy(path, bank / path.name.replace("00000", "00001"))
         shutil.copy(path, bank / path.name.replace("00000", "00007"))
-    manifest = json.loads((bank / MANIFEST).read_text())
-    manifest["files"][shard_name(1)] = manifest["files"][shard_name(0)]
-    write_json(bank / MANIFEST, manifest)
+    job, manifest = store.bank("made", **SAMPLES), open_artifact(bank).manifest
+    manifest.files[shard_name(1)] = manifest.files[shard_name(0)]
+    finish(job, manifest)
     with pytest.raises(RetortError, match=r"shard-00001\.tar: does not go on at row 16"):
         read_bank(bank)
     _, printed = tool("verify", bank, capsys=capsys)
@@ -113,15 +112,15 @@ def test_a_shard_in_another_s_place_and_one_too_many(store, capsys):
     (bank / MANIFEST).unlink()
     _, printed = tool("verify", bank, capsys=capsys)
     assert "shard-00001.tar: is shard-00000.tar under another name" in printed
-    manifest["files"][shard_name(7)] = manifest["files"][shard_name(0)]
-    write_json(bank / MANIFEST, manifest)
+    manifest.files[shard_name(7)] = manifest.files[shard_name(0)]
+    finish(job, manifest)
     with pytest.raises(RetortError, match=r"shard-00007\.tar: is not of this bank of 3 shards"):
         read_bank(bank)
 
 
 def test_info_counts(store, capsys):
-    status, printed = tool("info", store.path / "bank/made", capsys=capsys)
-    facts = open_artifact(store.path / "bank/made").manifest.facts
+    status, printed = tool("info", store.folder("bank", "made"), capsys=capsys)
+    facts = open_artifact(store.folder("bank", "made")).manifest.facts
     assert status == 0
     for words in (
         f"{SHARDS} of blocks of {BLOCK} rows",
@@ -130,15 +129,15 @@ def test_info_counts(store, capsys):
         "float16 (8, 10) in the first block",
     ):
         assert words in printed
-    (store.path / "bank/made" / MANIFEST).unlink()
-    assert "is not finished" in tool("info", store.path / "bank/made", capsys=capsys)[1]
+    (store.folder("bank", "made") / MANIFEST).unlink()
+    assert "is not finished" in tool("info", store.folder("bank", "made"), capsys=capsys)[1]
     assert "holds a dataset" in tool("info", dataset_of(store), capsys=capsys)[1]
 
 
 def dataset_of(store: Store):
     """The data set's folder, with a work order."""
-    folder = store.path / "dataset/data"
-    order = {"kind": "dataset", "name": "data", "key": "data", "spec": {}, "inputs": {}}
+    folder = store.folder("dataset", "data")
+    order = {"kind": "dataset", "name": "data", "key": folder.name, "spec": {}, "inputs": {}}
     write_json(folder / "spec.json", {**order, "code": {}, "run": {}})
     return folder
 
@@ -151,7 +150,7 @@ def test_tokens_decode_to_the_bytes_that_were_never_stored(store, form, reject, 
     tokens = store.made("tokens", **spec, encoding="tokens")
     decoded, direct = store.bank("decoded", **twin), store.made("direct", **twin)
     status, printed = tool("decode", tokens.folder, "--to", decoded.folder, capsys=capsys)
-    assert (status, "holds the pixels of tokens" in printed) == (0, True)
+    assert (status, f"holds the pixels of {tokens.key}" in printed) == (0, True)
     assert shards_of(decoded) == shards_of(direct)
     facts = [open_artifact(job.folder).manifest.facts for job in (decoded, direct)]
     assert facts[0] == facts[1]
@@ -161,13 +160,13 @@ def test_only_a_twin_is_decoded_into(store, capsys):
     tokens = store.made("tokens", **SAMPLES, encoding="tokens")
     for key, spec, words in (
         ("jpeg", {**SAMPLES, "encoding": "jpeg"}, "encoding is jpeg; the outputs are of exact"),
-        ("seed", {**SAMPLES, "seed": 4}, "is another bank than tokens, not its twin"),
+        ("seed", {**SAMPLES, "seed": 4}, f"is another bank than {tokens.key}, not its twin"),
     ):
         other = store.bank(key, **spec)
         status, printed = tool("decode", tokens.folder, "--to", other.folder, capsys=capsys)
         assert (status, words in printed) == (2, True)
         assert not shards_of(other)
-    made = store.path / "bank/made"
+    made = store.folder("bank", "made")
     status, printed = tool("decode", made, "--to", tokens.folder, capsys=capsys)
     assert (status, "has no tokens" in printed) == (2, True)
 
@@ -181,7 +180,7 @@ def test_groups_made_elsewhere_are_merged(store, tmp_path, capsys):
         (job.folder / MANIFEST).unlink()
         for number in set(range(SHARDS)) - set(parts):
             (job.folder / shard_name(number)).unlink()
-    folders = [place.path / "bank/made" for place in places]
+    folders = [place.folder("bank", "made") for place in places]
     status, printed = tool("merge", folders[0], folders[1], capsys=capsys)
     assert (status, "1 shards are missing still: shard-00002.tar" in printed) == (0, True)
     assert not (folders[0] / MANIFEST).exists()
@@ -193,7 +192,10 @@ def test_groups_made_elsewhere_are_merged(store, tmp_path, capsys):
 
 def test_another_bank_is_not_merged(store, capsys):
     other = store.made("other", **{**SAMPLES, "seed": 4})
-    (store.path / "bank/made" / shard_name(0)).unlink()
-    status, printed = tool("merge", store.path / "bank/made", other.folder, capsys=capsys)
-    assert (status, "is bank other, not made; merge folders of one key" in printed) == (2, True)
-    assert not (store.path / "bank/made" / shard_name(0)).exists()
+    (store.folder("bank", "made") / shard_name(0)).unlink()
+    status, printed = tool("merge", store.folder("bank", "made"), other.folder, capsys=capsys)
+    assert (
+        status,
+        f"is bank {other.key}, not {key_of('made')}; merge folders of one key" in printed,
+    ) == (2, True)
+    assert not (store.folder("bank", "made") / shard_name(0)).exists()

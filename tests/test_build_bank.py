@@ -12,6 +12,7 @@ from pipeline.build_bank import rates
 from pipeline.data import Split
 from pipeline.rng import generator
 from pipeline.threat import unit
+from tests.bank_store import images, quantiser, teacher
 
 SIDE, CLASSES, COUNT = 4, 3, 12
 ATTACK = {
@@ -233,6 +234,36 @@ def test_samples_before_q_stay_in_the_ball_around_q(norm):
     size = delta.flatten(1).norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1)
     assert size.max() <= 0.05 + 1e-6
     assert size.min() > 0
+
+
+def test_ste_ascends_through_decoder_and_encoder():
+    """One step of Q(x) from the gradient of CE(T(D(z_q))), z_q = z + sg(e - z), written out."""
+    made, q = maker(start_probability=0.0, grad_path="ste", eps=0.3, step=0.3), quantiser()
+    net, x = teacher(), images()[:COUNT].float() / 255
+    made.__dict__["teacher"], made.__dict__["quantiser"] = net, q
+    with torch.no_grad():
+        centre, y = q.reconstruct(x), net(x).argmax(1)
+    moved = centre.clone().requires_grad_()
+    z = q.encode(moved)
+    z_q = z + (q.embed(q.nearest(z)) - z).detach()
+    (grad,) = torch.autograd.grad(nn.functional.cross_entropy(net(q.decode(z_q)), y), moved)
+    expected = (centre + 0.3 * unit(grad)).clamp(0, 1)
+    torch.testing.assert_close(made.attacked(centre, y, range(COUNT)), expected)
+    plain = maker(start_probability=0.0, eps=0.3, step=0.3)
+    plain.__dict__["teacher"], plain.__dict__["quantiser"] = net, q
+    assert not torch.allclose(plain.attacked(centre, y, range(COUNT)), expected, atol=1e-4)
+
+
+def test_linf_takes_signs_and_stays_in_the_box():
+    made = maker(norm="linf", eps=0.1, step=0.06, steps=2, start_probability=0.0)
+    x, y = pixels_of(made), made.split.labels
+    z = x.clone()
+    for _ in range(2):
+        z = z.detach().requires_grad_()
+        loss = nn.functional.cross_entropy((z - 0.5).flatten(1) @ made.teacher.weight, y)
+        (grad,) = torch.autograd.grad(loss, z)
+        z = torch.max(torch.min(z + 0.06 * grad.sign(), x + 0.1), x - 0.1).clamp(0, 1)
+    torch.testing.assert_close(made.attacked(x, y, range(COUNT)), z.detach())
 
 
 def test_shares_and_rates_by_hand():
