@@ -14,6 +14,7 @@ REVISION = 1
 
 FIGURES = "figures"
 SHIFTS = "pipeline.shifts"  # found by name: only reports on other test sets count its code
+DISTANCES = "pipeline.distances"  # likewise
 
 
 def run(job: Job) -> Manifest:
@@ -25,6 +26,7 @@ def run(job: Job) -> Manifest:
         *shifted(study),
         *compared(study),
         *shown(study, drawn),
+        *distances(job, study, drawn),
         *doubted(study),
         *reproduced(study),
     ]
@@ -73,6 +75,21 @@ def draw(job: Job, study: Study) -> dict[str, str]:
         drawn["cost"] = f"{FIGURES}/cost.png"
         figures.cost_bars(folder / "cost.png", study)
     return drawn
+
+
+def distances(job: Job, study: Study, drawn: dict[str, str]) -> list[str]:
+    """Distance to the shifted images against accuracy, where the configuration asks for it."""
+    about = job.spec.get("wasserstein")
+    if about is None:
+        return []
+    module = import_module(DISTANCES)
+    spots = module.measured(study, about)
+    if not spots:
+        return ["## Distances", "No student of a data set was tested on corruptions."]
+    drawn["distances"] = f"{FIGURES}/distances.png"
+    module.scatter(job.folder / drawn["distances"], study, spots)
+    picture = f"![Accuracy against distance]({drawn['distances']})"
+    return ["## Distances", picture, module.section(spots, about)]
 
 
 def copied(folder: Path, name: str, made: Artifact) -> dict[str, str]:

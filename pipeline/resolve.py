@@ -121,6 +121,9 @@ def report(resolver: Resolver) -> None:
     inputs = dict(resolver.plan.entries)
     shifted = any(suite.dataset for suite in resolver.config.suites.values())
     plugins = ("pipeline.shifts",) if shifted else ()
+    if (study := resolver.config.report.wasserstein) is not None:
+        resolver.classifier(study.network, "report.wasserstein.network")
+        plugins += ("pipeline.distances",)
     resolver.plan.add(Entry("report", "report", spec, inputs, plugins))
 
 

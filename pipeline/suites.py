@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.plugged import AttackSpec
-from pipeline.strict import Count, Number, Positive, Section
+from pipeline.strict import Count, Number, Positive, Section, added
 
 
 class Suite(Section):
@@ -35,11 +35,24 @@ class Suite(Section):
         return value
 
 
+class Wasserstein(Section):
+    """The study of distances between training images and shifted ones.
+
+    Attributes:
+        network: a teacher or student with BatchNorm, by whose statistics they are compared.
+        images: how many of each distribution.
+    """
+
+    network: str
+    images: Positive = 1000
+
+
 class Report(Section):
     """What the report says of itself and compares."""
 
     title: str = "Robust students, one teacher bank"
     samples: Positive = 6
+    wasserstein: Wasserstein | None = added(None)
 
 
 class Needs(Section):

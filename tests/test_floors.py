@@ -14,7 +14,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     0: "progress ranks sync_bn"
     " errors rng batch threat ascent inner losses augment mixing signals plugins pairing dual_bn"
     " counter topk hardened",
-    1: "passes flops lpips shift"
+    1: "passes flops wasserstein lpips shift"
     " made synthesis attention"
     " models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
     2: "grids"
@@ -25,7 +25,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
     " lazy indexed warm_start generators data_free pool generator_source round_source",
     3: "optim validation state loop parallel training",
-    4: "cost priced standing soundness pruning"
+    4: "cost priced distances standing soundness pruning"
     " vq_training"
     " open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
