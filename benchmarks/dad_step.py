@@ -1,0 +1,130 @@
+"""What a step of a DAD student costs beside a standard step: passes and time, loading included.
+
+    OMP_NUM_THREADS=1 python benchmarks/dad_step.py [--model resnet18]
+
+Makes a small bank in two forms (`cached`, and `replay` with two stored views) by the pipeline's
+own stages, then lets three students take turns in one process, round by round: natural, DAD on the
+cached bank, DAD on the replayed one. No teacher is loaded. The medians of CPU seconds a step and
+their ratio to the natural step in the same run are printed. Also in `make bench`.
+"""
+
+import argparse
+import contextlib
+import io
+import itertools
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from pipeline.artifact import STAGES, read_job
+from pipeline.batch import Batch, Roles
+from pipeline.cli import main as stage
+from pipeline.data import open_data
+from pipeline.distill import objective_of, source_of
+from pipeline.loop import update
+from pipeline.models import initialised
+from pipeline.passes import Bench
+from pipeline.plan import Plan, write_orders
+from pipeline.resolve import plan_from
+from pipeline.state import Training
+from pipeline.training import place_of, recipe_of
+
+ROOT = Path(__file__).parents[1]
+ROUNDS, STEPS, WARM = 5, 4, 2
+STUDENTS = {"natural": (), "cached": ("x_adv", "y_adv", "t_clean", "t_adv")}
+STUDENTS["replay"] = STUDENTS["cached"]
+
+
+def experiment(folder: Path, model: str) -> dict:
+    """The tiny experiment's teacher and discretiser, two banks, three students of one model."""
+    raw = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())
+    kept = ("seed", "datasets", "discretizers")
+    recipe = {"epochs": 40, "batch": 128, "lr": 0.1, "schedule": "onecycle"}
+    common = {"dataset": "tiny", "model": model}
+    bank = raw["banks"]["dad"]
+    on_bank = {**common, "objective": "dad", "recipe": {**recipe, "augment": "none"}}
+    return {
+        **{name: raw[name] for name in kept},
+        "store": str(folder / "store"),
+        "run": {"data": str(ROOT / "data")},
+        "teachers": {"clip": raw["teachers"]["clip"]},
+        "banks": {"cached": bank, "replay": {**bank, "views": {"count": 2}}},
+        "students": {
+            "natural": {
+                **common,
+                "objective": "natural",
+                "recipe": {**recipe, "augment": "crop_flip"},
+            },
+            "cached": {**on_bank, "bank": "cached"},
+            "replay": {**on_bank, "bank": "replay"},
+        },
+    }
+
+
+def made(plan: Plan) -> None:
+    """Make all that the students read."""
+    write_orders(plan)
+    for ref, entry in plan.entries.items():
+        if entry.kind in ("dataset", "teacher", "discretizer", "bank"):
+            with contextlib.redirect_stderr(io.StringIO()):
+                status = stage([STAGES[entry.kind], str(plan.folder(ref))])
+            assert status == 0, f"{entry.kind} {entry.name} failed"
+
+
+def training_of(plan: Plan, name: str) -> Training:
+    """A student's training, before its first step."""
+    job = read_job(plan.folder(plan.names["student", f"{name}-0"]))
+    data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
+    student = initialised(job.spec["model"], len(data.classes), data.mean, data.std, 0)
+    source = source_of(job, data, recipe)
+    return Training(Roles(student), objective_of(job), source, recipe, place_of(job), None)
+
+
+def endless(training: Training) -> Iterator[Batch]:
+    """Batches of one epoch after the other."""
+    for epoch in itertools.count():
+        yield from training.source.batches(epoch % training.recipe.epochs, 0, training.roles)
+
+
+def measured(trainings: dict[str, Training]) -> dict[str, float]:
+    """Median CPU seconds of a step, loading included, the students taking turns."""
+    streams = {name: endless(training) for name, training in trainings.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in trainings}
+    for turn in range(WARM + ROUNDS):
+        for name, training in trainings.items():
+            began = time.process_time()
+            for _ in range(STEPS):
+                update(training, next(streams[name]))
+            if turn >= WARM:
+                seconds[name].append((time.process_time() - began) / STEPS)
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def main() -> None:
+    """Make the banks, measure, print."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--model", default="resnet8-s2-w32")
+    model = options.parse_args().model
+    with tempfile.TemporaryDirectory() as folder:
+        plan = plan_from(experiment(Path(folder), model))
+        made(plan)
+        trainings = {name: training_of(plan, name) for name in STUDENTS}
+        seconds = measured(trainings)
+    standard = Bench(()).step(trainings["natural"].objective, ()).student
+    print(f"{model}, batch 128, {ROUNDS} rounds of {STEPS} steps, one thread")
+    print(f"{'student':10}{'F_S':>6}{'F_T':>6}{'passes':>9}{'CPU ms':>9}{'time':>8}")
+    for name, stored in STUDENTS.items():
+        passes = Bench(()).step(trainings[name].objective, stored)
+        taught = sum(passes.teachers.values())
+        print(
+            f"{name:10}{passes.student:6.0f}{taught:6.0f}{passes.student / standard:8.2f}x"
+            f"{1000 * seconds[name]:9.1f}{seconds[name] / seconds['natural']:7.2f}x"
+        )
+
+
+if __name__ == "__main__":
+    main()
