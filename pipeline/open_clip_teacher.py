@@ -84,7 +84,8 @@ def renamed(state: State, model: nn.Module) -> tuple[State, list[str]]:
     """A file's tensors under the names of ``model``, and the names that it has no use for.
 
     OpenAI's files hold three numbers beside the weights, traced ones the text's mask, old ones
-    position indices; and some models keep the text tower in a module of its own.
+    position indices and no counters of batches; and some models keep the text tower in a module of
+    its own.
     """
     state, left = without(unprefixed(state, WRAPPERS), SETTINGS)
     own = model.state_dict()
@@ -95,7 +96,8 @@ def renamed(state: State, model: nn.Module) -> tuple[State, list[str]]:
     for name in ("logit_scale", "logit_bias"):
         if name in state and name in own and state[name].numel() == 1:
             state[name] = state[name].reshape(own[name].shape)
-    return state, left + made
+    counters = {n: v for n, v in own.items() if n.endswith(".num_batches_tracked")}
+    return {**counters, **state}, left + made
 
 
 def tuned_classifier(job: Job, data: Data) -> tuple[clip_tuned.Tuned, dict]:

@@ -111,6 +111,18 @@ def test_a_file_gives_open_clip_s_own_zero_shot_logits(make, tmp_path, form):
     assert len(facts["left_out"]) == (2 if form == "half.pt" else 0)
 
 
+def test_a_file_without_counters_of_batches_is_whole(make, tmp_path):
+    model = whole("tiny-rn")
+    state = {n: v for n, v in model.state_dict().items() if "num_batches" not in n}
+    assert len(state) < len(model.state_dict())
+    file = pretrained(tmp_path / "old.pt", state)
+    about = {"model": "tiny-rn", "pretrained": file, "templates": "simple", "names": NAMES}
+    loaded = pipeline.load(make(about, resize=64).folder)
+    x = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), expected(model, "tiny-rn", x))
+
+
 def test_the_teacher_runs_no_text_tower_and_keeps_none(make, tmp_path, monkeypatch):
     file = pretrained(tmp_path / "a.pt", whole("tiny-vit").state_dict())
     folder = make({"model": "tiny-vit", "pretrained": file, "templates": "simple"}).folder

@@ -1,5 +1,6 @@
 """LPIPS and the discriminator: values by hand, each player's own gradient, and a real training."""
 
+import copy
 import json
 import warnings
 
@@ -154,6 +155,34 @@ def test_each_player_s_step_helps_it(model, judge):
             real, fake = objective.patches(data.x), objective.patches(image)
             hinge = ((1 - real).relu() + (1 + fake).relu()).mean() / 2
         assert hinge < judged["discriminator"].mean()
+
+
+def test_a_saved_game_goes_on_bit_for_bit(model):
+    def played(network: VQGAN, objective: Refined, optimizer: torch.optim.Optimizer) -> None:
+        optimizer.zero_grad()
+        for terms in objective(Roles(network), batch()):
+            sum(term.mean() for term in terms.values()).backward()
+        optimizer.step()
+
+    def players(network: VQGAN, seed: int) -> tuple:
+        torch.manual_seed(seed)
+        objective = versus(discriminator_of(3, 8, 2))
+        learnt = [*network.parameters(), *objective.parameters()]
+        return network, objective, torch.optim.Adam(learnt, lr=1e-3)
+
+    one, other = players(model, 5), players(copy.deepcopy(model), 6)
+    start = [p.clone() for p in one[1].parameters()]
+    for _ in range(2):
+        played(*one)
+    assert all((p != s).any() for p, s in zip(one[1].parameters(), start, strict=True))
+    for taker, giver in zip(other, one, strict=True):
+        taker.load_state_dict(copy.deepcopy(giver.state_dict()))
+    for game in (one, other):
+        played(*game)
+    for name, value in one[1].state_dict().items():
+        assert torch.equal(other[1].state_dict()[name], value), name
+    for name, value in one[0].state_dict().items():
+        assert torch.equal(other[0].state_dict()[name], value), name
 
 
 def test_before_its_start_there_is_no_discriminator(model, judge):
