@@ -61,11 +61,11 @@ onstart:
 
 
 onsuccess:
-    print(RUN[0].summary(), file=sys.stderr)
+    print(*(run.summary() for run in RUN), file=sys.stderr)
 
 
 onerror:
-    print(RUN[0].summary(), file=sys.stderr)
+    print(*(run.summary() for run in RUN), file=sys.stderr)
 
 
 rule all:

@@ -42,6 +42,7 @@ def record(job: Job, part: str, began: float, cpu: float) -> None:
         "cpu_seconds": round(used() - cpu, 2),
         "peak_mb": max(resource.getrusage(who).ru_maxrss for who in WHO) // 1024,
         "host": platform.node(),
+        "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "python": platform.python_version(),
         "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",

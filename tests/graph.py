@@ -62,10 +62,10 @@ class Folder:
             check=False,
         )
 
-    def start(self) -> subprocess.Popen:
+    def start(self, *arguments: str) -> subprocess.Popen:
         """Start snakemake here in a process group of its own, its log on a pipe."""
         return subprocess.Popen(
-            self.command(),
+            self.command(*arguments),
             cwd=self.path,
             env=environment(),
             stderr=subprocess.PIPE,

@@ -50,10 +50,11 @@ def folder_of(plan: Plan, kind: str, name: str):
     return plan.folder(plan.names[kind, name])
 
 
-def gpus_of(plan: Plan, kind: str, name: str) -> set[str]:
-    """The GPUs that an artefact's attempts saw."""
-    attempts = (folder_of(plan, kind, name) / "attempts").glob("timing-*.json")
-    return {read_json(path, "run again")["gpus"] for path in attempts}
+def attempts_of(plan: Plan, what: str) -> list:
+    """What the attempts at the students, then at the teacher, noted down."""
+    names = [("student", "kd-0"), ("student", "natural-0"), ("teacher", "natural")]
+    paths = [next((folder_of(plan, *n) / "attempts").glob("timing-*.json")) for n in names]
+    return [read_json(path, "run again")[what] for path in paths]
 
 
 def made_once(plan: Plan) -> None:
@@ -75,7 +76,7 @@ def test_jobs_that_wait_make_what_was_asked_for(at, tmp_path, monkeypatch):
     folder, plan = at(raw)
     data = plan.names["dataset", "tiny"]
     with leased(plan.folder(data), plan.manifest(data)):
-        running = folder.start()
+        running = folder.start("--set-threads", "teacher=2")
         said = read_until(running, WAITS)
         other = copy.deepcopy(raw)
         other["teachers"]["natural"]["epochs"] = 1
@@ -90,8 +91,9 @@ def test_jobs_that_wait_make_what_was_asked_for(at, tmp_path, monkeypatch):
     assert "made: 4 (dataset tiny; teacher natural; student natural-0, kd-0)" in said
     assert "reused: 0\n" in said
     assert re.search(r"^Provided resources: gpu=\D*2\D*$", said, re.M)
-    assert gpus_of(plan, "teacher", "natural") == {"a,b"}
-    assert gpus_of(plan, "student", "kd-0") | gpus_of(plan, "student", "natural-0") <= {"a", "b"}
+    *students, teacher = attempts_of(plan, "gpus")
+    assert teacher == "a,b" and set(students) <= {"a", "b"}
+    assert attempts_of(plan, "threads") == [1, 1, 2]
 
 
 def test_two_runs_share_a_store_and_outlive_a_killed_job(at):
