@@ -127,8 +127,9 @@ def store_in(path: Path) -> Store:
     store = Store(path.resolve() / "store")
     data = store.folder("dataset", "data")
     save_split(data / "train.safetensors", Split(images(), labels()))
+    save_split(data / "val.safetensors", Split(images()[:0], labels()[:0]))
     facts = {"classes": NAMES, **COLOURS, "shape": (3, 32, 32)}
-    store.add("dataset", "data", ["train.safetensors"], facts)
+    store.add("dataset", "data", ["train.safetensors", "val.safetensors"], facts)
     save_classifier(teacher(), store.folder("teacher", "teacher") / MODEL, "resnet8-s2-w8", NAMES)
     store.add("teacher", "teacher", [MODEL], {})
     discretizer.save(quantiser(), store.folder("discretizer", "vq") / MODEL)
