@@ -213,6 +213,25 @@ def test_samples_stand_alone_unless_it_says_otherwise(name, supply, nets):
 
 
 @every_objective
+def test_its_temperature_is_the_one_that_is_set(name, nets):
+    """Released peers overwrite the student's loss, so that their t = 20 never ran."""
+    kind, found = plugin("objectives", name).Objective, []
+    if "temperature" not in {field.name for field in dataclasses.fields(kind)}:
+        return
+    needs = kind().needs()
+    for t in (2.0, 5.0):
+        objective, roles = kind(temperature=t), roles_for(nets, needs, "stored")
+        if hasattr(objective, "prepare"):
+            objective.prepare(roles, batch_for(needs, "stored"))
+        found.append(run(objective, roles, batch_for(needs, "stored")))
+    assert any(
+        not torch.equal(one[term], two[term])
+        for one, two in zip(*found, strict=True)
+        for term in one
+    )
+
+
+@every_objective
 def test_combine_gives_a_gradient_for_each_parameter(name, nets):
     objective, roles = setting(name, nets, "live")
     if not hasattr(objective, "combine"):

@@ -64,7 +64,7 @@ def graph() -> dict:
         teachers={"natural": teacher},
         discretizers=raw["discretizers"],
         banks={"dad": {**raw["banks"]["dad"], "teacher": "natural", "shards": 4}},
-        generators={"derd": {**raw["generators"]["derd"], "epochs": 2}},
+        generators={"derd": {**raw["generators"]["derd"], "epochs": 2, "grids": [0, 0.5]}},
         students={"derd": {**raw["students"]["derd"], "teachers": both, "epochs": 2}},
     )
 
