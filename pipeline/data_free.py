@@ -101,8 +101,13 @@ class Warm:
     def role_in(self, inputs: dict[str, Path]) -> str:
         """The role that the generator's own teacher plays among a student's inputs."""
         own = self.artifact.manifest.inputs["teacher"].rpartition("/")[2]
-        roles = [r for r, folder in inputs.items() if r.startswith("teachers.")]
-        return next(r for r in roles if inputs[r].name == own).removeprefix("teachers.")
+        prefix = "teachers."
+        roles = [
+            role.removeprefix(prefix)
+            for role, folder in inputs.items()
+            if role.startswith(prefix) and folder.name == own
+        ]
+        return "natural" if "natural" in roles else roles[0]
 
     def student(self, seed: int) -> nn.Module:
         """The warm student; without a warm-up, one with weights drawn from ``seed``."""

@@ -1,13 +1,15 @@
 """From a generator's spec to its source: sizes, colours, and what a student may change."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from pipeline.artifact import Artifact, Manifest
 from pipeline.batch import Roles
-from pipeline.data_free import make_source
+from pipeline.data_free import Warm, make_source
 from pipeline.generator_source import GeneratorSource
 from pipeline.loop import fit
 from pipeline.made import Made
@@ -105,3 +107,13 @@ def test_a_student_may_stop_the_generator(tmp_path):
     fresh = make_source(SPEC, about(3), RECIPE, 0, "cpu").network.state_dict()
     for key, value in source.network.state_dict().items():
         assert torch.equal(value, fresh[key])
+
+
+def test_the_generators_teacher_is_found_by_its_artefact_and_natural_comes_first():
+    manifest = Manifest("generator", "g", "k", {}, {"teacher": "teacher/aa"}, {}, {}, {})
+    warm = Warm(Artifact(Path("store/generator/k"), manifest))
+    folders = {key: Path("store/teacher") / key for key in ("aa", "bb")}
+    inputs = {"teachers.robust": folders["aa"], "teachers.natural": folders["bb"]}
+    assert warm.role_in({**inputs, "generator": Path("store/generator/k")}) == "robust"
+    assert warm.role_in({**inputs, "teachers.natural": folders["aa"]}) == "natural"
+    assert warm.role_in({"teachers.t": folders["aa"]}) == "t"
