@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study test slurm-test lint plan clean-env
+.PHONY: demo study test slurm-test lint bench plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -24,6 +24,9 @@ slurm-test: .venv-slurm/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: .venv/installed
+	set -e; for script in benchmarks/*.py; do echo $$script; $(BIN)/python $$script; done
 
 plan: .venv/installed
 	@$(BIN)/python -m pipeline plan
