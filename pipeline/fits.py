@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from functools import cache
 
-import torch
-
 from pipeline.batch import missing_needs
 from pipeline.collection import collection
 from pipeline.config import Config
@@ -13,6 +11,7 @@ from pipeline.models import family_of
 from pipeline.recipe import Recipe
 from pipeline.sections import Student, Teacher
 from pipeline.strict import make
+from pipeline.unfilled import outline
 
 
 def shape_of(config: Config, dataset: str) -> tuple[int, int, int]:
@@ -105,9 +104,7 @@ def family_and_side(model: str) -> tuple[str, int | None]:
     The network is built once, on the meta device: without memory.
     """
     family = family_of(model)
-    with torch.device("meta"):
-        network = family.build(model, 2)
-    return family.__name__, getattr(network, "side", None)
+    return family.__name__, getattr(outline(family.build, model, 2), "side", None)
 
 
 def check_size(config: Config, where: str, teacher: str, learnt: str, dataset: str) -> None:

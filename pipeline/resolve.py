@@ -65,10 +65,10 @@ def suite(
         models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm}
     plugins = tuple(f"pipeline.attacks.{a}" for attack in suite.attacks for a in attack)
     plugins += ("pipeline.shift",) if suite.dataset else ()
+    spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
+    spec |= {"shifted": True} if suite.dataset else {}
     for label, (model, base) in models.items():
         data = tested_on(resolver, base, name)
-        spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
-        spec |= {"shifted": True} if suite.dataset else {}
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = surrogate(resolver, name, base)

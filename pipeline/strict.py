@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
@@ -24,8 +25,9 @@ FRACTION = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s
 
 def fraction(value: Any) -> Any:
     """'8/255' as a float; a whole structure is searched; anything else is returned as it is."""
-    if isinstance(value, str) and (match := FRACTION.fullmatch(value)) and float(match[2]):
-        return float(match[1]) / float(match[2])
+    if isinstance(value, str):
+        match = FRACTION.fullmatch(value) if "/" in value else None
+        return float(match[1]) / float(match[2]) if match and float(match[2]) else value
     if isinstance(value, Mapping):
         return {k: fraction(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -97,6 +99,14 @@ def named_options(value: Any) -> tuple[str, dict]:
     raise ValueError("expected a name, or one name with its options: {name: {option: value}}")
 
 
+@cache
+def schema_of(target: type) -> type[Section]:
+    """A dataclass's fields as a section: a plan asks for the same few thousands of times."""
+    hints = get_type_hints(target)
+    fields = {f.name: (hints[f.name], None) for f in dataclasses.fields(target) if f.init}
+    return create_model(target.__name__, __base__=Section, **fields)
+
+
 def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
     """An instance of dataclass ``kind`` from plug-in ``name``, its options checked.
 
@@ -105,11 +115,8 @@ def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
             starts with the option's path below the plug-in.
     """
     target = getattr(plugin(folder, name), kind)
-    hints = get_type_hints(target)
-    fields = {f.name: (hints[f.name], None) for f in dataclasses.fields(target) if f.init}
-    schema = create_model(name, __base__=Section, **fields)
     try:
-        given = schema.model_validate(fraction(options))
+        given = schema_of(target).model_validate(fraction(options))
     except ValidationError as error:
         raise RetortError(render(error, name)) from error
     try:

@@ -19,14 +19,27 @@ def order(kind, wildcards):
     return json.loads(path.read_text())
 
 
+def alike(kind, asked):
+    """What ``asked`` says of a kind's artefacts, as a function of a job's wildcards.
+
+    It is a plain value where it is the same for all of them: Snakemake looks at a function's
+    signature, several times, for every job.
+    """
+    planned = [e for e in PLAN.entries.values() if e.kind == kind] if PLAN is not None else []
+    found = {asked(entry.spec, PLAN.run) for entry in planned}
+    if len(found) == 1:
+        return found.pop()
+
+    def find(wildcards):
+        written = order(kind, wildcards)
+        return asked(written["spec"], written["run"])
+
+    return find
+
+
 def workers(kind):
     """How many processes make an artefact; each has a thread."""
-
-    def count(wildcards):
-        written = order(kind, wildcards)
-        return processes(kind, written["spec"], written["run"])
-
-    return count
+    return alike(kind, lambda spec, run: processes(kind, spec, run))
 
 
 def inputs(kind):
@@ -46,10 +59,7 @@ def resources(kind):
     `default-resources` count elsewhere. A job on a cluster has been given all but its GPUs.
     """
 
-    def gpu(wildcards):
-        written = order(kind, wildcards)
-        return gpus(kind, written["spec"], written["run"], workers(kind)(wildcards))
-
+    gpu = alike(kind, lambda spec, run: gpus(kind, spec, run, processes(kind, spec, run)))
     asked = needs(PLAN.run if PLAN is not None else {}, kind)
     found = {"gpu": gpu, "mem_mb": lambda wildcards, attempt: attempt * asked["mem_mb"]}
     if asked["runtime"] is not None:

@@ -23,7 +23,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
     " lease timing data bank source datasets foreign fits collection folders mixture students"
     " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
-    " lazy indexed warm_start generators data_free pool generator_source round_source",
+    " unfilled lazy indexed warm_start generators data_free pool generator_source round_source",
     3: "optim validation state loop parallel training",
     4: "cost priced distances standing soundness pruning"
     " vq_training"
@@ -36,7 +36,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 BASES = {"nn.Module", "BaseModel", "Section", "Trained", "Protocol", "Exception"}
 BASES |= {"pickle.Unpickler"}
-BASES |= {"torch.autograd.Function"}  # torch has no other way to give an operation a gradient
+BASES |= {"torch.autograd.Function", "TorchFunctionMode"}  # where torch asks for a class
 FUNCTION_LINES, FILE_LINES = 40, 300
 
 FILES = sorted(PACKAGE.rglob("*.py"))
