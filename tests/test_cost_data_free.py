@@ -9,12 +9,12 @@ from pipeline.generator import Sizes
 from pipeline.generator_source import GeneratorRecipe, GeneratorSource
 from pipeline.loop import fit
 from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, zskt
+from pipeline.passes import Book, Learn, Network, Work
 from pipeline.plugins import plugin
 from pipeline.recipe import Recipe
 from pipeline.round_source import RoundRecipe, RoundSource
 from pipeline.source import Source
 from pipeline.state import Place
-from tests.test_cost import Learn, Network, Work
 
 LATENT, SIDE = 4, 2
 RECIPE = Recipe(epochs=1, batch=5, lr=0.01, schedule="constant", augment="none")
@@ -28,14 +28,14 @@ class Maker(nn.Module):
         self.latent = LATENT
         rng = torch.Generator().manual_seed(7)
         self.weight = nn.Parameter(torch.randn(LATENT, 3 * SIDE**2, generator=rng))
-        self.book: list[str] = []
+        self.book: Book = []
 
     def forward(self, z: Tensor) -> Tensor:
-        flat = Work.apply(z, Learn.apply(self.weight, self.book), self.book)
+        flat = Work.apply(z, Learn.apply(self.weight, self.book, len(z)), self.book)
         return flat.sigmoid().view(-1, 3, SIDE, SIDE)
 
 
-def trained(objective, source: Source, place, *teachers: str) -> tuple[int, int]:
+def trained(objective, source: Source, place, *teachers: str) -> tuple[float, float]:
     """F of the student and of all teachers, for an epoch of one step."""
     networks = {role: Network(seed).requires_grad_(False) for seed, role in enumerate(teachers, 2)}
     student = Network(1)
@@ -87,6 +87,6 @@ ROUNDS = {  # n iterations, then one step: F_S and F_T
 def test_a_round_costs_its_floor(name, tmp_path):
     objective, floor = ROUNDS[name]
     loss = plugin("synthesis", name).Loss()
-    how = RoundRecipe(1, 1, 5, pool=9, loss=loss, classes=4, of="pixels", iterations=3, made=6)
+    how = RoundRecipe(1, 1, 5, pool=9, loss=loss, classes=4, of="pixels", iterations=3, made=5)
     source = RoundSource(Sizes(LATENT, 1, SIDE, doublings=1), how, 0)
     assert trained(objective, source, tmp_path, "natural") == floor(3)
