@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study test slurm-test lint bench plan clean-env
+.PHONY: demo study test chaos slurm-test lint bench plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -20,6 +20,11 @@ test: .venv/installed
 
 slurm-test: .venv-slurm/installed
 	.venv-slurm/bin/python -m tests.slurm
+
+# The long forms: stages and whole workflows killed at seeded moments, readers fed with nonsense.
+chaos: .venv/installed
+	$(BIN)/python -m tests.chaos 200 50
+	$(BIN)/python -m tests.fuzz 10000
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -99,6 +99,20 @@ def store(verbs) -> None:
     verb.add_argument("--configfile", type=Path, nargs="+", default=[Path("config.yaml")])
     verb.add_argument("--delete", action="store_true", help="delete what is listed")
     verb.set_defaults(module="pipeline.pruning")
+    carried(verbs)
+
+
+def carried(verbs) -> None:
+    """Artefacts between stores."""
+    what = "carry finished artefacts between stores, checked on arrival"
+    ways = verbs.add_parser("store", help=what, description=what)
+    ways = ways.add_subparsers(dest="way", required=True, metavar="export|import")
+    way = looking(ways, "export", "pipeline.shipping", "write artefacts into a tar")
+    way.add_argument("artefacts", nargs="+", help="<kind>/<name>, a name, <kind>/<key> or a key")
+    way.add_argument("--to", type=Path, required=True, metavar="FILE.tar")
+    way.add_argument("--with-inputs", action="store_true", help="and all they are made from")
+    way = looking(ways, "import", "pipeline.shipping", "check a tar and put its artefacts in place")
+    way.add_argument("file", type=Path)
 
 
 def cost(verbs) -> None:

@@ -10,6 +10,7 @@ the price of ``row`` in int32; outputs as ``_top``, ``_class`` and ``_tail``; on
 `<row>.png` or `.jpg`, behind its block. A bank without samples has rows, labels and ``t_clean``.
 """
 
+import ast
 import io
 import math
 import mmap
@@ -46,8 +47,14 @@ KINDS: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
 }
 PARTS = ("top", "class", "tail")
 PICTURES = {"png": "png", "jpeg": "jpg"}  # encoding -> suffix
+MEMBERS = {f"{name}.npy" for name in KINDS} | set(PICTURES.values())
+MAGIC = b"\x93NUMPY\x01\x00"
+MALFORMED = (EOFError, LookupError, ValueError, TypeError, SyntaxError)
+MALFORMED += (RecursionError, MemoryError, OverflowError)
+ANEW = "delete it and its bank's manifest, and run again"
 
 RECORD = 512  # bytes of a tar's records
+PLAIN_FILE = 156  # where a record says what kind of file follows
 PLAIN: Mapping = {"attack": {}}  # blocks of pixels, fp16 outputs
 
 Block = dict[str, np.ndarray | list]
@@ -190,10 +197,11 @@ def members_of(number: int, block: Block, spec: Mapping) -> Iterator[dict]:
 @lru_cache(maxsize=256)
 def header_of(head: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
     """Type, shape and order of the numbers in an npy file's header."""
-    stream = io.BytesIO(head)
-    np.lib.format.read_magic(stream)
-    shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
-    return kind, shape, "F" if fortran else "C"
+    if head[: len(MAGIC)] != MAGIC:
+        raise ValueError("no npy file of version 1")
+    fields = ast.literal_eval(head[10:].decode("latin1"))
+    kind, shape = np.dtype(str(fields["descr"])), tuple(map(int, fields["shape"]))
+    return kind, shape, "F" if fields["fortran_order"] else "C"
 
 
 def array_of(data: mmap.mmap, at: int) -> np.ndarray:
@@ -205,11 +213,22 @@ def array_of(data: mmap.mmap, at: int) -> np.ndarray:
 
 
 def files_of(data: mmap.mmap) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and bytes of each file of a tar, whose headers are plain ones (POSIX ustar)."""
+    """Name, offset and bytes of each file of a tar, whose headers are plain ones (POSIX ustar).
+
+    Raises:
+        EOFError: it ends too early.
+        ValueError: a header is none, or not a plain file's.
+    """
     at = 0
-    while at + RECORD <= len(data) and data[at]:
+    while data[at : at + 1] != b"\0":
         head = data[at : at + RECORD]
+        if len(head) < RECORD:
+            raise EOFError("no end")
         name, size = head[:100].split(b"\0", 1)[0].decode(), int(head[124:135], 8)
+        if head[PLAIN_FILE] not in b"0\0" or size < 0:
+            raise ValueError(f"{name}: no plain file")
+        if at + RECORD + size > len(data):
+            raise EOFError(name)
         yield name, at + RECORD, size
         at += RECORD + -(-size // RECORD) * RECORD
 
@@ -219,12 +238,28 @@ def read_shard(path: Path, pictures: bool = True) -> Iterator[Block]:
 
     Where samples are pictures, ``x_adv`` is the list of their files' bytes, or, without
     ``pictures``, of their (offset, bytes) in the shard.
+
+    Raises:
+        RetortError: it is no tar, is cut, or holds something else than arrays and pictures.
+            Nothing in it is ever unpickled.
     """
+    try:
+        yield from blocks_in(path, pictures)
+    except MALFORMED as error:
+        what = f"is cut, altered or no bank's shard ({type(error).__name__})"
+        raise RetortError(f"{path}: {what}; {ANEW}") from error
+
+
+def blocks_in(path: Path, pictures: bool) -> Iterator[Block]:
+    """The blocks of a shard, whatever goes wrong."""
     block: Block = {}
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     for member, at, size in files_of(data):
         _, _, kind = member.partition(".")
+        if kind not in MEMBERS:
+            what = f"holds {member!r}, which no bank's shard does, and which is not read"
+            raise RetortError(f"{path}: {what}; {ANEW}")
         if not kind.endswith("npy"):
             found = data[at : at + size] if pictures else (at, size)
             block.setdefault("x_adv", []).append(found)

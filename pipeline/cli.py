@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from pipeline import gpu, launch, logs, ranks
 from pipeline.arguments import parser
 from pipeline.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
-from pipeline.errors import RetortError, no_room_left
+from pipeline.errors import RetortError, no_memory_left, no_room_left
 from pipeline.lease import leased
 from pipeline.needs import gpus
 from pipeline.provenance import check_code
@@ -45,6 +45,10 @@ def main(arguments: list[str]) -> int:
             raise
         print(f"error: {error.filename}: {error.strerror}; make it writable", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not no_memory_left(error):
+            raise
+        return no_room(options, "out of memory", "give its rule more (mem_mb) or lower its batch")
     except SafetensorError as error:
         if "I/O error" not in str(error):
             raise
@@ -52,10 +56,10 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def no_room(options: argparse.Namespace, why: str) -> int:
-    """Say that a file could not be written; what was whole before is kept."""
+def no_room(options: argparse.Namespace, why: str, remedy: str = "free some space") -> int:
+    """Say that a file or an array found no room; what was whole before is kept."""
     where = getattr(options, "folder", "store")
-    print(f"error: {where}: {why}; free some space and run again", file=sys.stderr)
+    print(f"error: {where}: {why}; {remedy} and run again", file=sys.stderr)
     return 2
 
 
@@ -88,12 +92,12 @@ def make_here(job: Job, options: argparse.Namespace) -> None:
     with leased(job.folder, job.folder / MANIFEST) as needed:
         if not needed:
             log.info("already made")
-            return
-        with timed(job, "run"):
-            if (count := launch.processes(job.kind, job.spec, job.run)) > 1:
-                launch.start(job, options.verb, count)
-            if not (job.folder / MANIFEST).exists():
-                finish(job, stage.run(job))
+        else:
+            with timed(job, "run"):
+                if (count := launch.processes(job.kind, job.spec, job.run)) > 1:
+                    launch.start(job, options.verb, count)
+                if not (job.folder / MANIFEST).exists():
+                    finish(job, stage.run(job))
         shutil.rmtree(job.state)
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import RetortError
 from pipeline.grid import expand
+from pipeline.names import NAMED, check_names
 from pipeline.plugins import suggestion
 from pipeline.recipe import Recipe
 from pipeline.sections import (
@@ -92,6 +93,9 @@ def parse(raw: dict) -> Config:
         students = raw.get("students")
         if isinstance(students, dict):
             raw["students"] = expand("students", students)
+        for section in NAMED:
+            if isinstance(raw.get(section), dict):
+                check_names(section, raw[section])
         return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
         raise RetortError(render(error)) from error
@@ -112,10 +116,10 @@ def read(path: Path) -> Config:
         RetortError: no such file, no YAML, or ``parse``'s complaint.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RetortError(f"{path}: cannot be read ({error.strerror})") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = " ".join(str(error).split())
         raise RetortError(f"{path}: not valid YAML: {line}") from error
     if not isinstance(raw, dict):

@@ -10,6 +10,9 @@ FULL = ("ENOSPC", "EDQUOT", "EFBIG")  # why a file could not be written for lack
 class RetortError(Exception):
     """Bad input. The message is one line: what is wrong, where, and what to do about it."""
 
+    def __init__(self, message: str):
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
+
 
 @contextmanager
 def under(place: str) -> Iterator[None]:
@@ -23,3 +26,10 @@ def under(place: str) -> Iterator[None]:
 def no_room_left(error: OSError) -> bool:
     """Whether an operation failed because a disk, quota or file-size limit is exhausted."""
     return errno.errorcode.get(error.errno) in FULL
+
+
+def no_memory_left(error: Exception) -> bool:
+    """Whether Python, or torch on a CPU or a GPU, could not allocate."""
+    torchs = ("OutOfMemoryError", "can't allocate memory", "not enough memory")
+    said = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(word in said for word in torchs)

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pipeline.artifact import MANIFEST, SPEC, STAGES, read_json, write_json
 from pipeline.code import fingerprint, revisions
 from pipeline.errors import RetortError
+from pipeline.names import LONGEST_LABEL, trouble
 
 SEED = ".seed"  # between a generator's name and one of its seeds
 ROOM = 200 * 2**20  # bytes below which no run is begun
@@ -77,6 +78,10 @@ class Plan:
 
     def add(self, entry: Entry) -> Entry:
         """Put an entry in; the same content under a second name is one artefact."""
+        if why := trouble(entry.name, LONGEST_LABEL):
+            raise RetortError(
+                f"{entry.kind} {entry.name[:40]!r}: the name {why}; shorten its parts"
+            )
         if self.strict_code:
             entry = replace(entry, strictly=True)
         kept = self.entries.setdefault(entry.ref, entry)
@@ -174,9 +179,16 @@ def check_store(store: Path) -> None:
     Raises:
         RetortError: the nearest folder that exists is none, or is not writable.
     """
-    place = store
-    while not (place.exists() or place.is_symlink()):
-        place = place.parent
+    text, place = str(store), store
+    if not text.isprintable() or {"{", "}"} & set(text):
+        raise RetortError(
+            f"store: {text!r}: braces and unprintable characters are no use; drop them"
+        )
+    try:
+        while not (place.exists() or place.is_symlink()):
+            place = place.parent
+    except OSError as error:
+        raise RetortError(f"store: {text[:40]}…: {error.strerror}; name a shorter one") from error
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         what = "is not writable" if place.is_dir() else "is not a folder"
         raise RetortError(f"store: {store}: {place} {what}; set 'store:' to another folder")
@@ -187,7 +199,7 @@ def link(path: Path, target: Path) -> None:
     if path.is_symlink() and path.readlink() == target:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}")
+    fresh = path.with_name(f".link.{platform.node()}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target)
     fresh.replace(path)

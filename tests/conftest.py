@@ -1,5 +1,6 @@
 """Strict runs: shapes are checked as the code executes, and no test reaches the network."""
 
+import shutil
 import socket
 
 import pytest
@@ -12,6 +13,7 @@ SHAPED = ["pipeline.threat", "pipeline.losses", "pipeline.augment", "pipeline.as
 install_import_hook(SHAPED, "beartype.beartype")
 
 from pipeline.datasets import cifar10  # noqa: E402
+from tests.copies import Copy  # noqa: E402
 from tests.graph import DATA, Folder, tiny  # noqa: E402
 
 torch.set_num_threads(1)
@@ -46,3 +48,13 @@ def made(tmp_path_factory) -> Folder:
     folder.write(tiny())
     folder.make()
     return folder
+
+
+@pytest.fixture
+def copy(made: Folder, tmp_path, monkeypatch, capsys) -> Copy:
+    """The made tiny experiment, copied; this process stands in its folder."""
+    shutil.copytree(made.path / "store", tmp_path / "store", symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    here = Copy(tmp_path, capsys)
+    here.write(tiny())
+    return here

@@ -62,12 +62,12 @@ class Folder:
             check=False,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, environ: dict[str, str] | None = None) -> subprocess.Popen:
         """Start snakemake here in a process group of its own, its log on a pipe."""
         return subprocess.Popen(
             self.command(*arguments),
             cwd=self.path,
-            env=environment(),
+            env=environ or environment(),
             stderr=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -17,7 +17,8 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     1: "passes flops wasserstein lpips shift"
     " made synthesis attention"
     " models clip discretizer generator architectures attacks objectives clip_tuned vq_losses",
-    2: "grids"
+    2: "names"
+    " grids"
     " provenance holdings needs gpu logs summary"
     " fitted towers vq_config vq_measure inert"
     " strict grid recipe plugged suites sections config plan resolve code artifact checkpoint"
@@ -25,7 +26,8 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " resolver entries banks bank_reader bank_source pictures viewed rejected imagenet"
     " unfilled lazy indexed warm_start generators data_free pool generator_source round_source",
     3: "optim validation state loop parallel training",
-    4: "cost priced distances standing soundness pruning"
+    4: "shipping"
+    " cost priced distances standing soundness pruning"
     " vq_training"
     " open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
