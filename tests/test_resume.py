@@ -88,7 +88,9 @@ def test_training_ends_as_if_uninterrupted(tmp_path, undisturbed, name, number):
     process.communicate()
     assert process.returncode != 0
     assert not (made[name] / "manifest.json").exists()
-    assert word in finish(folder, verb, made[name])
+    printed = finish(folder, verb, made[name])
+    assert word in printed
+    assert ("died; if that was for want of memory" in printed) == (number == signal.SIGKILL)
     assert sums(made[name]) == sums(undisturbed[name])
 
 
