@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study test chaos slurm-test lint bench plan clean-env
+.PHONY: demo study dad-study test chaos slurm-test lint bench plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -14,6 +14,10 @@ demo: .venv/installed
 study: .venv/installed
 	$(BIN)/snakemake --cores all --configfile workflow/study.yaml
 	@$(BIN)/python -m pipeline results --configfile workflow/study.yaml
+
+dad-study: .venv/installed
+	$(BIN)/snakemake --cores all --configfile workflow/dad-study.yaml
+	@$(BIN)/python -m pipeline results --configfile workflow/dad-study.yaml
 
 test: .venv/installed
 	$(BIN)/python -m pytest
@@ -31,7 +35,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 bench: .venv/installed
-	set -e; for script in benchmarks/*.py; do echo $$script; $(BIN)/python $$script; done
+	set -e; for script in benchmarks/[a-z]*.py; do echo $$script; $(BIN)/python $$script; done
 
 plan: .venv/installed
 	@$(BIN)/python -m pipeline plan
