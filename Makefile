@@ -1,11 +1,12 @@
 # `make demo` makes the default experiment, `make study` compares all objectives at its scale,
-# `make test` runs the tests, `make slurm-test` the tiny graph through a real SLURM controller (root).
+# `make derd-study` takes DERD apart on Fashion-MNIST, `make test` runs the tests, `make slurm-test`
+# the tiny graph through a real SLURM controller (root).
 # Each sets everything up.
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study dad-study test chaos slurm-test lint bench plan clean-env
+.PHONY: demo study dad-study derd-study test chaos slurm-test lint bench plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -18,6 +19,10 @@ study: .venv/installed
 dad-study: .venv/installed
 	$(BIN)/snakemake --cores all --configfile workflow/dad-study.yaml
 	@$(BIN)/python -m pipeline results --configfile workflow/dad-study.yaml
+
+derd-study: .venv/installed
+	$(BIN)/snakemake --cores all --configfile workflow/derd-study.yaml
+	@$(BIN)/python -m pipeline results --configfile workflow/derd-study.yaml
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -158,3 +158,25 @@ def test_the_study_compares_every_objective_with_the_demo_s_teachers(tmp_path):
     without = {n for n in names_in("objectives") if not SUPPLIED.isdisjoint(needs_of({n: {}}))}
     assert compared == set(names_in("objectives")) - without
     assert len(students) == 3 * len(compared)
+
+
+def test_derd_s_ablation_has_three_seeds_and_shares_the_preset_s_artefacts(tmp_path, planned):
+    study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
+    preset = planned("derd-fashion")
+    for kind, here, there in (
+        *(("teacher", name, name) for name in ("natural", "robust")),
+        ("generator", "derd.seed0", "derd"),
+        ("student", "sa-eg-sga-0", "derd-0"),
+    ):
+        assert study.names[kind, here] == preset.names[kind, there]
+    for seed in range(3):
+        warm = study.names["generator", f"derd.seed{seed}"]
+        assert ("evaluation", f"derd.seed{seed}-warm.main") in study.names
+        for row in ("sa", "sa-eg", "sa-eg-sga", "without-stage-1"):
+            student = study.entries[study.names["student", f"{row}-{seed}"]]
+            assert student.spec["seed"] == seed
+            assert (student.inputs["generator"].ref == warm) == (row != "without-stage-1")
+            evaluation = study.entries[study.names["evaluation", f"{row}-{seed}.main"]]
+            assert {"clean", "pgd", "autoattack"} == {
+                a for e in evaluation.spec["attacks"] for a in e
+            }
