@@ -81,7 +81,27 @@ def family_for(
         family, side = family_and_side(model)
     if dataset and side:
         check_side(config, where, model, side, dataset, resize)
+    if dataset and not resize and min(shape_of(config, dataset)[1:]) < least_side(model):
+        raise RetortError(
+            f"{where}: '{model}' takes images of {least_side(model)} px or more, data set "
+            f"'{dataset}' has {min(shape_of(config, dataset)[1:])}; name a model for that size"
+        )
     return family
+
+
+@cache
+def least_side(model: str) -> int:
+    """The smallest side of images that a model takes, as it says of itself."""
+    return getattr(outline(family_of(model).build, model, 2), "least", 1)
+
+
+def check_colours(config: Config, where: str, dataset: str) -> None:
+    """Raise if a CLIP, whose image towers know three colours, gets others."""
+    if (colours := shape_of(config, dataset)[0]) != 3:
+        raise RetortError(
+            f"{where}: a CLIP takes images in 3 channels, data set '{dataset}' has {colours}; name "
+            "a 'model' in its place"
+        )
 
 
 def check_side(

@@ -12,6 +12,7 @@ from pipeline.collection import collection
 from pipeline.datasets import fashion_mnist as fm
 from pipeline.errors import RetortError
 from pipeline.models import build, load_classifier, save_classifier
+from pipeline.resolve import plan_from
 
 ROWS = {"train": 5, "test": 3}
 
@@ -153,3 +154,17 @@ def test_a_network_takes_as_many_channels_as_it_has_means(name, side, tmp_path) 
     with torch.no_grad():
         assert torch.equal(load_classifier(tmp_path / "model.safetensors")(x), logits)
     assert logits.shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "words"),
+    [
+        ({"model": "vgg16-bn"}, "'vgg16-bn' takes images of 32 px or more, data set 'grey' has 16"),
+        ({"model": "vit-tiny-p4"}, "takes images of 32x32 px, data set 'grey' has 16x16"),
+        ({"clip": {}}, "a CLIP takes images in 3 channels, data set 'grey' has 1"),
+    ],
+)
+def test_a_network_that_cannot_take_the_images_is_refused_by_the_plan(teacher, words) -> None:
+    grey = {"source": {"fashion_mnist": {"side": 16}}, "train": 64}
+    with pytest.raises(RetortError, match=words):
+        plan_from({"datasets": {"grey": grey}, "teachers": {"t": {"dataset": "grey", **teacher}}})

@@ -19,6 +19,7 @@ class Vgg(nn.Module):
 
     def __init__(self, classes: int, channels: int):
         super().__init__()
+        self.least = 2 ** len(STAGES)
         layers, inputs = [], channels
         for width, convolutions in STAGES:
             for _ in range(convolutions):

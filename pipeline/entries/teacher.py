@@ -3,6 +3,7 @@
 from pipeline.config import Config
 from pipeline.errors import RetortError, under
 from pipeline.fits import (
+    check_colours,
     check_needs,
     check_recipe,
     check_side,
@@ -22,6 +23,8 @@ def entry(resolver: Resolver, name: str) -> Entry:
     inputs = {"dataset": resolver.get("datasets", section.dataset, f"{where}.dataset")}
     spec = {**dumped(section, without=("dataset",)), **resolver.common()}
     check_teacher(config, where, section)
+    if section.clip is not None or section.open_clip is not None:
+        check_colours(config, f"{where}.dataset", section.dataset)
     if section.checkpoint is not None:
         return foreign(config, name, section, inputs)
     if section.open_clip is not None:
