@@ -3,6 +3,7 @@
 # the tiny graph through a real SLURM controller (root).
 # Each sets everything up.
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
@@ -25,7 +26,7 @@ derd-study: .venv/installed
 	@$(BIN)/python -m pipeline results --configfile workflow/derd-study.yaml
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 slurm-test: .venv-slurm/installed
 	.venv-slurm/bin/python -m tests.slurm

@@ -21,6 +21,13 @@ settings.register_profile("retort", deadline=None, derandomize=True, max_example
 settings.load_profile("retort")
 
 
+def pytest_collection_modifyitems(items):
+    """Of two processes one takes all tests on the made experiment, so that it is made once."""
+    for item in items:
+        group = "made" if "made" in item.fixturenames else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def declared_data():
     """CIFAR-10 in the shared cache, fetched if it is not there, before any test wants it."""
