@@ -39,7 +39,9 @@ def forked(work: Callable[[], int], cwd: Path, environment: dict[str, str]) -> E
     with tempfile.TemporaryFile("w+") as printed:
         sys.stdout.flush()
         sys.stderr.flush()
-        child = os.fork()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads
+            child = os.fork()
         if child == 0:
             os._exit(_live(work, cwd, environment, printed.fileno()))
         try:
