@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.artifact import MANIFEST
 from tests.slurm.cluster import query
 
 POLL_SECONDS = 0.5
@@ -33,14 +34,20 @@ def look(watch: Watch) -> None:
 
 
 def stage_of(key: str) -> int:
-    """Process id of the stage that works in the folder of this key, 0 if none does."""
+    """Process id of the stage that works in the folder of this key, held up; 0 if none does.
+
+    Held up, it cannot finish before its trouble comes; SLURM wakes what it ends.
+    """
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            command = (place / "cmdline").read_bytes().split(b"\0")
+            command = (place / "cmdline").read_bytes().decode().split("\0")
+            if command[1:3] == ["-m", "pipeline"] and command[4].endswith(key):
+                os.kill(int(place.name), signal.SIGSTOP)
+                if not ((place / "cwd").resolve() / command[4] / MANIFEST).exists():
+                    return int(place.name)
+                os.kill(int(place.name), signal.SIGCONT)
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if command[1:3] == [b"-m", b"pipeline"] and command[4].endswith(key.encode()):
-            return int(place.name)
     return 0
 
 
