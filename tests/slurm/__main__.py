@@ -38,7 +38,7 @@ def main() -> int:
     local = start(here, raw, "--cores", "2")
     finish(local, here)
     print(f"slurm-test: the same through SLURM ({time.monotonic() - began:.0f} s)", flush=True)
-    watch = Watch()
+    watch = Watch(there)
     with cluster(PLACE / "cluster"):
         remote = start(there, raw, *cluster_options())
         queued(there)

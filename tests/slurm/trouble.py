@@ -18,8 +18,9 @@ COMMENT = re.compile(r"rule_(\w+)_wildcards_(\S+)")
 
 @dataclass
 class Watch:
-    """The jobs that the controller has seen, and what was done to which of them."""
+    """A run's folder, the jobs that the controller has seen, and what was done to which."""
 
+    folder: Path
     jobs: dict[int, dict[str, str]] = field(default_factory=dict)  # as scontrol showed them last
     done: dict[str, int] = field(default_factory=dict)  # trouble -> id of its victim
 
@@ -33,17 +34,18 @@ def look(watch: Watch) -> None:
             watch.jobs[int(job["JobId"])] = job | about
 
 
-def stage_of(key: str) -> int:
-    """Process id of the stage that works in the folder of this key, held up; 0 if none does.
+def stage_of(folder: Path, key: str) -> int:
+    """Process id of this run's stage that makes the artefact of a key, held up; 0 if none does.
 
     Held up, it cannot finish before its trouble comes; SLURM wakes what it ends.
     """
     for place in Path("/proc").glob("[0-9]*"):
         try:
             command = (place / "cmdline").read_bytes().decode().split("\0")
-            if command[1:3] == ["-m", "pipeline"] and command[4].endswith(key):
+            own = (place / "cwd").resolve() == folder.resolve()
+            if own and command[1:3] == ["-m", "pipeline"] and command[4].endswith(key):
                 os.kill(int(place.name), signal.SIGSTOP)
-                if not ((place / "cwd").resolve() / command[4] / MANIFEST).exists():
+                if not (folder / command[4] / MANIFEST).exists():
                     return int(place.name)
                 os.kill(int(place.name), signal.SIGCONT)
         except (FileNotFoundError, ProcessLookupError):
@@ -54,7 +56,9 @@ def stage_of(key: str) -> int:
 def victim(watch: Watch, rule: str) -> tuple[int, int]:
     """A running job of a rule whose stage has begun: SLURM's id and the stage's process id."""
     for number, job in watch.jobs.items():
-        if (job["rule"], job["JobState"]) == (rule, "RUNNING") and (pid := stage_of(job["key"])):
+        if (job["rule"], job["JobState"]) == (rule, "RUNNING") and (
+            pid := stage_of(watch.folder, job["key"])
+        ):
             return number, pid
     return 0, 0
 
