@@ -42,8 +42,8 @@ def stage_of(folder: Path, key: str) -> int:
     for place in Path("/proc").glob("[0-9]*"):
         try:
             command = (place / "cmdline").read_bytes().decode().split("\0")
-            own = (place / "cwd").resolve() == folder.resolve()
-            if own and command[1:3] == ["-m", "pipeline"] and command[4].endswith(key):
+            stage = command[1:3] == ["-m", "pipeline"] and command[4].endswith(key)
+            if stage and (place / "cwd").resolve() == folder.resolve():
                 os.kill(int(place.name), signal.SIGSTOP)
                 if not (folder / command[4] / MANIFEST).exists():
                     return int(place.name)
