@@ -14,7 +14,7 @@ import signal
 import struct
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -164,18 +164,40 @@ def harass_workflows(place: Path, kills: int, mean: float, seed: int = SEED) -> 
     return plan_from({**experiment(), "store": str(place / "store")}), killed
 
 
-def main(kills: int, workflows: int) -> None:
+def rounds(kills: int, harm: Callable[[Path, int, int], tuple[Plan, int]], calm: dict) -> int:
+    """Harm one graph after the other, as each outlives only so many kills; each must end as calm.
+
+    Returns how often something was killed in all, at least ``kills``.
+    """
+    done = turn = 0
+    while done < kills:
+        with tempfile.TemporaryDirectory() as place:
+            plan, killed = harm(Path(place), kills - done, SEED + turn)
+            assert sums(plan) == calm, f"seed {SEED + turn}"
+            assert leftovers(plan) == [], f"seed {SEED + turn}"
+        assert killed, f"seed {SEED + turn}: nothing was killed"
+        done, turn = done + killed, turn + 1
+        print(f"  {done} kills: every artefact as if undisturbed", flush=True)
+    return done
+
+
+def stages(place: Path, kills: int, seed: int) -> tuple[Plan, int]:
+    """One graph, its stages killed."""
+    plan, killer = harass(place, kills, 40, seed)
+    return plan, len(killer.killed)
+
+
+def workflows(place: Path, kills: int, seed: int) -> tuple[Plan, int]:
+    """One graph, its workflow killed."""
+    return harass_workflows(place, kills, 12, seed)
+
+
+def main(kills: int, whole: int) -> None:
     """The long form."""
-    with tempfile.TemporaryDirectory() as temporary:
-        calm, _ = harass(Path(temporary) / "calm", 0, 1)
-        plan, killer = harass(Path(temporary) / "chaos", kills, 40)
-        assert sums(plan) == sums(calm)
-        print(f"{len(killer.killed)} kills of stages: every artefact as if undisturbed", flush=True)
-        place = Path(temporary) / "workflows"
-        place.mkdir()
-        plan, killed = harass_workflows(place, workflows, 12)
-        assert sums(plan) == sums(calm)
-        print(f"{killed} kills of whole workflows: every artefact as if undisturbed")
+    with tempfile.TemporaryDirectory() as place:
+        calm = sums(harass(Path(place), 0, 1)[0])
+    print(f"{rounds(kills, stages, calm)} kills of stages", flush=True)
+    print(f"{rounds(whole, workflows, calm)} kills of whole workflows", flush=True)
 
 
 if __name__ == "__main__":
