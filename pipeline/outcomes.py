@@ -83,6 +83,15 @@ class Group:
         """The most test images that an attack ran on."""
         return max((len(o.index) for found in self.outcomes for o in found.values()), default=0)
 
+    @property
+    def warmed_apart(self) -> bool:
+        """Whether its seeds are, or began with, different warm-ups of a generator."""
+        warm = {
+            m.manifest.key if m.manifest.kind == "generator" else m.manifest.inputs.get("generator")
+            for m in self.members
+        }
+        return len(warm) > 1
+
     def each(self, points: Sequence[Point]) -> list[Outcome]:
         """Each member's mean over some attacks; empty if one of them did not run."""
         if not set(points) <= self.points:

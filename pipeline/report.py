@@ -166,8 +166,8 @@ def reading(study: Study) -> str:
     """The main table's caption: what the columns and the intervals are."""
     several = any(len(group.members) > 1 for group in study.evaluated)
     seeds = (
-        "Where there are several seeds: mean ± half of Student's t interval over student seeds; "
-        "teachers and banks are fixed. "
+        "Where there are several seeds: mean ± half of Student's t interval over "
+        f"{tables.spread_over(study.evaluated)}. "
     )
     single = "One seed: Wilson interval over its test images; it covers test-image sampling only."
     corrupted = any(is_corruption(p) for group in study.evaluated for p in group.points)

@@ -23,7 +23,7 @@ from pipeline.rng import generator
 from pipeline.strict import make
 from pipeline.timing import cost_of
 
-REVISION = 1
+REVISION = 2
 
 NONE = "–"
 TINY = 1e-9
@@ -147,8 +147,14 @@ def results(groups: Sequence[Group], brief: bool = False) -> str:
 def covers(groups: Sequence[Group]) -> str:
     """What the intervals are over."""
     if any(len(group.members) > 1 for group in groups):
-        return "± over student seeds, teachers and banks fixed; [ ] test-image sampling only"
+        return f"± over {spread_over(groups)}; [ ] test-image sampling only"
     return "test-image sampling only, ends rounded outwards"
+
+
+def spread_over(groups: Sequence[Group]) -> str:
+    """What differs among a row's seeds, and what is the same for all of them."""
+    warm = any(group.warmed_apart for group in groups)
+    return f"student seeds{' and their warm-ups' if warm else ''}, teachers and banks fixed"
 
 
 def corruptions(groups: Sequence[Group]) -> str:

@@ -92,6 +92,22 @@ def test_cells_say_which_interval_they_hold():
     assert "teachers and banks fixed" in results([seeds], brief=True)
 
 
+def test_intervals_over_warm_ups_say_so():
+    def seeds(kind, **inputs):
+        made = [
+            Manifest(kind, "a", f"k{s}", {}, {n: f"{v}{s}" for n, v in inputs.items()}, {}, {}, {})
+            for s in range(2)
+        ]
+        members = tuple(Artifact(Path("a"), manifest) for manifest in made)
+        return Group("a", "student", members, ({("clean", 0.0): of(10, 5)},) * 2)
+
+    fixed = group("b", *[{("clean", 0.0): of(10, 5)}] * 2)
+    for row in (seeds("student", generator="generator/g"), seeds("generator")):
+        assert "over student seeds and their warm-ups," in results([row], brief=True)
+    for row in (seeds("student"), fixed):
+        assert "over student seeds, teachers" in results([row], brief=True)
+
+
 def test_tables_are_aligned_and_escaped():
     lines = grid(["name", "n"], [["a|<b>", 10], ["c", 2]]).splitlines()
     assert lines[2] == "| a&#124;&lt;b> |  10 |" and len({len(line) for line in lines}) == 1
