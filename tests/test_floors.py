@@ -96,6 +96,13 @@ def test_imports_go_down_or_along_a_floor(path):
     assert not up, f"{label(path)} is on floor {own} and imports upwards: {up}"
 
 
+def test_every_module_is_on_the_map_once():
+    listed = re.findall(r"`(\w+)`", (ROOT / "docs" / "MAP.md").read_text().partition("\n## ")[2])
+    listed.remove("pipeline")
+    tops = {name.partition(".")[0] for name in MODULES}
+    assert sorted(listed) == sorted(tops), "docs/MAP.md: each module and folder in its room, once"
+
+
 def test_no_circle_of_imports():
     graph = graphlib.TopologicalSorter({name: imports(path) for name, path in MODULES.items()})
     try:
