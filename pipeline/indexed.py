@@ -83,6 +83,14 @@ def check_header(file: BinaryIO, where: str) -> None:
         raise RetortError(f"{where}: is {hint}; fetch it again, or take it away") from error
 
 
+def check_options(version: str, size: int, crop: float) -> None:
+    """Raise ValueError unless a set's content has a name and its centre crop can be cut."""
+    if not version:
+        raise ValueError("version: give a name for the files' content, such as ilsvrc2012")
+    if size < 1 or not 0 < crop <= 1:
+        raise ValueError(f"crop: {crop:g} of {size} px; crop is in (0, 1], size > 0")
+
+
 def class_list(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """Class names in label order: those given, the folders' own, or ImageNet's thousand.
 

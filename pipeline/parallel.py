@@ -8,14 +8,12 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-import torch
 from torch import Tensor
 
 from pipeline import ranks
 from pipeline.batch import Batch, Roles
 from pipeline.errors import RetortError
 from pipeline.recipe import Recipe
-from pipeline.rng import seed_of
 from pipeline.source import Source
 from pipeline.sync_bn import synchronised
 
@@ -39,11 +37,10 @@ class RankSource:
         self.steps = self.source.steps
 
     def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
-        """Batches of an epoch from step ``start`` on; layers that draw do so by rank and step."""
+        """This rank's rows of an epoch's batches from step ``start`` on."""
         if self.source.state_dict():
             self.source.load_state_dict(ranks.first_ones(self.source.state_dict()))
         for batch in self.source.batches(epoch, start, roles):
-            torch.manual_seed(seed_of("rank", ranks.rank(), batch.rng.initial_seed()))
             yield self.cut(batch)
 
     def cut(self, batch: Batch) -> Batch:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline import imagenet
 from pipeline.errors import RetortError
 from pipeline.folders import pictures, place_of
-from pipeline.indexed import Index, Place, check_header, class_list, labelled, tabled
+from pipeline.indexed import Index, Place, check_header, check_options, class_list, labelled, tabled
 from pipeline.lazy import readers
 
 REVISION = 1
@@ -48,10 +48,7 @@ class Images:
     levels: int = 0
 
     def __post_init__(self):
-        if not self.version:
-            raise ValueError("version: give a name for the folders' content, such as ilsvrc2012")
-        if self.size < 1 or not 0 < self.crop <= 1:
-            raise ValueError(f"crop: {self.crop:g} of {self.size} px; crop is in (0, 1], size > 0")
+        check_options(self.version, self.size, self.crop)
         if self.subset not in ("", *imagenet.SUBSETS):
             raise ValueError(f"subset: '{self.subset}' is none; give a or r, or leave it out")
         if self.subset and self.folders:

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipeline import imagenet
 from pipeline.errors import RetortError
 from pipeline.folders import SUFFIXES, place_of
-from pipeline.indexed import Index, Place, check_header, class_list, tabled
+from pipeline.indexed import Index, Place, check_header, check_options, class_list, tabled
 from pipeline.lazy import readers
 
 REVISION = 1
@@ -47,10 +47,7 @@ class Images:
     names: tuple[str, ...] = ()
 
     def __post_init__(self):
-        if not self.version:
-            raise ValueError("version: give a name for the shards' content, such as ilsvrc2012")
-        if self.size < 1 or not 0 < self.crop <= 1:
-            raise ValueError(f"crop: {self.crop:g} of {self.size} px; crop is in (0, 1], size > 0")
+        check_options(self.version, self.size, self.crop)
         class_list(self.folders, self.names)
 
     @property
