@@ -3,6 +3,7 @@
 import csv
 from collections import Counter
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -180,3 +181,21 @@ def test_derd_s_ablation_has_three_seeds_and_shares_the_preset_s_artefacts(tmp_p
             assert {"clean", "pgd", "autoattack"} == {
                 a for e in evaluation.spec["attacks"] for a in e
             }
+
+
+def test_derd_s_study_has_every_baseline_robust_and_as_published(tmp_path, planned):
+    study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
+    preset = planned("derd-fashion")
+    baselines = {"dafl", "dfad", "zskt", "cmi", "dfhl_rs", "dfard"}
+    for form, teacher in (("", "robust"), ("-plain", "natural")):
+        compared = set()
+        for name, seed in product(baselines, range(3)):
+            student = study.entries[study.names["student", f"{name}{form}-{seed}"]]
+            ((objective, options),) = student.spec["objective"].items()
+            robust = options.get("attack") == "rslad" or objective == "dfhl_rs"
+            assert robust == (form == "" or objective == "dfhl_rs")
+            assert student.inputs["teachers.teacher"].ref == study.names["teacher", teacher]
+            compared |= set(study.entries[student.inputs["generator"].ref].spec["losses"])
+        assert compared == set(names_in("synthesis")) - {"derd", "inversion"}
+    for name in baselines:
+        assert study.names["student", f"{name}-0"] == preset.names["student", f"{name}-0"]
