@@ -10,7 +10,7 @@ from torch import nn
 from pipeline import checkpoint
 from pipeline.artifact import Artifact, open_artifact
 from pipeline.generator import Generator, Sizes
-from pipeline.models import MODEL, initialised, load_classifier, read_about
+from pipeline.models import MODEL, initialised, kept, load_classifier, read_about
 from pipeline.recipe import Recipe
 from pipeline.rng import seed_of
 from pipeline.source import Source
@@ -119,7 +119,7 @@ class Warm:
     def snapshot(self, epoch: int) -> nn.Module:
         """The student as it stood after an epoch of the warm-up, counted from 1."""
         last = epoch == self.spec["recipe"]["epochs"]
-        return load_classifier(self.artifact.path(MODEL if last else f"epoch-{epoch}.safetensors"))
+        return load_classifier(self.artifact.path(MODEL if last else kept(epoch)))
 
     def source(
         self, recipe: Recipe, sampling: dict, seed: int, device: str, role: str = "natural"

@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.artifact import Job, Manifest, replacing
 from pipeline.data import Split, open_data
+from pipeline.models import MODEL, kept
 from pipeline.progress import Progress
 from pipeline.rng import seed_of
 from pipeline.signals import Wish, stoppable
@@ -94,7 +95,8 @@ def halt(wish: Wish) -> None:
 
 def attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
     """The model that attacks look into and the one that is evaluated: two for a transfer."""
-    judge = load_teacher(job.inputs["model"], job.spec["device"])
+    file = kept(job.spec["epoch"]) if "epoch" in job.spec else MODEL
+    judge = load_teacher(job.inputs["model"], job.spec["device"], file)
     if "surrogate" not in job.inputs:
         return judge, judge
     return load_teacher(job.inputs["surrogate"], job.spec["device"]), judge

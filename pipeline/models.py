@@ -20,6 +20,11 @@ REVISION = 1
 MODEL = "model.safetensors"  # the file of an artefact that is a classifier
 
 
+def kept(epoch: int) -> str:
+    """The file beside it that holds the weights after an epoch, counted from 1."""
+    return f"epoch-{epoch}.safetensors"
+
+
 class Classifier(nn.Module):
     """A network behind its normalisation: images (B,C,H,W) in [0,1] to logits (B,K).
 

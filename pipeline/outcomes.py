@@ -19,6 +19,7 @@ Point = tuple[str, float]  # an attack's label and its radius in [0,1] pixels
 CORRUPTION = re.compile(r"[a-z_]+-([1-5])")
 USUAL_EPS = 8 / 255
 NEAR = 1e-6
+PATH = re.compile(r"path(\d+)(-pgd\d+)?")  # labels of the attack `boundary`
 VIA = " from "  # between an attack and the surrogate it was made on
 
 
@@ -131,7 +132,7 @@ class Study:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
         found: dict[str, dict[Point, Outcome]] = {}
         for evaluation in self.of("evaluation").values():
-            if "shifted" in evaluation.manifest.spec:  # the report's table of other test sets
+            if {"shifted", "epoch"} & set(evaluation.manifest.spec):  # in tables of their own
                 continue
             inputs = evaluation.manifest.inputs
             of_model = found.setdefault(inputs["model"], {})
@@ -140,6 +141,8 @@ class Study:
                 evaluation.path("outcomes.parquet")
             ).items():
                 point = (attack + via, eps)
+                if PATH.fullmatch(attack):
+                    continue
                 if point not in of_model or len(of_model[point].index) < len(outcome.index):
                     of_model[point] = outcome
         return found

@@ -14,6 +14,8 @@ REVISION = 1
 
 FIGURES = "figures"
 SHIFTS = "pipeline.shifts"  # found by name: only reports on other test sets count its code
+KEPT = "pipeline.by_epoch"  # likewise: on weights kept during training
+BOUNDARIES = "pipeline.boundaries"  # likewise: on boundary risks
 DISTANCES = "pipeline.distances"  # likewise
 
 
@@ -23,7 +25,7 @@ def run(job: Job) -> Manifest:
     drawn = draw(job, study)
     parts = [
         *opening(job, study),
-        *shifted(study),
+        *extras(study),
         *compared(study),
         *shown(study, drawn),
         *distances(job, study, drawn),
@@ -115,7 +117,7 @@ def opening(job: Job, study: Study) -> list[str]:
         setting(study),
         "## Accuracy",
         tables.results(groups),
-        caption(reading(study)),
+        tables.caption(reading(study)),
         "### Each corruption" if separate else "",
         separate,
     ]
@@ -179,27 +181,21 @@ def reading(study: Study) -> str:
     )
 
 
-def caption(text: str) -> str:
-    """A remark under a table or figure."""
-    return f"*{text}*"
-
-
 def has_shifts(study: Study) -> bool:
     """Whether a suite looked at other test sets than the models' own."""
     return any("shifted" in e.manifest.spec for e in study.of("evaluation").values())
 
 
-def shifted(study: Study) -> list[str]:
-    """Accuracy on other test sets than the models' own."""
-    if not has_shifts(study):
-        return []
-    note = (
-        "Percent, means over seeds, without training on any of these sets. ImageNet-A and -R are "
-        "scored among their 200 classes. mCE (lower is better) divides each corruption's error by "
-        "AlexNet's."
-    )
-    table = import_module(SHIFTS).table(study)
-    return ["## Under distribution shift", table, caption(note)]
+def extras(study: Study) -> list[str]:
+    """Sections that a report has if its evaluations ask for them."""
+    specs = [e.manifest.spec for e in study.of("evaluation").values()]
+    asked = {
+        SHIFTS: has_shifts(study),
+        KEPT: any("epoch" in spec for spec in specs),
+        BOUNDARIES: any("boundary" in attack for spec in specs for attack in spec["attacks"]),
+    }
+    modules = [import_module(name) for name, wanted in asked.items() if wanted]
+    return [part for module in modules for part in module.section(study)]
 
 
 def compared(study: Study) -> list[str]:
@@ -218,7 +214,7 @@ def compared(study: Study) -> list[str]:
         f"are shared ({'; '.join(banks)} CPU-seconds)."
     )
     return [
-        *(["## With and without a bank", pairs, caption(note)] if pairs else []),
+        *(["## With and without a bank", pairs, tables.caption(note)] if pairs else []),
         *(["## Ingredients", made] if made else []),
     ]
 
@@ -242,11 +238,11 @@ def shown(study: Study, drawn: dict[str, str]) -> list[str]:
     for key, path in drawn.items():
         kind, _, name = key.partition(" ")
         text = captions[kind].format(name)
-        parts += [f"![{kind} {name}]({path})".replace(" ]", "]"), caption(text)]
+        parts += [f"![{kind} {name}]({path})".replace(" ]", "]"), tables.caption(text)]
     parts += ["## Cost", inventory.costs(study)] if study.artifacts else []
     shared = inventory.reuse(study)
     note = "Direct readers; evaluations are those of the artefact itself and of the students."
-    return [*parts, *(["## Reuse", shared, caption(note)] if shared else [])]
+    return [*parts, *(["## Reuse", shared, tables.caption(note)] if shared else [])]
 
 
 def doubted(study: Study) -> list[str]:

@@ -1,5 +1,7 @@
 """A configuration's whole plan: every entry, then evaluations and the report over them."""
 
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 from pipeline.config import Config, parse
@@ -67,12 +69,38 @@ def suite(
     plugins += ("pipeline.shift",) if suite.dataset else ()
     spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
     spec |= {"shifted": True} if suite.dataset else {}
-    for label, (model, base) in models.items():
+    for label, model, base, own in versions(models, suite.epochs, f"suites.{name}.epochs"):
         data = tested_on(resolver, base, name)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = surrogate(resolver, name, base)
-        resolver.plan.add(Entry("evaluation", f"{label}.{name}", spec, inputs, plugins))
+        resolver.plan.add(Entry("evaluation", f"{label}.{name}", spec | own, inputs, plugins))
+
+
+def versions(
+    models: dict[str, tuple[Entry, str]], epochs: tuple[int, ...], where: str
+) -> Iterator[tuple[str, Entry, str, dict]]:
+    """What a suite evaluates: label, artefact, the classifier it descends from, whose weights.
+
+    Raises:
+        RetortError: epochs that none of the models keeps.
+    """
+    if not epochs:
+        yield from ((label, *model, {}) for label, model in models.items())
+        return
+    keeping = {
+        label: (entry, base)
+        for label, (entry, base) in models.items()
+        if set(epochs) <= set((entry.spec.get("recipe") or {}).get("keep_epochs", ()))
+    }
+    if not keeping:
+        asked = ", ".join(map(str, epochs))
+        raise RetortError(
+            f"{where}: no model of the suite keeps the weights of epochs {asked}; set keep_epochs "
+            "in the recipe of one"
+        )
+    for (label, model), epoch in product(keeping.items(), epochs):
+        yield f"{label}.epoch{epoch}", *model, {"epoch": epoch}
 
 
 def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:
@@ -119,8 +147,11 @@ def report(resolver: Resolver) -> None:
     names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.names.items()]
     spec = {**dumped(resolver.config.report), "names": names}
     inputs = dict(resolver.plan.entries)
-    shifted = any(suite.dataset for suite in resolver.config.suites.values())
-    plugins = ("pipeline.shifts",) if shifted else ()
+    suites = resolver.config.suites.values()
+    plugins = ("pipeline.shifts",) if any(suite.dataset for suite in suites) else ()
+    plugins += ("pipeline.by_epoch",) if any(suite.epochs for suite in suites) else ()
+    bounded = any("boundary" in attack for suite in suites for attack in suite.attacks)
+    plugins += ("pipeline.boundaries",) if bounded else ()
     if (study := resolver.config.report.wasserstein) is not None:
         resolver.classifier(study.network, "report.wasserstein.network")
         plugins += ("pipeline.distances",)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pipeline.artifact import Artifact
 from pipeline.outcomes import Outcome, Point, Study, is_corruption, read_outcomes
 from pipeline.shift import ALEXNET, mean_corruption_error
-from pipeline.tables import NONE, grid
+from pipeline.tables import NONE, caption, grid
 
 REVISION = 1
 
@@ -70,3 +70,13 @@ def facts(study: Study) -> dict[str, dict[str, float]]:
         if shared:
             rows[group.name] = {h: sum(m[h] for m in members) / len(members) for h in shared}
     return rows
+
+
+def section(study: Study) -> list[str]:
+    """Accuracy on other test sets than the models' own."""
+    note = (
+        "Percent, means over seeds, without training on any of these sets. ImageNet-A and -R are "
+        "scored among their 200 classes. mCE (lower is better) divides each corruption's error by "
+        "AlexNet's."
+    )
+    return ["## Under distribution shift", table(study), caption(note)]

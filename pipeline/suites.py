@@ -12,7 +12,8 @@ class Suite(Section):
     """Attacks, run on students, teachers, generators' warm students, or all of them.
 
     With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
-    ``dataset`` models are tested on its test images in place of their own data set's.
+    ``dataset`` models are tested on its test images in place of their own data set's. With
+    ``epochs`` it looks at weights after these epochs, of all models whose recipe keeps them.
     """
 
     attacks: tuple[AttackSpec, ...]
@@ -23,6 +24,7 @@ class Suite(Section):
     )
     surrogate: str | None = None
     dataset: str | None = None
+    epochs: tuple[Positive, ...] = added(())
 
     @model_validator(mode="before")
     @classmethod

@@ -60,6 +60,11 @@ def grid(head: Sequence[str], rows: Rows, left: int = 1) -> str:
     return "\n".join(lines)
 
 
+def caption(text: str) -> str:
+    """A remark under a table or figure."""
+    return f"*{text}*"
+
+
 def plain(text: str) -> str:
     """Text that neither ends a table's cell nor opens a tag."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")

@@ -84,9 +84,9 @@ def teachers_of(job: Job) -> dict[str, nn.Module]:
     }
 
 
-def load_teacher(folder: Path, device: str) -> nn.Module:
-    """One finished classifier, frozen, in eval mode."""
-    model = load_classifier(open_artifact(folder).path(MODEL))
+def load_teacher(folder: Path, device: str, file: str = MODEL) -> nn.Module:
+    """One finished classifier, or weights kept beside it, frozen, in eval mode."""
+    model = load_classifier(open_artifact(folder).path(file))
     return model.to(device).requires_grad_(False)
 
 

@@ -23,7 +23,7 @@ from pipeline.losses import cross_entropy
 from pipeline.threat import Linf
 
 EPS = 8 / 255
-NAMES = ("clean", "fgsm", "pgd", "cw_linf", "autoattack", "corruptions")
+NAMES = ("clean", "fgsm", "pgd", "cw_linf", "autoattack", "corruptions", "boundary")
 ONE_STEP = (fgsm.Attack, pgd.Attack, cw_linf.Attack)
 
 

@@ -32,7 +32,7 @@ FLOORS = {  # a folder of plug-ins stands for all its files
     " open_clip_teacher foreign_discretizer import_checkpoint prepare_indexed"
     " prepare_data train_teacher train_discretizer build_bank warm_generator distill evaluate"
     " bank_maker bank_tools report clip_teacher foreign_teacher inspect_plan cli arguments"
-    " launch __init__ __main__ shifts"
+    " launch __init__ __main__ shifts by_epoch boundaries"
     " outcomes intervals suspicion inventory specimens tables figures page",  # the report's parts
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

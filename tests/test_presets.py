@@ -161,6 +161,13 @@ def test_the_study_compares_every_objective_with_the_demo_s_teachers(tmp_path):
     assert len(students) == 3 * len(compared)
 
 
+def test_darwin_s_eighth_table_looks_at_every_kept_epoch(planned):
+    plan = planned("darwin-cifar10")
+    found = {name for kind, name in plan.names if kind == "evaluation" and "boundary" in name}
+    students = ("darwin-rn18-self-100", "darwin-mnv2-self-100")
+    assert found == {f"{s}-0.epoch{e}.boundary" for s in students for e in range(20, 101, 20)}
+
+
 def test_derd_s_ablation_has_three_seeds_and_shares_the_preset_s_artefacts(tmp_path, planned):
     study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
     preset = planned("derd-fashion")

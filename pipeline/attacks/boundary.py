@@ -1,0 +1,84 @@
+"""How near to the decision boundary an attack's intermediate samples lie (DARWIN, Table 8)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.ascent import ascend, frozen
+from pipeline.attacks import Predictions, check_count, check_model, check_steps, pgd, predict
+from pipeline.losses import cross_entropy
+from pipeline.rng import generator
+from pipeline.threat import Linf
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Attack:
+    """Predictions on x and on samples i < steps of the path up CE(S, y), each then probed by PGD.
+
+    A sample's label is "path0" for x itself and "path<i>" for the i-th step, with "-pgd<probe>"
+    after it for what PGD in the ball around that very sample makes of it. The path begins at
+    x + 0.001 N(0, I), as DARWIN's in training.
+
+    Attributes:
+        eps: radius of the path's ball around x, and of the probe's around each sample.
+        step: size of a step of both, pixels of [0,1].
+        steps: of the path, n; the last sample is the attack's result and no intermediate one.
+        probe: steps of the probing PGD.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    probe: int = 20
+    n_eval: int | None = None
+    chunk: int = 500
+
+    def __post_init__(self) -> None:
+        check_steps(self.eps, self.step, self.steps)
+        for name in ("probe", "n_eval", "chunk"):
+            check_count(name, getattr(self, name))
+        if self.eps <= 0 or self.steps < 2:
+            raise ValueError(
+                f"steps: {self.steps} of a radius {self.eps:g} have no intermediate sample; give 2 "
+                "steps or more and a radius above 0"
+            )
+
+    def passes(self, shape: tuple[int, ...]) -> int:
+        """The path's gradients, and a probe with two predictions for x and each sample."""
+        probed = self.probing().passes(shape) + 1
+        return 2 * (self.steps - 1) + self.steps * probed
+
+    def probing(self) -> pgd.Attack:
+        """What each sample is probed with."""
+        return pgd.Attack(eps=self.eps, step=self.step, steps=self.probe)
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
+    ) -> Predictions:
+        """Predictions (B,) under ("path<i>", eps) and ("path<i>-pgd<probe>", eps)."""
+        check_model(model)
+        found = {}
+        for i, z in enumerate([x, *self.path(model, x, y, seed)]):
+            found[f"path{i}", self.eps] = predict(judge or model, z)
+            (probed,) = self.probing()(model, z, y, seed, judge).values()
+            found[f"path{i}-pgd{self.probe}", self.eps] = probed
+        return found
+
+    def path(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> list[Tensor]:
+        """The intermediate samples 1 to n-1, each (B,C,H,W)."""
+        samples: list[Tensor] = []
+        draws = generator("path", seed, device=x.device)
+        settings = {"steps": self.steps - 1, "step": self.step, "start": "gauss"}
+        with frozen(model), torch.enable_grad():
+            ascend(
+                x,
+                lambda z: cross_entropy(model(z), y),
+                Linf(self.eps),
+                rng=draws,
+                path=samples,
+                **settings,
+            )
+        return samples
