@@ -10,7 +10,8 @@ from pipeline.tables import caption, grid
 REVISION = 1
 
 RISKS = ("R_nat", "R_bdy(D)", "R_bdy(path)", "tau_bdy", "tau_bdy − R_nat")
-HEADS = ("model", "epoch", *RISKS, "n")
+HEADS = ("model", "epoch", "radius", *RISKS, "n")
+EXPORTED = "exported"  # in the place of an epoch: the weights that the artefact gives
 NOTE = (
     "Shares, not percent (DARWIN, Table 8). R_nat: images misclassified. R_bdy: correctly "
     "classified ones that PGD in the ball around them turns: of all images D, or of the correctly "
@@ -41,16 +42,22 @@ def turned(one: Outcome, probed: Outcome) -> tuple[np.ndarray, np.ndarray]:
     return right, right & (after.right == 0)
 
 
-def risks(points: dict[Point, Outcome]) -> Risks:
-    """A model's risks from its outcomes along the path.
+def risks(points: dict[Point, Outcome]) -> dict[str, Risks]:
+    """A model's risks from its outcomes along the path, by the part of the test set ("" for all).
 
     R_bdy(path) is taken over all correctly classified samples of steps 1 to n-1 together; it is
     nan where there is none.
     """
-    steps: dict[int, dict[bool, Outcome]] = {}
+    parts: dict[str, dict[int, dict[bool, Outcome]]] = {}
     for (label, _), outcome in points.items():
         if (found := PATH.fullmatch(label)) is not None:
+            steps = parts.setdefault(found[3] or "", {})
             steps.setdefault(int(found[1]), {})[found[2] is not None] = outcome
+    return {part: risk(steps) for part, steps in parts.items()}
+
+
+def risk(steps: dict[int, dict[bool, Outcome]]) -> Risks:
+    """The risks from outcomes by step, before (False) and after (True) the probe."""
     pairs = {i: turned(both[False], both[True]) for i, both in steps.items()}
     right, lost = pairs.pop(0)
     kept = sum(int(r.sum()) for r, _ in pairs.values())
@@ -59,15 +66,17 @@ def risks(points: dict[Point, Outcome]) -> Risks:
     return Risks(1 - float(right.mean()), float(lost.mean()), path, len(right))
 
 
-def measured(study: Study) -> list[tuple[str, str, Risks]]:
-    """Model, epoch of its weights ("last" for the exported ones) and risks, in the plan's order."""
+def measured(study: Study) -> list[tuple[str, str, str, Risks]]:
+    """Model, epoch of its weights, what of the test set, and risks, in the plan's order."""
     rows = []
     for evaluation in study.of("evaluation").values():
         spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
-        if any("boundary" in attack for attack in spec["attacks"]):
-            name = study.name_of(inputs["model"])
+        options = [a["boundary"] for a in spec.get("attacks", ()) if "boundary" in a]
+        if options:
+            radius = f"{255 * options[0]['eps']:.3g}/255"
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            rows.append((name, str(spec.get("epoch", "last")), risks(points)))
+            who = study.name_of(inputs["model"]), str(spec.get("epoch", EXPORTED))
+            rows += [(*who, f"{radius} {p}".strip(), found) for p, found in risks(points).items()]
     return rows
 
 
@@ -75,12 +84,11 @@ def section(study: Study) -> list[str]:
     """One row a model and epoch."""
     rows = [
         [
-            name,
-            epoch,
+            *(name, epoch, radius),
             *(f"{v:.3f}" for v in (r.natural, r.boundary, r.path)),
             *(f"{v:+.3f}" for v in (r.gain, r.gain - r.natural)),
             r.images,
         ]
-        for name, epoch, r in measured(study)
+        for name, epoch, radius, r in measured(study)
     ]
     return ["## Boundary risk", grid(HEADS, rows), caption(NOTE)]

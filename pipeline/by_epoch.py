@@ -1,9 +1,14 @@
 """The report's table of weights kept during training, beside those that a student exports."""
 
 from pipeline.outcomes import PATH, Group, Outcome, Point, Study, read_outcomes
-from pipeline.tables import results
+from pipeline.tables import caption, results
 
 REVISION = 1
+
+NOTE = (
+    "Weights kept after these epochs, in percent; intervals and columns as in the main table. "
+    "They are not the weights that the models export."
+)
 
 
 def measured(study: Study) -> dict[tuple[str, int], dict[Point, Outcome]]:
@@ -35,4 +40,4 @@ def groups(study: Study) -> list[Group]:
 def section(study: Study) -> list[str]:
     """The table; nothing where suites of kept weights looked at boundaries alone."""
     rows = groups(study)
-    return ["## During training", results(rows)] if rows else []
+    return ["## During training", results(rows), caption(NOTE)] if rows else []

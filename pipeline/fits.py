@@ -129,10 +129,12 @@ def family_and_side(model: str) -> tuple[str, int | None]:
 
 def check_size(config: Config, where: str, teacher: str, learnt: str, dataset: str) -> None:
     """Raise if a teacher learnt on images of another size than its student will show it."""
-    if shape_of(config, learnt) != shape_of(config, dataset):
+    known, shown = shape_of(config, learnt), shape_of(config, dataset)
+    if known != shown:
+        sizes = ["x".join(map(str, shape)) for shape in (known, shown)]
         raise RetortError(
             f"{where}: '{teacher}' knows images of another size than those of data set "
-            f"'{dataset}'; name a teacher of that size"
+            f"'{dataset}', {sizes[0]} and not {sizes[1]}; name a teacher of that size"
         )
 
 

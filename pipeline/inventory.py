@@ -144,12 +144,19 @@ def costs(study: Study) -> str:
     """What every artefact cost to make and to keep."""
     rows = []
     for (kind, name), artifacts in parts(study).items():
-        label = f"suite {name}, {len(artifacts)} models" if kind == "evaluation" else name
+        label = f"suite {name}, {evaluated(artifacts)}" if kind == "evaluation" else name
         rows.append([kind, label, *amounts(total(artifacts))])
     every = list(study.artifacts.values())
     rows.append(["all", f"{len(every)} artefacts", *amounts(total(every))])
     head = ["kind", "name", "seconds", "CPU-seconds", "peak MB", "MB on disk"]
     return grid(head, rows, left=2)
+
+
+def evaluated(evaluations: Sequence[Artifact]) -> str:
+    """How many models a suite looked at, and how often where it looked at several epochs."""
+    models = {e.manifest.inputs["model"] for e in evaluations}
+    often = len(evaluations)
+    return f"{len(models)} models" + (f", {often} times" if often > len(models) else "")
 
 
 def amounts(cost: dict[str, float]) -> list[str]:

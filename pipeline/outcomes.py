@@ -19,7 +19,7 @@ Point = tuple[str, float]  # an attack's label and its radius in [0,1] pixels
 CORRUPTION = re.compile(r"[a-z_]+-([1-5])")
 USUAL_EPS = 8 / 255
 NEAR = 1e-6
-PATH = re.compile(r"path(\d+)(-pgd\d+)?")  # labels of the attack `boundary`
+PATH = re.compile(r"path(\d+)(-pgd\d+)?(?: (.+))?")  # the attack `boundary`, a test set's part
 VIA = " from "  # between an attack and the surrogate it was made on
 
 
@@ -148,13 +148,18 @@ class Study:
         return found
 
     @cached_property
+    def tested(self) -> set[str]:
+        """Keys of the models that any suite looked at."""
+        return {e.manifest.inputs["model"] for e in self.of("evaluation").values()}
+
+    @cached_property
     def groups(self) -> list[Group]:
         """Students by entry, then evaluated warm students, then teachers, in their order."""
         entries: dict[tuple[str, str], list[Artifact]] = {}
         for name, artifact in self.of("student").items():
             entries.setdefault((name.rpartition("-")[0], "student"), []).append(artifact)
         for name, artifact in self.of("generator").items():
-            if artifact.manifest.key in self.outcomes:
+            if artifact.manifest.key in self.tested | self.outcomes.keys():
                 stage = f"{name.partition(SEED)[0]} (stage I)", "student"
                 entries.setdefault(stage, []).append(artifact)
         for name, artifact in self.of("teacher").items():

@@ -17,6 +17,7 @@ from pipeline.errors import RetortError
 from pipeline.names import LONGEST_LABEL, trouble
 
 SEED = ".seed"  # between a generator's name and one of its seeds
+EPOCH = ".epoch"  # between the name of an evaluated model and the epoch of its weights
 ROOM = 200 * 2**20  # bytes below which no run is begun
 
 

@@ -17,6 +17,7 @@ from pipeline.discretizer import Architecture
 from pipeline.fits import classes, classes_of, data_of, shape_of
 from pipeline.generators import roles_of, stored_by
 from pipeline.passes import Bench
+from pipeline.plan import EPOCH, SEED
 from pipeline.recipe import Recipe
 from pipeline.sections import Bank, Discretizer, Generator, Student, Teacher
 from pipeline.strict import make
@@ -263,6 +264,7 @@ def evaluation(config: Config, name: str) -> Price:
     """Every attack of a suite on one model, `model.suite`; attacks stop early on what falls."""
     label, _, suite = name.rpartition(".")
     section = config.suites[suite]
+    label = label.rpartition(EPOCH)[0] if section.epochs else label
     own, base = tested(config, label)
     data = config.datasets[data_of(config, base)]
     shape = shape_of(config, data_of(config, base))
@@ -281,7 +283,7 @@ def tested(config: Config, label: str) -> tuple[float, str]:
     """FLOP of an evaluated model, and the teacher or student whose data it is tested on."""
     if label in config.teachers:
         return network_of(config, label)[0], label
-    warm = label.removesuffix("-warm")
+    warm = label.removesuffix("-warm").partition(SEED)[0]
     if warm != label and warm in config.generators:
         section = config.generators[warm]
         shape = shape_of(config, data_of(config, section.teacher))

@@ -192,7 +192,9 @@ def extras(study: Study) -> list[str]:
     asked = {
         SHIFTS: has_shifts(study),
         KEPT: any("epoch" in spec for spec in specs),
-        BOUNDARIES: any("boundary" in attack for spec in specs for attack in spec["attacks"]),
+        BOUNDARIES: any(
+            "boundary" in attack for spec in specs for attack in spec.get("attacks", ())
+        ),
     }
     modules = [import_module(name) for name, wanted in asked.items() if wanted]
     return [part for module in modules for part in module.section(study)]

@@ -1,14 +1,13 @@
 """A configuration's whole plan: every entry, then evaluations and the report over them."""
 
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 from pipeline.config import Config, parse
 from pipeline.entries import student
 from pipeline.errors import RetortError
 from pipeline.fits import check_size, classes, classes_of, counted, data_of
-from pipeline.plan import Entry, Plan, check_store, dumped
+from pipeline.plan import EPOCH, Entry, Plan, check_store, dumped
 from pipeline.resolver import SECTIONS, Resolver
 
 
@@ -69,38 +68,41 @@ def suite(
     plugins += ("pipeline.shift",) if suite.dataset else ()
     spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
     spec |= {"shifted": True} if suite.dataset else {}
-    for label, model, base, own in versions(models, suite.epochs, f"suites.{name}.epochs"):
+    for label, model, base, asked in versions(models, suite.epochs, spec, f"suites.{name}.epochs"):
         data = tested_on(resolver, base, name)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = surrogate(resolver, name, base)
-        resolver.plan.add(Entry("evaluation", f"{label}.{name}", spec | own, inputs, plugins))
+        resolver.plan.add(Entry("evaluation", f"{label}.{name}", asked, inputs, plugins))
 
 
 def versions(
-    models: dict[str, tuple[Entry, str]], epochs: tuple[int, ...], where: str
+    models: dict[str, tuple[Entry, str]], epochs: tuple[int, ...], spec: dict, where: str
 ) -> Iterator[tuple[str, Entry, str, dict]]:
-    """What a suite evaluates: label, artefact, the classifier it descends from, whose weights.
+    """What a suite evaluates: label, artefact, the classifier it descends from, what is asked.
+
+    With epochs, of each model those that its recipe keeps.
 
     Raises:
-        RetortError: epochs that none of the models keeps.
+        RetortError: an epoch that no model keeps.
     """
     if not epochs:
-        yield from ((label, *model, {}) for label, model in models.items())
-        return
-    keeping = {
-        label: (entry, base)
-        for label, (entry, base) in models.items()
-        if set(epochs) <= set((entry.spec.get("recipe") or {}).get("keep_epochs", ()))
-    }
-    if not keeping:
-        asked = ", ".join(map(str, epochs))
-        raise RetortError(
-            f"{where}: no model of the suite keeps the weights of epochs {asked}; set keep_epochs "
-            "in the recipe of one"
-        )
-    for (label, model), epoch in product(keeping.items(), epochs):
-        yield f"{label}.epoch{epoch}", *model, {"epoch": epoch}
+        yield from ((label, *model, spec) for label, model in models.items())
+    for epoch in epochs:
+        asked = spec | {"epoch": epoch}
+        keeping = {label: model for label, model in models.items() if keeps(model[0], epoch)}
+        if not keeping:
+            raise RetortError(
+                f"{where}: no model of the suite keeps the weights of epoch {epoch}; add it to "
+                "keep_epochs in the recipe of one"
+            )
+        for label, model in keeping.items():
+            yield f"{label}{EPOCH}{epoch}", *model, asked
+
+
+def keeps(model: Entry, epoch: int) -> bool:
+    """Whether a training leaves the weights after an epoch beside its last ones."""
+    return epoch in (model.spec.get("recipe") or {}).get("keep_epochs", ())
 
 
 def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:
@@ -150,8 +152,7 @@ def report(resolver: Resolver) -> None:
     suites = resolver.config.suites.values()
     plugins = ("pipeline.shifts",) if any(suite.dataset for suite in suites) else ()
     plugins += ("pipeline.by_epoch",) if any(suite.epochs for suite in suites) else ()
-    bounded = any("boundary" in attack for suite in suites for attack in suite.attacks)
-    plugins += ("pipeline.boundaries",) if bounded else ()
+    plugins += ("pipeline.boundaries",) if any(suite.boundaries for suite in suites) else ()
     if (study := resolver.config.report.wasserstein) is not None:
         resolver.classifier(study.network, "report.wasserstein.network")
         plugins += ("pipeline.distances",)

@@ -36,6 +36,23 @@ class Suite(Section):
             return value if word == "all" else {**value, "models": [word]}
         return value
 
+    @model_validator(mode="after")
+    def belongs_together(self):
+        """Weights of an epoch and boundaries are of a model by itself, on its own images."""
+        alone = {"epochs": bool(self.epochs), "attacks.boundary": self.boundaries > 0}
+        for name, asked in alone.items():
+            for other in ("surrogate", "dataset"):
+                if asked and getattr(self, other) is not None:
+                    raise ValueError(f"{name}: does not go with '{other}'; drop one of them")
+        if self.boundaries > 1:
+            raise ValueError("attacks.boundary: once in a suite; give the other a suite of its own")
+        return self
+
+    @property
+    def boundaries(self) -> int:
+        """How often the attack `boundary` is asked for."""
+        return sum("boundary" in attack for attack in self.attacks)
+
 
 class Wasserstein(Section):
     """The study of distances between training images and shifted ones.

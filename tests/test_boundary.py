@@ -1,9 +1,11 @@
 """Boundary risks along an attack's path, and suites of weights kept during training."""
 
+import math
+
 import pytest
 import torch
 
-from pipeline import boundaries, by_epoch, evaluate, report
+from pipeline import by_epoch, evaluate, report
 from pipeline.artifact import Job, open_artifact
 from pipeline.ascent import ascend, frozen
 from pipeline.attacks import boundary, pgd, predict
@@ -18,7 +20,14 @@ from pipeline.threat import Linf
 from tests.graph import tiny
 from tests.test_attacks import samples, small_net
 from tests.test_evaluate import CLASSES, artefact, initialised, job  # noqa: F401
-from tests.test_report import RECIPE, Store, write_data, write_outcomes, write_trained
+from tests.test_report import (
+    RECIPE,
+    Store,
+    write_data,
+    write_outcomes,
+    write_picture,
+    write_trained,
+)
 from tests.test_tables import outcome
 
 EPS = 8 / 255
@@ -66,13 +75,28 @@ def test_risks_by_hand():
         ("path1-pgd20", EPS): outcome([1, 0, 0, 1]),
         ("path2", EPS): outcome([1, 0, 0, 0]),
         ("path2-pgd20", EPS): outcome([0, 0, 0, 0]),  # 2 of the 3 samples that were right
+        ("clean", 0.0): outcome([0, 0, 0, 0]),
     }
-    found = risks(points)
+    (found,) = risks(points).values()
     assert (found.natural, found.boundary, found.images) == (0.25, 0.25, 4)
     assert found.path == pytest.approx(2 / 3)
     assert found.gain == pytest.approx(2 / 3 - 1 / 4)
-    none = {p: o if "path0" in p[0] else outcome([0, 0, 0, 0]) for p, o in points.items()}
-    assert risks(none).path != risks(none).path  # not a number: no sample was right
+    wrong = {p: o if "path0" in p[0] else outcome([0, 0, 0, 0]) for p, o in points.items()}
+    assert math.isnan(risks(wrong)[""].path)  # no sample of the path was right
+
+
+def test_parts_of_a_test_set_have_risks_of_their_own():
+    points = {
+        (f"path{i}{probe} {part}", EPS): outcome([1, right])
+        for part, right in (("fog-1", 0), ("snow-1", 1))
+        for i in (0, 1)
+        for probe in ("", "-pgd20")
+    }
+    found = risks(points)
+    assert {part: (r.natural, r.path) for part, r in found.items()} == {
+        "fog-1": (0.5, 0.0),
+        "snow-1": (0.0, 0.0),
+    }
 
 
 def experiment(**suite) -> dict:
@@ -100,13 +124,38 @@ def test_a_suite_without_epochs_is_what_it_was():
             assert new.names[kind, name] == old.names[kind, name]
 
 
-def test_epochs_that_no_model_keeps_are_named():
+def test_each_model_is_looked_at_where_its_own_recipe_keeps_weights():
+    raw = experiment(epochs=[1, 2])
+    raw["teachers"]["robust"]["recipe"] = {"epochs": 1, "batch": 64, "keep_epochs": [1]}
+    found = {name for kind, name in plan_from(raw).names if ".early" in name}
+    students = {"rslad-0.epoch1.early", "rslad-0.epoch2.early"}
+    assert found == students | {"robust.epoch1.early"}
+
+
+def test_an_epoch_that_no_model_keeps_is_named():
     with pytest.raises(RetortError) as caught:
-        plan_from(experiment(epochs=[3]))
+        plan_from(experiment(epochs=[1, 3]))
     assert str(caught.value) == (
-        "suites.early.epochs: no model of the suite keeps the weights of epochs 3; set "
+        "suites.early.epochs: no model of the suite keeps the weights of epoch 3; add it to "
         "keep_epochs in the recipe of one"
     )
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        ({"epochs": [1], "attacks": ["clean"], "surrogate": "robust"}, "epochs: does not go with"),
+        ({"epochs": [1], "attacks": ["clean"], "dataset": "tiny"}, "epochs: does not go with"),
+        ({"surrogate": "robust"}, "attacks.boundary: does not go with 'surrogate'"),
+        (
+            {"attacks": ["boundary", {"boundary": {"steps": 5}}]},
+            "attacks.boundary: once in a suite",
+        ),
+    ],
+)
+def test_suites_that_could_not_be_told_apart_are_refused(suite, expected):
+    with pytest.raises(RetortError, match=f"suites.early: {expected}|suites.early.{expected}"):
+        plan_from(experiment(**suite))
 
 
 def test_an_evaluation_of_an_epoch_reads_the_weights_kept_then(job, tmp_path):  # noqa: F811
@@ -139,16 +188,17 @@ def reported(tmp_path) -> Job:
     spec = {"model": "r8", "recipe": RECIPE, "device": "cpu", "objective": {"kd": {}}}
     store.add("student", "kd-0", spec, {"dataset": "dataset/tiny"}, write_trained)
     path = {"path0": 12, "path0-pgd20": 8, "path1": 8, "path1-pgd20": 4}
-    path = {(label, EPS): (right, 16) for label, right in path.items()}
+    early = {label: right - 4 for label, right in path.items()}
+    path, early = ({(k, EPS): (v, 16) for k, v in p.items()} for p in (path, early))
     inputs = {"model": "student/kd-0", "dataset": "dataset/tiny"}
     looked = {
         "kd-0.main": ({}, {("clean", 0.0): (12, 16)}, "clean"),
         "kd-0.path": ({}, path, "boundary"),
-        "kd-0.epoch1.path": ({"epoch": 1}, path, "boundary"),
+        "kd-0.epoch1.path": ({"epoch": 1}, early, "boundary"),
         "kd-0.epoch1.main": ({"epoch": 1}, {("clean", 0.0): (4, 16)}, "clean"),
     }
     for name, (own, points, attack) in looked.items():
-        spec = {"attacks": [{attack: {}}], **own}
+        spec = {"attacks": [{attack: {"eps": EPS}}], **own}
         store.add("evaluation", name, spec, inputs, lambda at, p=points: write_outcomes(at, p))
     return store.job()
 
@@ -164,8 +214,21 @@ def test_the_report_has_a_table_of_each_and_leaves_them_out_of_the_main_one(repo
         [c.strip() for c in line.split("|")[1:-1]] for line in risk.splitlines() if "kd" in line
     ]
     assert rows[:2] == [
-        ["kd-0", when, "0.250", "0.250", "0.500", "+0.250", "+0.000", "16"]
-        for when in ("last", "1")
+        ["kd-0", "exported", "8/255", "0.250", "0.250", "0.500", "+0.250", "+0.000", "16"],
+        ["kd-0", "1", "8/255", "0.500", "0.250", "1.000", "+0.750", "+0.250", "16"],
     ]
     assert by_epoch.groups(open_study(reported))[0].images == 16
-    assert "DARWIN, Table 8" in boundaries.NOTE
+
+
+def test_a_generator_that_only_suites_of_epochs_look_at_has_its_row(tmp_path):
+    store = Store(tmp_path / "store")
+    spec = {"recipe": RECIPE, "device": "cpu", "steps_per_epoch": 1}
+    store.add("teacher", "n", spec, {}, write_trained)
+    store.add("generator", "g", spec, {"teacher": "teacher/n"}, write_picture)
+    clean = {("clean", 0.0): (4, 16)}
+    asked = {"attacks": [{"clean": {}}], "epoch": 1}
+    inputs = {"model": "generator/g"}
+    name = "g-warm.epoch1.early"
+    store.add("evaluation", name, asked, inputs, lambda at: write_outcomes(at, clean))
+    (row,) = by_epoch.groups(open_study(store.job()))
+    assert row.name == "g (stage I), epoch 1"

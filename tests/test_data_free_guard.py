@@ -40,13 +40,38 @@ def watched(*stages: tuple[str, Path]) -> tuple[list, set[Path]]:
     return ended, {Path(path) for path in opened}
 
 
+ROUNDS = {"rounds": {"iterations": 2, "made": 16}}
+PIXELS = {"rounds": {"of": "pixels", "iterations": 2, "made": 16}}
+RSLAD = {"attack": "rslad", "steps": 1}
+OTHERS = {  # a generator's own fields, and its student's objective
+    "dafl": ({}, {"data_free_kd": RSLAD}),
+    "dfad": ({}, {"dfad": RSLAD}),
+    "zskt": ({}, {"zskt": RSLAD}),
+    "dfard_like": ({}, {"dfard_like": RSLAD}),
+    "cmi": (ROUNDS, {"data_free_kd": RSLAD}),
+    "dfhl_rs": (ROUNDS, {"dfhl_rs": {"entropy_steps": 1}}),
+    "inversion": (PIXELS, {"data_free_kd": RSLAD}),
+}
+
+
 def data_free() -> dict:
-    """The tiny experiment's data-free part, and one student that learns from images."""
+    """The tiny experiment's data-free part, the other methods, and a student that needs images."""
     raw = tiny()
     for section in ("discretizers", "banks"):
         del raw[section]
     del raw["teachers"]["clip"]
     raw["students"] = {name: raw["students"][name] for name in ("derd", "natural")}
+    for name, (own, objective) in OTHERS.items():
+        shared = {
+            k: v for k, v in raw["generators"]["derd"].items() if k not in ("weights", "replayed")
+        }
+        raw["generators"][name] = shared | {"warm": False, "losses": name} | own
+        raw["students"][name] = raw["students"]["derd"] | {
+            "generator": name,
+            "sampling": {"steps_per_epoch": 2},
+            "teachers": {"natural": "natural"},
+            "objective": objective,
+        }
     raw["suites"] = {"main": {"attacks": ["clean"], "models": "students"}}
     return raw
 
@@ -71,10 +96,11 @@ def without_images(made: Folder, tmp_path) -> tuple[dict[str, Path], Path]:
 def test_no_stage_of_a_data_free_run_opens_an_image(without_images, tmp_path):
     folders, images = without_images
     ended, opened = watched(
-        ("warm_generator", folders["generator/derd"]), ("distill", folders["student/derd-0"])
+        *(("warm_generator", folders[f"generator/{name}"]) for name in ("derd", *OTHERS)),
+        *(("distill", folders[f"student/{name}-0"]) for name in ("derd", *OTHERS)),
     )
-    assert ended == [0, 0]
-    assert (folders["student/derd-0"] / "manifest.json").exists()
+    assert ended == [0] * 2 * (1 + len(OTHERS))
+    assert all((folders[f"student/{n}-0"] / "manifest.json").exists() for n in ("derd", *OTHERS))
     seen = {p for p in opened for place in (images, DATA) if p.is_relative_to(place)}
     assert seen == set()
     assert {p.name for p in opened} >= {"manifest.json", "spec.json"}  # the watch works
@@ -93,9 +119,12 @@ def test_no_stage_of_a_data_free_run_opens_an_image(without_images, tmp_path):
 
 def test_no_data_set_is_among_a_data_free_run_s_inputs(without_images):
     folders, images = without_images
+    alone = {"generator", "teachers.natural"}
     for name, inputs in (
         ("generator/derd", {"teacher"}),
-        ("student/derd-0", {"generator", "teachers.natural", "teachers.robust"}),
+        ("student/derd-0", alone | {"teachers.robust"}),
+        *((f"generator/{other}", {"teacher"}) for other in OTHERS),
+        *((f"student/{other}-0", alone) for other in OTHERS),
     ):
         order = json.loads((folders[name] / "spec.json").read_text())
         assert set(order["inputs"]) == inputs

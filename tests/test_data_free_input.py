@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import RetortError
+from pipeline.fits import needs_of
+from pipeline.plugins import names_in
 from pipeline.resolve import plan_from
 from tests.graph import tiny
 
@@ -63,12 +65,24 @@ def large(raw: dict) -> None:
     raw["teachers"]["large"] = {"dataset": "large", "model": "resnet8-s2-w8", "recipe": "tiny"}
 
 
+def shrunk(raw: dict) -> None:
+    """A teacher of the same classes that learnt on smaller images."""
+    source = {"npz": {"path": "small.npz", "version": "1", "classes_of": "cifar10", "size": 16}}
+    raw["datasets"]["small"] = {"source": source, "train": 64, "val": 0, "test": 0}
+    raw["teachers"]["small"] = {"dataset": "small", "model": "resnet8-s2-w8", "recipe": "tiny"}
+
+
 ROUNDS = {"replayed": 0, "rounds": {"iterations": 1}}
 FAULTS = {
     "other classes": (other_classes, "students.derd.teachers.robust: 'robust' knows 100 classes"),
     "another size": (
         both(large, generator(teacher="large")),
         "generators.derd.image: 32 px, but teacher 'large' knows images of 64x64; set it to 64",
+    ),
+    "a teacher of another size": (
+        both(shrunk, student(teachers={"natural": "natural", "robust": "small"})),
+        "students.derd.teachers.robust: 'small' knows images of another size than those of data "
+        "set 'tiny', 3x16x16 and not 3x32x32; name a teacher of that size",
     ),
     "a stranger's generator": (
         generator(teacher="clip"),
@@ -137,6 +151,23 @@ FAULTS = {
 def test_a_fault_is_one_line(name):
     change, line = FAULTS[name]
     assert line in refused(change)
+
+
+def needing(kind: str) -> list[str]:
+    """Objectives of the collection that need something, with their defaults."""
+    return [name for name in names_in("objectives") if kind in needs_of({name: {}})]
+
+
+@pytest.mark.parametrize("name", needing("generated"))
+def test_no_data_free_objective_takes_a_data_set(name):
+    line = refused(on_data(name))
+    assert f"students.derd: objective '{name}' needs a generator" in line
+
+
+@pytest.mark.parametrize("name", needing("label"))
+def test_no_objective_that_reads_labels_takes_a_generator(name):
+    line = refused(student(objective=name))
+    assert f"students.derd: objective '{name}' needs" in line and "labels (a data set)" in line
 
 
 @pytest.mark.parametrize("warm", [True, False])

@@ -12,7 +12,7 @@ from pipeline.batch import Batch, Roles
 from pipeline.data_free import make_source
 from pipeline.loop import STATE, fit
 from pipeline.models import initialised
-from pipeline.objectives import data_free_kd, derd, dfard_like
+from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, zskt
 from pipeline.recipe import Recipe
 from pipeline.source import Source
 from pipeline.state import Place
@@ -39,6 +39,19 @@ CASES = {  # a generator's spec beyond the usual, and the student's objective
     "cmi": ({"losses": {"cmi": {"memory": 12}}, "rounds": ROUNDS}, data_free_kd.Objective),
     "inversion": ({"losses": {"inversion": {}}, "rounds": PIXELS}, data_free_kd.Objective),
     "dfard": ({"losses": {"dfard_like": {}}}, lambda: dfard_like.Objective(steps=1)),
+    "dafl": ({"losses": {"dafl": {}}, "student_steps": 3}, data_free_kd.Objective),
+    "dfad": (
+        {"losses": {"dfad": {}}, "student_steps": 3},
+        lambda: dfad.Objective(attack="rslad", steps=1),
+    ),
+    "zskt": (
+        {"losses": {"zskt": {}}, "student_steps": 3, "clip_grad": 1.0},
+        lambda: zskt.Objective(attention=1.0),
+    ),
+    "dfhl_rs": (
+        {"losses": {"dfhl_rs": {}}, "rounds": ROUNDS},
+        lambda: dfhl_rs.Objective(entropy_steps=1),
+    ),
 }
 
 
@@ -117,6 +130,7 @@ def undisturbed(teachers, tmp_path_factory) -> dict[str, list[Tensor]]:
 
 
 KILLS = {"stage I": 5, "stage II": 5, "cmi": 3, "inversion": 2, "dfard": 2}
+KILLS |= dict.fromkeys(("dafl", "dfad", "zskt", "dfhl_rs"), 2)
 MOMENTS = [
     (name, step)
     for name, times in KILLS.items()

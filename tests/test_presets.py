@@ -180,7 +180,7 @@ def test_derd_s_ablation_has_three_seeds_and_shares_the_preset_s_artefacts(tmp_p
     for seed in range(3):
         warm = study.names["generator", f"derd.seed{seed}"]
         assert ("evaluation", f"derd.seed{seed}-warm.main") in study.names
-        for row in ("sa", "sa-eg", "sa-eg-sga", "without-stage-1"):
+        for row in ("sa", "sa-eg", "sa-eg-ga", "sa-eg-sga", "without-stage-1"):
             student = study.entries[study.names["student", f"{row}-{seed}"]]
             assert student.spec["seed"] == seed
             assert (student.inputs["generator"].ref == warm) == (row != "without-stage-1")
@@ -198,11 +198,14 @@ def test_derd_s_study_has_every_baseline_robust_and_as_published(tmp_path, plann
         compared = set()
         for name, seed in product(baselines, range(3)):
             student = study.entries[study.names["student", f"{name}{form}-{seed}"]]
-            ((objective, options),) = student.spec["objective"].items()
-            robust = options.get("attack") == "rslad" or objective == "dfhl_rs"
-            assert robust == (form == "" or objective == "dfhl_rs")
+            (options,) = student.spec["objective"].values()
+            own = name == "dfhl_rs"  # its robust row is without RSLAD's loop, as released
+            assert (options.get("attack") == "rslad") == (form == "" and not own)
             assert student.inputs["teachers.teacher"].ref == study.names["teacher", teacher]
             compared |= set(study.entries[student.inputs["generator"].ref].spec["losses"])
         assert compared == set(names_in("synthesis")) - {"derd", "inversion"}
+    for seed in range(3):
+        student = study.entries[study.names["student", f"dfhl_rs-rslad-{seed}"]]
+        assert student.spec["objective"]["dfhl_rs"]["attack"] == "rslad"
     for name in baselines:
         assert study.names["student", f"{name}-0"] == preset.names["student", f"{name}-0"]

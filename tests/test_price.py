@@ -140,3 +140,21 @@ def test_a_data_free_student_pays_for_its_generator_too():
     found = priced.student(config, "derd")
     assert found.images == 32
     assert found.flop == pytest.approx(32 * ((5 + 2 * (2 * 2 + 1) + 2) * small + 3 * own))
+
+
+def test_seeded_generators_and_kept_weights_have_a_price():
+    raw = tiny()
+    raw["generators"]["derd"]["seeds"] = [0, 1]
+    raw["generators"]["derd"]["recipe"]["keep_epochs"] = [1]
+    raw["teachers"]["robust"]["recipe"] = {"epochs": 1, "batch": 64, "keep_epochs": [1]}
+    raw["suites"]["early"] = {"attacks": ["clean"], "epochs": [1]}
+    plan = make_plan(config := parse(raw))
+    lines = {
+        name: cost.line_of(config, plan, ref).price
+        for (kind, name), ref in plan.names.items()
+        if cost.known(kind)
+    }
+    assert lines["derd.seed1"] == lines["derd.seed0"] == priced.generator(config, "derd")
+    for model in ("robust", "derd.seed1-warm"):
+        small, _ = flops.classifier("resnet8-s2-w8", RGB32, 10)
+        assert lines[f"{model}.epoch1.early"].flop == pytest.approx(64 * small)
