@@ -1,6 +1,7 @@
 """A configuration's whole plan: every entry, then evaluations and the report over them."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from pipeline.config import Config, parse
@@ -89,15 +90,15 @@ def versions(
     if not epochs:
         yield from ((label, *model, spec) for label, model in models.items())
     for epoch in epochs:
-        asked = spec | {"epoch": epoch}
-        keeping = {label: model for label, model in models.items() if keeps(model[0], epoch)}
-        if not keeping:
+        if not any(keeps(model, epoch) for model, _ in models.values()):
             raise RetortError(
                 f"{where}: no model of the suite keeps the weights of epoch {epoch}; add it to "
                 "keep_epochs in the recipe of one"
             )
-        for label, model in keeping.items():
-            yield f"{label}{EPOCH}{epoch}", *model, asked
+    asked = {epoch: spec | {"epoch": epoch} for epoch in epochs}
+    for label, (model, base) in models.items():
+        for epoch in filter(partial(keeps, model), epochs):
+            yield f"{label}{EPOCH}{epoch}", model, base, asked[epoch]
 
 
 def keeps(model: Entry, epoch: int) -> bool:
