@@ -10,13 +10,15 @@ from pipeline.tables import caption, grid
 REVISION = 1
 
 RISKS = ("R_nat", "R_bdy(D)", "R_bdy(path)", "tau_bdy", "tau_bdy − R_nat")
-HEADS = ("model", "epoch", "radius", *RISKS, "n")
+HEADS = ("model", "epoch", "suite", "images", *RISKS, "n")
+ALL = "all"  # in the place of a part of the test set
 EXPORTED = "exported"  # in the place of an epoch: the weights that the artefact gives
 NOTE = (
     "Shares, not percent (DARWIN, Table 8). R_nat: images misclassified. R_bdy: correctly "
     "classified ones that PGD in the ball around them turns: of all images D, or of the correctly "
     "classified intermediate samples of an attack, those before its last step. tau_bdy = "
-    "R_bdy(path) − R_bdy(D). A row is one model, without an interval."
+    "R_bdy(path) − R_bdy(D). A row is one model, without an interval; «exported» are the weights "
+    "that it gives, images those of a part of the test set where it has parts."
 )
 
 
@@ -66,17 +68,16 @@ def risk(steps: dict[int, dict[bool, Outcome]]) -> Risks:
     return Risks(1 - float(right.mean()), float(lost.mean()), path, len(right))
 
 
-def measured(study: Study) -> list[tuple[str, str, str, Risks]]:
-    """Model, epoch of its weights, what of the test set, and risks, in the plan's order."""
+def measured(study: Study) -> list[tuple[str, str, str, str, Risks]]:
+    """Model, epoch of its weights, suite, part of the test set, and risks, in the plan's order."""
     rows = []
-    for evaluation in study.of("evaluation").values():
+    for name, evaluation in study.of("evaluation").items():
         spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
-        options = [a["boundary"] for a in spec.get("attacks", ()) if "boundary" in a]
-        if options:
-            radius = f"{255 * options[0]['eps']:.3g}/255"
+        if any("boundary" in attack for attack in spec.get("attacks", ())):
             points = read_outcomes(evaluation.path("outcomes.parquet"))
             who = study.name_of(inputs["model"]), str(spec.get("epoch", EXPORTED))
-            rows += [(*who, f"{radius} {p}".strip(), found) for p, found in risks(points).items()]
+            suite = name.rpartition(".")[2]
+            rows += [(*who, suite, part or ALL, found) for part, found in risks(points).items()]
     return rows
 
 
@@ -84,11 +85,11 @@ def section(study: Study) -> list[str]:
     """One row a model and epoch."""
     rows = [
         [
-            *(name, epoch, radius),
+            *names,
             *(f"{v:.3f}" for v in (r.natural, r.boundary, r.path)),
             *(f"{v:+.3f}" for v in (r.gain, r.gain - r.natural)),
             r.images,
         ]
-        for name, epoch, radius, r in measured(study)
+        for *names, r in measured(study)
     ]
-    return ["## Boundary risk", grid(HEADS, rows), caption(NOTE)]
+    return ["## Boundary risk", grid(HEADS, rows, left=4), caption(NOTE)]

@@ -7,7 +7,7 @@ REVISION = 1
 
 NOTE = (
     "Weights kept after these epochs, in percent; intervals and columns as in the main table. "
-    "They are not the weights that the models export."
+    "They need not be the weights that the models export."
 )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline import flops, priced
 from pipeline.config import Config, read
 from pipeline.errors import RetortError
-from pipeline.plan import SEED, Entry, Plan
+from pipeline.plan import Plan
 from pipeline.priced import Price
 from pipeline.resolve import make_plan
 from pipeline.tables import grid
@@ -64,16 +64,10 @@ def known(kind: str) -> bool:
 def line_of(config: Config, plan: Plan, ref: str) -> Line:
     """An artefact's line."""
     entry = plan.entries[ref]
-    price = getattr(priced, entry.kind)(config, section_of(entry))
+    name = entry.name.rpartition("-")[0] if entry.kind == "student" else entry.name
+    price = getattr(priced, entry.kind)(config, name)
     names = " = ".join(n for (_, n), other in plan.names.items() if other == ref)
     return Line(entry.kind, names, price, plan.made(ref))
-
-
-def section_of(entry: Entry) -> str:
-    """The name of an entry in the configuration, which stands for all its seeds."""
-    if entry.kind == "student":
-        return entry.name.rpartition("-")[0]
-    return entry.name.partition(SEED)[0] if entry.kind == "generator" else entry.name
 
 
 def experience(plan: Plan, lines: list[Line]) -> tuple[float, str] | None:

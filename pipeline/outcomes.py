@@ -159,7 +159,7 @@ class Study:
         for name, artifact in self.of("student").items():
             entries.setdefault((name.rpartition("-")[0], "student"), []).append(artifact)
         for name, artifact in self.of("generator").items():
-            if artifact.manifest.key in self.tested | self.outcomes.keys():
+            if artifact.manifest.key in self.tested:
                 stage = f"{name.partition(SEED)[0]} (stage I)", "student"
                 entries.setdefault(stage, []).append(artifact)
         for name, artifact in self.of("teacher").items():

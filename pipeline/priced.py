@@ -182,7 +182,7 @@ def row_bytes(config: Config, section: Bank) -> int:
 
 def generator(config: Config, name: str) -> Price:
     """Stage I: the generator's steps through its teacher, and the student's on what it drew."""
-    section = config.generators[name]
+    section = config.generators[unseeded(config, name)]
     shape, count = shape_of(config, data_of(config, section.teacher)), learnt(config, section)
     student, size = flops.classifier(section.model, shape, count)
     _, weights = drawn(config, section)
@@ -191,6 +191,11 @@ def generator(config: Config, name: str) -> Price:
         images, own = 0, 0.0
     pool = section.pool * (prod(shape) + FLOAT * count)
     return Price(own + 3 * images * student, images, FLOAT * (3 * weights + size) + pool)
+
+
+def unseeded(config: Config, name: str) -> str:
+    """A generator's name in the configuration, which stands for all its seeds."""
+    return name if name in config.generators else name.rpartition(SEED)[0]
 
 
 def learnt(config: Config, section: Generator) -> int:
@@ -283,8 +288,8 @@ def tested(config: Config, label: str) -> tuple[float, str]:
     """FLOP of an evaluated model, and the teacher or student whose data it is tested on."""
     if label in config.teachers:
         return network_of(config, label)[0], label
-    warm = label.removesuffix("-warm").partition(SEED)[0]
-    if warm != label and warm in config.generators:
+    warm = unseeded(config, label.removesuffix("-warm"))
+    if label.endswith("-warm") and warm in config.generators:
         section = config.generators[warm]
         shape = shape_of(config, data_of(config, section.teacher))
         count = len(classes(config, section.teacher))

@@ -13,7 +13,8 @@ class Suite(Section):
 
     With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
     ``dataset`` models are tested on its test images in place of their own data set's. With
-    ``epochs`` it looks at weights after these epochs, of all models whose recipe keeps them.
+    ``epochs`` it looks at weights after these epochs, of all models whose recipe keeps them;
+    neither that nor the attack `boundary`, once in a suite, goes with the other two.
     """
 
     attacks: tuple[AttackSpec, ...]

@@ -144,18 +144,28 @@ def test_an_epoch_that_no_model_keeps_is_named():
 @pytest.mark.parametrize(
     ("suite", "expected"),
     [
-        ({"epochs": [1], "attacks": ["clean"], "surrogate": "robust"}, "epochs: does not go with"),
-        ({"epochs": [1], "attacks": ["clean"], "dataset": "tiny"}, "epochs: does not go with"),
-        ({"surrogate": "robust"}, "attacks.boundary: does not go with 'surrogate'"),
+        (
+            {"epochs": [1], "attacks": ["clean"], "surrogate": "robust"},
+            "epochs: does not go with 'surrogate'; drop one of them",
+        ),
+        (
+            {"epochs": [1], "attacks": ["clean"], "dataset": "tiny"},
+            "epochs: does not go with 'dataset'; drop one of them",
+        ),
+        (
+            {"surrogate": "robust"},
+            "attacks.boundary: does not go with 'surrogate'; drop one of them",
+        ),
         (
             {"attacks": ["boundary", {"boundary": {"steps": 5}}]},
-            "attacks.boundary: once in a suite",
+            "attacks.boundary: once in a suite; give the other a suite of its own",
         ),
     ],
 )
 def test_suites_that_could_not_be_told_apart_are_refused(suite, expected):
-    with pytest.raises(RetortError, match=f"suites.early: {expected}|suites.early.{expected}"):
+    with pytest.raises(RetortError) as caught:
         plan_from(experiment(**suite))
+    assert str(caught.value) == f"suites.early: {expected}"
 
 
 def test_an_evaluation_of_an_epoch_reads_the_weights_kept_then(job, tmp_path):  # noqa: F811
@@ -214,8 +224,8 @@ def test_the_report_has_a_table_of_each_and_leaves_them_out_of_the_main_one(repo
         [c.strip() for c in line.split("|")[1:-1]] for line in risk.splitlines() if "kd" in line
     ]
     assert rows[:2] == [
-        ["kd-0", "exported", "8/255", "0.250", "0.250", "0.500", "+0.250", "+0.000", "16"],
-        ["kd-0", "1", "8/255", "0.500", "0.250", "1.000", "+0.750", "+0.250", "16"],
+        ["kd-0", "exported", "path", "all", "0.250", "0.250", "0.500", "+0.250", "+0.000", "16"],
+        ["kd-0", "1", "path", "all", "0.500", "0.250", "1.000", "+0.750", "+0.250", "16"],
     ]
     assert by_epoch.groups(open_study(reported))[0].images == 16
 

@@ -158,6 +158,11 @@ def needing(kind: str) -> list[str]:
     return [name for name in names_in("objectives") if kind in needs_of({name: {}})]
 
 
+def test_there_are_objectives_of_either_kind():
+    assert {"derd", "data_free_kd", "dfad", "zskt", "dfhl_rs"} <= set(needing("generated"))
+    assert {"natural", "pgd_at", "trades", "darwin", "dad"} <= set(needing("label"))
+
+
 @pytest.mark.parametrize("name", needing("generated"))
 def test_no_data_free_objective_takes_a_data_set(name):
     line = refused(on_data(name))

@@ -54,5 +54,6 @@ def test_the_warm_students_of_all_seeds_are_one_row():
     artifacts = {f"generator/{i}": SimpleNamespace(manifest=SimpleNamespace(key=i)) for i in "012"}
     study = Study(artifacts, dict(zip(names, artifacts, strict=True)))
     study.__dict__["outcomes"] = {key: {} for key in "012"}  # evaluated, each of them
+    study.__dict__["tested"] = set("012")
     rows = {group.name: len(group.members) for group in study.groups}
     assert rows == {"derd (stage I)": 2, "other (stage I)": 1}
