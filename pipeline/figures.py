@@ -16,7 +16,7 @@ from pipeline.outcomes import Group, Study, curves, title
 from pipeline.specimens import Specimen
 from pipeline.tables import amount
 
-REVISION = 2
+REVISION = 3
 
 LOOKS = {  # colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round
     "student": (
@@ -101,7 +101,7 @@ def accuracy_curves(path: Path, study: Study) -> None:
             for group in groups:
                 line(axes, group, attack, radii, styles[group.kind, group.name])
             axes.set(title=title(attack), xlabel="eps (1/255)", ylim=(0, None))
-            axes.set_xticks([round(255 * eps, 2) for eps in radii])
+            axes.set_xticks(sorted({0.0, *(round(255 * eps, 2) for eps in radii)}))
         panels[0].set_ylabel("accuracy (%)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
