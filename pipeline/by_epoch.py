@@ -1,6 +1,6 @@
 """The report's table of weights kept during training, beside those that a student exports."""
 
-from pipeline.outcomes import PATH, Group, Outcome, Point, Study, read_outcomes
+from pipeline.outcomes import Group, Outcome, Point, Study, read_outcomes, take
 from pipeline.tables import caption, results
 
 REVISION = 1
@@ -18,8 +18,7 @@ def measured(study: Study) -> dict[tuple[str, int], dict[Point, Outcome]]:
         spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
         if "epoch" in spec:
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            own = {p: o for p, o in points.items() if not PATH.fullmatch(p[0])}
-            found.setdefault((inputs["model"], spec["epoch"]), {}).update(own)
+            take(found.setdefault((inputs["model"], spec["epoch"]), {}), points)
     return {where: points for where, points in found.items() if points}
 
 

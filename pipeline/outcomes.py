@@ -65,6 +65,18 @@ def read_outcomes(path: Path) -> dict[Point, Outcome]:
     return found
 
 
+def take(found: dict[Point, Outcome], points: dict[Point, Outcome]) -> None:
+    """Add a suite's outcomes to a model's: of a point measured twice the one with more images.
+
+    Samples along a path are no attack's result; they are left to the table of boundary risks.
+    """
+    for point, outcome in points.items():
+        known = found.get(point)
+        better = known is None or len(known.index) < len(outcome.index)
+        if better and not PATH.fullmatch(point[0]):
+            found[point] = outcome
+
+
 @dataclass(frozen=True)
 class Group:
     """A row of the tables: one student entry over its seeds, or one teacher."""
@@ -137,14 +149,8 @@ class Study:
             inputs = evaluation.manifest.inputs
             of_model = found.setdefault(inputs["model"], {})
             via = f"{VIA}{self.name_of(inputs['surrogate'])}" if "surrogate" in inputs else ""
-            for (attack, eps), outcome in read_outcomes(
-                evaluation.path("outcomes.parquet")
-            ).items():
-                point = (attack + via, eps)
-                if PATH.fullmatch(attack):
-                    continue
-                if point not in of_model or len(of_model[point].index) < len(outcome.index):
-                    of_model[point] = outcome
+            points = read_outcomes(evaluation.path("outcomes.parquet"))
+            take(of_model, {(attack + via, eps): o for (attack, eps), o in points.items()})
         return found
 
     @cached_property

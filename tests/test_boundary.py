@@ -206,6 +206,7 @@ def reported(tmp_path) -> Job:
         "kd-0.path": ({}, path, "boundary"),
         "kd-0.epoch1.path": ({"epoch": 1}, early, "boundary"),
         "kd-0.epoch1.main": ({"epoch": 1}, {("clean", 0.0): (4, 16)}, "clean"),
+        "kd-0.epoch1.fewer": ({"epoch": 1}, {("clean", 0.0): (8, 8)}, "clean"),
     }
     for name, (own, points, attack) in looked.items():
         spec = {"attacks": [{attack: {"eps": EPS}}], **own}

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.ascent import ascend, frozen
@@ -70,15 +69,8 @@ class Attack:
     def path(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> list[Tensor]:
         """The intermediate samples 1 to n-1, each (B,C,H,W)."""
         samples: list[Tensor] = []
-        draws = generator("path", seed, device=x.device)
-        settings = {"steps": self.steps - 1, "step": self.step, "start": "gauss"}
-        with frozen(model), torch.enable_grad():
-            ascend(
-                x,
-                lambda z: cross_entropy(model(z), y),
-                Linf(self.eps),
-                rng=draws,
-                path=samples,
-                **settings,
-            )
+        climb = {"steps": self.steps - 1, "step": self.step, "start": "gauss", "path": samples}
+        rng = generator("path", seed, device=x.device)
+        with frozen(model):
+            ascend(x, lambda z: cross_entropy(model(z), y), Linf(self.eps), rng=rng, **climb)
         return samples
