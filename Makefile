@@ -29,16 +29,17 @@ test: .venv/installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
 slurm-test: .venv-slurm/installed
-	.venv-slurm/bin/python -m tests.slurm
+	.venv-slurm/bin/python -m tests.workflow.slurm
 
 # The long forms: stages and whole workflows killed at seeded moments, readers fed with nonsense.
 chaos: .venv/installed
-	$(BIN)/python -m tests.chaos 200 50
-	$(BIN)/python -m tests.fuzz 10000
+	$(BIN)/python -m tests.helpers.chaos 200 50
+	$(BIN)/python -m tests.helpers.fuzz 10000
 
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 bench: .venv/installed
 	set -e; for script in benchmarks/[a-z]*.py; do echo $$script; $(BIN)/python $$script; done

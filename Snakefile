@@ -7,8 +7,8 @@ sys.path.insert(0, workflow.basedir)
 
 from pathlib import Path
 
-from pipeline.launch import processes
-from pipeline.needs import gpus, needs
+from pipeline.training.torchrun import processes
+from pipeline.resources import gpus, needs
 
 # A job on a cluster parses this file again: it must not look at the configuration, which may have
 # been edited since. It reads its folder's spec.json instead, and imports next to nothing.
@@ -22,10 +22,10 @@ RUN = []  # what there was when it started
 
 if workflow.is_main_process:
     from pipeline.errors import RetortError
-    from pipeline.gpu import devices
-    from pipeline.plan import write_orders
-    from pipeline.resolve import plan_from
-    from pipeline.summary import Run
+    from pipeline.training.gpu_locks import devices
+    from pipeline.planning.plan import write_orders
+    from pipeline.planning.graph import plan_from
+    from pipeline.upkeep.run_summary import Run
 
     try:
         PLAN = plan_from(config)

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline import artifact
-from pipeline.artifact import Job, finish
-from pipeline.bank import Layout, shard_name, write_shard
-from pipeline.bank_maker import FILES, as_written
-from pipeline.bank_reader import read_bank
-from pipeline.pictures import encoded
+from pipeline.banks.builder import FILES, as_written
+from pipeline.banks.image_codec import encoded
+from pipeline.banks.reader import read_bank
+from pipeline.banks.shards import Layout, shard_name, write_shard
+from pipeline.store import artifact
+from pipeline.store.artifact import Job, finish
 
 ROUNDS, CLASSES, SHARDS, BLOCK = 5, 10, 4, 128
 FORMS = {  # name -> spec, side in pixels, images

@@ -20,18 +20,18 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.artifact import STAGES, read_job
-from pipeline.batch import Batch, Roles
-from pipeline.cli import main as stage
-from pipeline.data import open_data
-from pipeline.distill import objective_of, source_of
-from pipeline.loop import update
-from pipeline.models import initialised
-from pipeline.passes import Bench
-from pipeline.plan import Plan, write_orders
-from pipeline.resolve import plan_from
-from pipeline.state import Training
-from pipeline.training import place_of, recipe_of
+from pipeline.cli.main import main as stage
+from pipeline.core.batch import Batch, Roles
+from pipeline.data.dataset_artifact import open_data
+from pipeline.models.classifier import initialised
+from pipeline.planning.graph import plan_from
+from pipeline.planning.plan import Plan, write_orders
+from pipeline.planning.step_cost import Bench
+from pipeline.stages.distill import objective_of, source_of
+from pipeline.store.artifact import STAGES, read_job
+from pipeline.training.job_setup import place_of, recipe_of
+from pipeline.training.loop import update
+from pipeline.training.state import Training
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, STEPS, WARM = 5, 4, 2
@@ -41,7 +41,7 @@ STUDENTS["replay"] = STUDENTS["cached"]
 
 def experiment(folder: Path, model: str) -> dict:
     """The tiny experiment's teacher and discretiser, two banks, three students of one model."""
-    raw = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())
+    raw = yaml.safe_load((ROOT / "tests" / "helpers" / "tiny.yaml").read_text())
     kept = ("seed", "datasets", "discretizers")
     recipe = {"epochs": 40, "batch": 128, "lr": 0.1, "schedule": "onecycle"}
     common = {"dataset": "tiny", "model": model}

@@ -11,8 +11,8 @@ def load(folder: str | Path):
     Raises:
         RetortError: the folder has no manifest, or a file in it was altered.
     """
-    from pipeline.artifact import open_artifact
-    from pipeline.models import load_classifier
+    from pipeline.models.classifier import load_classifier
+    from pipeline.store.artifact import open_artifact
 
     artifact = open_artifact(Path(folder))
     return load_classifier(artifact.path("model.safetensors"))

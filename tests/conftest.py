@@ -9,12 +9,17 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 # The maths carries shapes in its annotations. The hook must precede the modules' first import.
-SHAPED = ["pipeline.threat", "pipeline.losses", "pipeline.augment", "pipeline.ascent"]
+SHAPED = [
+    "pipeline.core.threat_models",
+    "pipeline.core.losses",
+    "pipeline.core.augment",
+    "pipeline.core.pgd",
+]
 install_import_hook(SHAPED, "beartype.beartype")
 
 from pipeline.datasets import cifar10  # noqa: E402
-from tests.copies import Copy  # noqa: E402
-from tests.graph import DATA, Folder, tiny  # noqa: E402
+from tests.helpers.copies import Copy  # noqa: E402
+from tests.helpers.graph import DATA, Folder, tiny  # noqa: E402
 
 torch.set_num_threads(1)
 settings.register_profile("retort", deadline=None, derandomize=True, max_examples=25, database=None)
@@ -24,7 +29,7 @@ settings.load_profile("retort")
 def pytest_collection_modifyitems(items):
     """Of two processes one takes all tests on the made experiment, so that it is made once."""
     for item in items:
-        group = "made" if "made" in item.fixturenames else item.path.name
+        group = "made" if "made" in item.fixturenames else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
 
 

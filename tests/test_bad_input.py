@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.plan import write_orders
-from pipeline.resolve import plan_from
-from tests.graph import Folder, text, tiny
+from pipeline.planning.graph import plan_from
+from pipeline.planning.plan import write_orders
+from tests.helpers.graph import Folder, text, tiny
 
 
 def misspelt(raw: dict) -> None:

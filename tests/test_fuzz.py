@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz import INPUTS, fuzz
+from tests.helpers.fuzz import INPUTS, fuzz
 
 CASES = {"configuration": 100}  # a plan costs more than a file
 

@@ -7,13 +7,13 @@ import pytest
 
 from pipeline import progress
 from pipeline.errors import RetortError
-from pipeline.logs import kept, log_of
-from pipeline.needs import gpus, needs
+from pipeline.planning.graph import plan_from
 from pipeline.progress import Progress, spoken
-from pipeline.resolve import plan_from
-from pipeline.summary import Run
-from tests.test_config import changed, line_of, small
-from tests.test_loop import run as train
+from pipeline.resources import gpus, needs
+from pipeline.store.logs import kept, log_of
+from pipeline.upkeep.run_summary import Run
+from tests.config.test_reader import changed, line_of, small
+from tests.training.test_loop import run as train
 
 log = logging.getLogger("retort")
 

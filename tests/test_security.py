@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bank import read_shard
+from pipeline.banks.shards import read_shard
 from pipeline.errors import RetortError
-from pipeline.resolve import plan_from
-from tests.fuzz import a_shard
-from tests.graph import ROOT, Folder, tiny
+from pipeline.planning.graph import plan_from
+from tests.helpers.fuzz import a_shard
+from tests.helpers.graph import ROOT, Folder, tiny
 
 FILES = sorted((ROOT / "pipeline").rglob("*.py"))
-INERT = ROOT / "pipeline/inert.py"  # unpickles, but every foreign name becomes a placeholder
+INERT = (
+    ROOT / "pipeline/models/pretrained/safe_unpickle.py"
+)  # unpickles, but every foreign name becomes a placeholder
 ALWAYS_WRONG = {
     *("pickle.load", "pickle.loads", "pickle.Unpickler", "yaml.load", "yaml.unsafe_load"),
     *("yaml.full_load", "eval", "exec", "os.system", "os.popen", "dill.load", "joblib.load"),

@@ -5,8 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.ascent import frozen
-from pipeline.attacks import Predictions, check_count, check_model, check_radii, predict, seeded
+from pipeline.core.attack_protocol import (
+    Predictions,
+    check_count,
+    check_model,
+    check_radii,
+    predict,
+    seeded,
+)
+from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
 REVISION = 1

@@ -4,11 +4,18 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.ascent import ascend, frozen
-from pipeline.attacks import Predictions, check_count, check_model, check_steps, pgd, predict
-from pipeline.losses import cross_entropy
-from pipeline.rng import generator
-from pipeline.threat import Linf
+from pipeline.attacks import pgd
+from pipeline.core.attack_protocol import (
+    Predictions,
+    check_count,
+    check_model,
+    check_steps,
+    predict,
+)
+from pipeline.core.losses import cross_entropy
+from pipeline.core.pgd import ascend, frozen
+from pipeline.core.seeding import generator
+from pipeline.core.threat_models import Linf
 
 REVISION = 1
 

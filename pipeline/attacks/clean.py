@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.attacks import Predictions, check_count, check_model, predict
+from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
 
 REVISION = 1
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.attacks import Predictions, check_count, check_model, predict
+from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
+from pipeline.core.seeding import seed_of
 from pipeline.errors import RetortError
-from pipeline.rng import seed_of
 
 REVISION = 1
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.ascent import frozen
-from pipeline.attacks import (
+from pipeline.core.attack_protocol import (
     Predictions,
     check_count,
     check_model,
@@ -14,6 +13,7 @@ from pipeline.attacks import (
     predict,
     seeded,
 )
+from pipeline.core.pgd import frozen
 
 REVISION = 1
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.attacks import (
+from pipeline.core.attack_protocol import (
     Predictions,
     Radii,
     by_foolbox,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.attacks import (
+from pipeline.core.attack_protocol import (
     Predictions,
     Radii,
     by_foolbox,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.ascent import frozen
-from pipeline.attacks import Predictions, check_count, check_model, predict
+from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
+from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
 REVISION = 1

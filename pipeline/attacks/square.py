@@ -4,8 +4,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.ascent import frozen
-from pipeline.attacks import Predictions, check_count, check_model, check_radii, predict, seeded
+from pipeline.core.attack_protocol import (
+    Predictions,
+    check_count,
+    check_model,
+    check_radii,
+    predict,
+    seeded,
+)
+from pipeline.core.pgd import frozen
 
 REVISION = 1
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets import checked, download, sha256, write_atomic
+from pipeline.data.source_files import checked, download, sha256, write_atomic
 from pipeline.errors import FULL, RetortError, no_room_left
 
 REVISION = 1

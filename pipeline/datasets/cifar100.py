@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets import download, write_atomic
+from pipeline.data.source_files import download, write_atomic
 from pipeline.errors import RetortError
 
 REVISION = 1

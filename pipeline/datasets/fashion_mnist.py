@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from pipeline.datasets import download, sha256, write_atomic
+from pipeline.data.source_files import download, sha256, write_atomic
 from pipeline.errors import RetortError, no_room_left
 
 REVISION = 1

@@ -8,11 +8,19 @@ numbers 0 to 999, with OpenAI's names. Such a folder of 200 classes is ImageNet-
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import imagenet
+from pipeline.data import imagenet
+from pipeline.data.file_index import (
+    Index,
+    Place,
+    check_header,
+    check_options,
+    class_list,
+    labelled,
+    tabled,
+)
+from pipeline.data.image_folder import pictures, place_of
+from pipeline.data.lazy_images import readers
 from pipeline.errors import RetortError
-from pipeline.folders import pictures, place_of
-from pipeline.indexed import Index, Place, check_header, check_options, class_list, labelled, tabled
-from pipeline.lazy import readers
 
 REVISION = 1
 

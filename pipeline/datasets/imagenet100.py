@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.folders import by_class, place_of, read, shuffled
+from pipeline.data.image_folder import by_class, place_of, read, shuffled
 
 REVISION = 1
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifact import sha256_of
-from pipeline.collection import collection
+from pipeline.config.dataset_source import collection
+from pipeline.data.image_folder import place_of
 from pipeline.errors import RetortError
-from pipeline.folders import place_of
+from pipeline.store.artifact import sha256_of
 
 REVISION = 1
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.image_folder import Labelled, by_class, place_of, read, shuffled
 from pipeline.errors import RetortError
-from pipeline.folders import Labelled, by_class, place_of, read, shuffled
 
 REVISION = 1
 

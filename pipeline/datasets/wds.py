@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline import imagenet
+from pipeline.data import imagenet
+from pipeline.data.file_index import Index, Place, check_header, check_options, class_list, tabled
+from pipeline.data.image_folder import SUFFIXES, place_of
+from pipeline.data.lazy_images import readers
 from pipeline.errors import RetortError
-from pipeline.folders import SUFFIXES, place_of
-from pipeline.indexed import Index, Place, check_header, check_options, class_list, tabled
-from pipeline.lazy import readers
 
 REVISION = 1
 

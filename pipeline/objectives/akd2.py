@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.inner import perturbed
-from pipeline.losses import cross_entropy, kd_kl
-from pipeline.threat import check_steps
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.inner_attack import perturbed
+from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.losses import cross_entropy, kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.losses import cross_entropy, kd_kl
 
 REVISION = 1
 

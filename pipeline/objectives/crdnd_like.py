@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.inner import perturbed
-from pipeline.losses import entropy, kl, relations
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.collectives import gathered, own
+from pipeline.core.inner_attack import perturbed
+from pipeline.core.losses import entropy, kl, relations
+from pipeline.core.threat_models import check_steps
 from pipeline.objectives.rslad import soft_label_terms
-from pipeline.ranks import gathered, own
-from pipeline.threat import check_steps
 
 REVISION = 1
 

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import torch
 
-from pipeline.batch import Batch, Roles, Terms, adversarial_target, clean_target
-from pipeline.losses import cross_entropy, kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, adversarial_target, clean_target
+from pipeline.core.losses import cross_entropy, kd_kl
 
 REVISION = 1
 

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.ascent import ascend, ascend_shared, attacked, begin
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.dual_bn import AuxiliaryBatchNorm
-from pipeline.losses import cross_entropy, kl, triplet, widened
-from pipeline.pairing import differing
-from pipeline.ranks import gathered, own
-from pipeline.threat import Linf, check_steps
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.collectives import gathered, own
+from pipeline.core.losses import cross_entropy, kl, triplet, widened
+from pipeline.core.pairing import differing
+from pipeline.core.pgd import ascend, ascend_shared, attacked, begin
+from pipeline.core.threat_models import Linf, check_steps
+from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
 REVISION = 1
 

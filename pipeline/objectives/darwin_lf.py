@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.dual_bn import AuxiliaryBatchNorm
-from pipeline.losses import kl
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.losses import kl
+from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 from pipeline.objectives.darwin import Aim, check, distil
 
 REVISION = 1

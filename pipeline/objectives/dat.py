@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pipeline.ascent import ascend, attacked, begin
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.losses import cross_entropy
-from pipeline.ranks import own, repeated
-from pipeline.threat import L2, check_steps
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.collectives import own, repeated
+from pipeline.core.losses import cross_entropy
+from pipeline.core.pgd import ascend, attacked, begin
+from pipeline.core.threat_models import L2, check_steps
 
 REVISION = 1
 

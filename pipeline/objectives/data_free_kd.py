@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.hardened import inner_of, views
-from pipeline.losses import kd_kl, kl
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.hardened import inner_of, views
+from pipeline.core.losses import kd_kl, kl
 
 REVISION = 1
 

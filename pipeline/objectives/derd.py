@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.ascent import ascend, frozen
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.losses import cross_entropy, kl, probability_gap
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.losses import cross_entropy, kl, probability_gap
+from pipeline.core.pgd import ascend, frozen
+from pipeline.core.threat_models import TINY, Free
 from pipeline.objectives.data_free_kd import natural_logits
-from pipeline.threat import TINY, Free
 
 REVISION = 1
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.hardened import inner_of, views
-from pipeline.losses import kl, logit_gap
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.hardened import inner_of, views
+from pipeline.core.losses import kl, logit_gap
 
 REVISION = 1
 

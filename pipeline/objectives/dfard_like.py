@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.hardened import inner_of, views
-from pipeline.losses import kd_kl, kl
-from pipeline.ranks import gathered
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.collectives import gathered
+from pipeline.core.hardened import inner_of, views
+from pipeline.core.losses import kd_kl, kl
 
 REVISION = 1
 

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.ascent import ascend, frozen
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.hardened import inner_of, views
-from pipeline.losses import cross_entropy, entropy
-from pipeline.threat import Free
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.hardened import inner_of, views
+from pipeline.core.losses import cross_entropy, entropy
+from pipeline.core.pgd import ascend, frozen
+from pipeline.core.threat_models import Free
 
 REVISION = 1
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.losses import cross_entropy
-from pipeline.ranks import gathered
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.collectives import gathered
+from pipeline.core.losses import cross_entropy
 
 REVISION = 1
 

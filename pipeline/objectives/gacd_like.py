@@ -6,13 +6,13 @@ from typing import ClassVar, Literal
 
 from torch import nn, no_grad, randn
 
-from pipeline.ascent import frozen
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.inner import perturbed
-from pipeline.losses import info_nce, kl
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.collectives import gathered, own
+from pipeline.core.inner_attack import perturbed
+from pipeline.core.losses import info_nce, kl
+from pipeline.core.pgd import frozen
+from pipeline.core.threat_models import check_steps
 from pipeline.objectives.rslad import soft_label_terms
-from pipeline.ranks import gathered, own
-from pipeline.threat import check_steps
 
 REVISION = 1
 

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.inner import perturbed
-from pipeline.losses import cross_entropy, kl
-from pipeline.ranks import gathered
-from pipeline.threat import TINY, check_steps
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.collectives import gathered
+from pipeline.core.inner_attack import perturbed
+from pipeline.core.losses import cross_entropy, kl
+from pipeline.core.threat_models import TINY, check_steps
 
 REVISION = 1
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.losses import cross_entropy
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.losses import cross_entropy
 
 REVISION = 1
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.inner import perturbed
-from pipeline.losses import cross_entropy
-from pipeline.threat import check_steps
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.inner_attack import perturbed
+from pipeline.core.losses import cross_entropy
+from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 

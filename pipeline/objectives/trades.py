@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pipeline.ascent import attacked
-from pipeline.batch import Batch, Roles, Terms
-from pipeline.inner import perturbed
-from pipeline.losses import cross_entropy, kl
-from pipeline.threat import check_steps
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.inner_attack import perturbed
+from pipeline.core.losses import cross_entropy, kl
+from pipeline.core.pgd import attacked
+from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 

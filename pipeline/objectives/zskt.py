@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pipeline.attention import attention_gap, attention_maps
-from pipeline.batch import Batch, Roles, Terms, clean_target
-from pipeline.hardened import inner_of, views
-from pipeline.losses import kl
+from pipeline.core.attention import attention_gap, attention_maps
+from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.hardened import inner_of, views
+from pipeline.core.losses import kl
 
 REVISION = 1
 

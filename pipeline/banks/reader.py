@@ -1,0 +1,154 @@
+"""A finished bank as one thing to index: checked first, then in memory but for its pictures."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.banks.shards import (
+    PARTS,
+    PICTURES,
+    Block,
+    encoding_of,
+    fields_of,
+    read_shard,
+    shard_name,
+)
+from pipeline.errors import RetortError
+from pipeline.store.artifact import Artifact, open_artifact
+
+TOPK, PICTURED = (
+    "pipeline.core.topk_logits",
+    "pipeline.banks.image_codec",
+)  # found by name: few banks need them
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a bank holds.
+
+    Attributes:
+        spec: the bank's own.
+        fields: by name: ``row`` (M,), ``x_adv`` (M,C,H,W) uint8 and ``t_adv`` (M,K) of its
+            samples, ``label`` and ``t_clean`` (N,K) by source row, each a tensor or an object
+            with ``len``, ``[LongTensor]`` and ``to(device)``; outputs of views are (…,V,K).
+        clean_starts: (S+1,) first source row of each shard, and one past the last.
+        starts: (S+1,) first sample of each shard, and one past the last.
+    """
+
+    spec: dict
+    fields: dict[str, Tensor]
+    clean_starts: np.ndarray
+    starts: np.ndarray
+
+
+def read_bank(folder: Path, needs: Iterable[str] = ()) -> Stored:
+    """A finished bank, its shards checked against the manifest first.
+
+    Raises:
+        RetortError: no manifest; a shard that is altered, missing or foreign; a field of
+            ``needs`` that it does not hold; no accepted sample.
+    """
+    artifact = open_artifact(folder)
+    spec, paths = artifact.manifest.spec, shards_of(artifact)
+    shards = [list(blocks_of(path, spec)) for path in paths]
+    check_rows(artifact, shards)
+    blocks = [block for shard in shards for block in shard]
+    fields = {name: joined(blocks, name) for name in fields_of(spec) if name != "accepted"}
+    if "attack" in spec:
+        fields["row"] = torch.cat([torch.from_numpy(b["row"][b["accepted"]]) for b in blocks])
+        if len(fields["row"]) == 0:
+            raise RetortError(
+                f"{folder}: no sample was accepted; lower banks.*.attack.eps or set reject: keep"
+            )
+    fields["row"] = fields["row"].long()
+    if encoding_of(spec) in PICTURES:
+        fields["x_adv"] = pictures_of(paths, shards)
+    fields = with_outputs(fields, spec.get("outputs") or {})
+    if lacking := [need for need in needs if need not in fields]:
+        raise RetortError(f"{folder}: has no '{lacking[0]}'; it has {', '.join(fields)}")
+    sizes = [[len(b["row"]) for b in shard] for shard in shards]
+    kept = [[int(b["accepted"].sum()) for b in shard if "accepted" in b] for shard in shards]
+    return Stored(spec, fields, ends(sizes), ends(kept))
+
+
+def ends(sizes: list[list[int]]) -> np.ndarray:
+    """Where each shard begins and the last ends, (S+1,), of the sizes of its blocks."""
+    return np.concatenate([[0], np.cumsum([sum(shard) for shard in sizes])])
+
+
+def shards_of(artifact: Artifact) -> list[Path]:
+    """A bank's shards, which must be those of its spec, and whole.
+
+    Raises:
+        RetortError: naming the first that is not.
+    """
+    names = [shard_name(i) for i in range(artifact.manifest.spec["shards"])]
+    if foreign := sorted(artifact.manifest.files.keys() - set(names)):
+        raise RetortError(
+            f"{artifact.folder / foreign[0]}: is not of this bank of {len(names)} shards; delete "
+            "it and the manifest, and run again"
+        )
+    return [artifact.path(name) for name in names]
+
+
+def blocks_of(path: Path, spec: dict) -> Iterable[Block]:
+    """A shard's blocks, each with every declared field.
+
+    Raises:
+        RetortError: one lacks a field.
+    """
+    for block in read_shard(path, pictures=False):
+        if lacking := [name for name in fields_of(spec) if name not in block]:
+            raise RetortError(
+                f"{path}: a block has no field '{lacking[0]}'; delete the shard and its bank's "
+                "manifest, and run again"
+            )
+        yield block
+
+
+def check_rows(artifact: Artifact, shards: list[list[Block]]) -> None:
+    """Raise if the shards' rows are not 0, 1, 2, …: then one is another bank's."""
+    expected = 0
+    for number, shard in enumerate(shards):
+        rows = np.concatenate([b["row"] for b in shard]) if shard else np.empty(0, np.int64)
+        if not np.array_equal(rows, np.arange(expected, expected + len(rows))):
+            raise RetortError(
+                f"{artifact.folder / shard_name(number)}: does not go on at row {expected}, so it "
+                "is of another bank; delete it and the manifest, and run again"
+            )
+        expected += len(rows)
+
+
+def joined(blocks: list[Block], name: str) -> Tensor:
+    """A field of all blocks as one tensor; unsigned types that torch lacks become int32."""
+    array = np.concatenate([block[name] for block in blocks])
+    wide = array.dtype.kind == "u" and array.dtype.itemsize > 1
+    return torch.from_numpy(array.astype(np.int32) if wide else array)
+
+
+def pictures_of(paths: list[Path], shards: list[list[Block]]) -> object:
+    """The samples of a bank of pictures, decoded when they are asked for."""
+    places = [
+        (tar, *place)
+        for tar, shard in enumerate(shards)
+        for block in shard
+        for place in block.get("x_adv", [])
+    ]
+    return import_module(PICTURED).Pictures.of(tuple(paths), np.array(places, np.int64))
+
+
+def with_outputs(fields: dict, outputs: dict) -> dict:
+    """The fields with top-k outputs in the place of their parts."""
+    if not outputs.get("top_k"):
+        return fields
+    found = {name: value for name, value in fields.items() if name.rpartition("_")[2] not in PARTS}
+    for name in ("t_clean", "t_adv"):
+        parts = [fields.get(f"{name}_{part}") for part in PARTS]
+        if parts[0] is not None:
+            found[name] = import_module(TOPK).Packed(*parts, outputs["classes"])
+    return found

@@ -1,0 +1,271 @@
+"""The verb `bank`: verify and mend, describe, decode from tokens, merge."""
+
+import argparse
+import shutil
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.banks.builder import FILES, PICTURED, as_written
+from pipeline.banks.reader import blocks_of
+from pipeline.banks.shards import (
+    PICTURES,
+    Block,
+    Layout,
+    encoding_of,
+    fault,
+    has_tokens,
+    read_shard,
+    shard_name,
+    sidecar_of,
+    whole,
+    write_shard,
+)
+from pipeline.errors import RetortError
+from pipeline.models import vqgan
+from pipeline.models.classifier import MODEL
+from pipeline.stages.build_bank import manifest_of
+from pipeline.store.artifact import (
+    MANIFEST,
+    Job,
+    Manifest,
+    finish,
+    open_artifact,
+    read_job,
+    read_json,
+    replacing,
+    sha256_of,
+)
+from pipeline.store.lease import leased
+
+UNUSED = Path("/nonexistent")  # a lease that never finds the work done already
+FORM = ("encoding", "quality", "tokens")  # what tells a bank of tokens from its twin with pixels
+
+
+def show(options: argparse.Namespace) -> None:
+    """Run one of the tools on a folder."""
+    job = read_job(options.folder)
+    if job.kind != "bank":
+        raise RetortError(f"{options.folder}: holds a {job.kind}; give a bank's folder")
+    if options.tool == "verify":
+        verify(job, options.mend)
+    elif options.tool == "info":
+        print("\n".join(f"{name:28} {value}" for name, value in info(job)))
+    elif options.tool == "decode":
+        decode(job, read_job(options.to))
+    else:
+        merge(job, [read_job(other) for other in options.others])
+
+
+def finished(job: Job) -> Manifest | None:
+    """The bank's manifest, None if it is not complete."""
+    return open_artifact(job.folder).manifest if (job.folder / MANIFEST).exists() else None
+
+
+def names_of(job: Job) -> list[str]:
+    """File names of all of a bank's shards."""
+    return [shard_name(i) for i in range(job.spec["shards"])]
+
+
+# verify
+
+
+def verify(job: Job, mend: bool) -> None:
+    """Name every fault of a bank; ``mend`` clears the way for making the faulty shards again.
+
+    Raises:
+        RetortError: something is wrong and was left as it is.
+    """
+    manifest = finished(job)
+    broken = dict(faults(job, manifest))
+    foreign = sorted({p.name for p in job.folder.glob("shard-*.tar")} - set(names_of(job)))
+    for name, what in broken.items():
+        print(f"{job.folder / name}: {what}")
+    for name in foreign:
+        print(f"{job.folder / name}: is not of this bank of {job.spec['shards']} shards; delete it")
+    if not broken:
+        state = "complete" if manifest is not None else "not finished: run snakemake"
+        print(f"{job.folder}: all {job.spec['shards']} shards are whole; {state}")
+        return
+    count = f"{len(broken)} of {job.spec['shards']} shards"
+    if not mend:
+        raise RetortError(
+            f"{job.folder}: {count} are not whole; run 'bank verify --mend', then snakemake: it "
+            "makes those again and no others"
+        )
+    with leased(job.folder, UNUSED):
+        (job.folder / MANIFEST).unlink(missing_ok=True)
+        for name in broken:
+            sidecar_of(job.folder / name).unlink(missing_ok=True)
+            for marker in markers(job, names_of(job).index(name)):
+                marker.unlink()
+    print(f"{job.folder}: the next run makes {count} again")
+
+
+def faults(job: Job, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with each shard that is not whole, by its manifest or else its sidecar."""
+    for number, name in enumerate(names_of(job)):
+        path = job.folder / name
+        if manifest is None:
+            what = fault(path, job.key)
+        elif not path.exists():
+            what = "is missing"
+        else:
+            same = sha256_of(path) == manifest.files.get(name, {}).get("sha256")
+            what = "" if same else fault(path, job.key) or "does not match the manifest's sha256"
+        what = what or misplaced(job, manifest, number)
+        if what:
+            yield name, what
+
+
+def misplaced(job: Job, manifest: Manifest | None, number: int) -> str:
+    """What is wrong inside a shard whose sum is right, empty if nothing is."""
+    try:
+        blocks = [b["row"] for b in blocks_of(job.folder / shard_name(number), job.spec)]
+    except RetortError as error:
+        return str(error).partition(": ")[2]
+    rows = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
+    if manifest is None:
+        return ""
+    layout = Layout(manifest.facts["rows"], job.spec["shards"], job.spec["block"])
+    due = layout.rows_in(number)
+    if np.array_equal(rows, np.arange(due.start, due.stop)):
+        return ""
+    return f"does not hold rows {due.start} to {due.stop - 1}, so it is of another bank"
+
+
+def markers(job: Job, shard: int) -> list[Path]:
+    """The workflow's markers of groups that hold a shard."""
+    found = []
+    for path in (job.folder / "groups").glob("*-*.json"):
+        first, stop = map(int, path.stem.split("-"))
+        found += [path] if first <= shard < stop else []
+    return found
+
+
+# info
+
+
+def info(job: Job) -> Iterator[tuple[str, str]]:
+    """Identity, counts, rates, bytes a sample, fields."""
+    manifest = finished(job)
+    if manifest is None:
+        raise RetortError(f"{job.folder}: is not finished; run snakemake")
+    facts = manifest.facts
+    yield "name", f"{manifest.name} ({manifest.key})"
+    yield "shards", f"{job.spec['shards']} of blocks of {job.spec['block']} rows"
+    yield "encoding", encoding_of(job.spec) if "attack" in job.spec else "outputs alone"
+    for name, value in facts.items():
+        yield name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+    total = sum(file["bytes"] for file in manifest.files.values())
+    kept = facts["rows"] if manifest.spec.get("reject") != "drop" else facts["accepted"]
+    yield "bytes", f"{total:,}"
+    yield "bytes a sample", f"{total / max(kept, 1):.1f}"
+    block = next(read_shard(job.folder / shard_name(0)), {})
+    for name, value in block.items():
+        shape = f"{len(value)} files" if isinstance(value, list) else f"{value.dtype} {value.shape}"
+        yield f"field {name}", f"{shape} in the first block"
+
+
+# decode
+
+
+def decode(job: Job, twin: Job) -> None:
+    """Fill a bank's folder with the pixels of its tokens, and complete it.
+
+    Each block is decoded at the batch size at which it was made, so that on the same kind of
+    machine the shards are those that the twin's own job would have written, byte for byte.
+
+    Raises:
+        RetortError: the two are not one bank in two forms.
+    """
+    check_twins(job, twin)
+    source = open_artifact(job.folder)
+    path = open_artifact(twin.inputs["discretizer"]).path(MODEL)
+    quantiser = vqgan.load(path).to(twin.spec["device"]).requires_grad_(False)
+    layout = Layout(source.manifest.facts["rows"], job.spec["shards"], job.spec["block"])
+    with leased(twin.folder, twin.folder / MANIFEST) as needed:
+        for number, name in enumerate(names_of(twin) if needed else ()):
+            if not whole(twin.folder / name, twin.key):
+                path, first = source.path(name), layout.blocks_of(number).start
+                counts = read_json(sidecar_of(path), "copy it with its shard")["counts"]
+                decoded = (
+                    (n, with_pixels(block, twin, quantiser), counts if n == first else {})
+                    for n, block in enumerate(read_shard(path), first)
+                )
+                write_shard(twin.folder / name, decoded, twin.spec, twin.key)
+        if needed:
+            finish(twin, manifest_of(twin))
+    print(f"{twin.folder}: holds the pixels of {job.folder.name}")
+
+
+def check_twins(job: Job, twin: Job) -> None:
+    """Raise unless ``twin`` is the same bank as ``job`` with pixels, losslessly encoded."""
+    if not has_tokens(job.spec) or encoding_of(job.spec) == "jpeg":
+        raise RetortError(
+            f"{job.folder}: has no tokens of what the teacher judged; give a bank with 'tokens: "
+            "true' or 'encoding: tokens'"
+        )
+    if encoding_of(twin.spec) not in ("blocks", "png"):
+        raise RetortError(
+            f"{twin.folder}: encoding is {encoding_of(twin.spec)}; the outputs are of exact "
+            "pixels, so set it to blocks or png"
+        )
+    specs = [{k: v for k, v in j.spec.items() if k not in FORM} for j in (job, twin)]
+    if specs[0] != specs[1] or job.inputs != twin.inputs:
+        raise RetortError(
+            f"{twin.folder}: is another bank than {job.folder.name}, not its twin; let the two "
+            f"differ in {', '.join(FORM)} alone"
+        )
+
+
+@torch.no_grad()
+def with_pixels(block: Block, twin: Job, quantiser: vqgan.VQGAN) -> Block:
+    """A block of tokens in the form that the twin's spec asks for."""
+    tokens = torch.from_numpy(block["tokens"].astype(np.int64))
+    kept = torch.from_numpy(block["accepted"])
+    grid = torch.zeros((len(kept), *tokens.shape[1:]), dtype=torch.int64)
+    grid[kept] = tokens
+    images = (quantiser.decode_tokens(grid.to(twin.spec["device"])) * 255).round()
+    block = {**block, "x_adv": images.to(torch.uint8).cpu()[kept].numpy()}
+    if encoding_of(twin.spec) in PICTURES:
+        encoded = import_module(PICTURED).encoded
+        form, shown = encoding_of(twin.spec), torch.from_numpy(block["x_adv"])
+        block[FILES] = [encoded(image, form, 100) for image in shown]
+    if not has_tokens(twin.spec):
+        del block["tokens"]
+    return as_written(block, twin.spec)
+
+
+# merge
+
+
+def merge(job: Job, others: list[Job]) -> None:
+    """Copy whole shards of the same bank from elsewhere; complete the bank once all are there.
+
+    Raises:
+        RetortError: a folder is of another bank; nothing is copied then.
+    """
+    for other in others:
+        if other.key != job.key:
+            raise RetortError(
+                f"{other.folder}: is bank {other.key}, not {job.key}; merge folders of one key"
+            )
+    for other in others:
+        for name in names_of(job):
+            source, target = other.folder / name, job.folder / name
+            if whole(source, job.key) and not whole(target, job.key):
+                for path in (source, sidecar_of(source)):
+                    with replacing(job.folder / path.name) as temporary:
+                        shutil.copyfile(path, temporary)
+    missing = [name for name in names_of(job) if not whole(job.folder / name, job.key)]
+    if missing:
+        print(f"{job.folder}: {len(missing)} shards are missing still: {', '.join(missing)}")
+        return
+    with leased(job.folder, job.folder / MANIFEST) as needed:
+        if needed:
+            finish(job, manifest_of(job))
+    print(f"{job.folder}: complete")

@@ -1,0 +1,90 @@
+"""What a data set's plug-in says before any image is read: sizes, shape, classes, where it lies."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.discovery import plugin
+from pipeline.schema import make, named_options
+
+KIND = "Images"  # the dataclass of a plug-in that has options
+PLACE = "source."  # before the names of outside places in a work order
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set's plug-in with its options.
+
+    Attributes:
+        module: the plug-in's dotted name.
+        sizes: rows of the splits "train" and "test"; None where only reading tells.
+        shape: (C,H,W).
+        classes: names in label order; none for images without labels.
+        load: (split, cache) -> images (N,C,H,W) uint8 and labels (N,) int64.
+        index: (split, cache) -> where each image lies (`indexed.Index`), in the place of ``load``
+            for a set that is not held in memory.
+    """
+
+    name: str
+    module: str
+    sizes: Mapping[str, int | None]
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    load: Callable[[str, Path], tuple[np.ndarray, np.ndarray]] | None
+    index: Callable[[str, Path], Any] | None = None
+
+
+def has_options(name: str) -> bool:
+    """Whether a plug-in has a dataclass of options.
+
+    Raises:
+        RetortError: there is no such plug-in.
+    """
+    return hasattr(plugin("datasets", name), KIND)
+
+
+def collection(source: str | Mapping, places: Mapping[str, str] | None = None) -> Collection:
+    """A plug-in's name, or {name: {option: value}}, opened; ``places`` are further options.
+
+    Raises:
+        RetortError: no such plug-in, or options it does not take.
+    """
+    name, options = named_options(source)
+    module = plugin("datasets", name)
+    if not has_options(name):
+        about = (module.SIZES, module.SHAPE, tuple(module.CLASSES), module.load)
+        return Collection(name, module.__name__, *about)
+    images = make("datasets", KIND, name, {**options, **(places or {})})
+    reads = (getattr(images, "load", None), getattr(images, "index", None))
+    about = (images.sizes, images.shape, tuple(images.classes), *reads)
+    return Collection(name, module.__name__, *about)
+
+
+def outside_fields(name: str) -> tuple[str, ...]:
+    """Options that say where files lie: `field(metadata={"outside": True})`. No key holds them."""
+    kind = getattr(plugin("datasets", name), KIND)
+    return tuple(f.name for f in fields(kind) if "outside" in f.metadata)
+
+
+def keyed(source: str | Mapping) -> str | dict:
+    """A source without the places of its files."""
+    if isinstance(source, str):
+        return source
+    ((name, options),) = source.items()
+    return {name: {k: v for k, v in options.items() if k not in outside_fields(name)}}
+
+
+def places_in(source: str | Mapping) -> dict[str, str]:
+    """The places of a source's files, under their names in a work order."""
+    if isinstance(source, str):
+        return {}
+    ((name, options),) = source.items()
+    return {f"{PLACE}{k}": options[k] for k in outside_fields(name)}
+
+
+def places_of(run: Mapping[str, str]) -> dict[str, str]:
+    """The same places, taken back from a work order."""
+    return {k.removeprefix(PLACE): v for k, v in run.items() if k.startswith(PLACE)}

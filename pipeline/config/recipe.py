@@ -1,0 +1,87 @@
+"""How a network is trained: schema, defaults and documentation of a recipe."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.schema import NonNegative, Number, Positive, Rate, Section, Share, added
+
+
+class Recipe(Section):
+    """How a network is trained; `recipes.<name>` holds one, an entry's own `epochs` overrides it.
+
+    Attributes:
+        milestones: shares of training at which `schedule: step` multiplies the rate by ``gamma``.
+        warmup: share of training over which the rate rises from 0.
+        augment: `crop_flip` is CIFAR's crop after padding; `resized_crop` is ImageNet's, of random
+            size and place, with the flip. Drawn for the step, or for each file that is decoded.
+        erase: chance that a random box of an image is filled with noise (Zhong et al., 2020).
+        rand_augment: magnitude of two random operations an image (Cubuk et al., 2020); 0 is none.
+        mixup: alpha of Mixup; labels become distributions. Likewise cutmix; smoothing.
+        ema: decay of the moving average of weights; what is validated and exported is the average.
+        bf16: autocast of attacks (inner), of training passes (outer), of both.
+        accumulate: parts into which each batch is split, one after the other, for one update.
+        select_on: weights to export: the last, or the best by PGD-10 on the validation split; on
+            the test split only for parity with papers that did so. The last are kept beside them.
+        keep_epochs: epochs (from 1) whose weights are kept as well.
+        compile: torch.compile's backend for the student.
+        gpus: processes among which every batch is split, each on a GPU of its own.
+        sync_bn: whether they normalise by the statistics of the whole batch; else each by its own
+            rows', and the running statistics are averaged.
+    """
+
+    epochs: Positive = 200
+    batch: Positive = 128
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Rate = 0.1
+    momentum: Share = 0.9
+    nesterov: bool = False
+    weight_decay: NonNegative = 5e-4
+    schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    gamma: Rate = 0.1
+    warmup: Share = 0.0
+    augment: Literal["none", "flip", "crop_flip", "resized_crop"] = "crop_flip"
+    ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    bf16: Literal["none", "inner", "outer", "both"] = "none"
+    channels_last: bool = False
+    clip_grad: NonNegative = 0.0
+    select_on: Literal["last", "val", "test"] = "last"
+    keep_epochs: tuple[Positive, ...] = added(())
+    accumulate: Positive = added(1)
+    smoothing: Share = added(0.0)
+    mixup: NonNegative = added(0.0)
+    cutmix: NonNegative = added(0.0)
+    rand_augment: Annotated[int, Field(ge=0, le=30)] = added(0)
+    erase: Share = added(0.0)
+    compile: Literal["none", "eager", "inductor"] = added("none")
+    gpus: Positive = added(1)
+    sync_bn: bool = added(True)
+
+    @model_validator(mode="after")
+    def ordered(self):
+        """Milestones must rise, kept epochs exist, a batch split evenly."""
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError(f"milestones {self.milestones} must rise; sort them")
+        if self.keep_epochs and max(self.keep_epochs) > self.epochs:
+            raise ValueError(f"keep_epochs {self.keep_epochs} go beyond epochs {self.epochs}")
+        if self.batch % self.accumulate:
+            raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+        return self
+
+    @model_validator(mode="after")
+    def shared_evenly(self):
+        """The processes must get equal rows, and have nothing that is made for one alone."""
+        if self.gpus == 1 and not self.sync_bn:
+            raise ValueError("sync_bn: means nothing to one GPU; drop it, or set gpus")
+        if self.batch % (self.accumulate * self.gpus):
+            parts = f"gpus {self.gpus} times accumulate {self.accumulate}"
+            raise ValueError(f"{parts} does not divide batch {self.batch}")
+        if self.gpus > 1 and self.compile != "none":
+            raise ValueError("compile: goes with one GPU alone; drop it")
+        return self
+
+    @property
+    def mixes(self) -> bool:
+        """Whether labels become distributions over classes."""
+        return self.mixup > 0 or self.cutmix > 0 or self.smoothing > 0

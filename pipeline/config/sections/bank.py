@@ -1,0 +1,120 @@
+"""The section of banks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.schema import Count, NonNegative, Positive, Rate, Section, Share, added
+
+
+class BankAttack(Section):
+    """DAD's perturbation around Q(x), in pixel space, on the teacher's cross-entropy.
+
+    With neither steps nor a random start, or with `attack: null`, a sample is Q(x) itself.
+    """
+
+    norm: Literal["l2", "linf"] = "l2"
+    eps: NonNegative = 0.1
+    step: NonNegative = 0.1
+    steps: Count = 1
+    start_probability: Share = 0.8
+    grad_path: Literal["identity", "ste"] = "identity"
+
+    @model_validator(mode="after")
+    def step_fits(self):
+        """A step beyond the radius is a swapped pair of numbers, unless it is the only one."""
+        if self.steps > 1 and self.step > self.eps:
+            raise ValueError(f"step {self.step:g} > eps {self.eps:g}; are the two swapped?")
+        return self
+
+
+class Outputs(Section):
+    """Which of the teacher's outputs are stored, and how exactly.
+
+    Attributes:
+        top_k: logits kept a sample, with the mass of the rest; 0 keeps all of them.
+        temperature: at which the mass of the rest is exact: the one that students distil with.
+        clean: whether outputs on the clean images are stored beside those on the samples.
+    """
+
+    top_k: Count = 0
+    temperature: Rate = 1.0
+    clean: bool = True
+
+
+class Views(Section):
+    """Augmented views of every image and sample, with the teacher's outputs on exactly those.
+
+    Each is drawn by (seed, source row, view). A student repeats them without the teacher.
+
+    Attributes:
+        count: views a sample, V; epoch e shows view e mod V.
+        augment, rand_augment: as in a recipe.
+        mixup, cutmix: alphas; a partner of the same shard; with both on each view takes one.
+    """
+
+    count: Positive = 4
+    augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
+    rand_augment: Annotated[int, Field(ge=0, le=30)] = 0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def differ(self):
+        """Views that are all the image itself are stored outputs, V times."""
+        if self.augment == "none" and not (self.rand_augment or self.mixup or self.cutmix):
+            raise ValueError("the views change nothing; set augment, or drop 'views'")
+        return self
+
+
+class Bank(Section):
+    """Discretised adversarial samples and teacher outputs, made once for every student.
+
+    Without a discretiser it holds the teacher's outputs on the data set alone.
+
+    Attributes:
+        reject: what becomes of samples whose label the teacher no longer says: none is stored, or
+            Q(x) in its place.
+        block: rows computed and stored together.
+        encoding: `blocks` of pixels, one `png` or `jpeg` a sample, `tokens` alone; `auto` is blocks
+            up to 64 px and png above.
+        quality: of a jpeg. The teacher judges what will be decoded.
+        tokens: whether tokens are stored beside the pixels.
+    """
+
+    dataset: str
+    teacher: str
+    discretizer: str | None = None
+    attack: BankAttack | None = BankAttack()
+    reject: Literal["drop", "keep"] = "drop"
+    shards: Positive = 8
+    block: Positive = 128
+    encoding: Literal["auto", "blocks", "png", "jpeg", "tokens"] = added("auto")
+    quality: Annotated[int, Field(ge=1, le=100)] = added(95)
+    tokens: bool = added(False)
+    outputs: Outputs | None = added(None)
+    views: Views | None = added(None)
+
+    @model_validator(mode="after")
+    def fields_fit(self):
+        """Fields of samples go with a discretiser, a quality with JPEG."""
+        if self.discretizer is None:
+            for name in ("attack", "reject", "encoding", "quality", "tokens"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name}: goes with 'discretizer'; name one, or drop it")
+            if not self.clean_outputs:
+                raise ValueError("outputs.clean: without a discretizer nothing would be stored")
+        if "quality" in self.model_fields_set and self.encoding != "jpeg":
+            raise ValueError("quality: goes with 'encoding: jpeg'; drop it")
+        return self
+
+    @property
+    def clean_outputs(self) -> bool:
+        """Whether outputs on clean images are stored."""
+        return self.outputs is None or self.outputs.clean
+
+    @property
+    def attacks(self) -> bool:
+        """Whether samples are moved away from Q(x)."""
+        attack = self.attack
+        return attack is not None and (attack.steps > 0 or attack.start_probability > 0)

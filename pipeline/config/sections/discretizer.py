@@ -1,0 +1,83 @@
+"""The section of discretisers: trained on a data set, or loaded from a file."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from pipeline.config.recipe import Recipe
+from pipeline.config.sections.outside import File
+from pipeline.config.sections.trained import Trained, plain_recipe
+from pipeline.schema import Count, NonNegative, Positive, Section, Share, added, below
+
+
+class Perceptual(Section):
+    """LPIPS on VGG-16 (Zhang et al., CVPR 2018), from two local files.
+
+    The weight stands beside an L1 in [0,1]; taming's 1.0 beside an L1 in [-1,1] is 0.5 here.
+    """
+
+    vgg: File  # torchvision's VGG-16
+    lin: File  # LPIPS's linear layers
+    weight: NonNegative = 0.5
+
+
+class Adversarial(Section):
+    """A patch discriminator with the hinge loss (Esser et al., CVPR 2021, eqs. 5 to 7).
+
+    Attributes:
+        weight: factor on the generator's term.
+        start: share of training before which there is none.
+        rule: scale the term to the reconstruction's gradient (`adaptive`), or not (`constant`).
+        width: channels of the discriminator's first level.
+        layers: its levels that halve the image.
+    """
+
+    weight: NonNegative = 0.8
+    start: Share = 0.5
+    rule: Literal["adaptive", "constant"] = "adaptive"
+    width: Positive = 64
+    layers: Positive = 3
+
+
+class Discretizer(Trained):
+    """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set or from a file.
+
+    ``checkpoint`` is a taming or latent-diffusion file; ``config`` its YAML, without which the
+    shapes of its tensors tell the architecture. Its data set is where it is measured, if anywhere.
+    """
+
+    dataset: str | None = None
+    ch: Positive = 32
+    ch_mult: tuple[Positive, ...] = (1,)
+    num_res_blocks: Count = 0
+    attn_resolutions: tuple[Positive, ...] = ()
+    z_channels: Positive = 4
+    embed_dim: Positive = 4
+    n_codes: Positive = 256
+    unshuffle: Positive = 2
+    mid_attention: bool = False
+    checkpoint: File | None = added(None)
+    config: str | None = added(None)
+    perceptual: Perceptual | None = added(None)
+    adversarial: Adversarial | None = added(None)
+
+    @model_validator(mode="after")
+    def without_labels(self):
+        """Nothing here is labelled."""
+        plain_recipe(self.recipe)
+        return self
+
+    @model_validator(mode="after")
+    def trained_or_loaded(self):
+        """One that is trained has a data set; one from a file has its own architecture."""
+        if self.checkpoint is None:
+            if self.dataset is None:
+                raise below("dataset: Field required; name the images to train on")
+            if self.config is not None:
+                raise ValueError("config: describes a checkpoint; give 'checkpoint', or drop it")
+            return self
+        given = self.model_fields_set - {"checkpoint", "config", "dataset", "recipe"}
+        if given or self.recipe != Recipe():
+            name = min(given, default="recipe")
+            raise ValueError(f"checkpoint: is not trained and has its own shape; drop '{name}'")
+        return self

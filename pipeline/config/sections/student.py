@@ -1,0 +1,95 @@
+"""The section of students."""
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from pipeline.config.plugin_fields import ObjectiveSpec
+from pipeline.config.sections.outside import Checkpoint
+from pipeline.config.sections.trained import Normalise, Trained, plain_recipe
+from pipeline.schema import Count, Positive, Section, Share, added
+
+
+class Sampling(Section):
+    """How a data-free student draws from its generator; unset fields are the generator's own.
+
+    ``learns: false`` stops the generator, or the rounds: it goes on with what there is.
+    """
+
+    steps_per_epoch: Positive | None = None
+    replayed: Count | None = None
+    learns: bool = added(True)
+
+
+class Extra(Section):
+    """A second data set, of generated images for one: its share of every batch."""
+
+    dataset: str
+    share: Share
+
+
+class Student(Trained):
+    """A network distilled from teachers, on a data set, with a bank, or on a generator.
+
+    ``surrogate`` is the epoch of the generator's warm-up whose student, frozen, is the teacher
+    in the role natural. ``init`` is a
+    file of weights to begin with; a head of other classes than the file's is new.
+    """
+
+    dataset: str | None = None
+    bank: str | None = None
+    generator: str | None = None
+    discretizer: str | None = added(None)
+    sampling: Sampling = Sampling()
+    extra: Extra | None = added(None)
+    teachers: dict[str, str] = {}
+    model: str
+    init: Checkpoint | None = added(None)
+    normalise: Normalise = added("dataset")
+    surrogate: Positive | None = added(None)
+    objective: ObjectiveSpec
+    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_teacher(cls, value: Any) -> Any:
+        """`teacher: name` is short for `teachers: {teacher: name}`."""
+        if isinstance(value, dict) and isinstance(value.get("teacher"), str):
+            if "teachers" in value:
+                raise ValueError("give 'teacher' or 'teachers', not both")
+            value = dict(value)
+            value["teachers"] = {"teacher": value.pop("teacher")}
+        return value
+
+    @model_validator(mode="after")
+    def own_start(self):
+        """A generator's student starts from its warm-up; a file may bring a normalisation."""
+        if self.init and self.generator:
+            raise ValueError("init: a generator's student starts from its warm-up; drop it")
+        if self.init and self.init.classes is not None:
+            raise ValueError("init.classes: a head of other classes is made anew; drop it")
+        if self.init and self.init.mean and self.normalise != "dataset":
+            raise ValueError("normalise: init.mean says otherwise; drop one of them")
+        return self
+
+    @model_validator(mode="after")
+    def one_source(self):
+        """A student learns on a data set (with or without a bank) or on a generator."""
+        if (self.dataset is None) == (self.generator is None):
+            raise ValueError("give exactly one of 'dataset' and 'generator'")
+        if self.bank and self.generator:
+            raise ValueError("a bank goes with a data set, not with a generator")
+        if self.generator and self.discretizer:
+            raise ValueError("discretizer: goes with a data set, not with a generator; drop it")
+        if self.generator and self.normalise != "dataset":
+            raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
+        if self.generator:
+            plain_recipe(self.recipe)
+        if self.surrogate is not None and not self.generator:
+            raise ValueError("surrogate: is a generator's early student; give 'generator'")
+        if self.extra and (self.bank or self.generator):
+            raise ValueError("extra: goes with a data set alone, not with a bank or a generator")
+        if self.extra and not 0 < round(self.extra.share * self.recipe.batch) < self.recipe.batch:
+            share, batch = self.extra.share, self.recipe.batch
+            raise ValueError(f"extra.share: {share:g} of batch {batch} leaves one of the sets out")
+        return self

@@ -1,0 +1,131 @@
+"""The section of teachers: trained, loaded from a file, or a CLIP."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from pipeline.config.plugin_fields import ObjectiveSpec
+from pipeline.config.recipe import Recipe
+from pipeline.config.sections.outside import Checkpoint, Pretrained
+from pipeline.config.sections.trained import Normalise, Trained
+from pipeline.schema import Positive, Section, added
+
+FILES = {  # a field that loads a file -> what it loads, and where mean and std are given
+    "checkpoint": ("a checkpoint", "checkpoint"),
+    "open_clip": ("an open_clip model", "open_clip.pretrained"),
+}
+
+
+class Clip(Section):
+    """A small CLIP of our own: a convolutional image tower and a text transformer."""
+
+    image_width: Positive = 32
+    embed: Positive = 64
+    text_width: Positive = 64
+    text_layers: Positive = 2
+    text_heads: Positive = 2
+    context: Positive = 16
+    prompt: str = "a photo of a {}."
+    templates: Literal["openai", "simple"] = "openai"
+
+
+def file_or_random(value: Any) -> Any:
+    """`random` as None; a file as it is.
+
+    Raises:
+        ValueError: it is a name of weights, which nothing here downloads.
+    """
+    if isinstance(value, dict | Pretrained):
+        return value
+    if value == "random":
+        return None
+    raise ValueError("give the local file {path: …, sha256: …}, or 'random' for a trial run")
+
+
+def named(value: Any) -> Any:
+    """Names of classes: 'dataset', 'imagenet', a list of them, or {class: name}.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    texts = value.values() if isinstance(value, dict) else value
+    if value in ("dataset", "imagenet"):
+        return value
+    if isinstance(value, dict | list | tuple) and all(isinstance(text, str) for text in texts):
+        return {str(k): v for k, v in value.items()} if isinstance(value, dict) else tuple(value)
+    raise ValueError("give 'dataset', 'imagenet', a list of names, or {class: name}")
+
+
+class OpenClip(Section):
+    """Any open_clip model by name, its weights from a local file.
+
+    Attributes:
+        pretrained: the file, or `random`: weights drawn from the seed, for trial runs alone.
+        head: class prompts through the text tower, or the linear head that the file brings.
+        templates: prompts a class: OpenAI's 80 for ImageNet, or their simple seven.
+        names: what the prompts call the classes: the data set's own names; ImageNet's English
+            names by WordNet id or number; a list in the data set's order; or {class: name}.
+        unit_features: whether a finetuned head reads features of unit length.
+    """
+
+    model: str
+    pretrained: Annotated[Pretrained | None, BeforeValidator(file_or_random)]
+    head: Literal["zeroshot", "finetuned"] = "zeroshot"
+    templates: Literal["openai", "simple"] = "openai"
+    names: Annotated[str | tuple[str, ...] | dict[str, str], BeforeValidator(named)] = "dataset"
+    unit_features: bool = added(True)
+
+    @model_validator(mode="after")
+    def head_has_weights(self):
+        """A finetuned head comes from a file, and reads no prompts."""
+        if self.head == "finetuned" and self.pretrained is None:
+            raise ValueError("head: a finetuned head comes from a file; give pretrained.path")
+        if self.head == "finetuned" and self.model_fields_set & {"templates", "names"}:
+            raise ValueError("head: a finetuned head has no prompts; drop templates and names")
+        if self.head == "zeroshot" and not self.unit_features:
+            raise ValueError("unit_features: a zero-shot head's are always of unit length; drop it")
+        return self
+
+
+class Teacher(Trained):
+    """A classifier trained on a data set or loaded from a file, or a CLIP.
+
+    ``resize`` is the side in pixels to which the model resizes images inside itself; only a model
+    from a file has it, and nothing is resized without it.
+    """
+
+    dataset: str
+    model: str | None = None
+    clip: Clip | None = None
+    open_clip: OpenClip | None = added(None)
+    checkpoint: Checkpoint | None = added(None)
+    resize: Positive | None = added(None)
+    normalise: Normalise = added("dataset")
+    objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)
+
+    @model_validator(mode="after")
+    def one_network(self):
+        """Exactly one of model, clip and open_clip."""
+        if sum(part is not None for part in (self.model, self.clip, self.open_clip)) != 1:
+            raise ValueError("give exactly one of 'model', 'clip' and 'open_clip'")
+        own = self.recipe.select_on != "last" or self.recipe.keep_epochs or self.recipe.mixes
+        if self.clip is not None and own:
+            raise ValueError("recipe: a CLIP keeps its last epoch and mixes no labels; drop them")
+        if self.checkpoint is not None and self.model is None:
+            raise ValueError("checkpoint: goes with 'model', not with 'clip' or 'open_clip'")
+        return self
+
+    @model_validator(mode="after")
+    def trained_or_loaded(self):
+        """What is loaded from a file is not trained, and only such a model resizes."""
+        for part in FILES:
+            if getattr(self, part) is None:
+                continue
+            if self.recipe != Recipe() or "objective" in self.model_fields_set:
+                raise ValueError(f"{part}: is not trained; drop objective, recipe and epochs")
+            if self.normalise != "dataset":
+                what, file = FILES[part]
+                raise ValueError(f"normalise: {what} has its own; give {file}.mean, .std")
+        if self.resize and self.checkpoint is None and self.open_clip is None:
+            raise ValueError("resize: goes with 'checkpoint' or 'open_clip'; drop it")
+        return self

@@ -1,0 +1,108 @@
+"""Sections on what happens to finished models, and on how jobs run."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.plugin_fields import AttackSpec
+from pipeline.schema import Count, Number, Positive, Section, added
+
+
+class Suite(Section):
+    """Attacks, run on students, teachers, generators' warm students, or all of them.
+
+    With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
+    ``dataset`` models are tested on its test images in place of their own data set's. With
+    ``epochs`` it looks at weights after these epochs, of all models whose recipe keeps them;
+    neither that nor the attack `boundary`, once in a suite, goes with the other two.
+    """
+
+    attacks: tuple[AttackSpec, ...]
+    models: tuple[Literal["students", "teachers", "generators"], ...] = (
+        "students",
+        "teachers",
+        "generators",
+    )
+    surrogate: str | None = None
+    dataset: str | None = None
+    epochs: tuple[Positive, ...] = added(())
+
+    @model_validator(mode="before")
+    @classmethod
+    def one_word(cls, value: Any) -> Any:
+        """`models: students` is short for a list of one, `all` for every section."""
+        if isinstance(value, dict) and isinstance(value.get("models"), str):
+            word = value["models"]
+            value = {k: v for k, v in value.items() if k != "models"}
+            return value if word == "all" else {**value, "models": [word]}
+        return value
+
+    @model_validator(mode="after")
+    def belongs_together(self):
+        """Weights of an epoch and boundaries are of a model by itself, on its own images."""
+        alone = {"epochs": bool(self.epochs), "attacks.boundary": self.boundaries > 0}
+        for name, asked in alone.items():
+            for other in ("surrogate", "dataset"):
+                if asked and getattr(self, other) is not None:
+                    raise ValueError(f"{name}: does not go with '{other}'; drop one of them")
+        if self.boundaries > 1:
+            raise ValueError("attacks.boundary: once in a suite; give the other a suite of its own")
+        return self
+
+    @property
+    def boundaries(self) -> int:
+        """How often the attack `boundary` is asked for."""
+        return sum("boundary" in attack for attack in self.attacks)
+
+
+class Wasserstein(Section):
+    """The study of distances between training images and shifted ones.
+
+    Attributes:
+        network: a teacher or student with BatchNorm, by whose statistics they are compared.
+        images: how many of each distribution.
+    """
+
+    network: str
+    images: Positive = 1000
+
+
+class Report(Section):
+    """What the report says of itself and compares."""
+
+    title: str = "Robust students, one teacher bank"
+    samples: Positive = 6
+    wasserstein: Wasserstein | None = added(None)
+
+
+class Needs(Section):
+    """What a kind's jobs ask of a cluster; memory and time times the attempt."""
+
+    mem_mb: Positive | None = None
+    runtime: Positive | None = None  # minutes
+    gpus: Count | None = None  # default: those that it computes on
+    partition: str | None = None
+
+
+class Resources(Section):
+    """Needs by kind; `all` stands for what a kind leaves open."""
+
+    all: Needs = Needs()
+    dataset: Needs = Needs()
+    teacher: Needs = Needs()
+    discretizer: Needs = Needs()
+    bank: Needs = Needs()
+    generator: Needs = Needs()
+    student: Needs = Needs()
+    evaluation: Needs = Needs()
+    report: Needs = Needs()
+
+
+class Run(Section):
+    """How jobs run. Nothing here changes a number, so nothing here is in a key."""
+
+    data: str = "data"
+    checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
+    shards_per_job: Positive = 1
+    gpus_per_evaluation: Positive = 1
+    resources: Resources = Resources()

@@ -1,0 +1,130 @@
+"""Attacks for evaluation: one file each, and the file's name is its name in the configuration.
+
+A file holds one frozen dataclass ``Attack``. Its fields are the hyper-parameters (radii and steps
+in pixels of [0,1]), and two that every attack has:
+
+    n_eval: only the first ``n_eval`` test images are attacked; None means all of them.
+    chunk: how many images one call handles; results are stored per chunk.
+
+``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
+the chunk's seed. For each (label, eps) it returns the classes (B,) int64 that ``judge`` predicts on
+images that ``model`` was attacked with; None judges by the model itself, another one makes it a
+transfer attack. It raises RetortError unless the model is in eval mode and float32. It changes
+neither the models, nor the gradients of their parameters, nor the global random state.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.pgd import frozen
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+Radii = float | tuple[float, ...]
+Predictions = dict[tuple[str, float], Tensor]
+
+
+def radii(eps: Radii) -> tuple[float, ...]:
+    """One radius or several, as a tuple of floats."""
+    return tuple(float(e) for e in eps) if isinstance(eps, Sequence) else (float(eps),)
+
+
+def check_radii(eps: Radii) -> None:
+    """Raise ValueError unless every radius lies in [0,1]."""
+    if not radii(eps):
+        raise ValueError("eps: give at least one radius")
+    for value in radii(eps):
+        if not 0 <= value <= 1:
+            raise ValueError(f"eps: {value} is outside [0, 1]; radii are in pixels, e.g. 8/255")
+
+
+def check_count(name: str, value: int | None) -> None:
+    """Raise ValueError unless the field ``name`` is None or at least 1."""
+    if value is not None and value < 1:
+        raise ValueError(f"{name}: {value} is below 1")
+
+
+def check_steps(eps: Radii, step: float, steps: int) -> None:
+    """Raise ValueError unless ``steps`` of size ``step`` make sense in the largest ball."""
+    check_radii(eps)
+    check_count("steps", steps)
+    largest = max(radii(eps))
+    if not 0 < step <= 1:
+        raise ValueError(f"step: {step} is outside (0, 1]; steps are in pixels, e.g. 2/255")
+    if steps > 1 and step > largest > 0:
+        raise ValueError(f"step: {step} is larger than eps {largest}, which wastes {steps} steps")
+
+
+def check_model(model: nn.Module) -> None:
+    """Raise RetortError unless the whole model is in eval mode and float32."""
+    if any(module.training for module in model.modules()):
+        raise RetortError("evaluation: the model is in training mode; call model.eval() first")
+    for name, value in (*model.named_parameters(), *model.named_buffers()):
+        if value.is_floating_point() and value.dtype != torch.float32:
+            raise RetortError(
+                f"evaluation: {name} is {value.dtype}; attack float32 models, call model.float()"
+            )
+
+
+def predict(model: nn.Module, x: Tensor) -> Tensor:
+    """The predicted classes (B,) int64 on images (B,C,H,W) in [0,1]."""
+    with torch.no_grad():
+        return model(x).argmax(1)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Torch's global generators start from ``seed`` inside the block and are restored after it.
+
+    foolbox and AutoAttack draw from the global generators and take no other.
+    """
+    devices = range(torch.cuda.device_count()) if device.type == "cuda" else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def load_foolbox() -> ModuleType:
+    """The foolbox module, imported only when an attack runs.
+
+    foolbox 3.3.4 imports a scipy name that scipy deprecates; only that warning is silenced.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Please import `gaussian_filter`", DeprecationWarning)
+        import foolbox
+    return foolbox
+
+
+def by_foolbox(
+    attack: Callable,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    judge: nn.Module | None,
+    *,
+    eps: Radii,
+    label: str,
+) -> Predictions:
+    """Run one foolbox attack at every radius; each radius starts from the same seed.
+
+    So a radius added to a curve leaves the other points of the curve alone. Radius 0 is the
+    prediction on the clean images.
+    """
+    check_model(model)
+    found = {}
+    with frozen(model):
+        target = load_foolbox().PyTorchModel(model, bounds=(0, 1), device=x.device)
+        for radius in radii(eps):
+            images = x
+            if radius > 0:
+                with seeded(seed, x.device):
+                    _, images, _ = attack(target, x, y, epsilons=radius)
+            found[label, radius] = predict(judge or model, images)
+    return found

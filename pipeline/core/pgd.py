@@ -1,0 +1,163 @@
+"""The one ascent: training, banks and inner maximisations all step through it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.collectives import own, repeated
+from pipeline.core.threat_models import Ball
+
+REVISION = 1
+
+Start = Literal["clean", "gauss", "uniform"]
+GAUSS_SCALE = 0.001  # TRADES, RSLAD, AdaAD and DARWIN all start at x + 0.001 N(0, I)
+
+_rounding: ContextVar[torch.dtype | None] = ContextVar("rounding", default=None)
+
+
+@contextmanager
+def rounded(dtype: torch.dtype | None) -> Iterator[None]:
+    """Run every ascent inside the block under autocast to ``dtype``; None leaves it exact."""
+    token = _rounding.set(dtype)
+    try:
+        yield
+    finally:
+        _rounding.reset(token)
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Put modules into eval mode without parameter gradients; restore each one's exact state."""
+    modes = [(m, m.training) for module in modules for m in module.modules()]
+    grads = [(p, p.requires_grad) for module in modules for p in module.parameters()]
+    try:
+        for module in modules:
+            module.eval().requires_grad_(False)
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+        for p, required in grads:
+            p.requires_grad_(required)
+
+
+@contextmanager
+def attacked(
+    student: nn.Module, *others: nn.Module, bn: Literal["eval", "train"]
+) -> Iterator[None]:
+    """``frozen`` for an inner maximisation; ``bn='train'`` leaves the student's modes alone.
+
+    The train setting reproduces ARD's and IAD's released code, whose running statistics also
+    see the attack's iterates.
+    """
+    with ExitStack() as stack:
+        modes = [(m, m.training) for m in student.modules()]
+        stack.enter_context(frozen(student, *others))
+        if bn == "train":
+            for m, training in modes:
+                m.training = training
+        yield
+
+
+def begin(x: Tensor, ball: Ball, start: Start | Tensor, rng: torch.Generator | None) -> Tensor:
+    """The first iterate (B,C,H,W) of an ascent around x; ranks draw the whole batch's noise."""
+    if isinstance(start, Tensor):
+        return start
+    if start == "clean":
+        return x
+    if start == "uniform":
+        return own(ball.sample(repeated(x), rng))
+    noise = torch.randn(repeated(x).shape, generator=rng, device=x.device, dtype=x.dtype)
+    return (x + GAUSS_SCALE * own(noise)).clamp(0, 1)
+
+
+def input_gradient(loss: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """Gradient of the summed loss with respect to z alone, same shape as z."""
+    z = z.detach().requires_grad_()
+    dtype = _rounding.get()
+    with torch.enable_grad(), torch.autocast(z.device.type, dtype, enabled=dtype is not None):
+        total = loss(z).sum()
+    (grad,) = torch.autograd.grad(total, z)
+    return grad
+
+
+def advanced(z: Tensor, grad: Tensor, x: Tensor, ball: Ball, step: float) -> Tensor:
+    """One projected step from z along the gradient, all (B,C,H,W), detached."""
+    return ball.project(z.detach() + step * ball.steepest(grad), x)
+
+
+def ascend(
+    x: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    steps: int,
+    step: float,
+    start: Start | Tensor,
+    rng: torch.Generator | None = None,
+    sign: int = +1,
+    path: list[Tensor] | None = None,
+) -> Tensor:
+    """Projected gradient ascent (descent with ``sign=-1``) on a per-sample loss.
+
+    Args:
+        x: centres of the balls, (B,C,H,W) in [0,1].
+        loss: maps z (B,C,H,W) to (B,); its networks should be ``frozen``.
+        ball: the threat model that scales the gradient and projects.
+        steps: number of steps; 0 returns the start.
+        step: step size, pixels in [0,1].
+        start: "clean" x, "gauss" x + 0.001 N(0,I), "uniform" in the ball, or a first iterate.
+        rng: draws the start's noise; not needed for a clean or given start.
+        path: if given, every iterate after a step is appended to it.
+
+    Returns:
+        The last iterate (B,C,H,W), detached. Projection happens outside the graph, because a
+        clamp inside it would zero the gradient of saturated pixels.
+    """
+    z = begin(x, ball, start, rng).detach()
+    for _ in range(steps):
+        grad = input_gradient(loss, z)
+        z = advanced(z, grad, x, ball, sign * step)
+        if path is not None:
+            path.append(z)
+    return z.detach()
+
+
+def ascend_shared(
+    x: Tensor,
+    network: Callable[[Tensor], Tensor],
+    loss: Callable[[Tensor], Tensor],
+    ball: Ball,
+    *,
+    steps: int,
+    step: float,
+    start: Start | Tensor,
+    rng: torch.Generator | None = None,
+    sign: int = +1,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same iterates, each with logits that are trained on: its forward serves twice.
+
+    That is exact where attack and update run the network in the same mode and rounding; here both
+    are the caller's. Train whatever is yielded before asking for more: then one graph is held.
+
+    Args:
+        x, ball, steps, step, start, rng, sign: as in ``ascend``.
+        network: maps z (B,C,H,W) to logits (B,K); nothing of it is frozen.
+        loss: maps logits to (B,).
+
+    Yields:
+        For each of the ``steps`` iterates z (B,C,H,W), detached, and ``network(z)`` (B,K).
+    """
+    following = begin(x, ball, start, rng)
+    for done in range(steps + 1):
+        z = following.detach().requires_grad_()
+        logits = network(z)
+        if done < steps:
+            (grad,) = torch.autograd.grad(loss(logits).sum(), z, retain_graph=done > 0)
+            following = advanced(z, grad, x, ball, sign * step)
+        if done > 0:
+            yield z.detach(), logits

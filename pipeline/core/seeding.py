@@ -1,0 +1,48 @@
+"""Counter-based seeds: every draw is named by what it is for, so nothing depends on order.
+
+Draws by counter are SplitMix64's output function (Steele, Lea and Flood, OOPSLA 2014) over a mixed
+key, in numpy's unsigned integers, which wrap around: the same numbers on every machine.
+"""
+
+import hashlib
+
+import numpy as np
+import torch
+
+REVISION = 1
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+def seed_of(*names: int | str) -> int:
+    """A 63-bit seed from a tuple of names, the same on every machine and run."""
+    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(*names: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator seeded by ``seed_of(*names)``."""
+    return torch.Generator(device).manual_seed(seed_of(*names))
+
+
+def scrambled(z: np.ndarray) -> np.ndarray:
+    """SplitMix64's bijection of 64-bit words, of any shape."""
+    z = (z ^ (z >> np.uint64(30))) * FIRST
+    z = (z ^ (z >> np.uint64(27))) * SECOND
+    return z ^ (z >> np.uint64(31))
+
+
+def uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndarray:
+    """Draws 0 to ``count`` - 1 of each row in a view: (B,count) float64 in [0,1).
+
+    Args:
+        seed: a non-negative integer below 2^63, as ``seed_of`` gives.
+        rows: (B,) non-negative integers.
+    """
+    key = np.full(len(rows), seed, np.uint64)
+    for part in (rows.astype(np.uint64), np.full(len(rows), view, np.uint64)):
+        key = scrambled(key + GOLDEN) ^ part
+    steps = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
+    words = scrambled(scrambled(key + GOLDEN)[:, None] + steps)
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -1,0 +1,156 @@
+"""Where batches come from: sources know their length and name draws by (seed, epoch, step)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.core.augment import augment
+from pipeline.core.augment import erase
+from pipeline.core.augment import rand_augment
+from pipeline.core.batch import Batch
+from pipeline.core.batch import Roles
+from pipeline.errors import RetortError
+from pipeline.core.mixup import Mixing
+from pipeline.core.mixup import mix
+from pipeline.core.collectives import gathered
+from pipeline.core.collectives import own
+from pipeline.core.seeding import generator
+
+REVISION = 1
+
+LAZY = "pipeline.data.lazy_images"  # found by name: only sets whose images stay in their files use it
+
+
+class Source(Protocol):
+    """A stream of batches that can start at any step and carry state of its own."""
+
+    steps: int  # per epoch
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
+
+    def state_dict(self) -> dict:
+        """Whatever it has learnt or remembers; empty if nothing."""
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take a saved state back."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The counters every source shares: how long training is and what seeds it."""
+
+    epochs: int
+    batch: int
+    seed: int
+    augment: str = "none"
+    device: str = "cpu"
+    rand_augment: int = 0
+    erase: float = 0.0
+    mixing: Mixing = Mixing()
+
+    def order(self, rows: int, epoch: int, what: str = "order") -> Tensor:
+        """A permutation of the rows for an epoch."""
+        return torch.randperm(rows, generator=generator(self.seed, what, epoch))
+
+    def step_rng(self, epoch: int, step: int) -> torch.Generator:
+        """The step's own randomness."""
+        return generator(self.seed, "step", epoch, step, device=self.device)
+
+    def progress(self, epoch: int, step: int, steps: int) -> float:
+        """From 0 at the first step towards 1."""
+        return (epoch * steps + step) / (self.epochs * steps)
+
+    @property
+    def changes_pixels(self) -> bool:
+        """Whether images are augmented or mixed, so that stored outputs are of other pixels."""
+        drawn = self.rand_augment or self.erase or self.mixing.mixes
+        return self.augment != "none" or bool(drawn)
+
+    def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        """uint8 images (B,C,H,W) as augmented floats in [0,1]."""
+        if self.rand_augment:
+            images = rand_augment(images, self.rand_augment, rng)
+        x = augment(pixels(images), self.augment, rng)
+        return erase(x, self.erase, rng) if self.erase else x
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 images (B,C,H,W) as floats in [0,1]."""
+    return images.float() / 255
+
+
+@dataclass
+class DatasetSource:
+    """Labelled images, shuffled anew each epoch, the rest dropped.
+
+    They are held as uint8 on the device, or read from their files (`lazy.FileImages`) ahead of
+    the steps that use them, by each rank its share; random resized crops are then cut out of the
+    whole image.
+    """
+
+    images: Tensor  # (N,C,H,W) uint8, held or lazy
+    labels: Tensor  # (N,) int64
+    schedule: Schedule
+    steps: int = field(init=False)
+
+    def __post_init__(self):
+        self.steps = len(self.images) // self.schedule.batch
+        if self.steps == 0:
+            raise RetortError(
+                f"recipe.batch: {self.schedule.batch} is more than the {len(self.images)} "
+                "training images; make it smaller"
+            )
+        self.images = self.images.to(self.schedule.device)
+        self.labels = self.labels.to(self.schedule.device)
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """Batches of an epoch from step ``start`` on."""
+        plan, size = self.schedule, self.schedule.batch
+        order = plan.order(len(self.images), epoch).to(plan.device)
+        parts = [order[i * size : (i + 1) * size] for i in range(start, self.steps)]
+        for step, (rows, images) in enumerate(self.taken(parts, epoch), start):
+            rng = plan.step_rng(epoch, step)
+            x, y = mix(self.viewed.view(images, rng), self.labels[rows], plan.mixing, rng)
+            yield Batch(
+                x=x,
+                y=y,
+                index=rows,
+                stored={},
+                progress=plan.progress(epoch, step, self.steps),
+                epoch=epoch,
+                rng=rng,
+            )
+
+    @property
+    def cuts(self) -> bool:
+        """Whether random crops are cut while files are decoded."""
+        return self.schedule.augment == "resized_crop" and not isinstance(self.images, Tensor)
+
+    @property
+    def viewed(self) -> Schedule:
+        """What is left to do with the images that were taken."""
+        return replace(self.schedule, augment="flip") if self.cuts else self.schedule
+
+    def taken(self, parts: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows (B,) and their images (B,C,H,W) uint8, part by part."""
+        if isinstance(self.images, Tensor):
+            return ((rows, self.images[rows]) for rows in parts)
+
+        def read(rows: Tensor) -> Tensor:
+            seed = self.schedule.seed
+            return self.images.crops(rows, seed, epoch) if self.cuts else self.images[rows]
+
+        shares = import_module(LAZY).ahead(read, [own(rows) for rows in parts])
+        return zip(parts, map(gathered, shares), strict=True)
+
+    def state_dict(self) -> dict:
+        """Nothing: every draw is named by epoch and step."""
+        return {}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Nothing to take back."""

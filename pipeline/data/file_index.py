@@ -1,0 +1,105 @@
+"""Data sets whose images stay in their files: class folders and indices of where images lie."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from pipeline.data import imagenet
+from pipeline.errors import RetortError
+from pipeline.data.lazy_images import SCHEMA
+from pipeline.core.seeding import generator
+
+REVISION = 1
+
+Place = tuple[str, int, int, int, str | None]  # file, offset, size, label, group
+
+
+@dataclass(frozen=True)
+class Index:
+    """Where the images of a split lie.
+
+    Attributes:
+        root: the folder below which the files are.
+        table: one row an image, as `lazy.SCHEMA`.
+        crop: share of the shorter side that the centre crop keeps.
+        scored: labels among which a prediction is made; empty: all.
+    """
+
+    root: Path
+    table: pa.Table
+    crop: float
+    scored: tuple[int, ...] = ()
+
+
+def tabled(places: Sequence[Place], *names: str) -> pa.Table:
+    """Places as a table, in a fixed random order named by ``names``: every class comes first."""
+    order = torch.randperm(len(places), generator=generator("folders", *names)).tolist()
+    columns = zip(*(places[i] for i in order), strict=True) if places else [[]] * len(SCHEMA)
+    arrays = [pa.array(c, kind) for c, kind in zip(columns, SCHEMA.types, strict=True)]
+    return pa.table(arrays, schema=SCHEMA)
+
+
+def labelled(names: Iterable[str], classes: Sequence[str], where: Path) -> dict[str, int]:
+    """Labels of the folders that a data set has, each the place of its class in the list.
+
+    Folders that are all numbers are the labels themselves, "10" after "2" (ImageNet-V2).
+
+    Raises:
+        RetortError: a folder that is no class, a class without a folder, or numbers that are not
+            0 to K-1.
+    """
+    found, count = sorted(names), len(classes)
+    known = {name: label for label, name in enumerate(classes)}
+    if not known.keys() & set(found) and all(name.isdecimal() for name in found):
+        if sorted(map(int, found)) != list(range(count)):
+            raise RetortError(
+                f"{where}: {len(found)} numbered folders for {count} classes, not 0 to {count - 1} "
+                "each once; name the folders in label order in the source's 'folders'"
+            )
+        return {name: int(name) for name in found}
+    strange, missing = sorted(set(found) - set(classes)), [c for c in classes if c not in found]
+    if strange or missing:
+        what = f"'{strange[0]}' is none of them" if strange else f"'{missing[0]}' is missing"
+        raise RetortError(
+            f"{where}: {len(found)} class folders, {count} classes: {what}; complete it, or list "
+            "the folders in label order in the source's 'folders'"
+        )
+    return known
+
+
+def check_header(file: BinaryIO, where: str) -> None:
+    """Raise unless a file begins as an image does; only its header is read."""
+    try:
+        with Image.open(file):
+            return
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        file.seek(0)
+        hint = "an HTML page" if file.read(64).lstrip()[:1] == b"<" else "no image"
+        raise RetortError(f"{where}: is {hint}; fetch it again, or take it away") from error
+
+
+def check_options(version: str, size: int, crop: float) -> None:
+    """Raise ValueError unless a set's content has a name and its centre crop can be cut."""
+    if not version:
+        raise ValueError("version: give a name for the files' content, such as ilsvrc2012")
+    if size < 1 or not 0 < crop <= 1:
+        raise ValueError(f"crop: {crop:g} of {size} px; crop is in (0, 1], size > 0")
+
+
+def class_list(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Class names in label order: those given, the folders' own, or ImageNet's thousand.
+
+    Raises:
+        ValueError: names and folders differ in number, or one is given twice.
+    """
+    if len(set(folders)) < len(folders):
+        raise ValueError("folders: one is named twice")
+    count = len(folders or imagenet.wnids())
+    if names and len(names) != count:
+        raise ValueError(f"names: {len(names)} class names for {count} folders; give one for each")
+    return tuple(names or folders or imagenet.names())

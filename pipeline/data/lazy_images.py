@@ -1,0 +1,173 @@
+"""Images that stay in their files: an index of places, decoded when they are asked for."""
+
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from pipeline.store.artifact import Artifact
+from pipeline.core.augment import crop_box
+from pipeline.data.dataset_artifact import Split
+from pipeline.errors import RetortError
+from pipeline.data.image_folder import centred
+from pipeline.core.seeding import generator
+
+REVISION = 1
+
+SCHEMA = pa.schema(
+    [
+        ("file", pa.string()),  # below the root
+        ("offset", pa.int64()),  # of the image's bytes within it; 0: the whole file
+        ("size", pa.int64()),  # bytes
+        ("label", pa.int64()),
+        ("group", pa.dictionary(pa.int32(), pa.string())),  # what the report calls its part
+    ]
+)
+AHEAD = 2  # batches read while one is in use
+MOVED = "put the images (or a link to them) back there, or change the data set's 'version'"
+
+
+@cache
+def readers() -> ThreadPoolExecutor:
+    """The threads that decode: Pillow lets go of the interpreter while it does."""
+    return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "decode")
+
+
+@dataclass(frozen=True)
+class FileImages:
+    """Images (N,3,size,size) uint8 as an array that is read when it is indexed.
+
+    Attributes:
+        root: the folder of the files.
+        table: one row an image, as ``SCHEMA``.
+        size: side of what is returned, in pixels.
+        crop: share of the shorter side that the centre crop keeps.
+        device: where what is read goes.
+    """
+
+    root: Path
+    table: pa.Table
+    size: int
+    crop: float = 1.0
+    device: str = "cpu"
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N,3,size,size)."""
+        return torch.Size((len(self), 3, self.size, self.size))
+
+    def to(self, device: torch.device | str) -> "FileImages":
+        """The same images, to be read onto a device."""
+        return replace(self, device=str(device))
+
+    def split(self, count: int) -> Iterator[Tensor]:
+        """All images, ``count`` at a time."""
+        return (self[start : start + count] for start in range(0, len(self), count))
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        """Centre crops (B,3,size,size) of some rows.
+
+        Raises:
+            RetortError: a file is missing, was altered since it was indexed, or is no image.
+        """
+        return self.read(rows, lambda image, row: centred(image, self.size, self.crop))
+
+    def crops(self, rows: Tensor, seed: int, epoch: int) -> Tensor:
+        """Random resized crops (B,3,size,size), each drawn from (seed, epoch, its row)."""
+
+        def cut(image: Image.Image, row: int) -> np.ndarray:
+            box = crop_box(*image.size, generator(seed, "crop", epoch, row))
+            side = (self.size, self.size)
+            resized = image.resize(side, Image.Resampling.BICUBIC, box=box)
+            return np.asarray(resized).transpose(2, 0, 1)
+
+        return self.read(rows, cut)
+
+    def read(self, rows: slice | Tensor, view: Callable[[Image.Image, int], np.ndarray]) -> Tensor:
+        """What ``view`` makes of each image and its row, (B,3,size,size) uint8, in their order."""
+        every = range(len(self))
+        numbers = list(every[rows]) if isinstance(rows, slice) else rows.tolist()
+        places = self.table.take(pa.array(numbers, pa.int64())).to_pylist()
+        made = np.empty((len(numbers), 3, self.size, self.size), np.uint8)
+
+        def fill(i: int) -> None:
+            made[i] = view(decoded(*self.content(places[i])), numbers[i])
+
+        for _ in readers().map(fill, range(len(numbers))):
+            pass
+        return torch.from_numpy(made).to(self.device)
+
+    def content(self, place: dict) -> tuple[bytes, str]:
+        """The bytes of one image, and what to call it in an error."""
+        path, offset, size = self.root / place["file"], place["offset"], place["size"]
+        where = f"{path} at byte {offset}" if offset else str(path)
+        try:
+            with path.open("rb") as file:
+                whole = os.fstat(file.fileno()).st_size
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise RetortError(f"{path}: cannot be read ({error.strerror}); {MOVED}") from error
+        if len(data) < size or (not offset and whole != size):
+            raise RetortError(
+                f"{where}: {whole - offset} bytes, {size} when it was indexed; restore it, or "
+                "change the data set's 'version'"
+            )
+        return data, where
+
+
+def decoded(data: bytes, where: str) -> Image.Image:
+    """The image that some bytes hold, in RGB.
+
+    Raises:
+        RetortError: they hold none, or only a part of one.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise RetortError(f"{where}: not a readable image ({error}); fetch it again") from error
+
+
+def ahead(read: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iterator[Tensor]:
+    """``read`` of each part in order, the next ones under way while one is in use."""
+    with ThreadPoolExecutor(AHEAD, "batches") as pool:
+        waiting = [pool.submit(read, part) for part in parts[:AHEAD]]
+        try:
+            for following in range(AHEAD, AHEAD + len(parts)):
+                ready = waiting.pop(0).result()
+                if following < len(parts):
+                    waiting.append(pool.submit(read, parts[following]))
+                yield ready
+        finally:
+            for job in waiting:
+                job.cancel()
+
+
+def read_split(artifact: Artifact, name: str) -> Split:
+    """A split of a data set whose images stayed where they were.
+
+    Raises:
+        RetortError: its index is missing or altered, or the images' folder has gone.
+    """
+    about = artifact.manifest.facts["files"]
+    table = pq.read_table(artifact.path(f"{name}.parquet"))
+    root = Path(about["root"])
+    if len(table) and not root.exists():
+        raise RetortError(f"{root}: the images of data set {artifact.manifest.name}; {MOVED}")
+    images = FileImages(root, table, about["size"], about["crop"])
+    labels = torch.from_numpy(table["label"].to_numpy().copy())
+    return Split(images, labels, table["group"] if table["group"].null_count == 0 else None)

@@ -1,0 +1,103 @@
+"""Data sets: one file each, and the file's name is its ``source:`` in the configuration.
+
+A file states ``SIZES`` (rows of each split), ``SHAPE`` (C,H,W), ``CLASSES`` (names in label order),
+``REVISION`` and ``load(split, cache)``, which fetches what the cache lacks and returns the images
+(N,C,H,W) uint8 and labels (N,) int64; row i is row i of the source. Importing it is cheap.
+
+One with options has in their place a frozen dataclass ``Images``: its fields are the options, and
+it has ``sizes`` (None where only reading tells), ``shape``, ``classes``, ``load``. Options marked
+``metadata={"outside": True}`` say where files lie and are in no key. A set too large for one array
+has ``index(split, cache)`` in the place of ``load``: an `indexed.Index` of where its images lie.
+
+This module holds what several data sets need: checked files, atomic writes, a bounded download.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+SILENCE_S = 15.0  # a connection that says nothing for so long is given up
+
+log = logging.getLogger("retort")
+
+
+def sha256(data: bytes) -> str:
+    """The sha256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def checked(path: Path, expected: str) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        RetortError: their sha256 is not the expected one.
+    """
+    data = path.read_bytes()
+    if sha256(data) != expected:
+        raise RetortError(f"{path}: not the official file (wrong sha256); delete it and run again")
+    return data
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, sync it to disk and rename it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class Percent:
+    """A text stream that logs a progress bar's percentage at every tenth, and nothing else."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.logged = 0
+
+    def write(self, text: str) -> int:
+        """Read one redrawing of the bar."""
+        found = re.search(r"(\d+)%", text)
+        tenth = int(found[1]) // 10 * 10 if found else 0
+        if tenth > self.logged:
+            self.logged = tenth
+            log.info("%s: %d %%", self.name, tenth)
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+@contextmanager
+def impatient(seconds: float) -> Iterator[None]:
+    """Give up connections that are silent for so long, where the library sets no limit itself."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def download(url: str, folder: Path, md5: str) -> Path:
+    """Fetch a file into a folder by torchvision's downloader, with progress in the log.
+
+    Raises:
+        OSError: no answer, or silence for ``SILENCE_S``.
+        RuntimeError: too many redirections or a wrong md5.
+    """
+    from torchvision.datasets.utils import download_url
+
+    name = url.rsplit("/", 1)[1]
+    with impatient(SILENCE_S), redirect_stderr(Percent(name)):
+        download_url(url, folder, name, md5)
+    return folder / name

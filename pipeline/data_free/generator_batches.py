@@ -1,0 +1,162 @@
+"""Batches from a generator that learns while they are drawn."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.augment import augment
+from pipeline.core.batch import Batch, Roles
+from pipeline.core.pgd import frozen
+from pipeline.core.seeding import generator
+from pipeline.data_free.replay_pool import BETAS, GRID, Pool, grid_epochs, levels, unlabelled
+from pipeline.data_free.teacher_view import Made, look
+from pipeline.errors import RetortError
+from pipeline.models.generator import Generator
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class GeneratorRecipe:
+    """How a generator learns and what its batches hold.
+
+    Attributes:
+        epochs: length of the run, for ``Batch.progress`` and grids.
+        loss: what the generator minimises: a ``Loss`` of ``pipeline/synthesis``.
+        steps: batches per epoch.
+        batch: fresh images per batch.
+        replayed: past images added to each batch, as soon as there are any.
+        pool: how many past images are kept; 0 keeps none.
+        lr: Adam's learning rate; its betas are (0.5, 0.999), as in DataFree.
+        learns: False freezes the generator and only samples from it.
+        teacher: the role of the teacher that the generator learns from.
+        augment: applied to the images before the teacher; best what the teacher was trained with.
+        student_steps: batches for each step of the generator; between them it only samples.
+        clip_grad: largest norm of the generator's gradient; 0 leaves it as it is.
+        grids: shares of the run at which a picture of its images is kept.
+    """
+
+    epochs: int
+    loss: object
+    steps: int = 120
+    batch: int = 256
+    replayed: int = 0
+    pool: int = 0
+    lr: float = 1e-3
+    learns: bool = True
+    teacher: str = "natural"
+    augment: Literal["none", "flip", "crop_flip"] = "none"
+    student_steps: int = 1
+    clip_grad: float = 0.0
+    grids: tuple[float, ...] = ()
+
+
+class GeneratorSource:
+    """Batches from a generator that learns from a teacher as they are drawn (DERD, Sec. 3.2).
+
+    A batch costs one forward of generator and teacher and, where the generator learns, one
+    backward through both: 3 F_G + 2 F_T, and 2 F_S where its loss looks through the student. The
+    teacher's logits travel along as ``stored["t_clean"]`` where it is the natural or the only
+    teacher, so the student's loss needs no forward of it.
+    The network is trained in place, on its own device; ``seed`` names every draw.
+    """
+
+    def __init__(self, network: Generator, recipe: GeneratorRecipe, seed: int):
+        if recipe.replayed and not recipe.pool:
+            raise RetortError("generator.replayed: needs past images; set generator.pool above 0")
+        self.network, self.recipe, self.seed = network, recipe, seed
+        self.steps = recipe.steps
+        self.pool = Pool(recipe.pool)
+        self.grids: dict[int, Tensor] = {}
+        self.loss = recipe.loss
+        self.learnt = list(network.parameters())
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.device)
+        self.adam = torch.optim.Adam(self.learnt, recipe.lr, betas=BETAS)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it works."""
+        return next(self.network.parameters()).device
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """The epoch's batches from step ``start`` on; the generator takes its step before each."""
+        recipe, role = self.recipe, self.recipe.teacher
+        if start == 0 and epoch in grid_epochs(recipe.grids, recipe.epochs):
+            self.grids[epoch] = self.picture()
+        for step in range(start, self.steps):
+            draws = generator("generator", self.seed, epoch, step, device=self.device)
+            learns = recipe.learns and step % recipe.student_steps == 0
+            x, logits = self.fresh(roles.teachers[role], roles.student, draws, learns)
+            x, logits = self.replay(x, logits, draws)
+            own = role == "natural" or len(roles.teachers) == 1
+            progress = (epoch * self.steps + step) / (recipe.epochs * self.steps)
+            stored = {"t_clean": logits} if own else {}
+            yield unlabelled(x, stored, self.seed, epoch, step, progress)
+
+    def fresh(
+        self, teacher: nn.Module, student: nn.Module, rng: torch.Generator, learns: bool
+    ) -> tuple[Tensor, Tensor]:
+        """New images (B,C,H,W) and their teacher logits (B,K), after the generator's step on them.
+
+        Both are detached and belong to the weights before the step.
+        """
+        z = self.noise(self.recipe.batch, rng)
+        self.network.train(self.recipe.learns)
+        with torch.set_grad_enabled(learns), frozen(student):
+            x = augment(self.network(z), self.recipe.augment, rng)
+            made = look(x, z, teacher, student, rng)
+            if learns:  # the noise itself says what label was given: of its first K the largest
+                self.learn(replace(made, y=z[:, : made.logits.shape[1]].argmax(1)))
+        return made.x.detach(), made.logits.detach()
+
+    def noise(self, count: int, rng: torch.Generator) -> Tensor:
+        """Noise (count,Z) in the network's own precision."""
+        dtype = next(self.network.parameters()).dtype
+        shape = (count, self.network.latent)
+        return torch.randn(shape, generator=rng, device=self.device, dtype=dtype)
+
+    def learn(self, made: Made) -> None:
+        """One Adam step on the mean of the loss; nothing but the generator gets a gradient."""
+        terms = self.loss(made)
+        sum(terms.values()).mean().backward(inputs=self.learnt)
+        if self.recipe.clip_grad:
+            nn.utils.clip_grad_norm_(self.learnt, self.recipe.clip_grad)
+        self.adam.step()
+        self.adam.zero_grad()
+
+    def replay(self, x: Tensor, logits: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Put the pool's draw behind the fresh images, and then the fresh ones into the pool."""
+        if not self.recipe.pool:
+            return x, logits
+        past = self.pool.draw(self.recipe.replayed, rng) if len(self.pool) else (x[:0], logits[:0])
+        self.pool.add(x, logits, rng)
+        return torch.cat([x, past[0]]), torch.cat([logits, past[1]])
+
+    @torch.no_grad()
+    def picture(self) -> Tensor:
+        """A grid's images, from the same noise each time, as 8-bit levels."""
+        z = self.noise(GRID[0] * GRID[1], generator(self.seed, "samples", device=self.device))
+        self.network.eval()
+        return levels(self.network(z))
+
+    def state_dict(self) -> dict:
+        """A copy of all that a resumed run needs: weights, Adam's state, pool, loss, grids."""
+        loss = self.loss.state_dict() if isinstance(self.loss, nn.Module) else {}
+        state = {"network": self.network.state_dict(), "adam": self.adam.state_dict()}
+        more = {"loss": loss, "grids": self.grids}
+        return copy.deepcopy(state | self.pool.state_dict() | more)
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Take over what ``state_dict`` gave; the learning rate is the recipe's own."""
+        self.network.load_state_dict(state["network"])
+        self.adam.load_state_dict(copy.deepcopy(state["adam"]))
+        self.adam.param_groups[0]["lr"] = self.recipe.lr
+        self.pool.load_state_dict(state, self.device)
+        self.grids = {epoch: images.cpu() for epoch, images in state["grids"].items()}
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(state["loss"])

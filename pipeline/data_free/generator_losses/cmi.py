@@ -1,0 +1,111 @@
+"""Contrastive model inversion (Fang et al., IJCAI 2021): images unlike those made before."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.core.augment import flip
+from pipeline.core.batch import Terms
+from pipeline.core.losses import cross_entropy, kl
+from pipeline.data_free.teacher_view import Made, statistics_term
+
+REVISION = 1
+
+WIDTH = 128  # of the projected features
+NEAREST = 0.25  # smallest share of an image's area that the second view shows
+
+
+def zoomed(x: Tensor, rng: torch.Generator) -> Tensor:
+    """A random square of each image, enlarged to the whole and perhaps mirrored; differentiable."""
+    draws = torch.rand(3, len(x), generator=rng, device=x.device).to(x.dtype)
+    side = (NEAREST + (1 - NEAREST) * draws[0]).sqrt()
+    centre = (2 * draws[1:] - 1) * (1 - side)
+    theta = x.new_zeros(len(x), 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = side
+    theta[:, :, 2] = centre.t()
+    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+    return flip(F.grid_sample(x, grid, padding_mode="border", align_corners=False), rng)
+
+
+def contrast(one: Tensor, two: Tensor, past: Tensor, t: float) -> Tensor:
+    """(B,): InfoNCE of two views of B images (B,D) among both and past ones (M,D), nats.
+
+    Each view is to be nearer to the other than to all else, in cosines over the temperature t.
+    """
+    z = F.normalize(torch.cat([one, two, past]), dim=1)
+    cosines = z[: 2 * len(one)] @ z.t() / t
+    itself = torch.eye(*cosines.shape, dtype=torch.bool, device=z.device)
+    other = torch.arange(2 * len(one), device=z.device).roll(len(one))
+    losses = cross_entropy(cosines.masked_fill(itself, float("-inf")), other)
+    return losses.view(2, -1).mean(0)
+
+
+@dataclass(eq=False, repr=False)
+class Loss(nn.Module):
+    """bn L_BN + oh CE(T(x), y) - adv [agree] KL(T || S) + contrast L_cr (their Sec. 3.2, 2021).
+
+    The adversarial term counts where student and teacher name the same class. L_cr compares
+    projections of the teacher's features of an image and of a part of it with those of the last
+    ``memory`` images; the projection is learnt along.
+    """
+
+    rounds: ClassVar[bool] = True
+
+    bn: float = 1.0
+    oh: float = 1.0
+    adv: float = 0.5
+    contrast: float = 0.8
+    temperature: float = 0.2
+    memory: int = 40960
+
+    def __post_init__(self):
+        super().__init__()
+        self.head = nn.Identity()
+        self.register_buffer("past", torch.empty(0, 0))
+
+    def needs(self) -> tuple[str, ...]:
+        """Both networks."""
+        return ("teacher", "student")
+
+    def sized(self, width: int, like: Tensor) -> None:
+        """Room for a projection of features of this width and for their memory."""
+        with torch.random.fork_rng(devices=[]):  # these first weights are overwritten
+            layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, WIDTH)
+        self.head = nn.Sequential(*layers).to(like)
+        self.past = like.new_empty(0, width)
+
+    def prepare(self, made: Made) -> None:
+        """Draw the projection for the teacher's features, once."""
+        if isinstance(self.head, nn.Identity):
+            self.sized(made.features.shape[1], made.features)
+            for weight in self.head.parameters():
+                scale = weight.shape[-1] ** -0.5
+                drawn = torch.randn(weight.shape, generator=made.rng, device=weight.device)
+                weight.data.copy_(drawn * scale)
+
+    def forward(self, made: Made) -> Terms:
+        """The weighted terms (B,), in nats but for the statistics."""
+        student = made.student(made.x)
+        agree = student.argmax(1) == made.logits.argmax(1)
+        part = made.teacher.features(zoomed(made.x, made.rng))
+        views = [self.head(f) for f in (part, made.features, self.past)]
+        return {
+            "oh": self.oh * cross_entropy(made.logits, made.y),
+            "adv": -self.adv * agree * kl(student, made.logits),
+            "contrast": self.contrast * contrast(*views, self.temperature),
+        } | statistics_term(made, self.bn)
+
+    @torch.no_grad()
+    def remember(self, made: Made) -> None:
+        """Put the features of a round's images into the memory, the oldest out."""
+        self.past = torch.cat([self.past, made.features])[-self.memory :]
+
+    def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
+        """Take a saved state back, whatever the size of its memory."""
+        if len(state) > 1:
+            self.sized(state["past"].shape[1], state["past"])
+            self.past = state["past"].clone()
+        return super().load_state_dict(state, strict, assign)

@@ -1,0 +1,42 @@
+"""Data-free learning of student networks (Chen et al., ICCV 2019), with DataFree's weights."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.core.batch import Terms
+from pipeline.data_free.teacher_view import (
+    Made,
+    activation_loss,
+    balance_term,
+    disagreement,
+    one_hot_loss,
+)
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """oh L_oh + activation L_a + balance L_ie - adv KL(T(x) || S(x)).
+
+    The last term is DataFree's option; it is 0 there as in the paper.
+    """
+
+    rounds: ClassVar[bool] = False
+
+    oh: float = 1.0
+    activation: float = 0.001
+    balance: float = 20.0
+    adv: float = 0.0
+
+    def needs(self) -> tuple[str, ...]:
+        """The teacher, and the student where it is played against."""
+        return ("teacher", "student") if self.adv else ("teacher",)
+
+    def __call__(self, made: Made) -> Terms:
+        """The weighted terms (B,)."""
+        terms = {
+            "oh": self.oh * one_hot_loss(made.logits),
+            "activation": self.activation * activation_loss(made.features),
+        } | balance_term(made.logits, self.balance)
+        return terms | ({"adv": -self.adv * disagreement(made)} if self.adv else {})

@@ -1,0 +1,50 @@
+"""DERD's generator losses (ACM MM 2024 submission, Sec. 3.2)."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from pipeline.core.batch import Terms
+from pipeline.core.losses import cross_entropy
+from pipeline.data_free.teacher_view import (
+    Made,
+    activation_loss,
+    balance_term,
+    one_hot_loss,
+    statistics_term,
+)
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """L_G = oh L_oh + activation L_a + bn L_BN + balance L_ie (eq. 11).
+
+    L_BN is dropped for a teacher without BatchNorm. DERD prints no weights: these are DAFL's for
+    CIFAR-10, and CMI's for the statistics.
+
+    Attributes:
+        labels: L_oh's: the teacher's "own" answer, or "given" with the noise before the image.
+    """
+
+    rounds: ClassVar[bool] = False
+
+    oh: float = 0.05
+    activation: float = 0.01
+    bn: float = 1.0
+    balance: float = 5.0
+    labels: Literal["own", "given"] = "own"
+
+    def needs(self) -> tuple[str, ...]:
+        """The natural teacher alone."""
+        return ("teacher",)
+
+    def __call__(self, made: Made) -> Terms:
+        """The weighted terms (B,), in nats but for the two statistics."""
+        given = self.labels == "given"
+        oh = cross_entropy(made.logits, made.y) if given else one_hot_loss(made.logits)
+        terms = {
+            "oh": self.oh * oh,
+            "activation": self.activation * activation_loss(made.features),
+        }
+        return terms | balance_term(made.logits, self.balance) | statistics_term(made, self.bn)

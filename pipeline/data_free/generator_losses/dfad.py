@@ -1,0 +1,27 @@
+"""Data-free adversarial distillation's generator (Fang et al., 2019)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.core.batch import Terms
+from pipeline.core.losses import logit_gap
+from pipeline.data_free.teacher_view import Made
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """-adv mean_c |T(x)_c - S(x)_c| on logits: images on which the student is furthest off."""
+
+    rounds: ClassVar[bool] = False
+
+    adv: float = 1.0
+
+    def needs(self) -> tuple[str, ...]:
+        """Both players."""
+        return ("teacher", "student")
+
+    def __call__(self, made: Made) -> Terms:
+        """One term (B,), in logits."""
+        return {"adv": -self.adv * logit_gap(made.student(made.x), made.logits)}

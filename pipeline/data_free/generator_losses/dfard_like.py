@@ -1,0 +1,59 @@
+"""In the manner of DFARD's adaptive generator balance (Wang et al., AAAI 2024)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.batch import Terms
+from pipeline.core.threat_models import TINY
+from pipeline.data_free.teacher_view import (
+    Made,
+    balance_term,
+    disagreement,
+    one_hot_loss,
+    statistics_term,
+)
+
+REVISION = 1
+
+NAMES = ("oh", "adv", "balance", "bn")
+
+
+@dataclass(eq=False, repr=False)
+class Loss(nn.Module):
+    """n (1/e_k) / sum_j (1/e_j) times each of L_oh, -KL(T || S), L_ie, L_BN; an approximation.
+
+    e_k is a moving average of |L_k| with this ``decay``, so that the n terms count alike. DFARD's
+    own equations are not public: this is not its method.
+    """
+
+    rounds: ClassVar[bool] = False
+
+    decay: float = 0.9
+
+    def __post_init__(self):
+        super().__init__()
+        self.register_buffer("sizes", torch.zeros(len(NAMES), dtype=torch.float64))
+
+    def needs(self) -> tuple[str, ...]:
+        """Both players."""
+        return ("teacher", "student")
+
+    @torch.no_grad()
+    def balanced(self, terms: Terms) -> Tensor:
+        """One weight a term, in its order, after the terms' sizes were taken in."""
+        places = [NAMES.index(name) for name in terms]
+        new = torch.stack([value.mean().abs() for value in terms.values()]).double()
+        old = self.sizes[places]
+        self.sizes[places] = torch.where(old > 0, old.lerp(new, 1 - self.decay), new)
+        shares = 1 / self.sizes[places].clamp_min(TINY)
+        return len(terms) * shares / shares.sum()
+
+    def forward(self, made: Made) -> Terms:
+        """The weighted terms (B,)."""
+        terms = {"oh": one_hot_loss(made.logits), "adv": -disagreement(made)}
+        terms |= balance_term(made.logits, 1.0) | statistics_term(made, 1.0)
+        weights = self.balanced(terms).to(made.x)
+        return {name: w * v for (name, v), w in zip(terms.items(), weights, strict=True)}

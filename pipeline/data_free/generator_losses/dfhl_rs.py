@@ -1,0 +1,31 @@
+"""Robust model stealing with hard labels: its images (Yuan et al., AAAI 2024)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.core.batch import Terms
+from pipeline.core.losses import cross_entropy
+from pipeline.data_free.teacher_view import Made, balance_term
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """CE_smoothed(S(x), y) + balance L_ie(S(x)), y given: the target itself is not asked."""
+
+    rounds: ClassVar[bool] = True
+
+    smoothing: float = 0.2
+    balance: float = 3.0
+
+    def needs(self) -> tuple[str, ...]:
+        """The clone alone."""
+        return ("student",)
+
+    def __call__(self, made: Made) -> Terms:
+        """The weighted terms (B,), nats."""
+        logits = made.student(made.x)
+        return {"oh": cross_entropy(logits, made.y, self.smoothing)} | balance_term(
+            logits, self.balance
+        )

@@ -1,0 +1,48 @@
+"""Model inversion, images optimised themselves (DeepInversion, Yin et al., CVPR 2020)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from pipeline.core.batch import Terms
+from pipeline.core.losses import cross_entropy
+from pipeline.data_free.teacher_view import Made, statistics_term
+
+REVISION = 1
+
+GREY = 0.5
+
+
+def variation(x: Tensor) -> Tensor:
+    """(B,): mean squared difference of a pixel from its right and lower neighbours."""
+    across, down = x.diff(dim=3).square(), x.diff(dim=2).square()
+    return across.flatten(1).mean(1) + down.flatten(1).mean(1)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """oh CE(T(x), y) + bn L_BN + tv TV(x) + l2 mean (x - 1/2)^2, y given.
+
+    TV and L2 are means over pixels in [0,1], so that their weights hold at any size; those weights
+    are ours.
+    """
+
+    rounds: ClassVar[bool] = True
+
+    oh: float = 1.0
+    bn: float = 1.0
+    tv: float = 1.0
+    l2: float = 0.01
+
+    def needs(self) -> tuple[str, ...]:
+        """The teacher alone."""
+        return ("teacher",)
+
+    def __call__(self, made: Made) -> Terms:
+        """The weighted terms (B,)."""
+        return {
+            "oh": self.oh * cross_entropy(made.logits, made.y),
+            "tv": self.tv * variation(made.x),
+            "l2": self.l2 * (made.x - GREY).square().flatten(1).mean(1),
+        } | statistics_term(made, self.bn)

@@ -1,0 +1,26 @@
+"""Zero-shot knowledge transfer's generator (Micaelli and Storkey, NeurIPS 2019)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pipeline.core.batch import Terms
+from pipeline.data_free.teacher_view import Made, disagreement
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class Loss:
+    """-adv KL(T(x) || S(x)): images on which the student is furthest off."""
+
+    rounds: ClassVar[bool] = False
+
+    adv: float = 1.0
+
+    def needs(self) -> tuple[str, ...]:
+        """Both players."""
+        return ("teacher", "student")
+
+    def __call__(self, made: Made) -> Terms:
+        """One term (B,), nats."""
+        return {"adv": -self.adv * disagreement(made)}

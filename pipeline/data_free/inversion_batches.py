@@ -1,0 +1,171 @@
+"""Batches from a pool of images that rounds of optimisation fill: model inversion, CMI, DFHL-RS."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.augment import augment
+from pipeline.core.batch import Batch, Roles
+from pipeline.core.pgd import frozen
+from pipeline.core.seeding import generator, seed_of
+from pipeline.data_free.replay_pool import BETAS, GRID, Pool, grid_epochs, levels, unlabelled
+from pipeline.data_free.teacher_view import Made, look
+from pipeline.errors import RetortError
+from pipeline.models.generator import Generator, Sizes
+
+REVISION = 1
+
+
+@dataclass(frozen=True)
+class RoundRecipe:
+    """How rounds make images and what batches hold.
+
+    Attributes:
+        epochs, steps, batch, pool, augment, teacher, grids: as ``GeneratorRecipe``'s. Images are
+            augmented each time they are drawn, and each time their teacher is shown them.
+        loss: what is minimised: a ``Loss`` of ``pipeline/synthesis``.
+        classes: labels are drawn among so many.
+        of: what is optimised: a "generator" drawn anew with its noise, or the "pixels".
+        iterations: Adam steps a round.
+        made: images a round; those of the best iteration join the pool.
+        lr: of the generator and of what the loss learns.
+        lr_images: of the noise, or of the pixels.
+        learns: False draws from the pool as it is.
+    """
+
+    epochs: int
+    steps: int
+    batch: int
+    pool: int
+    loss: object
+    classes: int
+    of: Literal["generator", "pixels"] = "generator"
+    iterations: int = 200
+    made: int = 256
+    lr: float = 1e-3
+    lr_images: float = 0.01
+    learns: bool = True
+    teacher: str = "natural"
+    augment: Literal["none", "flip", "crop_flip"] = "none"
+    grids: tuple[float, ...] = ()
+
+
+class RoundSource:
+    """Batches from a pool that one round an epoch adds to (CMI, Fang et al., IJCAI 2021).
+
+    A round of n iterations costs n (2 F_T + 3 F_G), without F_G for pixels, and what its loss asks
+    of the student. Batches carry no teacher outputs. ``seed`` names every draw, so a round that is
+    broken off is made again from its start.
+    """
+
+    def __init__(self, sizes: Sizes, recipe: RoundRecipe, seed: int, device: str = "cpu"):
+        self.sizes, self.recipe, self.seed = sizes, recipe, seed
+        self.device = torch.device(device)
+        self.steps = recipe.steps
+        self.pool = Pool(recipe.pool)
+        self.grids: dict[int, Tensor] = {}
+        self.loss = recipe.loss
+        if isinstance(self.loss, nn.Module):
+            self.loss.to(self.device)
+
+    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        """A round where an epoch begins, then its batches from step ``start`` on."""
+        recipe = self.recipe
+        if start == 0 and (recipe.learns or not len(self.pool)):
+            self.round(epoch, roles)
+        for step in range(start, self.steps):
+            draws = generator("generator", self.seed, epoch, step, device=self.device)
+            x, _ = self.pool.draw(recipe.batch, draws)
+            x = augment(x, recipe.augment, draws)
+            progress = (epoch * self.steps + step) / (recipe.epochs * self.steps)
+            yield unlabelled(x, {}, self.seed, epoch, step, progress)
+
+    def round(self, epoch: int, roles: Roles) -> None:
+        """Make images, and put those of the best iteration into the pool."""
+        recipe, student = self.recipe, roles.student
+        teacher = roles.teachers[recipe.teacher]
+        rng = generator("round", self.seed, epoch, device=self.device)
+        y = torch.randint(recipe.classes, (recipe.made,), generator=rng, device=self.device)
+        asked = "teacher" in self.loss.needs()
+
+        def show(x: Tensor) -> Made:
+            return look(augment(x, recipe.augment, rng), y, teacher, student, rng, asked=asked)
+
+        with frozen(student):
+            images = self.optimised(show, epoch, rng)
+            if hasattr(self.loss, "remember"):
+                with torch.no_grad():
+                    self.loss.remember(show(images))
+        self.pool.add(images, images.new_empty(len(images), 0), rng)
+        if epoch in grid_epochs(recipe.grids, recipe.epochs):
+            self.grids[epoch] = levels(images)
+
+    def optimised(self, show: Callable[[Tensor], Made], epoch: int, rng: torch.Generator) -> Tensor:
+        """The images (N,C,H,W) of the iteration with the lowest mean loss, detached.
+
+        Raises:
+            RetortError: no iteration had a finite loss.
+        """
+        start, network = self.begin(epoch, rng)
+        if hasattr(self.loss, "prepare"):
+            with torch.no_grad():
+                self.loss.prepare(show(network(start)))
+        learnt = self.loss.parameters() if isinstance(self.loss, nn.Module) else []
+        others = [*network.parameters(), *learnt]
+        groups = [{"params": [start], "lr": self.recipe.lr_images}]
+        groups += [{"params": others, "lr": self.recipe.lr}] if others else []
+        adam = torch.optim.Adam(groups, betas=BETAS)
+        best, kept = math.inf, None
+        for _ in range(self.recipe.iterations):
+            x = network(start)
+            loss = sum(self.loss(show(x)).values()).mean()
+            if loss.item() < best:
+                best, kept = loss.item(), x.detach()
+            loss.backward(inputs=[start, *others])
+            adam.step()
+            adam.zero_grad()
+        if kept is None:
+            raise RetortError(
+                f"generator.rounds: no loss of round {epoch + 1} is finite; lower lr_generator "
+                f"({self.recipe.lr:g}) or rounds.lr_images ({self.recipe.lr_images:g})"
+            )
+        return kept
+
+    def begin(self, epoch: int, rng: torch.Generator) -> tuple[Tensor, nn.Module]:
+        """What is optimised: noise before a fresh generator, or the pixels' logits.
+
+        At mid-grey a logit moves a pixel by a quarter, about a data set's standard deviation: rates
+        that are published for normalised images keep their meaning.
+        """
+        sizes, count = self.sizes, self.recipe.made
+        shape = (count, sizes.latent)
+        if self.recipe.of == "pixels":
+            network, shape = nn.Sigmoid(), (count, sizes.colours, sizes.side, sizes.side)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_of("round", self.seed, epoch))
+                network = Generator(sizes).to(self.device)
+        start = torch.randn(shape, generator=rng, device=self.device)
+        return start.requires_grad_(), network.train()
+
+    def picture(self) -> Tensor:
+        """A grid's images, drawn from the pool, as 8-bit levels."""
+        rng = generator(self.seed, "samples", device=self.device)
+        return levels(self.pool.draw(GRID[0] * GRID[1], rng)[0])
+
+    def state_dict(self) -> dict:
+        """A copy of all that a resumed run needs: the pool, the loss's own state, the grids."""
+        loss = self.loss.state_dict() if isinstance(self.loss, nn.Module) else {}
+        return copy.deepcopy(self.pool.state_dict() | {"loss": loss, "grids": self.grids})
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Take over what ``state_dict`` gave."""
+        self.pool.load_state_dict(state, self.device)
+        self.grids = {epoch: images.cpu() for epoch, images in state["grids"].items()}
+        if isinstance(self.loss, nn.Module):
+            self.loss.load_state_dict(state["loss"])

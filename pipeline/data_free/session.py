@@ -1,0 +1,142 @@
+"""Data-free training: a generator's source, its warm student, and how both are kept on disk."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.config.recipe import Recipe
+from pipeline.core.seeding import seed_of
+from pipeline.data.batches import Source
+from pipeline.models.classifier import MODEL, initialised, kept, load_classifier, read_about
+from pipeline.models.generator import Generator, Sizes
+from pipeline.schema import make
+from pipeline.store import checkpoint
+from pipeline.store.artifact import Artifact, open_artifact
+
+REVISION = 1
+
+SOURCE = "source.pt"
+LEARNING = (
+    "pipeline.data_free.generator_batches"  # found by name: only what uses them counts their code
+)
+ROUNDS = "pipeline.data_free.inversion_batches"
+
+
+def loss_of(spec: dict) -> dict[str, dict]:
+    """What a generator minimises, as {name: options}: DERD's losses if its spec names none."""
+    return spec.get("losses") or {"derd": spec["weights"]}
+
+
+def make_source(
+    spec: dict, about: dict, recipe: Recipe, seed: int, device: str, role: str = "natural"
+) -> Source:
+    """A generator with random weights and its optimiser, as a generator's spec describes them.
+
+    Args:
+        spec: of a generator, with whatever a student draws otherwise.
+        about: its student's classes and mean, which has a number for each colour of the images.
+        recipe: epochs, images per batch and their augmentation.
+        seed: of the draws; the weights' is the spec's.
+        role: of the teacher that it learns from.
+    """
+    sizes = sizes_of(spec, len(about["mean"]))
+    ((name, options),) = loss_of(spec).items()
+    common = {
+        "epochs": recipe.epochs,
+        "steps": spec["steps_per_epoch"],
+        "batch": recipe.batch,
+        "pool": spec["pool"],
+        "lr": spec["lr_generator"],
+        "loss": make("generator_losses", "Loss", name, options),
+        "learns": spec.get("learns", True),
+        "teacher": role,
+        "augment": recipe.augment,
+        "grids": tuple(spec.get("grids", ())),
+    }
+    if "rounds" in spec:
+        own = {"classes": len(about["classes"]), **spec["rounds"]}
+        module = import_module(ROUNDS)
+        return module.RoundSource(sizes, module.RoundRecipe(**common, **own), seed, device)
+    own = {name: spec[name] for name in ("student_steps", "clip_grad") if name in spec}
+    module = import_module(LEARNING)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(spec["seed"])
+        network = Generator(sizes).to(device)
+    whole = module.GeneratorRecipe(**common, **own, replayed=spec["replayed"])
+    return module.GeneratorSource(network, whole, seed)
+
+
+def sizes_of(spec: dict, colours: int) -> Sizes:
+    """How large a spec's generator is."""
+    doublings = spec.get("doublings", 2)
+    numbers = (spec["latent"], spec["channels"], spec["image"], colours, spec["drawn"], doublings)
+    return Sizes(*numbers)
+
+
+@dataclass(frozen=True)
+class Warm:
+    """A finished warm-up: generator, optimiser, pool, and the student it warmed.
+
+    Without a warm-up (``warm: false``) it says what to begin with, and each seed begins anew.
+    """
+
+    artifact: Artifact
+
+    @property
+    def spec(self) -> dict:
+        """The generator's own."""
+        return self.artifact.manifest.spec
+
+    @property
+    def about(self) -> dict:
+        """What the student's file says of it: class names, mean and std."""
+        return read_about(self.artifact.path(MODEL))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, its teacher's."""
+        return tuple(self.about["classes"])
+
+    def role_in(self, inputs: dict[str, Path]) -> str:
+        """The role that the generator's own teacher plays among a student's inputs."""
+        own = self.artifact.manifest.inputs["teacher"].rpartition("/")[2]
+        prefix = "teachers."
+        roles = [
+            role.removeprefix(prefix)
+            for role, folder in inputs.items()
+            if role.startswith(prefix) and folder.name == own
+        ]
+        return "natural" if "natural" in roles else roles[0]
+
+    def student(self, seed: int) -> nn.Module:
+        """The warm student; without a warm-up, one with weights drawn from ``seed``."""
+        if self.spec.get("warm", True):
+            return load_classifier(self.artifact.path(MODEL))
+        about = self.about
+        return initialised(self.spec["model"], len(self.classes), about["mean"], about["std"], seed)
+
+    def snapshot(self, epoch: int) -> nn.Module:
+        """The student as it stood after an epoch of the warm-up, counted from 1."""
+        last = epoch == self.spec["recipe"]["epochs"]
+        return load_classifier(self.artifact.path(MODEL if last else kept(epoch)))
+
+    def source(
+        self, recipe: Recipe, sampling: dict, seed: int, device: str, role: str = "natural"
+    ) -> Source:
+        """The generator as it stood at the end, ready to go on learning with draws of its own."""
+        chosen = {name: value for name, value in sampling.items() if value is not None}
+        spec = {**self.spec, "grids": (), **chosen}
+        warm = spec.get("warm", True)
+        spec |= {} if warm else {"seed": seed}
+        source = make_source(spec, self.about, recipe, seed_of("stage II", seed), device, role)
+        if warm:
+            source.load_state_dict(checkpoint.restore(self.artifact.path(SOURCE), device))
+        return source
+
+
+def open_warm(folder: Path) -> Warm:
+    """The warm-up in a finished generator's folder."""
+    return Warm(open_artifact(folder))

@@ -1,0 +1,156 @@
+"""Classifiers on pixels: normalisation is their first layer, safetensors their file."""
+
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.discovery import modules_in
+from pipeline.errors import RetortError
+
+REVISION = 1
+
+MODEL = "model.safetensors"  # the file of an artefact that is a classifier
+
+
+def kept(epoch: int) -> str:
+    """The file beside it that holds the weights after an epoch, counted from 1."""
+    return f"epoch-{epoch}.safetensors"
+
+
+class Classifier(nn.Module):
+    """A network behind its normalisation: images (B,C,H,W) in [0,1] to logits (B,K).
+
+    With ``resize`` it first brings images to that side, whatever theirs is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Sequence[float],
+        std: Sequence[float],
+        resize: int | None = None,
+    ):
+        super().__init__()
+        self.network, self.resize = network, resize
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Penultimate features (B,D)."""
+        return self.network.features((resized(x, self.resize) - self.mean) / self.std)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B,K) of penultimate features (B,D)."""
+        return self.network.head(features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B,K)."""
+        return self.head(self.features(x))
+
+
+def resized(x: Tensor, side: int | None) -> Tensor:
+    """Images (B,C,H,W) brought to (B,C,side,side), bicubic and smoothed, as CLIP's are; or as is.
+
+    It is linear in x: gradients are exact, and values may pass [0,1] a little beside edges.
+    """
+    if side is None or x.shape[-2:] == (side, side):
+        return x
+    return F.interpolate(x, (side, side), mode="bicubic", align_corners=False, antialias=True)
+
+
+def family_of(name: str) -> ModuleType:
+    """The module of ``architectures/`` whose pattern fits a model's name.
+
+    Raises:
+        RetortError: no family knows the name.
+    """
+    for family in modules_in("architectures"):
+        if family.NAME.fullmatch(name):
+            return family
+    known = "; ".join(family.FORM for family in modules_in("architectures"))
+    raise RetortError(f"model '{name}' is unknown; known: {known}")
+
+
+def build(name: str, classes: int, mean: Sequence[float], std: Sequence[float]) -> Classifier:
+    """A classifier by name, with random weights from torch's global generator.
+
+    It takes images of as many channels as there are means.
+
+    Raises:
+        RetortError: no family knows the name.
+    """
+    return Classifier(family_of(name).build(name, classes, len(mean)), mean, std)
+
+
+def initialised(name: str, classes: int, mean, std, seed: int) -> Classifier:
+    """``build`` with weights drawn from ``seed``; torch's global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(name, classes, mean, std)
+
+
+def save_classifier(model: Classifier, path: Path, name: str, classes: Sequence[str]) -> None:
+    """Write weights and what is needed to rebuild the model: architecture, classes, mean, std."""
+    about = {
+        "kind": "classifier",
+        "model": name,
+        "classes": list(classes),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+    }
+    if model.resize is not None:
+        about["resize"] = model.resize
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    save_file(tensors, path, metadata={"retort": json.dumps(about)})
+
+
+def read_about(path: Path) -> dict:
+    """The metadata that was saved with a model.
+
+    Raises:
+        RetortError: the file is no safetensors file of ours.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["retort"])
+    except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise RetortError(f"{path}: not a model saved by this pipeline ({error})") from error
+
+
+def load(path: Path) -> Classifier:
+    """A classifier saved by ``save_classifier``, on the CPU."""
+    about = read_about(path)
+    model = build(about["model"], len(about["classes"]), about["mean"], about["std"])
+    model.resize = about.get("resize")
+    model.load_state_dict(load_file(path))
+    return model
+
+
+LOADERS = {
+    "classifier": "pipeline.models.classifier",
+    "clip": "pipeline.models.clip",
+    "clip-tuned": "pipeline.models.clip_tuned",
+}
+
+
+def load_classifier(path: Path) -> nn.Module:
+    """Any saved classifier, in eval mode, on the CPU.
+
+    The loader is looked up by what the file says it is: its module counts through the key of
+    the artefact that holds the file, not through the keys of all that read it.
+
+    Raises:
+        RetortError: the file is no model of ours.
+    """
+    kind = read_about(path)["kind"]
+    if kind not in LOADERS:
+        raise RetortError(f"{path}: holds '{kind}', which is no classifier; name another file")
+    return import_module(LOADERS[kind]).load(path).eval()

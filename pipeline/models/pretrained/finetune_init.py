@@ -1,0 +1,45 @@
+"""A student that begins with weights from elsewhere, such as ImageNet-21k's."""
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.models.classifier import Classifier
+from pipeline.models.pretrained.checkpoint_files import fit_to, ours, read
+from pipeline.store.artifact import Job
+
+REVISION = 1
+
+log = logging.getLogger("retort")
+
+
+def begin(job: Job, student: Classifier, classes: int) -> None:
+    """Load the job's `init` file, whose place is in the work order and whose sum is in the key.
+
+    A head of another size, or none, leaves the student's own head as it was drawn from the seed.
+
+    Raises:
+        RetortError: the file is not what the configuration says, or does not fit the model.
+    """
+    path = Path(job.run["init"]).expanduser()
+    state, own = read(path, job.spec["init"]["sha256"]), student.network.state_dict()
+    head = head_of(student.network, classes)
+    targets = {name: ours(name, own) for name in state}
+    fits = [n for n, t in targets.items() if t in head and state[n].shape == own[t].shape]
+    if len(fits) < len(head):
+        body = {name: value for name, value in state.items() if targets[name] not in head}
+        state = body | {name: own[name] for name in head}
+        log.info("%s: no head of %d classes in it; the student's is new", path.name, classes)
+    fit_to(student, state, str(path))
+
+
+def head_of(network: nn.Module, classes: int) -> list[str]:
+    """Names of the last layer's weights: the last linear or 1x1 layer with an output a class."""
+    layers = [
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and len(module.weight) == classes
+    ]
+    prefix = f"{layers[-1]}."
+    return [name for name in network.state_dict() if name.startswith(prefix)]

@@ -1,0 +1,53 @@
+"""Whether a bank gives what its students read: asked before anything is loaded."""
+
+from pipeline.config.reader import Config
+from pipeline.config.recipe import Recipe
+from pipeline.config.sections.bank import Bank
+from pipeline.config.sections.student import Student
+from pipeline.errors import RetortError
+
+
+def changes_pixels(recipe: Recipe) -> bool:
+    """Whether a recipe augments or mixes images."""
+    drawn = recipe.rand_augment or recipe.erase or recipe.mixup or recipe.cutmix
+    return bool(recipe.augment != "none" or drawn)
+
+
+def stored_given(bank: Bank, recipe: Recipe) -> tuple[str, ...]:
+    """What an objective may read of a bank: outputs belong to the stored pixels, not to others."""
+    samples = bank.discretizer is not None
+    given = ("x_adv", "y_adv", "paired") if samples else ()
+    if changes_pixels(recipe):
+        return given
+    return (*given, *(("t_clean",) if bank.clean_outputs else ()), *(("t_adv",) if samples else ()))
+
+
+def check_bank_of(config: Config, where: str, student: Student) -> None:
+    """Raise if a bank and its student do not fit: data set, teacher, form, augmentation."""
+    bank, name = config.banks[student.bank], student.bank
+    if bank.dataset != student.dataset:
+        raise RetortError(
+            f"{where}.bank: '{name}' was made from data set '{bank.dataset}', the "
+            f"student's is '{student.dataset}'; name the same one"
+        )
+    for role, teacher in student.teachers.items():
+        if len(student.teachers) == 1 and teacher != bank.teacher:
+            raise RetortError(
+                f"{where}.teachers.{role}: bank '{name}' was made by teacher "
+                f"'{bank.teacher}', not by '{teacher}'; name '{bank.teacher}', or drop the bank"
+            )
+    if bank.encoding == "tokens":
+        raise RetortError(
+            f"{where}.bank: '{name}' holds tokens without pixels; plan the same bank with another "
+            "'encoding' and fill it by 'python -m pipeline bank decode'"
+        )
+    if bank.views is not None and changes_pixels(student.recipe):
+        raise RetortError(
+            f"{where}.recipe: bank '{name}' has views of its own; set augment: none and drop "
+            "rand_augment, mixup and cutmix, or drop the bank's 'views'"
+        )
+    if bank.discretizer is None and changes_pixels(student.recipe):
+        raise RetortError(
+            f"{where}.recipe: bank '{name}' holds outputs on images as they are; set augment: none "
+            "and drop rand_augment, mixup and cutmix, or give the bank 'views'"
+        )

@@ -1,0 +1,87 @@
+"""Whether a generator, its teacher and its students fit: asked before anything is loaded."""
+
+from pipeline.config.reader import Config
+from pipeline.config.sections.generator import Generator
+from pipeline.config.sections.student import Student
+from pipeline.data_free.session import LEARNING, ROUNDS, loss_of, sizes_of
+from pipeline.errors import RetortError
+from pipeline.planning.compatibility.fits import check_replayed, classes, data_of, shape_of
+
+
+def modules_of(generator: Generator) -> tuple[str, ...]:
+    """The modules that a generator's source is made of, beside the stage's own."""
+    (loss,) = loss_of(generator.model_dump())
+    return (
+        f"pipeline.data_free.generator_losses.{loss}",
+        LEARNING if generator.rounds is None else ROUNDS,
+    )
+
+
+def check_generator(config: Config, where: str, generator: Generator) -> None:
+    """Raise if a generator's images have another size than its teacher's, or an impossible one."""
+    colours, height, width = shape_of(config, data_of(config, generator.teacher))
+    if (height, width) != (generator.image, generator.image):
+        raise RetortError(
+            f"{where}.image: {generator.image} px, but teacher '{generator.teacher}' knows images "
+            f"of {height}x{width}; set it to {height}"
+        )
+    check_replayed(f"{where}.replayed", generator.replayed, generator.recipe)
+    try:
+        sizes_of(generator.model_dump(), colours)
+    except RetortError as error:
+        raise RetortError(f"{where}.{str(error).removeprefix('generator.')}") from error
+    ((_, loss),) = loss_of(generator.model_dump()).items()
+    count = len(classes(config, generator.teacher))
+    if loss.get("labels") == "given" and generator.rounds is None and generator.latent < count:
+        raise RetortError(
+            f"{where}.latent: {generator.latent} numbers cannot say which of {count} labels is "
+            f"given; set it to {count} or more"
+        )
+
+
+def stored_by(config: Config, student: Student) -> tuple[str, ...]:
+    """What a generator's batches bring along: its teacher's outputs, where it is clear whose."""
+    generator = config.generators[student.generator]
+    own = student.teachers.get("natural") == generator.teacher or len(student.teachers) == 1
+    alone = own and student.surrogate is None
+    return ("t_clean",) if alone and generator.rounds is None else ()
+
+
+def roles_of(student: Student) -> tuple[str, ...]:
+    """The roles that a student's teachers play, its own early self's included."""
+    return (*student.teachers, *(("natural",) if student.surrogate is not None else ()))
+
+
+def check_generator_of(config: Config, where: str, student: Student) -> None:
+    """Raise if a generator warmed another model up, or learnt from none of the teachers."""
+    name = student.generator
+    warm = config.generators[name]
+    if warm.model != student.model:
+        raise RetortError(
+            f"{where}.model: '{student.model}' is not the model that generator '{name}' warmed up; "
+            f"set it to '{warm.model}'"
+        )
+    if warm.teacher not in student.teachers.values():
+        role = ".natural" if "natural" in student.teachers else ""
+        raise RetortError(
+            f"{where}.teachers{role}: generator '{name}' was made for teacher '{warm.teacher}'; "
+            "name that one"
+        )
+    own = student.sampling.replayed
+    replayed = warm.replayed if own is None else own
+    check_replayed(f"{where}.sampling.replayed", replayed, student.recipe)
+    if student.surrogate is not None:
+        check_surrogate(where, student, warm)
+
+
+def check_surrogate(where: str, student: Student, warm: Generator) -> None:
+    """Raise if the student has a natural teacher besides, or its early self was not kept."""
+    place, epoch = f"{where}.surrogate", student.surrogate
+    if "natural" in student.teachers:
+        raise RetortError(f"{place}: stands for the natural teacher; drop it, or teachers.natural")
+    kept = (*warm.recipe.keep_epochs, warm.recipe.epochs)
+    if not warm.warm or epoch not in kept:
+        raise RetortError(
+            f"{place}: generator '{student.generator}' keeps no weights of epoch {epoch}; add it "
+            f"to generators.{student.generator}.recipe.keep_epochs, and warm it up"
+        )

@@ -1,0 +1,95 @@
+"""Banks: their teacher must know the images, and their shards must not outnumber the blocks."""
+
+from pipeline.config.reader import Config
+from pipeline.config.sections.bank import Bank
+from pipeline.errors import RetortError
+from pipeline.planning.compatibility.fits import (
+    check_size,
+    classes,
+    classes_of,
+    counted,
+    data_of,
+    shape_of,
+)
+from pipeline.planning.compatibility.grids import check_grid
+from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.resolver import Resolver
+
+BLOCK_SIDE = 64  # px; up to it samples are rows of blocks, above it each is a picture
+
+
+def entry(resolver: Resolver, name: str) -> Entry:
+    """A bank of one teacher over a data set, with a discretiser or without."""
+    section, where = resolver.config.banks[name], f"banks.{name}"
+    inputs = {
+        "dataset": resolver.get("datasets", section.dataset, f"{where}.dataset"),
+        "teacher": resolver.classifier(section.teacher, f"{where}.teacher"),
+    }
+    if section.discretizer is not None:
+        label = f"{where}.discretizer"
+        inputs["discretizer"] = resolver.get("discretizers", section.discretizer, label)
+        check_grid(resolver.config, label, inputs["discretizer"].spec, section.dataset)
+    check_bank(resolver.config, where, section)
+    spec = {**described(resolver.config, section), **resolver.common()}
+    return Entry("bank", name, spec, inputs, plugins(section, spec))
+
+
+def described(config: Config, bank: Bank) -> dict:
+    """What a bank's key holds of its section: settings that change nothing are left out."""
+    without = ["dataset", "teacher", "discretizer", "encoding", "outputs", "views"]
+    if bank.discretizer is None:
+        without += ["attack", "reject"]
+    spec = dumped(bank, without=tuple(without))
+    if bank.discretizer is not None and not bank.attacks:
+        spec["attack"] = None
+    if bank.discretizer is not None and (form := encoding(config, bank)) != "blocks":
+        spec["encoding"] = form
+    if bank.outputs is not None and bank.outputs != type(bank.outputs)():
+        spec["outputs"] = dumped(bank.outputs)
+        if bank.outputs.top_k:
+            spec["outputs"]["classes"] = len(classes_of(config, bank.dataset))
+    if bank.views is not None:
+        spec["views"] = dumped(bank.views)
+    return spec
+
+
+def encoding(config: Config, bank: Bank) -> str:
+    """How samples are stored, `auto` resolved by the size of the images."""
+    if bank.encoding != "auto":
+        return bank.encoding
+    return "blocks" if max(shape_of(config, bank.dataset)[1:]) <= BLOCK_SIDE else "png"
+
+
+def plugins(bank: Bank, spec: dict) -> tuple[str, ...]:
+    """Modules that only some banks are made with: they count in no other's key."""
+    used = {
+        "pipeline.banks.rejected": bank.discretizer is not None and bank.reject == "keep",
+        "pipeline.banks.image_codec": spec.get("encoding") in ("png", "jpeg"),
+        "pipeline.core.topk_logits": "top_k" in (spec.get("outputs") or ())
+        and bank.outputs.top_k > 0,
+        "pipeline.banks.stored_views": bank.views is not None,
+    }
+    return tuple(module for module, needed in used.items() if needed)
+
+
+def check_bank(config: Config, where: str, bank: Bank) -> None:
+    """Raise if a bank's teacher does not know its images: their labels guide attack and filter."""
+    known, own = classes(config, bank.teacher), classes_of(config, bank.dataset)
+    if known != own:
+        raise RetortError(
+            f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
+            f"'{bank.dataset}' has {counted(known, own)}; name a teacher of the same classes"
+        )
+    if bank.outputs is not None and bank.outputs.top_k >= len(own):
+        raise RetortError(
+            f"{where}.outputs.top_k: {bank.outputs.top_k} of {len(own)} classes; ask for fewer, or "
+            "for 0, which stores all"
+        )
+    blocks = -(-config.datasets[bank.dataset].train // bank.block)
+    if bank.shards > blocks:
+        raise RetortError(
+            f"{where}.shards: {bank.shards} shards, but its images are {blocks} blocks of "
+            f"{bank.block}; set it to {blocks} or less, or make 'block' smaller"
+        )
+    learnt = data_of(config, bank.teacher)
+    check_size(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)

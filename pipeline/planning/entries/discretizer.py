@@ -1,0 +1,76 @@
+"""Discretisers: trained on a data set that has images to measure them on, or from a file."""
+
+from pathlib import Path
+
+from pipeline.config.reader import Config
+from pipeline.config.sections.discretizer import Discretizer
+from pipeline.errors import RetortError, under
+from pipeline.planning.compatibility.fits import shape_of
+from pipeline.planning.compatibility.grids import check_grid
+from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.resolver import Resolver, spreading
+
+LOSSES = "pipeline.training.vqgan_training"
+LEAST = 16  # side in pixels below which VGG-16 pools images away
+
+
+def entry(resolver: Resolver, name: str) -> Entry:
+    """A VQGAN."""
+    section, where = resolver.config.discretizers[name], f"discretizers.{name}"
+    inputs = {}
+    if section.dataset is not None:
+        inputs["dataset"] = resolver.get("datasets", section.dataset, f"{where}.dataset")
+        check_discretizer(resolver.config, where, section.dataset)
+    if section.checkpoint is not None:
+        return foreign(resolver, name, inputs)
+    spec = {**dumped(section, without=("dataset",)), **resolver.common()}
+    outside = {}
+    if section.perceptual is not None:
+        for part in ("vgg", "lin"):
+            outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
+    check_grid(resolver.config, where, spec, section.dataset)
+    check_losses(resolver.config, where, section)
+    plugins = (LOSSES,) if section.perceptual or section.adversarial else ()
+    plugins += spreading(section.recipe)
+    return Entry("discretizer", name, spec, inputs, plugins, outside=outside)
+
+
+def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
+    """A VQGAN from a file: its sum and its configuration's content are in the key, no place is."""
+    section = resolver.config.discretizers[name]
+    spec: dict = {"checkpoint": {"sha256": section.checkpoint.sha256}}
+    if section.config is not None:
+        from pipeline.models.pretrained.vqgan_config import described  # loads taming
+
+        with under(f"discretizers.{name}.config: "):
+            spec["architecture"] = described(Path(section.config).expanduser())
+    if section.dataset is not None:
+        check_grid(resolver.config, f"discretizers.{name}", spec, section.dataset)
+    outside = {"checkpoint": section.checkpoint.path}
+    maker = "pipeline.stages.pretrained_discretizer"
+    return Entry("discretizer", name, spec, inputs, (), maker, outside)
+
+
+def check_discretizer(config: Config, where: str, dataset: str) -> None:
+    """Raise if there are no test images to measure a discretiser on."""
+    if not config.datasets[dataset].test:
+        raise RetortError(
+            f"{where}.dataset: '{dataset}' has no test images to measure it on; set "
+            f"datasets.{dataset}.test"
+        )
+
+
+def check_losses(config: Config, where: str, section: Discretizer) -> None:
+    """Raise if images are too small, or have too few colours, for what judges them."""
+    channels, *sides = shape_of(config, section.dataset)
+    side, judge = min(sides), section.adversarial
+    if section.perceptual and (channels != 3 or side < LEAST):
+        raise RetortError(
+            f"{where}.perceptual: LPIPS reads three channels and {LEAST} px or more, data set "
+            f"'{section.dataset}' has {channels} and {side}; drop it"
+        )
+    if judge and side < 3 * 2**judge.layers:
+        raise RetortError(
+            f"{where}.adversarial.layers: {judge.layers} want images of {3 * 2**judge.layers} px, "
+            f"data set '{section.dataset}' has {side}; ask for fewer"
+        )

@@ -1,0 +1,171 @@
+"""What a plan must know of open_clip's models before any is built: side, colours, class names."""
+
+import pkgutil
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from pipeline.config.sections.outside import Pretrained
+from pipeline.discovery import suggestion
+from pipeline.errors import RetortError
+
+NUMBERS = [str(number) for number in range(1000)]  # ImageNet-V2's folders
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel
+
+
+def config_of(name: str, text: bool) -> dict:
+    """open_clip's configuration of a model, which will load no weights by itself.
+
+    Args:
+        text: whether its text tower will be used.
+
+    Raises:
+        RetortError: the name is unknown, or the model is none that gives one image embedding, or
+            its tokenizer has to be downloaded.
+    """
+    import open_clip  # seconds to import, and few plans name such a model
+
+    if name not in (known := open_clip.list_models()):
+        raise RetortError(f"model: open_clip has no '{name}'{suggestion(name, known)}")
+    config = open_clip.get_model_config(name)
+    if "multimodal_cfg" in config or config["vision_cfg"].get("output_tokens"):
+        raise RetortError(f"model: '{name}' writes captions; name one of two towers alone")
+    if text and config["text_cfg"].keys() & {"hf_model_name", "hf_tokenizer_name"}:
+        raise RetortError(
+            f"model: the tokenizer of '{name}' is not part of open_clip; name a model with "
+            "OpenAI's, such as ViT-B-16, or set head: finetuned"
+        )
+    if "timm_model_name" in config["vision_cfg"]:
+        config["vision_cfg"]["timm_model_pretrained"] = False
+    return config
+
+
+def side_of(config: dict) -> int:
+    """Side of the images that a model takes, in pixels."""
+    size = config["vision_cfg"].get("image_size", 224)
+    return size if isinstance(size, int) else size[0]
+
+
+def statistics_of(name: str, tag: str | None) -> Statistics:
+    """Mean and std that a model's images are normalised by, as open_clip lists them.
+
+    Args:
+        tag: whose weights they are; None if that is not said.
+
+    Raises:
+        RetortError: the tag is unknown or of another activation than the model, or without a tag
+            the published weights differ.
+    """
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if tag is not None and tag not in tags:
+        raise RetortError(f"pretrained.tag: {name} has no weights '{tag}'{suggestion(tag, tags)}")
+    quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
+    found = {}
+    for each in tags if tag is None else [tag]:
+        about = open_clip.get_pretrained_cfg(name, each)
+        where = (tuple(about.get(part, default)) for part, default in openai().items())
+        found[each] = (*where, bool(about.get("quick_gelu", quick)))
+    if tag is not None and found[tag][2] != quick:
+        other = name.removesuffix("-quickgelu") if quick else f"{name}-quickgelu"
+        raise RetortError(
+            f"model: weights '{tag}' were trained with{'out' if quick else ''} QuickGELU, '{name}' "
+            f"has {'it' if quick else 'none'}; name '{other}'"
+        )
+    if len(set(found.values())) > 1:
+        raise RetortError(
+            f"pretrained: weights of {name} differ in mean, std or activation; say whose they are "
+            f"with 'tag' ({', '.join(tags)}), or give 'mean' and 'std'"
+        )
+    return next(iter(found.values()), tuple(openai().values()))[:2]
+
+
+def normalisation(name: str, file: Pretrained | None) -> Statistics:
+    """Mean and std for weights in a file, stated or told by their tag; OpenAI's for random ones.
+
+    Raises:
+        RetortError: they are neither stated nor known, or the tag does not go with the model.
+    """
+    if file is None:
+        return tuple(openai().values())
+    if file.tag is None and file.mean is not None:
+        return file.mean, file.std
+    found = statistics_of(name, file.tag)
+    return (file.mean, file.std) if file.mean is not None else found
+
+
+def openai() -> dict[str, tuple[float, ...]]:
+    """OpenAI's mean and std, which open_clip takes where nothing else is said."""
+    import open_clip
+
+    return {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+
+
+@cache
+def imagenet() -> dict[str, str]:
+    """ImageNet's English names for prompts, by WordNet id and by number."""
+    import open_clip
+
+    ids = pkgutil.get_data("timm", "data/_info/imagenet_synsets.txt").decode().split()
+    names = open_clip.IMAGENET_CLASSNAMES
+    return dict(zip(ids, names, strict=True)) | dict(zip(NUMBERS, names, strict=True))
+
+
+def prompted(classes: Sequence[str], names: str | Sequence[str] | Mapping[str, str]) -> list[str]:
+    """What prompts call each class of a data set, in its order.
+
+    Raises:
+        RetortError: another number of names than classes, the classes' own names in another order,
+            or a class without a name.
+    """
+    if names == "dataset":
+        return list(classes)
+    if isinstance(names, Mapping) and (strange := [n for n in names if n not in classes]):
+        raise RetortError(f"'{strange[0]}' is no class of the data set{suggestion('', classes)}")
+    given = imagenet() if names == "imagenet" else names
+    if isinstance(given, Mapping):
+        lacking = [name for name in classes if name not in given]
+        if lacking:
+            remedy = (
+                "ImageNet's classes are WordNet ids or the numbers 0 to 999; give a list, or "
+                "{class: name}"
+                if names == "imagenet"
+                else "name every class"
+            )
+            raise RetortError(f"class '{lacking[0]}' has no name; {remedy}")
+        return [given[name] for name in classes]
+    in_order(classes, given)
+    return list(given)
+
+
+def in_order(classes: Sequence[str], names: Sequence[str]) -> None:
+    """Raise a RetortError if a list of names is not as long as the classes, or in another order."""
+    if len(names) != len(classes):
+        raise RetortError(
+            f"{len(names)} names, the data set has {len(classes)} classes; give one name a class, "
+            "in the data set's order"
+        )
+    if sorted(names) == sorted(classes) and tuple(names) != tuple(classes):
+        at, ours, theirs = first_difference(classes, names)
+        numbers = ours.isdecimal() and list(names) == sorted(names)
+        hint = ", as text sorts numbers" if numbers else ""
+        raise RetortError(
+            f"the classes stand in another order{hint}: class {at} of the data set is '{ours}', "
+            f"of the list '{theirs}'; put the list, and what it describes, in the data set's order"
+        )
+
+
+def equal(classes: Sequence[str], names: Sequence[str]) -> None:
+    """Raise a RetortError if a list of names is not the classes."""
+    in_order(classes, names)
+    if tuple(names) != tuple(classes):
+        at, ours, theirs = first_difference(classes, names)
+        raise RetortError(
+            f"class {at} is '{theirs}', of the data set '{ours}'; name the file of these classes"
+        )
+
+
+def first_difference(classes: Sequence[str], names: Sequence[str]) -> tuple[int, str, str]:
+    """The first place where two lists of one length differ, and what stands there in each."""
+    pairs = enumerate(zip(classes, names, strict=True))
+    return next((at, *pair) for at, pair in pairs if pair[0] != pair[1])

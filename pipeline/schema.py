@@ -1,0 +1,125 @@
+"""Strict reading of configuration: fractions are numbers, unknown keys are errors with a hint."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from pipeline.discovery import plugin, suggestion
+from pipeline.errors import RetortError
+
+FRACTION = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s*")
+
+
+def fraction(value: Any) -> Any:
+    """'8/255' as a float; a whole structure is searched; anything else is returned as it is."""
+    if isinstance(value, str):
+        match = FRACTION.fullmatch(value) if "/" in value else None
+        return float(match[1]) / float(match[2]) if match and float(match[2]) else value
+    if isinstance(value, Mapping):
+        return {k: fraction(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [fraction(v) for v in value]
+    return value
+
+
+Number = Annotated[float, BeforeValidator(fraction)]
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Rate = Annotated[Number, Field(gt=0)]
+Device = Literal["cpu", "cuda"]
+NonNegative = Annotated[Number, Field(ge=0)]
+
+
+def added(neutral: Any) -> Any:
+    """A field that is left out of the key while it equals ``neutral``, its default."""
+    return Field(default=neutral, json_schema_extra={"neutral": neutral})
+
+
+class Section(BaseModel):
+    """A configuration section that refuses unknown keys and says what was meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def known_keys(cls, value: Any) -> Any:
+        """Reject the first unknown key with its nearest known neighbour."""
+        if isinstance(value, Mapping):
+            for key in value:
+                if key not in cls.model_fields:
+                    raise unknown_key(str(key), cls.model_fields)
+        return value
+
+
+def unknown_key(key: str, known) -> PydanticCustomError:
+    """The error for a key that no field has; ``render`` puts the path before it."""
+    hint = suggestion(key, known).replace("{", "(").replace("}", ")")
+    return PydanticCustomError("unknown_key", "{key}: unknown{hint}", {"key": key, "hint": hint})
+
+
+def below(text: str) -> PydanticCustomError:
+    """An error whose text starts with the path below the field that is checked."""
+    return PydanticCustomError("below", "{text}", {"text": text})
+
+
+def render(error: ValidationError, *above: str) -> str:
+    """The first problem of a validation as one line: dotted path, then what is wrong."""
+    first = error.errors()[0]
+    path = ".".join([*above, *(str(part) for part in first["loc"])])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("unknown_key", "below"):
+        return f"{path}.{message}" if path else message
+    got = first.get("input")
+    shown = f" (got {got!r})" if isinstance(got, str | int | float) else ""
+    return f"{path}: {message}{shown}" if path else f"{message}{shown}"
+
+
+def named_options(value: Any) -> tuple[str, dict]:
+    """`natural` or `{pgd_at: {…}}` as (name, options)."""
+    if isinstance(value, str):
+        return value, {}
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((name, options),) = value.items()
+        if options is None or isinstance(options, Mapping):
+            return str(name), dict(options or {})
+    raise ValueError("expected a name, or one name with its options: {name: {option: value}}")
+
+
+@cache
+def schema_of(target: type) -> type[Section]:
+    """A dataclass's fields as a section: a plan asks for the same few thousands of times."""
+    hints = get_type_hints(target)
+    fields = {f.name: (hints[f.name], None) for f in dataclasses.fields(target) if f.init}
+    return create_model(target.__name__, __base__=Section, **fields)
+
+
+def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
+    """An instance of dataclass ``kind`` from plug-in ``name``, its options checked.
+
+    Raises:
+        RetortError: unknown plug-in or option, or a value its field does not take. The message
+            starts with the option's path below the plug-in.
+    """
+    target = getattr(plugin(folder, name), kind)
+    try:
+        given = schema_of(target).model_validate(fraction(options))
+    except ValidationError as error:
+        raise RetortError(render(error, name)) from error
+    try:
+        return target(**{key: getattr(given, key) for key in given.model_fields_set})
+    except ValueError as error:
+        raise RetortError(f"{name}.{error}") from error

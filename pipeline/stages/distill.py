@@ -1,0 +1,100 @@
+"""Stage: a student, distilled from its teachers on a data set, a bank or a generator."""
+
+from importlib import import_module
+
+from torch import nn
+
+from pipeline.banks.batches import with_bank
+from pipeline.config.recipe import Recipe
+from pipeline.core.batch import Roles
+from pipeline.data.batches import Source
+from pipeline.data.dataset_artifact import Data, open_data
+from pipeline.data_free.session import open_warm
+from pipeline.models.classifier import MODEL, initialised, read_about
+from pipeline.schema import make
+from pipeline.store.artifact import Job, Manifest, open_artifact
+from pipeline.training.job_setup import (
+    dataset_source,
+    normalisation,
+    place_of,
+    recipe_of,
+    save_student,
+    teachers_of,
+    validation_of,
+)
+from pipeline.training.loop import fit
+
+REVISION = 1
+
+MIXTURE = (
+    "pipeline.data.mixture"  # found by name: only the keys of students that use it count its code
+)
+QUANTISER = "pipeline.models.vqgan"  # likewise
+WARM_START = "pipeline.models.pretrained.finetune_init"  # likewise
+
+
+def run(job: Job) -> Manifest:
+    """Train and save the student that the spec describes."""
+    if "generator" in job.inputs:
+        return run_data_free(job)
+    data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
+    classes, teachers = classes_of(job, data), teachers_of(job)
+    mean, std = normalisation(job, data)
+    student = initialised(job.spec["model"], len(classes), mean, std, job.spec["seed"])
+    if "init" in job.spec:
+        import_module(WARM_START).begin(job, student, len(classes))
+    roles = Roles(student.to(job.spec["device"]), teachers, quantiser_of(job))
+    watched = validation_of(job, data, recipe) if classes == data.classes else None
+    source = source_of(job, data, recipe)
+    fitted = fit(roles, objective_of(job), source, recipe, place_of(job), watched)
+    return save_student(job, roles, classes, fitted)
+
+
+def classes_of(job: Job, data: Data) -> tuple[str, ...]:
+    """The classes a student learns: its data set's, or its teacher's where labels mean nothing."""
+    teachers = [folder for role, folder in job.inputs.items() if role.startswith("teachers.")]
+    if not job.spec.get("label_free") or not teachers:
+        return data.classes
+    return tuple(read_about(open_artifact(teachers[0]).path(MODEL))["classes"])
+
+
+def quantiser_of(job: Job) -> nn.Module | None:
+    """Q of the job's discretiser, frozen, for objectives that make discrete samples themselves."""
+    if "discretizer" not in job.inputs:
+        return None
+    path = open_artifact(job.inputs["discretizer"]).path(MODEL)
+    return import_module(QUANTISER).load(path).to(job.spec["device"]).requires_grad_(False)
+
+
+def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
+    """Batches of the data set, with a bank or a second data set where the job has one."""
+    source: Source = dataset_source(job, data, recipe)
+    if "bank" in job.inputs:
+        needs = objective_of(job).needs()
+        source = with_bank(source, job.inputs["bank"], needs)
+    if "extra" in job.inputs:
+        extra = open_data(job.inputs["extra"]).split("train")
+        share = job.spec["extra"]["share"]
+        source = import_module(MIXTURE).MixedSource(source, extra.images, extra.labels, share)
+    if job.spec.get("label_free"):
+        source = import_module(MIXTURE).Unlabelled(source)
+    return source
+
+
+def run_data_free(job: Job) -> Manifest:
+    """A student that goes on from a generator's warm-up, without one real image."""
+    recipe, seed, device = recipe_of(job), job.spec["seed"], job.spec["device"]
+    warm, teachers = open_warm(job.inputs["generator"]), teachers_of(job)
+    if "surrogate" in job.spec:
+        early = warm.snapshot(job.spec["surrogate"]).to(device)
+        teachers["natural"] = early.requires_grad_(False)
+    source = warm.source(recipe, job.spec["sampling"], seed, device, warm.role_in(job.inputs))
+    roles = Roles(warm.student(seed).to(device), teachers)
+    fitted = fit(roles, objective_of(job), source, recipe, place_of(job))
+    return save_student(job, roles, warm.classes, fitted)
+
+
+def objective_of(job: Job) -> nn.Module | object:
+    """The job's objective with its hyper-parameters."""
+    ((name, options),) = job.spec["objective"].items()
+    return make("objectives", "Objective", name, options)

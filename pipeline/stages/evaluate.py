@@ -1,0 +1,144 @@
+"""Stage: a classifier under a suite of attacks, every outcome kept per sample."""
+
+import logging
+from collections.abc import Iterator
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from pipeline.core.seeding import seed_of
+from pipeline.data.batches import pixels
+from pipeline.data.dataset_artifact import Split, open_data
+from pipeline.interrupts import Wish, stoppable
+from pipeline.models.classifier import MODEL, kept
+from pipeline.progress import Progress
+from pipeline.schema import make
+from pipeline.store.artifact import Job, Manifest, replacing
+from pipeline.training.job_setup import load_teacher
+
+REVISION = 1
+
+OUTCOMES = "outcomes.parquet"
+SCHEMA = pa.schema(
+    [
+        ("attack", pa.string()),
+        ("eps", pa.float64()),
+        ("index", pa.int64()),
+        ("label", pa.int64()),
+        ("prediction", pa.int64()),
+    ]
+)
+
+SHIFT = "pipeline.report.distribution_shift"  # by name: few test sets need it
+
+log = logging.getLogger("retort")
+
+
+def run(job: Job) -> Manifest:
+    """Run every attack of the suite on the test split, chunk by chunk."""
+    parts = run_part(job, 0, 1)
+    table = pa.concat_tables([pq.read_table(path) for path in parts])
+    with replacing(job.folder / OUTCOMES) as temporary:
+        pq.write_table(table, temporary)
+    facts = {"accuracy": accuracies(table)}
+    log.info("%s", "  ".join(f"{k} {v:.3f}" for k, v in facts["accuracy"].items()))
+    return job.manifest([OUTCOMES], facts)
+
+
+def run_part(job: Job, rank: int, count: int) -> list[Path]:
+    """Every ``count``-th chunk from number ``rank`` on, where it is missing; returns their files.
+
+    A chunk has a seed of its own, so that it does not matter which process makes it.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if job.spec["device"] == "cuda":
+        torch.cuda.set_device(rank)
+    models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
+    if data.scored:
+        models = tuple(import_module(SHIFT).Scored(model, data.scored) for model in models)
+    test = data.split("test")
+    parts = list(islice(chunks(job, len(test.labels)), rank, None, count))
+    missing = [part for part in parts if not part[0].exists()]
+    progress = Progress("chunk", len(parts), len(parts) - len(missing))
+    with stoppable() as wish:
+        for path, attack, rows in missing:
+            halt(wish)
+            write_chunk(path, chunk(job, attack, models, test, rows))
+            progress.step()
+    return [path for path, _, _ in parts]
+
+
+def chunks(job: Job, images: int) -> Iterator[tuple[Path, object, range]]:
+    """Every chunk's file, attack and rows of the test split."""
+    for place, entry in enumerate(job.spec["attacks"]):
+        ((name, options),) = entry.items()
+        attack = make("attacks", "Attack", name, options)
+        stop = images if attack.n_eval is None else min(attack.n_eval, images)
+        for start in range(0, stop, attack.chunk):
+            path = job.state / f"{place:02d}-{name}-{start:06d}.parquet"
+            yield path, attack, range(start, min(start + attack.chunk, stop))
+
+
+def halt(wish: Wish) -> None:
+    """Leave between two chunks if asked to; finished chunks stay."""
+    if wish:
+        log.info("asked to stop: finished chunks are kept")
+        raise SystemExit(128 + wish.signal)
+
+
+def attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
+    """The model that attacks look into and the one that is evaluated: two for a transfer."""
+    file = kept(job.spec["epoch"]) if "epoch" in job.spec else MODEL
+    judge = load_teacher(job.inputs["model"], job.spec["device"], file)
+    if "surrogate" not in job.inputs:
+        return judge, judge
+    return load_teacher(job.inputs["surrogate"], job.spec["device"]), judge
+
+
+def chunk(
+    job: Job, attack, models: tuple[nn.Module, nn.Module], test: Split, rows: range
+) -> pa.Table:
+    """One attack on some rows of the test split, one record a sample and radius."""
+    device = job.spec["device"]
+    x = pixels(test.images[rows.start : rows.stop].to(device))
+    y = test.labels[rows.start : rows.stop].to(device)
+    seed = seed_of(job.spec["seed"], "evaluate", rows.start) % 2**31
+    tables = []
+    for (label, eps), prediction in attack(models[0], x, y, seed, models[1]).items():
+        columns = {
+            "attack": named(label, test, rows),
+            "eps": [eps] * len(rows),
+            "index": list(rows),
+            "label": y.tolist(),
+            "prediction": prediction.tolist(),
+        }
+        tables.append(pa.table(columns, schema=SCHEMA))
+    return pa.concat_tables(tables)
+
+
+def named(label: str, test: Split, rows: range) -> list[str]:
+    """An attack's label for each row, with the part of the test set where it has parts."""
+    if test.groups is None:
+        return [label] * len(rows)
+    parts = test.groups[rows.start : rows.stop].to_pylist()
+    return parts if label == "clean" else [f"{label} {part}" for part in parts]
+
+
+def write_chunk(path: Path, table: pa.Table) -> None:
+    """Keep a finished chunk for a resumed run."""
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def accuracies(table: pa.Table) -> dict[str, float]:
+    """Accuracy in [0,1] by attack and radius, as `label@eps`."""
+    right = table.append_column("right", pa.compute.equal(table["label"], table["prediction"]))
+    grouped = right.group_by(["attack", "eps"]).aggregate([("right", "mean")]).to_pylist()
+    return {f"{r['attack']}@{r['eps']:.5f}": r["right_mean"] for r in grouped}

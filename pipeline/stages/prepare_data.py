@@ -1,0 +1,78 @@
+"""Stage: a data set, cut to size, as tensors on disk."""
+
+import logging
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipeline.config.dataset_source import collection, places_of
+from pipeline.data.batches import pixels
+from pipeline.data.dataset_artifact import SPLITS, Split, save_split
+from pipeline.errors import RetortError
+from pipeline.store.artifact import Job, Manifest
+
+REVISION = 1
+
+INDEXED = "pipeline.stages.prepare_index"  # by name: few sets need it
+
+log = logging.getLogger("retort")
+
+
+def run(job: Job) -> Manifest:
+    """Fetch the source if it is not at hand, cut the splits and save them."""
+    source = collection(job.spec["source"], places_of(job.run))
+    if source.index is not None:
+        return import_module(INDEXED).prepare(job, source)
+    cache = Path(job.run["data"])
+    train, val, test = (job.spec[name] for name in SPLITS)
+    images, labels = (torch.from_numpy(a) for a in source.load("train", cache))
+    splits = {
+        "train": cut(job, images, labels, range(train)),
+        "val": cut(job, images, labels, range(train, train + val)),
+        "test": Split(images[:0].clone(), labels[:0].clone()),
+    }
+    if test:
+        images, labels = (torch.from_numpy(a) for a in source.load("test", cache))
+        splits["test"] = cut(job, images, labels, range(test))
+    for name, split in splits.items():
+        save_split(job.folder / f"{name}.safetensors", split)
+    mean, std = moments(splits["train"].images)
+    facts = {
+        "classes": list(source.classes),
+        "mean": mean,
+        "std": std,
+        "shape": list(images.shape[1:]),
+        "counts": {name: len(split.labels) for name, split in splits.items()},
+    }
+    log.info("data set ready: %s", facts["counts"])
+    return job.manifest([f"{name}.safetensors" for name in SPLITS], facts)
+
+
+def cut(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
+    """A split of its own memory.
+
+    Raises:
+        RetortError: the source has too few rows.
+    """
+    if rows.stop > len(images):
+        raise RetortError(
+            f"data set {job.name}: {rows.stop} images asked for, the source has {len(images)}; "
+            "ask for fewer"
+        )
+    parts = (a[rows.start : rows.stop] for a in (images, labels))
+    return Split(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
+
+
+def moments(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in [0,1], from counts of the 256 values."""
+    values = pixels(torch.arange(256, dtype=torch.uint8)).double()
+    means, stds = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        mean = (counts * values).sum() / counts.sum()
+        variance = (counts * (values - mean) ** 2).sum() / (counts.sum() - 1)
+        means.append(round(mean.item(), 4))
+        stds.append(round(variance.sqrt().item(), 4))
+    return means, stds

@@ -1,0 +1,69 @@
+"""A data set whose images stay in their files, cut to size: its artefact is an index of places."""
+
+import logging
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.dataset_source import Collection
+from pipeline.data.dataset_artifact import SPLITS
+from pipeline.data.file_index import tabled
+from pipeline.data.lazy_images import FileImages
+from pipeline.errors import RetortError
+from pipeline.stages.prepare_data import moments
+from pipeline.store.artifact import Job, Manifest, replacing
+
+REVISION = 1
+
+MEASURED = 4096  # first images, of which mean and std are taken
+
+log = logging.getLogger("retort")
+
+
+def prepare(job: Job, source: Collection) -> Manifest:
+    """Write where the images of each split lie, and what models must know of them.
+
+    Mean and std are those of the first 4,096 training images, in a fixed random order; of the test
+    images where there are no others.
+    """
+    spec, cache = job.spec, Path(job.run["data"])
+    train, val, test = (spec[name] for name in SPLITS)
+    first = source.index("train", cache) if train else None
+    last = source.index("test", cache) if test else None
+    splits = {
+        "train": cut(job, first.table, range(train)) if first else tabled([]),
+        "val": cut(job, first.table, range(train, train + val)) if first else tabled([]),
+        "test": cut(job, last.table, range(test)) if last else tabled([]),
+    }
+    for name, table in splits.items():
+        with replacing(job.folder / f"{name}.parquet") as temporary:
+            pq.write_table(table, temporary)
+    about, size = first or last, source.shape[1]
+    images = FileImages(about.root, splits["train" if train else "test"], size, about.crop)
+    mean, std = moments(images[:MEASURED])
+    facts = {
+        "classes": list(source.classes),
+        "mean": mean,
+        "std": std,
+        "shape": list(source.shape),
+        "counts": {name: len(table) for name, table in splits.items()},
+        "files": {"root": str(about.root.resolve()), "size": size, "crop": about.crop},
+        "scored": list(last.scored) if last else [],
+    }
+    log.info("data set ready: %s; the images stay where they are", facts["counts"])
+    return job.manifest([f"{name}.parquet" for name in SPLITS], facts)
+
+
+def cut(job: Job, table: pa.Table, rows: range) -> pa.Table:
+    """Some rows of an index.
+
+    Raises:
+        RetortError: there are fewer.
+    """
+    if rows.stop > len(table):
+        raise RetortError(
+            f"data set {job.name}: {rows.stop} images asked for, its files hold {len(table)}; "
+            "ask for fewer, or see whether all are there"
+        )
+    return table.slice(rows.start, len(rows))

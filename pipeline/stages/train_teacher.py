@@ -1,0 +1,49 @@
+"""Stage: a teacher: a classifier trained here or elsewhere, or a CLIP."""
+
+from importlib import import_module
+
+from pipeline.core.batch import Roles
+from pipeline.data.dataset_artifact import Data, open_data
+from pipeline.models.classifier import initialised
+from pipeline.schema import make
+from pipeline.store.artifact import Job, Manifest
+from pipeline.training.job_setup import (
+    dataset_source,
+    normalisation,
+    place_of,
+    recipe_of,
+    save_student,
+    validation_of,
+)
+from pipeline.training.loop import fit
+
+REVISION = 1
+
+CLIP = "pipeline.stages.clip_teacher"  # found by name: only a CLIP's key counts its code
+FOREIGN = "pipeline.stages.pretrained_teacher"  # likewise
+OPEN_CLIP = "pipeline.stages.open_clip_teacher"
+
+
+def run(job: Job) -> Manifest:
+    """Train, or take over, and save the teacher that the spec describes."""
+    data = open_data(job.inputs["dataset"])
+    if "checkpoint" in job.spec:
+        return import_module(FOREIGN).load_checkpoint(job, data)
+    if "open_clip" in job.spec:
+        return import_module(OPEN_CLIP).load_open_clip(job, data)
+    if job.spec["clip"] is not None:
+        return import_module(CLIP).train_clip(job, data)
+    return train_classifier(job, data)
+
+
+def train_classifier(job: Job, data: Data) -> Manifest:
+    """A classifier on its objective."""
+    spec, recipe = job.spec, recipe_of(job)
+    mean, std = normalisation(job, data)
+    student = initialised(spec["model"], len(data.classes), mean, std, spec["seed"])
+    roles = Roles(student.to(spec["device"]))
+    ((name, options),) = spec["objective"].items()
+    objective = make("objectives", "Objective", name, options)
+    source = dataset_source(job, data, recipe)
+    fitted = fit(roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe))
+    return save_student(job, roles, data.classes, fitted)

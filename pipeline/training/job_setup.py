@@ -1,0 +1,112 @@
+"""What the training stages share: a job's device and place, its validation, its saved model."""
+
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.config.recipe import Recipe
+from pipeline.core.batch import Roles
+from pipeline.core.mixup import Mixing
+from pipeline.data.batches import DatasetSource, Schedule
+from pipeline.data.dataset_artifact import Data
+from pipeline.models.classifier import MODEL, load_classifier, save_classifier
+from pipeline.store.artifact import Job, Manifest, open_artifact, replacing
+from pipeline.training.loop import write_history
+from pipeline.training.state import Fitted, Place
+from pipeline.training.validation import Validation
+
+REVISION = 1
+
+HISTORY = "history.json"
+
+
+def place_of(job: Job) -> Place:
+    """Where and how often a job saves its training state."""
+    return Place(job.state, job.spec["device"], job.run["checkpoint_seconds"])
+
+
+def recipe_of(job: Job) -> Recipe:
+    """The job's recipe."""
+    return Recipe.model_validate(job.spec["recipe"])
+
+
+def schedule_of(job: Job, recipe: Recipe, classes: int) -> Schedule:
+    """Counters, seed and augmentation of the job's source."""
+    return Schedule(
+        epochs=recipe.epochs,
+        batch=recipe.batch,
+        seed=job.spec["seed"],
+        augment=recipe.augment,
+        device=job.spec["device"],
+        rand_augment=recipe.rand_augment,
+        erase=recipe.erase,
+        mixing=Mixing(recipe.mixup, recipe.cutmix, recipe.smoothing, max(classes, 1)),
+    )
+
+
+def dataset_source(job: Job, data: Data, recipe: Recipe) -> DatasetSource:
+    """The training split as batches."""
+    train = data.split("train")
+    schedule = schedule_of(job, recipe, len(data.classes))
+    return DatasetSource(train.images, train.labels, schedule)
+
+
+def normalisation(job: Job, data: Data) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of a new network: its first weights', the data set's, or none at all."""
+    first = job.spec.get("init") or {}
+    if first.get("mean"):
+        return tuple(first["mean"]), tuple(first["std"])
+    if job.spec.get("normalise") == "none":
+        return (0.0,) * len(data.mean), (1.0,) * len(data.std)
+    return data.mean, data.std
+
+
+def validation_of(job: Job, data: Data, recipe: Recipe) -> Validation | None:
+    """The split that training watches, None if the data set has no validation split.
+
+    It is the test split only where the recipe selects on it, as some papers did.
+    """
+    split = data.split("test" if recipe.select_on == "test" else "val")
+    if len(split.labels) == 0:
+        return None
+    device = job.spec["device"]
+    robust = recipe.select_on != "last"
+    return Validation(split.images.to(device), split.labels.to(device), robust, job.spec["seed"])
+
+
+def teachers_of(job: Job) -> dict[str, nn.Module]:
+    """The teachers among a job's inputs by role: frozen, in eval mode, on its device."""
+    prefix = "teachers."
+    return {
+        role.removeprefix(prefix): load_teacher(folder, job.spec["device"])
+        for role, folder in job.inputs.items()
+        if role.startswith(prefix)
+    }
+
+
+def load_teacher(folder: Path, device: str, file: str = MODEL) -> nn.Module:
+    """One finished classifier, or weights kept beside it, frozen, in eval mode."""
+    model = load_classifier(open_artifact(folder).path(file))
+    return model.to(device).requires_grad_(False)
+
+
+def save_student(job: Job, roles: Roles, classes: tuple[str, ...], fitted: Fitted) -> Manifest:
+    """Write the trained classifier, the weights kept beside it and its history.
+
+    Returns the manifest over them, the last epoch's record among its facts.
+    """
+    student, names = roles.student, [MODEL, HISTORY]
+    exported = {name: value.clone() for name, value in student.state_dict().items()}
+    for name, weights in {**fitted.kept, MODEL: exported}.items():
+        file = name if name == MODEL else f"{name}.safetensors"
+        student.load_state_dict(weights)
+        with replacing(job.folder / file) as temporary:
+            save_classifier(student, temporary, job.spec["model"], classes)
+        names.append(file)
+    write_history(job.folder / HISTORY, fitted.history)
+    return job.manifest(sorted(set(names)), last(fitted.history))
+
+
+def last(history: list[dict]) -> dict:
+    """A training's facts for the manifest: the last epoch's record."""
+    return {"epochs": len(history), "last": history[-1]}

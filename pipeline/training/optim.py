@@ -1,0 +1,66 @@
+"""Optimiser, learning rate as a formula, moving average: what a recipe asks for."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from pipeline.config.recipe import Recipe
+
+REVISION = 1
+
+ONECYCLE_PEAK = 0.25  # share of training at which the rate is highest
+ONECYCLE_START = 0.1  # first rate, as a share of the highest
+FLOOR = 0.001  # last rate of one-cycle, as a share of the highest
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The rate at ``progress`` in [0,1): warm-up, then the recipe's schedule."""
+    if progress < recipe.warmup:
+        return recipe.lr * (progress + 1e-8) / recipe.warmup
+    if recipe.schedule == "step":
+        return recipe.lr * recipe.gamma ** sum(progress >= m for m in recipe.milestones)
+    if recipe.schedule == "cosine":
+        done = (progress - recipe.warmup) / (1 - recipe.warmup)
+        return recipe.lr * (1 + math.cos(math.pi * done)) / 2
+    if recipe.schedule == "onecycle":
+        if progress < ONECYCLE_PEAK:
+            return recipe.lr * (ONECYCLE_START + (1 - ONECYCLE_START) * progress / ONECYCLE_PEAK)
+        left = (1 - progress) / (1 - ONECYCLE_PEAK)
+        return recipe.lr * (FLOOR + (1 - FLOOR) * left)
+    return recipe.lr
+
+
+def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the parameters, one fused kernel a step."""
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov,
+        weight_decay=recipe.weight_decay,
+        fused=True,
+    )
+
+
+def average_of(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
+    """An exponential moving average of weights and BatchNorm statistics, if the recipe has one.
+
+    Integer buffers (counters, prompt tokens) are copied: averaging would round them down.
+    """
+    if recipe.ema == 0:
+        return None
+
+    @torch.no_grad()
+    def approach(averaged: list[Tensor], current: list[Tensor], _) -> None:
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - recipe.ema)
+        else:
+            torch._foreach_copy_(averaged, current)
+
+    return AveragedModel(student, multi_avg_fn=approach, use_buffers=True)

@@ -1,0 +1,74 @@
+"""BatchNorm over the rows of all ranks, in plain operations: torch's own runs on GPUs alone."""
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.core.collectives import size, summed
+
+REVISION = 1
+
+LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class SharedBatchNorm(nn.Module):
+    """A BatchNorm's weights and statistics under the same names; (B,C,…) to (B,C,…).
+
+    In training mean and variance are those of the ranks' rows together, and so are the gradients
+    through them. One process alone normalises as torch does.
+    """
+
+    branches: ClassVar[bool] = True  # DARWIN's auxiliary branch has one of its own
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.eps, self.momentum, self.training = layer.eps, layer.momentum, layer.training
+        self.weight, self.bias = layer.weight, layer.bias
+        for name in ("running_mean", "running_var", "num_batches_tracked"):
+            self.register_buffer(name, getattr(layer, name))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalised over all dimensions but the second."""
+        learns = self.training or self.running_mean is None
+        if not learns:
+            statistics = self.running_mean, self.running_var
+            return F.batch_norm(x, *statistics, self.weight, self.bias, False, 0.0, self.eps)
+        over, shape = [d for d in range(x.ndim) if d != 1], [1, -1, *[1] * (x.ndim - 2)]
+        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        count = size() * x.numel() // x.shape[1]
+        mean = summed(wide.sum(over)) / count
+        centred = wide - mean.view(shape)
+        var = summed(centred.square().sum(over)) / count
+        self.follow(mean.detach(), var.detach() * count / max(count - 1, 1))
+        y = centred * torch.rsqrt(var + self.eps).view(shape)
+        if self.weight is not None:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
+
+    @torch.no_grad()
+    def follow(self, mean: Tensor, var: Tensor) -> None:
+        """Move the running statistics towards a batch's, (C,) each."""
+        if self.running_mean is None:
+            return
+        self.num_batches_tracked += 1
+        share = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean), share)
+        self.running_var.lerp_(var.to(self.running_var), share)
+
+
+def synchronised(network: object, device: str) -> None:
+    """Put a layer over all ranks in place of every BatchNorm below a network: torch's on a GPU.
+
+    What is no network, as most objectives are, is left alone.
+    """
+    if not isinstance(network, nn.Module):
+        return
+    if device == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return
+    for module in list(network.modules()):
+        for name, layer in module.named_children():
+            if isinstance(layer, LAYERS):
+                setattr(module, name, SharedBatchNorm(layer))

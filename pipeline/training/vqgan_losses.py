@@ -1,0 +1,125 @@
+"""A VQGAN's further losses: LPIPS, and a patch discriminator (Esser et al., CVPR 2021)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
+from torch import Tensor, nn
+
+from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.collectives import means
+from pipeline.core.lpips import Lpips
+from pipeline.models.vqgan import Reconstruction
+
+REVISION = 1
+
+MOST = 1e4  # the largest factor that the adaptive rule gives
+SMALL = 1e-4  # beside a gradient's length
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """LPIPS and its weight."""
+
+    network: Lpips
+    weight: float
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """A discriminator's place in training: see the section `adversarial`."""
+
+    weight: float
+    start: float
+    rule: Literal["adaptive", "constant"]
+
+
+class Refined(nn.Module):
+    """``Reconstruction`` with LPIPS, or against a discriminator, or both.
+
+    With r = mean |x - Q(x)| + w LPIPS(x, Q(x)), g = -D(Q(x)) and W the decoder's last layer, the
+    generator's further term is weight * lambda * g, where lambda = |dr/dW| / (|dg/dW| + 1e-4), at
+    most 1e4, by the adaptive rule (eq. 7) and 1 by the constant one. The discriminator's is
+    (max(0, 1 - D(x)) + max(0, 1 + D(sg(Q(x))))) / 2, a mean over patches. Both are zero before
+    ``start``. Both players see each other as they were before the step, and one optimiser moves
+    them; each term's gradient reaches its own player alone.
+    """
+
+    couples_batch: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        base: Reconstruction,
+        perceptual: Perceptual | None,
+        adversary: Adversary | None,
+        discriminator: nn.Module | None,
+    ):
+        super().__init__()
+        self.base, self.adversary, self.discriminator = base, adversary, discriminator
+        # in a tuple, where nn.Module does not look: fixed weights belong in no checkpoint
+        self.fixed = () if perceptual is None else (perceptual,)
+
+    def needs(self) -> tuple[str, ...]:
+        """It reads the student and the images alone."""
+        return ()
+
+    def prepare(self, roles: Roles, batch: Batch) -> None:
+        """Bring LPIPS to the images' device."""
+        for perceptual in self.fixed:
+            perceptual.network.to(batch.x.device).requires_grad_(False).eval()
+
+    def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
+        """Yields the generator's terms, then ``discriminator``, each (B,)."""
+        image, terms = self.base.rebuilt(roles.student, batch)
+        for perceptual in self.fixed:
+            terms["perceptual"] = perceptual.weight * perceptual.network(batch.x, image)
+        if self.adversary is None:
+            yield terms
+            return
+        zero = torch.zeros_like(terms["reconstruction"])
+        if batch.progress < self.adversary.start:
+            yield {**terms, "adversarial": zero, "discriminator": zero}
+            return
+        with still(self.discriminator):
+            fooling = -self.judged(image)
+        seen = terms["reconstruction"] + terms.get("perceptual", 0.0)
+        last = roles.student.decoder.conv_out.weight
+        factor = self.adversary.weight * self.factor(seen.mean(), fooling.mean(), last)
+        yield {**terms, "adversarial": factor * fooling}
+        real, fake = self.patches(batch.x), self.patches(image.detach())
+        hinge = ((1 - real).relu() + (1 + fake).relu()) / 2
+        yield {"discriminator": hinge.flatten(1).mean(1)}
+
+    def patches(self, x: Tensor) -> Tensor:
+        """The discriminator's opinion (B,1,h,w) of images in [0,1]: above 0 where real."""
+        return self.discriminator(2 * x - 1)
+
+    def judged(self, x: Tensor) -> Tensor:
+        """Its mean opinion (B,)."""
+        return self.patches(x).flatten(1).mean(1)
+
+    def factor(self, seen: Tensor, fooling: Tensor, last: Tensor) -> Tensor | float:
+        """Lambda: what brings the two gradients at the last layer to one length, or 1."""
+        if self.adversary.rule == "constant":
+            return 1.0
+        own = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (seen, fooling)]
+        a, b = means(own)
+        return (a.norm() / (b.norm() + SMALL)).clamp(max=MOST).detach()
+
+
+@contextmanager
+def still(module: nn.Module) -> Iterator[None]:
+    """Keep gradients from a module's parameters; its mode stays."""
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        module.requires_grad_(True)
+
+
+def discriminator_of(channels: int, width: int, layers: int) -> nn.Module:
+    """Pix2pix's patch discriminator with taming's first weights, from torch's global generator."""
+    return NLayerDiscriminator(channels, width, layers).apply(weights_init)

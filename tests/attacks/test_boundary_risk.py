@@ -1,0 +1,252 @@
+"""Boundary risks along an attack's path, and suites of weights kept during training."""
+
+import math
+
+import pytest
+import torch
+
+from pipeline.attacks import boundary, pgd
+from pipeline.core.attack_protocol import predict
+from pipeline.core.losses import cross_entropy
+from pipeline.core.pgd import ascend, frozen
+from pipeline.core.seeding import generator
+from pipeline.core.threat_models import Linf
+from pipeline.errors import RetortError
+from pipeline.models.classifier import kept, save_classifier
+from pipeline.planning.graph import plan_from
+from pipeline.report import epoch_table
+from pipeline.report.boundary_table import risks
+from pipeline.report.outcomes import open_study
+from pipeline.stages import evaluate, report
+from pipeline.store.artifact import Job, open_artifact
+from tests.attacks.test_every_attack import samples, small_net
+from tests.helpers.graph import tiny
+from tests.report.test_page import (
+    RECIPE,
+    Store,
+    write_data,
+    write_outcomes,
+    write_picture,
+    write_trained,
+)
+from tests.report.test_tables import outcome
+from tests.stages.test_evaluate import (
+    CLASSES,
+    artefact,
+    initialised,
+    job,  # noqa: F401
+)
+
+EPS = 8 / 255
+
+
+def test_the_path_is_the_ascent_s_and_every_sample_is_probed_where_it_lies():
+    net = small_net()
+    x, y = samples(net)
+    attack = boundary.Attack(steps=4, probe=3)
+    found = attack(net, x, y, 5)
+    assert list(found) == [(f"path{i}{p}", EPS) for i in range(4) for p in ("", "-pgd3")]
+    iterates: list[torch.Tensor] = []
+    with frozen(net):
+        rng = generator("path", 5)
+        climbed = {"steps": 3, "step": 2 / 255, "start": "gauss", "rng": rng, "path": iterates}
+        ascend(x, lambda z: cross_entropy(net(z), y), Linf(EPS), **climbed)
+    for i, z in enumerate([x, *iterates]):
+        assert torch.equal(found[f"path{i}", EPS], predict(net, z))
+        probed = pgd.Attack(eps=EPS, steps=3)(net, z, y, 5)
+        assert torch.equal(found[f"path{i}-pgd3", EPS], probed["pgd3", EPS])
+    right = [(found[f"path{i}", EPS] == y).sum() for i in range(4)]
+    assert right[3] < right[0]
+
+
+def test_the_passes_counted_are_the_passes_made():
+    net, attack = small_net(), boundary.Attack(steps=4, probe=3)
+    x, y = samples(net)
+    made = []
+    net.register_forward_hook(lambda *_: made.append(1 + torch.is_grad_enabled()))
+    attack(net, x, y, 0)
+    assert sum(made) == attack.passes((3, 32, 32))
+
+
+@pytest.mark.parametrize("fields", [{"steps": 1}, {"eps": 0.0, "steps": 2}, {"probe": 0}])
+def test_a_path_without_samples_is_refused(fields):
+    with pytest.raises(ValueError, match="steps|probe"):
+        boundary.Attack(**fields)
+
+
+def test_risks_by_hand():
+    points = {
+        ("path0", EPS): outcome([1, 1, 1, 0]),
+        ("path0-pgd20", EPS): outcome([1, 1, 0, 0]),  # 1 of 4 images is turned
+        ("path1", EPS): outcome([1, 1, 0, 0]),
+        ("path1-pgd20", EPS): outcome([1, 0, 0, 1]),
+        ("path2", EPS): outcome([1, 0, 0, 0]),
+        ("path2-pgd20", EPS): outcome([0, 0, 0, 0]),  # 2 of the 3 samples that were right
+        ("clean", 0.0): outcome([0, 0, 0, 0]),
+    }
+    (found,) = risks(points).values()
+    assert (found.natural, found.boundary, found.images) == (0.25, 0.25, 4)
+    assert found.path == pytest.approx(2 / 3)
+    assert found.gain == pytest.approx(2 / 3 - 1 / 4)
+    wrong = {p: o if "path0" in p[0] else outcome([0, 0, 0, 0]) for p, o in points.items()}
+    assert math.isnan(risks(wrong)[""].path)  # no sample of the path was right
+
+
+def test_parts_of_a_test_set_have_risks_of_their_own():
+    points = {
+        (f"path{i}{probe} {part}", EPS): outcome([1, right])
+        for part, right in (("fog-1", 0), ("snow-1", 1))
+        for i in (0, 1)
+        for probe in ("", "-pgd20")
+    }
+    found = risks(points)
+    assert {part: (r.natural, r.path) for part, r in found.items()} == {
+        "fog-1": (0.5, 0.0),
+        "snow-1": (0.0, 0.0),
+    }
+
+
+def experiment(**suite) -> dict:
+    """The tiny experiment where one student keeps its first epoch, with one more suite."""
+    raw = tiny()
+    raw["students"]["rslad"]["recipe"] = {"epochs": 2, "batch": 64, "keep_epochs": [1, 2]}
+    raw["suites"]["early"] = {"attacks": ["boundary"], **suite}
+    return raw
+
+
+def test_a_suite_of_epochs_looks_at_the_models_that_keep_them():
+    plan = plan_from(experiment(epochs=[1, 2]))
+    early = {name for kind, name in plan.names if kind == "evaluation" and ".early" in name}
+    assert early == {"rslad-0.epoch1.early", "rslad-0.epoch2.early"}
+    for epoch in (1, 2):
+        entry = plan.entries[plan.names["evaluation", f"rslad-0.epoch{epoch}.early"]]
+        assert entry.spec["epoch"] == epoch
+        assert entry.inputs["model"].ref == plan.names["student", "rslad-0"]
+
+
+def test_a_suite_without_epochs_is_what_it_was():
+    old, new = plan_from(tiny()), plan_from(experiment(epochs=[1]))
+    for kind, name in old.names:
+        if kind == "evaluation" and not name.startswith("rslad"):
+            assert new.names[kind, name] == old.names[kind, name]
+
+
+def test_each_model_is_looked_at_where_its_own_recipe_keeps_weights():
+    raw = experiment(epochs=[1, 2])
+    raw["teachers"]["robust"]["recipe"] = {"epochs": 1, "batch": 64, "keep_epochs": [1]}
+    found = {name for kind, name in plan_from(raw).names if ".early" in name}
+    students = {"rslad-0.epoch1.early", "rslad-0.epoch2.early"}
+    assert found == students | {"robust.epoch1.early"}
+
+
+def test_an_epoch_that_no_model_keeps_is_named():
+    with pytest.raises(RetortError) as caught:
+        plan_from(experiment(epochs=[1, 3]))
+    assert str(caught.value) == (
+        "suites.early.epochs: no model of the suite keeps the weights of epoch 3; add it to "
+        "keep_epochs in the recipe of one"
+    )
+
+
+@pytest.mark.parametrize(
+    ("suite", "expected"),
+    [
+        (
+            {"epochs": [1], "attacks": ["clean"], "surrogate": "robust"},
+            "epochs: does not go with 'surrogate'; drop one of them",
+        ),
+        (
+            {"epochs": [1], "attacks": ["clean"], "dataset": "tiny"},
+            "epochs: does not go with 'dataset'; drop one of them",
+        ),
+        (
+            {"surrogate": "robust"},
+            "attacks.boundary: does not go with 'surrogate'; drop one of them",
+        ),
+        (
+            {"attacks": ["boundary", {"boundary": {"steps": 5}}]},
+            "attacks.boundary: once in a suite; give the other a suite of its own",
+        ),
+    ],
+)
+def test_suites_that_could_not_be_told_apart_are_refused(suite, expected):
+    with pytest.raises(RetortError) as caught:
+        plan_from(experiment(**suite))
+    assert str(caught.value) == f"suites.early: {expected}"
+
+
+def test_an_evaluation_of_an_epoch_reads_the_weights_kept_then(job, tmp_path):  # noqa: F811
+    early = initialised("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 1)
+    model = job.inputs["model"]
+    save_classifier(early, model / kept(1), "resnet8-s2-w8", CLASSES)
+    files = [*open_artifact(model).manifest.files, kept(1)]
+    (model / "manifest.json").unlink()
+    artefact(model, "student", files, {})
+    evaluate.run(job)
+    last = evaluate.pq.read_table(job.folder / evaluate.OUTCOMES)
+    other = Job(
+        tmp_path / "early", "evaluation", "e", "k", {**job.spec, "epoch": 1}, job.inputs, {}
+    )
+    other.folder.mkdir()
+    evaluate.run(other)
+    found = evaluate.pq.read_table(other.folder / evaluate.OUTCOMES).to_pylist()
+    clean = [row["prediction"] for row in found if row["attack"] == "clean"]
+    images = evaluate.pixels(evaluate.open_data(job.inputs["dataset"]).split("test").images)
+    assert clean == predict(early.eval(), images).tolist()
+    assert found != last.to_pylist()
+
+
+@pytest.fixture
+def reported(tmp_path) -> Job:
+    """A student looked at as exported and after its first epoch, along paths and by PGD."""
+    store = Store(tmp_path / "store")
+    counts = {"train": 16, "val": 16, "test": 16}
+    store.add("dataset", "tiny", {}, {}, write_data, {"classes": ("a", "b"), "counts": counts})
+    spec = {"model": "r8", "recipe": RECIPE, "device": "cpu", "objective": {"kd": {}}}
+    store.add("student", "kd-0", spec, {"dataset": "dataset/tiny"}, write_trained)
+    path = {"path0": 12, "path0-pgd20": 8, "path1": 8, "path1-pgd20": 4}
+    early = {label: right - 4 for label, right in path.items()}
+    path, early = ({(k, EPS): (v, 16) for k, v in p.items()} for p in (path, early))
+    inputs = {"model": "student/kd-0", "dataset": "dataset/tiny"}
+    looked = {
+        "kd-0.main": ({}, {("clean", 0.0): (12, 16)}, "clean"),
+        "kd-0.path": ({}, path, "boundary"),
+        "kd-0.epoch1.path": ({"epoch": 1}, early, "boundary"),
+        "kd-0.epoch1.main": ({"epoch": 1}, {("clean", 0.0): (4, 16)}, "clean"),
+        "kd-0.epoch1.fewer": ({"epoch": 1}, {("clean", 0.0): (8, 8)}, "clean"),
+    }
+    for name, (own, points, attack) in looked.items():
+        spec = {"attacks": [{attack: {"eps": EPS}}], **own}
+        store.add("evaluation", name, spec, inputs, lambda at, p=points: write_outcomes(at, p))
+    return store.job()
+
+
+def test_the_report_has_a_table_of_each_and_leaves_them_out_of_the_main_one(reported):
+    report.run(reported)
+    text = (reported.folder / "report.md").read_text()
+    main, _, rest = text.partition("## During training")
+    during, _, risk = rest.partition("## Boundary risk")
+    assert "75.0 [" in main and "25.0 [" not in main and "path" not in main.split("## Cost")[0]
+    assert "kd, epoch 1" in during and "25.0 [" in during
+    rows = [
+        [c.strip() for c in line.split("|")[1:-1]] for line in risk.splitlines() if "kd" in line
+    ]
+    assert rows[:2] == [
+        ["kd-0", "exported", "path", "all", "0.250", "0.250", "0.500", "+0.250", "+0.000", "16"],
+        ["kd-0", "1", "path", "all", "0.500", "0.250", "1.000", "+0.750", "+0.250", "16"],
+    ]
+    assert epoch_table.groups(open_study(reported))[0].images == 16
+
+
+def test_a_generator_that_only_suites_of_epochs_look_at_has_its_row(tmp_path):
+    store = Store(tmp_path / "store")
+    spec = {"recipe": RECIPE, "device": "cpu", "steps_per_epoch": 1}
+    store.add("teacher", "n", spec, {}, write_trained)
+    store.add("generator", "g", spec, {"teacher": "teacher/n"}, write_picture)
+    clean = {("clean", 0.0): (4, 16)}
+    asked = {"attacks": [{"clean": {}}], "epoch": 1}
+    inputs = {"model": "generator/g"}
+    name = "g-warm.epoch1.early"
+    store.add("evaluation", name, asked, inputs, lambda at: write_outcomes(at, clean))
+    (row,) = epoch_table.groups(open_study(store.job()))
+    assert row.name == "g (stage I), epoch 1"

@@ -1,0 +1,211 @@
+"""The papers' presets and the study: planned without data, an entry for each printed row."""
+
+import csv
+from collections import Counter
+from functools import cache
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.config.reader import Config, parse
+from pipeline.discovery import names_in
+from pipeline.planning.compatibility.fits import needs_of
+from pipeline.planning.graph import plan_from
+from pipeline.planning.plan import Plan
+from tests.helpers.graph import ROOT, Folder
+
+PRESETS = ROOT / "workflow" / "presets"
+NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+COLUMNS = ["paper", "table", "dataset", "teacher", "student", "method", "preset", "entry", "reason"]
+# Distinct (dataset, teacher, student, method) of each printed table.
+ROWS = {
+    "adaad": (("1", 3), ("2", 32), ("3", 16), ("4", 8), ("5", 7)),
+    "darwin": (
+        *(("1", 30), ("2", 32), ("3", 15), ("4", 12), ("5", 16), ("6", 12), ("7", 8), ("8", 10)),
+        ("weighting", 8),
+    ),
+    "dad": (
+        *(("1", 119), ("2", 34), ("3", 40), ("4", 24), ("5", 136), ("6", 32), ("7", 6), ("8", 70)),
+        *(("9", 42), ("10", 12), ("11", 12), ("12", 6)),
+    ),
+    "derd": (("1", 6), ("2", 26), ("3", 24), ("4", 8), ("5", 4), ("6", 2)),
+}
+SUPPLIED = {"x_adv", "discretizer", "generated"}  # what a bank, Q or a generator gives
+PAIRS = {  # DERD's teachers by role
+    "T_nat RN34 + T_rob RN34": {"natural": "resnet34", "robust": "resnet34"},
+    "T_nat RN50 + T_rob WRN3420": {"natural": "resnet50", "robust": "wrn-34-20"},
+}
+TEACHERS = {"ViT-B": "vit-b", "DeiT-S": "deit-s", "WRN-34": "trades-wrn34"}
+
+
+def elsewhere(path: Path, folder: Path) -> dict:
+    """A configuration whose store and data lie in an empty folder."""
+    raw = yaml.safe_load(path.read_text())
+    return raw | {"store": str(folder / "store"), "run": {"data": str(folder / "data")}}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """The plan of a preset, made once."""
+    folder = tmp_path_factory.mktemp("presets")
+    return cache(lambda name: plan_from(elsewhere(PRESETS / f"{name}.yaml", folder)))
+
+
+@cache
+def config(name: str) -> Config:
+    return parse(yaml.safe_load((PRESETS / f"{name}.yaml").read_text()))
+
+
+def rows() -> list[dict[str, str]]:
+    with (PRESETS / "rows.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_planned_without_data(name, planned):
+    plan: Plan = planned(name)
+    assert plan.run["data"].endswith("data")
+    assert not plan.store.exists()
+    for section in config(name).students:
+        assert ("student", f"{section}-0") in plan.names
+        assert ("evaluation", f"{section}-0.main") in plan.names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_says_what_it_is(name):
+    first = (PRESETS / f"{name}.yaml").read_text().splitlines()[0]
+    assert first.startswith("# ")
+    assert config(name).device == ("cpu" if name == "derd-fashion" else "cuda")
+    assert config(name).report is not None
+
+
+def test_every_printed_row_is_there_once():
+    table = rows()
+    assert list(table[0]) == COLUMNS
+    for paper, tables in ROWS.items():
+        assert Counter(r["table"] for r in table if r["paper"] == paper) == dict(tables)
+    identities = [tuple(r[c] for c in COLUMNS[:6]) for r in table]
+    assert len(set(identities)) == len(identities)
+
+
+def test_every_row_names_its_entry_or_says_why_not():
+    for row in rows():
+        section, _, name = row["entry"].partition(".")
+        if not row["entry"]:
+            assert row["reason"]
+            continue
+        assert section in ("teachers", "students", "generators")
+        assert name in getattr(config(row["preset"]), section), row
+
+
+def test_a_row_s_entry_has_the_row_s_networks():
+    """Names are for people; what an entry trains must be what the row prints."""
+    known = {"ResNet-18": "resnet18", "RN-18": "resnet18", "MNV2": "mobilenetv2"}
+    known |= {"MN-V2": "mobilenetv2", "MobileNet2": "mobilenetv2", "MobileNetV2": "mobilenetv2"}
+    known |= {"ResNet18": "resnet18", "ResNet-18": "resnet18"}
+    checked = 0
+    for row in rows():
+        section, _, name = row["entry"].partition(".")
+        if section in ("", "teachers") or row["preset"] == "darwin-imagenet100":
+            continue
+        if row["paper"] == "dad":  # tests/config/test_presets_dad.py
+            continue
+        setup = config(row["preset"])
+        student = getattr(setup, section)[name]
+        assert student.model == known[row["student"]], row
+        roles = student.teachers if section == "students" else {"natural": student.teacher}
+        for role, teacher in roles.items():
+            model = {**setup.teachers, **setup.students}[teacher].model
+            printed = row["teacher"]
+            if printed in PAIRS:
+                assert model == PAIRS[printed][role], row
+            elif printed in TEACHERS:
+                assert teacher == TEACHERS[printed], row
+            elif printed:
+                assert model == known.get(printed, printed.lower()), row
+            checked += 1
+    assert checked == 225
+
+
+@pytest.mark.parametrize("teacher", ["wrn34-20", "wrn34-10"])
+def test_the_radius_sweep_steps_by_a_quarter(teacher):
+    students = config("adaad-cifar10").students
+    swept = [s for name, s in students.items() if name.startswith(f"adaad-radius-rn18-{teacher}.")]
+    radii = [255 * s.objective["adaad"]["eps"] for s in swept]
+    assert radii == pytest.approx([16, 24, 32])
+    for student in swept:
+        assert student.objective["adaad"]["step"] == pytest.approx(
+            student.objective["adaad"]["eps"] / 4
+        )
+
+
+def test_a_preset_is_dry_run_by_snakemake(tmp_path):
+    folder = Folder(tmp_path)
+    folder.write(elsewhere(PRESETS / "adaad-cifar100.yaml", tmp_path))
+    jobs = folder.planned()
+    assert {"teacher/wrn34-10", "student/adaad-rn18-wrn34-10-0", "report/report"} <= jobs
+    assert {"evaluation/adaiad-mnv2-wrn34-10-0.autoattack"} <= jobs
+
+
+def test_the_study_compares_every_objective_with_the_demo_s_teachers(tmp_path):
+    paths = ("workflow/study.yaml", "config.yaml")
+    study, demo = (plan_from(elsewhere(ROOT / path, tmp_path)) for path in paths)
+    for name in ("natural", "robust"):
+        assert study.names["teacher", name] == demo.names["teacher", name]
+    students = [e for e in study.entries.values() if e.kind == "student"]
+    compared = {name for e in students for name in e.spec["objective"]}
+    without = {n for n in names_in("objectives") if not SUPPLIED.isdisjoint(needs_of({n: {}}))}
+    assert compared == set(names_in("objectives")) - without
+    assert len(students) == 3 * len(compared)
+
+
+def test_darwin_s_eighth_table_looks_at_every_kept_epoch(planned):
+    plan = planned("darwin-cifar10")
+    found = {name for kind, name in plan.names if kind == "evaluation" and "boundary" in name}
+    students = ("darwin-rn18-self-100", "darwin-mnv2-self-100")
+    assert found == {f"{s}-0.epoch{e}.boundary" for s in students for e in range(20, 101, 20)}
+
+
+def test_derd_s_ablation_has_three_seeds_and_shares_the_preset_s_artefacts(tmp_path, planned):
+    study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
+    preset = planned("derd-fashion")
+    for kind, here, there in (
+        *(("teacher", name, name) for name in ("natural", "robust")),
+        ("generator", "derd.seed0", "derd"),
+        ("student", "sa-eg-sga-0", "derd-0"),
+    ):
+        assert study.names[kind, here] == preset.names[kind, there]
+    for seed in range(3):
+        warm = study.names["generator", f"derd.seed{seed}"]
+        assert ("evaluation", f"derd.seed{seed}-warm.main") in study.names
+        for row in ("sa", "sa-eg", "sa-eg-ga", "sa-eg-sga", "without-stage-1"):
+            student = study.entries[study.names["student", f"{row}-{seed}"]]
+            assert student.spec["seed"] == seed
+            assert (student.inputs["generator"].ref == warm) == (row != "without-stage-1")
+            evaluation = study.entries[study.names["evaluation", f"{row}-{seed}.main"]]
+            assert {"clean", "pgd", "autoattack"} == {
+                a for e in evaluation.spec["attacks"] for a in e
+            }
+
+
+def test_derd_s_study_has_every_baseline_robust_and_as_published(tmp_path, planned):
+    study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
+    preset = planned("derd-fashion")
+    baselines = {"dafl", "dfad", "zskt", "cmi", "dfhl_rs", "dfard"}
+    for form, teacher in (("", "robust"), ("-plain", "natural")):
+        compared = set()
+        for name, seed in product(baselines, range(3)):
+            student = study.entries[study.names["student", f"{name}{form}-{seed}"]]
+            (options,) = student.spec["objective"].values()
+            own = name == "dfhl_rs"  # its robust row is without RSLAD's loop, as released
+            assert (options.get("attack") == "rslad") == (form == "" and not own)
+            assert student.inputs["teachers.teacher"].ref == study.names["teacher", teacher]
+            compared |= set(study.entries[student.inputs["generator"].ref].spec["losses"])
+        assert compared == set(names_in("generator_losses")) - {"derd", "inversion"}
+    for seed in range(3):
+        student = study.entries[study.names["student", f"dfhl_rs-rslad-{seed}"]]
+        assert student.spec["objective"]["dfhl_rs"]["attack"] == "rslad"
+    for name in baselines:
+        assert study.names["student", f"{name}-0"] == preset.names["student", f"{name}-0"]

@@ -1,0 +1,79 @@
+"""Batches and roles: where targets come from, and what an objective lacks."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.core.batch import WORDS, Batch, Roles, adversarial_target, clean_target, missing_needs
+
+
+class Counting(nn.Module):
+    """Logits (B,2) of an image's mean; counts its forwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.ones(1, 2))
+        self.forwards = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.forwards += 1
+        return x.flatten(1).mean(1, keepdim=True) * self.slope
+
+
+def batch(**stored: Tensor) -> Batch:
+    """Three images, all halves."""
+    x = torch.full((3, 1, 2, 2), 0.5)
+    return Batch(x, None, torch.arange(3), stored, 0.0, 0, torch.Generator())
+
+
+def test_stored_targets_spare_the_teacher():
+    kept, teacher = torch.ones(3, 2), Counting()
+    roles = Roles(nn.Identity(), {"robust": teacher})
+    assert clean_target(roles, batch(t_clean=kept)) is kept
+    assert adversarial_target(roles, batch(x_adv=torch.zeros(3, 1, 2, 2), t_adv=kept)) is kept
+    assert teacher.forwards == 0
+
+
+def test_live_targets_are_one_forward_without_gradient():
+    teacher = Counting()
+    roles = Roles(nn.Identity(), {"robust": teacher})
+    clean = clean_target(roles, batch())
+    adversarial = adversarial_target(roles, batch(x_adv=torch.full((3, 1, 2, 2), 0.25)))
+    torch.testing.assert_close(clean, torch.full((3, 2), 0.5))
+    torch.testing.assert_close(adversarial, torch.full((3, 2), 0.25))
+    assert not clean.requires_grad
+    assert not adversarial.requires_grad
+    assert teacher.forwards == 2
+
+
+def test_the_teacher_is_the_only_one():
+    one, two = Counting(), Counting()
+    assert Roles(nn.Identity(), {"any": one}).teacher is one
+    for teachers in ({}, {"natural": one, "robust": two}):
+        with pytest.raises(ValueError, match="unpack"):
+            _ = Roles(nn.Identity(), teachers).teacher
+
+
+@pytest.mark.parametrize(
+    ("needs", "roles", "given", "lacking"),
+    [
+        ((), (), (), ""),
+        (("label",), (), ("label",), ""),
+        (("label",), (), (), WORDS["label"]),
+        (("teacher",), ("robust",), (), ""),
+        (("teacher",), (), (), WORDS["teacher"]),
+        (("teacher",), ("natural", "robust"), (), WORDS["teacher"]),
+        (("t_clean",), ("robust",), (), ""),
+        (("t_clean",), (), ("t_clean",), ""),
+        (("t_clean",), ("natural", "robust"), (), WORDS["t_clean"]),
+        (("t_adv",), ("robust",), (), WORDS["t_adv"]),
+        (("t_adv",), ("robust",), ("x_adv",), ""),
+        (("x_adv",), ("robust",), (), WORDS["x_adv"]),
+        (("natural", "robust"), ("robust", "natural"), (), ""),
+        (("natural", "robust"), ("robust",), (), WORDS["natural"]),
+        (("generated",), (), ("generated",), ""),
+        (("label", "tokens"), (), (), f"{WORDS['label']}, 'tokens'"),
+    ],
+)
+def test_what_lacks_is_said_in_words(needs, roles, given, lacking):
+    assert missing_needs(needs, roles, given) == lacking

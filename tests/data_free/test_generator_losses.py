@@ -1,0 +1,263 @@
+"""What makes images: the contract of every file, unnamed, and each loss written out by hand."""
+
+import copy
+import dataclasses
+import inspect
+import re
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.data_free.generator_losses import (
+    cmi,
+    dafl,
+    derd,
+    dfad,
+    dfard_like,
+    dfhl_rs,
+    inversion,
+    zskt,
+)
+from pipeline.discovery import names_in, plugin
+from tests.helpers.loss_views import (
+    CLASSES,
+    COUNT,
+    STUDENT,
+    TEACHER,
+    Network,
+    images,
+    shown,
+    values,
+)
+from tests.helpers.plain import EXACT, ce, divergence, log_probabilities
+
+NAMES = names_in("generator_losses")
+SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
+
+every_loss = pytest.mark.parametrize("name", NAMES)
+
+
+def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+@every_loss
+def test_its_form(name):
+    module = plugin("generator_losses", name)
+    text = f"{inspect.getdoc(module)} {inspect.getdoc(module.Loss)}"
+    assert SOURCE.search(text), "cite the paper with its year, or an equation or section"
+    assert ("approximation" in text) == name.endswith("_like")
+    assert isinstance(module.REVISION, int)
+    assert isinstance(module.Loss.rounds, bool)
+    assert module.Loss.__dataclass_params__.frozen or issubclass(module.Loss, nn.Module)
+    assert set(module.Loss().needs()) <= {"teacher", "student"}
+    for field in dataclasses.fields(module.Loss):
+        assert field.default is not dataclasses.MISSING, f"{field.name} has no default"
+        if field.type in ("float", float):
+            assert isinstance(field.default, float), f"{field.name}: write it as a float"
+
+
+@every_loss
+@pytest.mark.parametrize("norm", [True, False])
+def test_terms_are_one_a_sample_and_reach_the_images_alone(name, norm):
+    loss, x = plugin("generator_losses", name).Loss(), images()
+    teacher = Network(1, norm)
+    terms = loss(shown(loss, x, teacher))
+    assert terms
+    assert ("bn" in terms) <= norm
+    assert all(v.shape == (COUNT,) and v.isfinite().all() for v in terms.values())
+    sum(terms.values()).mean().backward()
+    assert x.grad.isfinite().all()
+    assert (x.grad.flatten(1).norm(dim=1) > 0).all()
+    assert all(p.grad is None for n in (teacher, STUDENT) for p in n.parameters())
+
+
+@every_loss
+def test_it_looks_through_whom_it_says_and_never_takes_one_for_the_other(name):
+    needs, usual = plugin("generator_losses", name).Loss().needs(), values(name)
+    assert same(usual, values(name, student=Network(9))) == ("student" not in needs)
+    assert same(usual, values(name, teacher=Network(9))) == ("teacher" not in needs)
+    if "student" in needs:  # a teacher in the student's place would make it this
+        assert not same(usual, values(name, student=TEACHER))
+
+
+@every_loss
+def test_the_steps_generator_is_the_only_chance(name):
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            before = torch.get_rng_state()
+            found.append(values(name))
+            assert torch.equal(torch.get_rng_state(), before)
+    assert same(*found)
+
+
+@every_loss
+def test_what_it_remembers_comes_back_from_its_state(name):
+    loss, again = (plugin("generator_losses", name).Loss() for _ in range(2))
+    if not isinstance(loss, nn.Module):
+        return
+    for seed in (0, 1):
+        made = shown(loss, images(seed))
+        loss(made)
+        if hasattr(loss, "remember"):
+            loss.remember(made)
+    again.load_state_dict(copy.deepcopy(loss.state_dict()))
+    one, two = (each(shown(each, images(2))) for each in (loss, again))
+    assert same(one, two)
+    fresh = plugin("generator_losses", name).Loss()
+    assert not same(one, fresh(shown(fresh, images(2))))
+
+
+def moments_gap(x: Tensor) -> Tensor:
+    """L_BN of the one BatchNorm, written out."""
+    rows = TEACHER.conv(x).transpose(0, 1).flatten(1)
+    mean = rows.sum(1) / rows.shape[1]
+    var = ((rows - mean[:, None]) ** 2).sum(1) / rows.shape[1]
+    norm = TEACHER.norm
+    gaps = ((mean - norm.running_mean) ** 2).sum(), ((var - norm.running_var) ** 2).sum()
+    return sum(gap**0.5 for gap in gaps)
+
+
+def imbalance(z: Tensor) -> Tensor:
+    """sum_c q_c log q_c of the mean output."""
+    q = log_probabilities(z).exp().sum(0) / len(z)
+    return (q * q.log()).sum()
+
+
+def all_of(scalar: Tensor) -> Tensor:
+    return scalar.expand(COUNT)
+
+
+def check(loss, expected: dict[str, Tensor], x: Tensor) -> None:
+    """Values of the terms and the images' gradient of each, to 1e-9."""
+    terms = loss(shown(loss, x))
+    assert terms.keys() == expected.keys()
+    for name, wanted in expected.items():
+        torch.testing.assert_close(terms[name], wanted, **EXACT)
+        ours, plain = (
+            torch.autograd.grad(v.mean(), x, retain_graph=True)[0] for v in (terms[name], wanted)
+        )
+        assert plain.abs().max() > 1e-7
+        torch.testing.assert_close(ours, plain, **EXACT)
+
+
+@pytest.mark.parametrize("labels", ["own", "given"])
+def test_derd(labels):
+    x = images()
+    z, features = TEACHER(x), TEACHER.features(x)
+    y = z.argmax(1) if labels == "own" else torch.arange(COUNT) % CLASSES
+    expected = {
+        "oh": 0.3 * ce(z, y),
+        "activation": -0.2 * features.abs().sum(1) / 5,
+        "balance": all_of(4 * imbalance(z)),
+        "bn": all_of(0.7 * moments_gap(x)),
+    }
+    check(derd.Loss(oh=0.3, activation=0.2, bn=0.7, balance=4.0, labels=labels), expected, x)
+
+
+def test_dafl():
+    x = images()
+    z, features = TEACHER(x), TEACHER.features(x)
+    expected = {
+        "oh": 0.5 * ce(z, z.argmax(1)),
+        "activation": -0.1 * features.abs().sum(1) / 5,
+        "balance": all_of(3 * imbalance(z)),
+    }
+    check(dafl.Loss(oh=0.5, activation=0.1, balance=3.0), expected, x)
+    expected |= {"adv": -2 * divergence(z, STUDENT(x))}
+    loss = dafl.Loss(oh=0.5, activation=0.1, balance=3.0, adv=2.0)
+    z = TEACHER(x)
+    check(loss, expected, x)
+    assert dafl.Loss().needs() == ("teacher",)
+
+
+def test_dfad_and_zskt_play_against_the_student():
+    x = images()
+    gap = (TEACHER(x) - STUDENT(x)).abs().sum(1) / CLASSES
+    check(dfad.Loss(adv=0.5), {"adv": -0.5 * gap}, x)
+    check(zskt.Loss(adv=0.5), {"adv": -0.5 * divergence(TEACHER(x), STUDENT(x))}, x)
+
+
+def test_inversion():
+    x = images()
+    across = ((x[..., 1:] - x[..., :-1]) ** 2).sum((1, 2, 3)) / (3 * 7 * 6)
+    down = ((x[:, :, 1:] - x[:, :, :-1]) ** 2).sum((1, 2, 3)) / (3 * 6 * 7)
+    expected = {
+        "oh": 2 * ce(TEACHER(x), torch.arange(COUNT) % CLASSES),
+        "tv": 3 * (across + down),
+        "l2": 5 * ((x - 0.5) ** 2).sum((1, 2, 3)) / 147,
+        "bn": all_of(7 * moments_gap(x)),
+    }
+    check(inversion.Loss(oh=2.0, tv=3.0, l2=5.0, bn=7.0), expected, x)
+
+
+def test_dfhl_rs_smooths_the_clones_own_labels():
+    x = images()
+    log_p = log_probabilities(STUDENT(x))
+    y = torch.arange(COUNT) % CLASSES
+    smooth = -0.8 * log_p[torch.arange(COUNT), y] - 0.2 * log_p.sum(1) / CLASSES
+    expected = {"oh": smooth, "balance": all_of(3 * imbalance(STUDENT(x)))}
+    check(dfhl_rs.Loss(), expected, x)
+
+
+def test_dfard_like_weighs_terms_by_their_size():
+    x, loss = images(), dfard_like.Loss(decay=0.75)
+    sizes = torch.zeros(4, dtype=torch.float64)
+    for step, scale in enumerate((1.0, 0.5)):
+        x = (images(step) * scale).detach().requires_grad_()
+        z = TEACHER(x)
+        terms = {
+            "oh": ce(z, z.argmax(1)),
+            "adv": -divergence(z, STUDENT(x)),
+            "balance": all_of(imbalance(z)),
+            "bn": all_of(moments_gap(x)),
+        }
+        new = torch.stack([v.mean().abs() for v in terms.values()]).detach()
+        sizes = new if step == 0 else 0.75 * sizes + 0.25 * new
+        weights = 4 / sizes / (1 / sizes).sum()
+        expected = {k: w * v for (k, v), w in zip(terms.items(), weights, strict=True)}
+        check(loss, expected, x)
+
+
+def plain_contrast(views: list[Tensor], t: float) -> Tensor:
+    """InfoNCE by a loop: each of 2B views against all else."""
+    z = torch.cat(views)
+    z = z / (z**2).sum(1, keepdim=True).sqrt()
+    losses = []
+    for i in range(2 * COUNT):
+        others = [j for j in range(len(z)) if j != i]
+        scores = torch.stack([z[i] @ z[j] / t for j in others])
+        losses.append(scores.exp().sum().log() - scores[others.index((i + COUNT) % (2 * COUNT))])
+    return torch.stack([(losses[i] + losses[i + COUNT]) / 2 for i in range(COUNT)])
+
+
+def test_cmi():
+    loss, x = cmi.Loss(bn=0.7, oh=0.6, adv=0.5, contrast=0.4, temperature=0.3, memory=8), images()
+    for seed in (5, 6):
+        loss.remember(shown(loss, images(seed)))
+    assert len(loss.past) == 8
+    z, other = TEACHER(x), STUDENT(x)
+    agree = (z.argmax(1) == other.argmax(1)).double()
+    assert 0 < agree.sum() < COUNT
+    part = cmi.zoomed(x, torch.Generator().manual_seed(3))
+    past = torch.cat([TEACHER.features(images(seed)).detach() for seed in (5, 6)])[-8:]
+    views = [loss.head(f) for f in (TEACHER.features(part), TEACHER.features(x), past)]
+    expected = {
+        "oh": 0.6 * ce(z, torch.arange(COUNT) % CLASSES),
+        "adv": -0.5 * agree * divergence(z, other),
+        "contrast": 0.4 * plain_contrast(views, 0.3),
+        "bn": all_of(0.7 * moments_gap(x)),
+    }
+    check(loss, expected, x)
+
+
+def test_zooming_shows_a_part_of_the_image():
+    ramp = torch.linspace(0, 1, 9).expand(4, 1, 9, 9).contiguous()
+    part = cmi.zoomed(ramp, torch.Generator().manual_seed(0))
+    assert part.shape == ramp.shape
+    spans = (part[..., -1] - part[..., 0]).abs().flatten(1).mean(1)
+    assert (spans < 0.95).any()
+    assert (spans > 0.4).all()

@@ -1,0 +1,131 @@
+"""A data-free run opens no training image, and evaluation alone opens the test images."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.planning.graph import plan_from
+from pipeline.planning.plan import write_orders
+from tests.helpers.graph import DATA, Folder, environment, tiny
+
+# Runs stages one after the other, and prints how each ended and what Python opened or listed.
+WATCHED = """
+import json, os, sys
+ended, opened = [], set()
+def note(event, arguments):
+    if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
+        opened.add(os.path.realpath(os.fsdecode(arguments[0])))
+sys.addaudithook(note)
+from pipeline.cli import main
+for verb, folder in json.loads(sys.argv[1]):
+    try:
+        ended.append(main([verb, folder]))
+    except OSError as error:
+        ended.append(str(error))
+print(json.dumps([ended, sorted(opened)]))
+"""
+
+
+def watched(*stages: tuple[str, Path]) -> tuple[list, set[Path]]:
+    """How stages ended, and every file and folder they opened."""
+    asked = json.dumps([[verb, str(folder)] for verb, folder in stages])
+    command = [sys.executable, "-c", WATCHED, asked]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ended, opened = json.loads(done.stdout.splitlines()[-1])
+    return ended, {Path(path) for path in opened}
+
+
+ROUNDS = {"rounds": {"iterations": 2, "made": 16}}
+PIXELS = {"rounds": {"of": "pixels", "iterations": 2, "made": 16}}
+RSLAD = {"attack": "rslad", "steps": 1}
+OTHERS = {  # a generator's own fields, and its student's objective
+    "dafl": ({}, {"data_free_kd": RSLAD}),
+    "dfad": ({}, {"dfad": RSLAD}),
+    "zskt": ({}, {"zskt": RSLAD}),
+    "dfard_like": ({}, {"dfard_like": RSLAD}),
+    "cmi": (ROUNDS, {"data_free_kd": RSLAD}),
+    "dfhl_rs": (ROUNDS, {"dfhl_rs": {"entropy_steps": 1}}),
+    "inversion": (PIXELS, {"data_free_kd": RSLAD}),
+}
+
+
+def data_free() -> dict:
+    """The tiny experiment's data-free part, the other methods, and a student that needs images."""
+    raw = tiny()
+    for section in ("discretizers", "banks"):
+        del raw[section]
+    del raw["teachers"]["clip"]
+    raw["students"] = {name: raw["students"][name] for name in ("derd", "natural")}
+    for name, (own, objective) in OTHERS.items():
+        shared = {
+            k: v for k, v in raw["generators"]["derd"].items() if k not in ("weights", "replayed")
+        }
+        raw["generators"][name] = shared | {"warm": False, "losses": name} | own
+        raw["students"][name] = raw["students"]["derd"] | {
+            "generator": name,
+            "sampling": {"steps_per_epoch": 2},
+            "teachers": {"natural": "natural"},
+            "objective": objective,
+        }
+    raw["suites"] = {"main": {"attacks": ["clean"], "models": "students"}}
+    return raw
+
+
+@pytest.fixture
+def without_images(made: Folder, tmp_path) -> tuple[dict[str, Path], Path]:
+    """Folders of what is to be made, by name, and the folder of a data set without its images."""
+    for kind in ("dataset", "teacher"):
+        shutil.copytree(made.path / "store" / kind, tmp_path / "store" / kind)
+    raw = data_free() | {"store": str(tmp_path / "store")}
+    raw["run"]["data"] = str(tmp_path / "nothing")
+    plan = plan_from(raw)
+    write_orders(plan)
+    folders = {f"{kind}/{name}": plan.store / ref for (kind, name), ref in plan.names.items()}
+    images = folders["dataset/tiny"]
+    (tmp_path / "aside").mkdir()
+    for split in ("train", "val", "test"):
+        (images / f"{split}.safetensors").rename(tmp_path / "aside" / f"{split}.safetensors")
+    return folders, images
+
+
+def test_no_stage_of_a_data_free_run_opens_an_image(without_images, tmp_path):
+    folders, images = without_images
+    ended, opened = watched(
+        *(("warm_generator", folders[f"generator/{name}"]) for name in ("derd", *OTHERS)),
+        *(("distill", folders[f"student/{name}-0"]) for name in ("derd", *OTHERS)),
+    )
+    assert ended == [0] * 2 * (1 + len(OTHERS))
+    assert all((folders[f"student/{n}-0"] / "manifest.json").exists() for n in ("derd", *OTHERS))
+    seen = {p for p in opened for place in (images, DATA) if p.is_relative_to(place)}
+    assert seen == set()
+    assert {p.name for p in opened} >= {"manifest.json", "spec.json"}  # the watch works
+
+    for split in ("val", "test"):
+        (tmp_path / "aside" / f"{split}.safetensors").rename(images / f"{split}.safetensors")
+    (images / "train.safetensors").write_bytes(b"altered")
+    ended, opened = watched(
+        ("evaluate", folders["evaluation/derd-0.main"]), ("distill", folders["student/natural-0"])
+    )
+    assert ended[0] == 0
+    assert images / "test.safetensors" in opened
+    assert ended[1] == 2  # this one learns from images, and the watch sees it try
+    assert images / "train.safetensors" in opened
+
+
+def test_no_data_set_is_among_a_data_free_run_s_inputs(without_images):
+    folders, images = without_images
+    alone = {"generator", "teachers.natural"}
+    for name, inputs in (
+        ("generator/derd", {"teacher"}),
+        ("student/derd-0", alone | {"teachers.robust"}),
+        *((f"generator/{other}", {"teacher"}) for other in OTHERS),
+        *((f"student/{other}-0", alone) for other in OTHERS),
+    ):
+        order = json.loads((folders[name] / "spec.json").read_text())
+        assert set(order["inputs"]) == inputs
+        assert images.name not in json.dumps(order)

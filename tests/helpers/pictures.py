@@ -1,0 +1,75 @@
+"""Small image folders and tar shards in ImageNet's layout, and data sets of them."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.dataset_artifact import Data, open_data
+from pipeline.planning.graph import plan_from
+from pipeline.planning.plan import Plan, write_orders
+from pipeline.stages import prepare_data
+from pipeline.store.artifact import finish, read_job
+
+CLASSES = ("n01440764", "n01443537", "n01484850")
+SIZE = 16
+
+
+def image(seed: int, label: int) -> Image.Image:
+    """A random image of some size, whose colour tells its class."""
+    rng = np.random.default_rng(seed)
+    shape = (20 + seed % 7, 26 + seed % 5, 3)
+    return Image.fromarray(rng.integers(60 * label, 60 * label + 80, shape, np.uint8))
+
+
+def folders(root: Path, classes=CLASSES, each: int = 4, split: str = "train") -> Path:
+    """Class folders with a few images each, one of them grey."""
+    for label, name in enumerate(classes):
+        for i in range(each):
+            path = root / split / name / f"{name}_{i}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = image(7 * label + i, label % 3)
+            (made.convert("L") if i == 1 else made).save(path, format="JPEG", quality=95)
+    return root
+
+
+def shards(root: Path, split: str = "train", each: int = 4) -> Path:
+    """The same images in two tar shards, as WebDataset writes them."""
+    for number in range(2):
+        root.mkdir(exist_ok=True)
+        with tarfile.open(root / f"{split}-{number}.tar", "w") as tar:
+            for label, name in enumerate(CLASSES):
+                for i in range(number, each, 2):
+                    for kind, data in (("jpg", encoded(label, i)), ("cls", str(label).encode())):
+                        member = tarfile.TarInfo(f"{name}_{i}.{kind}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+    return root
+
+
+def encoded(label: int, i: int) -> bytes:
+    buffer, made = io.BytesIO(), image(7 * label + i, label % 3)
+    (made.convert("L") if i == 1 else made).save(buffer, format="JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def planned(tmp_path: Path, source: dict, **counts: int) -> Plan:
+    counts = {"train": 9, "val": 3, "test": 3} | counts
+    raw = {"store": str(tmp_path / "store"), "datasets": {"d": {"source": source, **counts}}}
+    return plan_from(raw | {"run": {"data": str(tmp_path)}})
+
+
+def made(tmp_path: Path, source: dict, **counts: int) -> Data:
+    """The data set's artefact, made by its stage."""
+    plan = planned(tmp_path, source, **counts)
+    write_orders(plan)
+    job = read_job(plan.folder(plan.names["dataset", "d"]))
+    finish(job, prepare_data.run(job))
+    return open_data(job.folder)
+
+
+def source(root: Path, kind: str = "imagefolder", **more: object) -> dict:
+    options = {"path": str(root), "version": "1", "size": SIZE, "folders": list(CLASSES)}
+    return {kind: options | more}

@@ -1,0 +1,84 @@
+"""docs/METHODS.md against the code, and the code's defaults against the papers'."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.discovery import names_in, plugin
+from pipeline.schema import fraction
+
+TEXT = (Path(__file__).parents[2] / "docs" / "METHODS.md").read_text()
+SECTIONS = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+NAMES = names_in("objectives")
+
+
+def value(cell: str) -> object:
+    """`8/255`, `gauss`, `true` or `1/3, 2/3` as what it stands for."""
+    if ", " in cell:
+        return tuple(value(part) for part in cell.split(", "))
+    return fraction(yaml.safe_load(cell))
+
+
+def printed(name: str) -> dict[str, object]:
+    """The first table of a section: fields above, defaults below."""
+    lines = [line for line in SECTIONS[name].splitlines() if line.startswith("|")]
+    if not lines:
+        return {}
+    fields, defaults = ([cell.strip() for cell in lines[i].split("|")[1:-1]] for i in (0, 2))
+    return {field: value(cell) for field, cell in zip(fields, defaults, strict=True)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_is_documented_with_its_defaults(name):
+    assert name in SECTIONS, f"docs/METHODS.md: add a section '## {name}'"
+    objective = plugin("objectives", name).Objective
+    assert printed(name) == {f.name: f.default for f in dataclasses.fields(objective)}
+    assert "F_S" in SECTIONS[name] or "Cost as" in SECTIONS[name], "say what a step costs"
+
+
+@pytest.mark.parametrize("name", names_in("generator_losses"))
+def test_every_loss_of_a_generator_is_documented_with_its_defaults(name):
+    (row,) = re.findall(rf"^\| {name} \|.*\| (.*?) \|$", SECTIONS["data_free_kd"], re.MULTILINE)
+    pairs = [pair.split(" ") for pair in row.split(", ")]
+    fields = dataclasses.fields(plugin("generator_losses", name).Loss)
+    assert {key: value(cell) for key, cell in pairs} == {f.name: f.default for f in fields}
+
+
+def test_nothing_else_is_documented():
+    assert SECTIONS.keys() - {"Conventions"} == set(NAMES)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_like")])
+def test_approximations_say_so(name):
+    assert "approximation" in plugin("objectives", name).Objective.__doc__
+    assert "not the published" in SECTIONS[name]
+
+
+LINF = {"eps": 8 / 255, "step": 2 / 255, "steps": 10, "attack_bn": "eval"}
+DEFAULTS = {
+    "trades": LINF | {"start": "gauss", "beta": 6.0},
+    "dist": {"beta": 1.0, "gamma": 1.0, "temperature": 1.0},
+    "ard": LINF | {"start": "uniform", "alpha": 1.0, "temperature": 30.0, "kd_scale": 0.1},
+    "iad": LINF
+    | {"start": "uniform", "alpha": 1.0, "beta": 0.1, "begin": 0.3, "temperature": 1.0}
+    | {"kd_scale": 1.0, "weight_teacher": False},
+    "akd": LINF | {"start": "gauss", "beta": 0.5},
+    "akd2": LINF | {"start": "uniform", "alpha": 0.5, "beta": 0.25, "temperature": 1.0},
+    "mtard": LINF | {"start": "gauss", "rate": 0.025, "kd_scale": 1.0},
+    "adaiad": LINF
+    | {"start": "gauss", "alpha": 1.0, "beta": 0.1, "begin": 0.3, "temperature": 30.0}
+    | {"kd_scale": 1.0},
+    "rslad": LINF | {"start": "gauss", "alpha": 5 / 6, "temperature": 1.0, "kd_scale": 0.1},
+    "adaad": LINF | {"start": "gauss", "alpha": 1.0, "temperature": 1.0, "kd_scale": 1.0},
+    "pgd_at": LINF | {"start": "gauss"},
+    "kd": {"alpha": 0.5, "temperature": 4.0},
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_the_defaults_are_the_papers(name):
+    objective = plugin("objectives", name).Objective()
+    assert {field: getattr(objective, field) for field in DEFAULTS[name]} == DEFAULTS[name]

@@ -1,0 +1,153 @@
+"""Test sets other than a model's own: ImageNet-A's mask, numbered folders, corruptions, mCE."""
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+from pipeline.data.imagenet import subset, wnids
+from pipeline.errors import RetortError
+from pipeline.planning.graph import plan_from
+from pipeline.report.distribution_shift import ALEXNET, Scored, mean_corruption_error
+from tests.helpers.making import made
+from tests.helpers.pictures import CLASSES, folders, source
+
+SEVERITIES = range(1, 6)
+
+
+def alexnet(factor: float = 1.0) -> dict[tuple[str, int], float]:
+    """AlexNet's errors times a factor, spread over the severities around their mean."""
+    return {
+        (name, s): factor * error / 100 * (1 + 0.1 * (s - 3))
+        for name, error in ALEXNET.items()
+        for s in SEVERITIES
+    }
+
+
+def test_the_mce_of_alexnet_s_own_errors_is_100():
+    assert mean_corruption_error(alexnet()) == pytest.approx(100, abs=1e-9)
+    assert mean_corruption_error(alexnet(0.4)) == pytest.approx(40, abs=1e-9)
+    half = {key: e / 2 if key[0] == "fog" else e for key, e in alexnet().items()}
+    assert mean_corruption_error(half) == pytest.approx(100 - 50 / 15, abs=1e-9)
+    assert len(ALEXNET) == 15
+
+
+def test_there_is_no_mce_of_a_part_of_the_corruptions():
+    errors = alexnet()
+    del errors["snow", 5]
+    assert mean_corruption_error(errors) is None
+
+
+def test_a_prediction_is_made_among_the_scored_classes_alone():
+    model = nn.Linear(4, 4, bias=False)
+    nn.init.eye_(model.weight)
+    scored = Scored(model.eval(), (1, 3))
+    x = torch.tensor([[9.0, 1, 0, 2], [0, 3, 9, 2]])
+    assert scored(x).argmax(1).tolist() == [3, 1]
+    assert not scored.training
+    x.requires_grad_()
+    loss = nn.functional.cross_entropy(scored(x), torch.tensor([1, 3]))
+    assert torch.autograd.grad(loss, x)[0].isfinite().all()
+
+
+def experiment(tmp_path, own: dict, others: dict, **counts: int) -> dict:
+    """A student on folders, tested on its own images and on other sets."""
+    recipe = {"epochs": 1, "batch": 8, "augment": "resized_crop"}
+    datasets = {"own": {"source": own, "train": 8, "test": 3, **counts}, **others}
+    suites = {"main": {"attacks": ["clean"]}}
+    suites |= {name: {"attacks": ["clean"], "dataset": name} for name in others}
+    return {
+        "store": str(tmp_path / "store"),
+        "run": {"data": str(tmp_path)},
+        "datasets": datasets,
+        "students": {
+            "s": {
+                "dataset": "own",
+                "model": "resnet8-s2-w8",
+                "objective": "natural",
+                "recipe": recipe,
+            }
+        },
+        "suites": suites,
+        "report": {"title": "t"},
+    }
+
+
+@pytest.fixture
+def small(tmp_path) -> dict:
+    """Three classes; other sets with numbered folders, and with all of ImageNet-C's parts."""
+    folders(folders(tmp_path / "own"), split="val", each=1)
+    folders(tmp_path / "v2", ("0", "1", "2"), each=2, split=".")
+    for name in ALEXNET:
+        for severity in SEVERITIES:
+            folders(tmp_path / "c", each=1, split=f"{name}/{severity}")
+    given = {"size": 32, "test": "."}
+    sets = {
+        "v2": {"source": source(tmp_path / "v2", **given), "test": 6},
+        "c": {"source": source(tmp_path / "c", levels=2, crop=1.0, **given), "test": 225},
+    }
+    return experiment(tmp_path, source(tmp_path / "own", size=32), sets | {})
+
+
+def with_no_training(raw: dict) -> dict:
+    for name, section in raw["datasets"].items():
+        if name != "own":
+            section["train"] = 0
+    return raw
+
+
+def test_other_sets_are_evaluated_by_part_and_reported_with_the_mce(small):
+    found = made(plan_from(with_no_training(small)))
+    table = pq.read_table(found["evaluation/s-0.c"].path("outcomes.parquet")).to_pylist()
+    assert {r["attack"] for r in table} == {f"{n}-{s}" for n in ALEXNET for s in SEVERITIES}
+    errors = {}
+    for name in ALEXNET:
+        for s in SEVERITIES:
+            part = [r for r in table if r["attack"] == f"{name}-{s}"]
+            assert len(part) == 3 and {r["label"] for r in part} == {0, 1, 2}
+            errors[name, s] = sum(r["label"] != r["prediction"] for r in part) / 3
+    shown = found["report/report"].manifest.facts
+    assert shown["shifted"]["s"]["c, mCE"] == pytest.approx(mean_corruption_error(errors))
+    accuracy = found["evaluation/s-0.v2"].manifest.facts["accuracy"]["clean@0.00000"]
+    assert shown["shifted"]["s"]["v2"] == pytest.approx(100 * accuracy)
+    text = found["report/report"].path("report.md").read_text()
+    assert "## Under distribution shift" in text and "c, mCE" in text
+    assert set(shown["accuracy"]["student/s"]) == {"clean"}  # the main table keeps to its own set
+
+
+def test_imagenet_a_is_scored_among_its_classes(tmp_path):
+    folders(folders(tmp_path / "own", wnids(), each=1), wnids(), split="val", each=1)
+    folders(tmp_path / "a", [wnids()[y] for y in subset("a")], each=1, split=".")
+    own = {"imagefolder": {"path": str(tmp_path / "own"), "version": "1", "size": 16}}
+    of_a = {"path": str(tmp_path / "a"), "version": "1", "size": 16, "test": ".", "subset": "a"}
+    others = {"a": {"source": {"imagefolder": of_a}, "train": 0, "test": 200}}
+    found = made(plan_from(experiment(tmp_path, own, others, train=16, test=64)))
+    table = pq.read_table(found["evaluation/s-0.a"].path("outcomes.parquet"))
+    assert set(table["label"].to_pylist()) == set(subset("a"))
+    assert set(table["prediction"].to_pylist()) <= set(subset("a"))
+    clean = pq.read_table(found["evaluation/s-0.main"].path("outcomes.parquet"))
+    assert not set(clean["prediction"].to_pylist()) <= set(subset("a"))
+
+
+REFUSED = [
+    ({"folders": [*CLASSES[:2], "x"]}, 6, "suites.v2.dataset: 'v2' has other classes than 'own'"),
+    ({"size": 16}, 6, "suites.v2.dataset: 's' knows images of another size than those of data"),
+    ({}, 0, "datasets.v2.train: 0 images; ask for some"),
+]
+
+
+@pytest.mark.parametrize(("change", "test", "message"), REFUSED)
+def test_other_sets_must_fit_the_models(change, test, message, small):
+    raw = with_no_training(small)
+    raw["datasets"]["v2"]["source"]["imagefolder"] |= change
+    raw["datasets"]["v2"]["test"] = test
+    with pytest.raises(RetortError) as caught:
+        plan_from(raw)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_set_for_testing_trains_nobody(small):
+    raw = with_no_training(small)
+    raw["students"]["s"]["dataset"] = "v2"
+    with pytest.raises(RetortError, match="students.s.dataset: 'v2' has no training images"):
+        plan_from(raw)

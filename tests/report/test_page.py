@@ -1,0 +1,247 @@
+"""The report stage on a store of made-up artefacts, written with the project's own writers."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.banks.shards import shard_name, sidecar_of, write_shard
+from pipeline.core.seeding import generator
+from pipeline.data.dataset_artifact import Split, save_split
+from pipeline.errors import RetortError
+from pipeline.models import vqgan
+from pipeline.report.html import page
+from pipeline.report.outcomes import open_study
+from pipeline.report.sanity_checks import outdated
+from pipeline.report.tables import comparisons
+from pipeline.stages import report
+from pipeline.stages.evaluate import OUTCOMES, SCHEMA, write_chunk
+from pipeline.store.artifact import Job, finish, open_artifact, write_json
+from pipeline.store.attempt_cost import timed
+from pipeline.store.code_revisions import revision_of
+from pipeline.training.loop import write_history
+
+# webdataset leaves a shard's file to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+EPS = round(8 / 255, 9)
+CLASSES = ["cat", "dog", "frog", "ship"]
+STAGE_CODE = {"pipeline.core.losses": revision_of("pipeline.core.losses")}
+RECIPE = {"epochs": 2, "batch": 8}
+
+
+class Store:
+    """Writes finished artefacts with the project's own writers, and then a report's job."""
+
+    def __init__(self, folder):
+        self.folder, self.inputs, self.names = folder, {}, []
+
+    def add(self, kind, name, spec, inputs, write, facts=None):
+        """Write one artefact; ``write`` fills its folder and returns its files' names."""
+        key = hashlib.sha256(f"{kind}/{name}".encode()).hexdigest()[:12]
+        folder = self.folder / kind / key
+        folder.mkdir(parents=True)
+        sources = {role: self.inputs[dict(self.names)[at]] for role, at in inputs.items()}
+        job = Job(folder, kind, name, key, spec, sources, STAGE_CODE)
+        with timed(job, "run"):
+            files = write(folder)
+        finish(job, job.manifest(files, facts or {}))
+        self.inputs[f"{kind}/{key}"] = folder
+        self.names.append([f"{kind}/{name}", f"{kind}/{key}"])
+
+    def job(self, **spec):
+        """The report's work order."""
+        folder = self.folder / "report" / "0123456789ab"
+        folder.mkdir(parents=True)
+        spec = {"title": "Tiny <students>", "samples": 2, "names": self.names, **spec}
+        return Job(folder, "report", "report", folder.name, spec, self.inputs, {})
+
+
+def write_data(folder):
+    """Random images in three splits."""
+    for name in ("train", "val", "test"):
+        images = torch.randint(0, 256, (16, 3, 32, 32), generator=generator("data", name))
+        save_split(folder / f"{name}.safetensors", Split(images.byte(), torch.arange(16) % 4))
+    return ["train.safetensors", "val.safetensors", "test.safetensors"]
+
+
+def write_trained(folder, epochs=2, **last):
+    """A training's history."""
+    records = [{"epoch": e + 1, "lr": 0.1, "ce": 2 / (e + 1), **last} for e in range(epochs)]
+    write_history(folder / "history.json", records)
+    return ["history.json"]
+
+
+def write_quantiser(folder):
+    """A VQGAN with random weights."""
+    architecture = vqgan.Architecture(
+        ch=32, ch_mult=(1,), num_res_blocks=1, attn_resolutions=(), n_codes=16, resolution=32,
+        unshuffle=4, mid_attention=False,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vqgan.save(vqgan.VQGAN(architecture), folder / "model.safetensors")
+    return ["model.safetensors"]
+
+
+def write_bank(folder):
+    """One shard of one block, half of it accepted."""
+    logits = np.zeros((16, 4), np.float16)
+    logits[np.arange(16), np.arange(16) % 4] = 3
+    kept = np.arange(16) % 2 == 0
+    block = {
+        "row": np.arange(16),
+        "label": (np.arange(16) % 4).astype(np.int16),
+        "accepted": kept,
+        "t_clean": logits,
+        "x_adv": np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), np.uint8),
+        "t_adv": logits[kept],
+        "flips": np.full(8, 0.5, np.float16),
+    }
+    write_shard(folder / shard_name(0), iter([(0, block, {"rows": 16})]))
+    assert sidecar_of(folder / shard_name(0)).exists()
+    return [shard_name(0)]
+
+
+def write_picture(folder):
+    """What a generator leaves."""
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(folder / "samples.png")
+    return [*write_trained(folder), "samples.png"]
+
+
+def write_outcomes(folder, accuracy):
+    """Outcomes of a model with given accuracies by (attack, eps), on 16 images or as many said."""
+    tables = []
+    for (attack, eps), (right, n) in accuracy.items():
+        label = np.arange(n) % 4
+        prediction = np.where(np.arange(n) < right, label, (label + 1) % 4)
+        columns = ([attack] * n, [eps] * n, np.arange(n), label, prediction)
+        tables.append(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
+    write_chunk(folder / OUTCOMES, pa.concat_tables(tables))
+    return [OUTCOMES]
+
+
+BANK_FACTS = {
+    "rows": 16, "accepted": 8, "acceptance": 0.5, "teacher_clean_accuracy": 0.9, "token_flips": 0.6,
+    "token_flips_requantised": 0.5, "token_flips_beyond": 0.1, "pixel_change": 0.01,
+}  # fmt: skip
+Q_FACTS = {"psnr_db": 20.0, "codes_used": 0.5, "n_codes": 16, "grid": [8, 8], "images": 16}
+MODELS = {"student/kd-0": 9, "student/kd-1": 11, "student/dad-0": 12, "teacher/clip": 8}
+
+
+def full_store(folder):
+    """A store with every kind of artefact."""
+    store, spec = Store(folder), {"model": "r8", "recipe": RECIPE, "device": "cpu"}
+    kd, dad = ({**spec, "objective": {name: {}}} for name in ("kd", "dad"))
+    counts = {"train": 16, "val": 16, "test": 16}
+    facts = {"classes": CLASSES, "mean": [0.5] * 3, "std": [0.2] * 3, "shape": [3, 32, 32]}
+    store.add("dataset", "tiny", {}, {}, write_data, {**facts, "counts": counts})
+    data = {"dataset": "dataset/tiny"}
+    clip = {"clip": {"embed": 8}, "device": "cpu"}
+    store.add("teacher", "clip", clip, data, write_trained, {"epochs": 2})
+    store.add("discretizer", "vq", {}, data, write_quantiser, Q_FACTS)
+    made_from = {**data, "teacher": "teacher/clip", "discretizer": "discretizer/vq"}
+    store.add("bank", "dad", {}, made_from, write_bank, BANK_FACTS)
+    warm = {"steps_per_epoch": 3}
+    store.add("generator", "g", warm, {"teacher": "teacher/clip"}, write_picture, {"epochs": 2})
+    teacher = {**data, "teachers.teacher": "teacher/clip"}
+    for seed in (0, 1):
+        store.add("student", f"kd-{seed}", kd, teacher, lambda at: write_trained(at, val_clean=0.5))
+    store.add("student", "dad-0", dad, {**data, "bank": "bank/dad"}, write_trained)
+    for name, right in MODELS.items():
+        linf = {("clean", 0.0): (right, 16), ("pgd20", 4 / 255): (5, 16), ("pgd20", EPS): (3, 16)}
+        shift = {("fog-3", 0.0): (right - 2, 16), ("frost-3", 0.0): (right - 4, 16)}
+        suites = {"linf": linf, "aa": {("autoattack", EPS): (2, 4)}, "shift": shift}
+        for suite, accuracy in suites.items():
+            label = f"{name.partition('/')[2]}.{suite}"
+            store.add(
+                "evaluation", label, {}, {**data, "model": name},
+                lambda at, accuracy=accuracy: write_outcomes(at, accuracy),
+            )  # fmt: skip
+    return store
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished report over a full store."""
+    job = full_store(tmp_path_factory.mktemp("store")).job()
+    finish(job, report.run(job))
+    return job
+
+
+def test_other_revisions_are_listed(tmp_path):
+    job = full_store(tmp_path).job()
+    assert outdated(open_study(job)) == []
+    bank = next(path for ref, path in job.inputs.items() if ref.startswith("bank/"))
+    manifest = open_artifact(bank).manifest
+    write_json(
+        bank / "manifest.json", {**vars(manifest), "code": {"pipeline.core.losses": 0, "gone": 1}}
+    )
+    (line,) = outdated(open_study(job))
+    assert "gone 1 (now gone), pipeline.losses 0 (now" in line
+
+
+def test_students_with_a_bank_are_compared_with_those_without(finished):
+    (row,) = comparisons(open_study(finished)).splitlines()[2:]
+    cells = [c.strip() for c in row.split("|")]
+    assert cells[1] == "dad – kd" and cells[2].startswith("+12.5 [") and cells[4] == "2 / 2"
+    assert cells[6] == "64 / 32"
+
+
+SAID = (
+    "clip: a small CLIP trained here", "seeds each: 1 or 2", "AutoAttack (first 4)", "62.5 ±79.4",
+    "75.0 [50.5, 89.8]", "20.0 dB", "+10.0 points", "torch 2",
+)  # fmt: skip
+
+
+def test_report_holds_every_section_and_number(finished):
+    text = (finished.folder / "report.md").read_text()
+    heads = re.findall(r"^##? (.*)$", text, re.M)
+    assert heads == [
+        "Tiny &lt;students>", "Accuracy", "With and without a bank", "Ingredients", "Figures",
+        "Cost", "Reuse", "Suspicious?", "Reproduce",
+    ]  # fmt: skip
+    for words in SAID:
+        assert words in text, words
+    assert (finished.folder / "table.md").read_text().startswith("| model ")
+
+
+def test_manifest_lists_what_was_written(finished):
+    artifact = open_artifact(finished.folder)
+    names = ("accuracy", "cost", "generator-g", "samples", "training")
+    assert set(artifact.manifest.files) == {
+        "report.md", "report.html", "table.md", *(f"figures/{name}.png" for name in names)
+    }  # fmt: skip
+    assert artifact.manifest.facts["accuracy"]["student/dad"]["clean"] == 0.75
+
+
+def test_page_needs_nothing_beside_it(finished):
+    text = (finished.folder / "report.html").read_text()
+    assert text.count("<img") == text.count('src="data:image/png;base64,') == 5
+    assert not re.search(r"<script|<link|href=|url\(|@import|src=\"(?!data:)", text)
+    assert "<table>" in text and "prefers-color-scheme: dark" in text
+
+
+def test_page_refuses_a_missing_picture(tmp_path):
+    with pytest.raises(RetortError, match="no PNG file"):
+        page("![x](figures/gone.png)", "t", tmp_path)
+
+
+def test_figures_are_the_same_bytes_again(finished, tmp_path):
+    job = full_store(tmp_path).job()
+    report.run(job)
+    for name in ("accuracy", "samples", "training"):
+        path = Path("figures") / f"{name}.png"
+        assert (job.folder / path).read_bytes() == (finished.folder / path).read_bytes()
+
+
+def test_report_without_evaluations_bank_or_generator(tmp_path):
+    store = Store(tmp_path)
+    counts = {"train": 16, "val": 16, "test": 16}
+    store.add("dataset", "tiny", {}, {}, write_data, {"classes": CLASSES, "counts": counts})
+    assert report.run(store.job()).facts == {"accuracy": {}, "suspicions": 0}

@@ -1,0 +1,147 @@
+"""What the report computes: intervals, tables, and doubts about robust accuracies."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.core.seeding import generator
+from pipeline.report.intervals import bootstrap, over_seeds, sign_test, wilson
+from pipeline.report.outcomes import Group, Outcome, mean_of, paired
+from pipeline.report.sanity_checks import doubts
+from pipeline.report.tables import cell, columns_of, compared_at, corruptions, grid, results
+from pipeline.store.artifact import Artifact, Manifest
+
+EPS = round(8 / 255, 9)
+
+
+def outcome(right, start=0):
+    """An outcome on the images start, start + 1, …"""
+    right = np.array(right, float)
+    return Outcome(np.arange(start, start + len(right)), right)
+
+
+def of(n, right):
+    """An outcome on n images, the first ``right`` of them right."""
+    return outcome([1.0] * right + [0.0] * (n - right))
+
+
+def group(name, *outcomes, kind="student", spec=None):
+    """A table's row without anything on disk."""
+    manifest = Manifest(kind, name, "k", spec or {}, {}, {}, {}, {})
+    return Group(name, kind, (Artifact(Path(name), manifest),) * len(outcomes), outcomes)
+
+
+def test_wilson_interval_by_hand():
+    interval = wilson(0.5, 10)  # Wilson's textbook case: 5 of 10
+    assert (interval.low, interval.high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert wilson(0.0, 20).low == 0 and wilson(0.0, 20).high == pytest.approx(0.1611, abs=1e-4)
+
+
+@given(st.floats(0, 1), st.integers(1, 10**6))
+def test_wilson_interval_holds_its_value_and_stays_in_range(share, n):
+    interval = wilson(share, n)
+    assert 0 <= interval.low <= share <= interval.high <= 1
+
+
+def test_interval_over_seeds_by_hand():
+    interval = over_seeds([0.1, 0.2, 0.3])  # sd 0.1, t(2) = 4.3027
+    assert interval.value == pytest.approx(0.2)
+    assert interval.half == pytest.approx(4.3027 * 0.1 / 3**0.5, abs=1e-4)
+
+
+def test_bootstrap_repeats_and_agrees_with_the_normal_interval():
+    values = np.repeat([1.0, 0.0, -1.0], [100, 250, 50])
+    one, two = (bootstrap(values, generator("b")) for _ in range(2))
+    half = 1.96 * values.std() / 20
+    assert one == two and one.value == 0.125
+    assert (one.low, one.high) == pytest.approx((0.125 - half, 0.125 + half), abs=0.01)
+
+
+def test_sign_test_by_hand():
+    assert sign_test(3, 0) == pytest.approx(1 / 8) and sign_test(0, 5) == 1
+    assert sign_test(2, 1) == pytest.approx(0.5)
+
+
+def test_pairs_are_made_on_common_images():
+    one, two = paired(outcome([1, 0, 1, 1]), outcome([0, 1, 0], start=2))
+    assert one.index.tolist() == two.index.tolist() == [2, 3]
+    assert one.right.tolist() == [1, 1] and two.right.tolist() == [0, 1]
+    assert mean_of([outcome([1, 0]), outcome([1, 1, 1])]).right.tolist() == [1, 0.5]
+
+
+def test_columns_come_from_the_attacks():
+    points = [("clean", 0.0), ("pgd20", 0.0), ("pgd20", EPS), ("fgsm", 2 / 255), ("cw_linf", EPS)]
+    points += [("fog-3", 0.0), ("gaussian_noise-3", 0.0)]
+    row = group("a", dict.fromkeys(points, of(20, 5)) | {("autoattack", EPS): of(10, 1)})
+    assert [column.full for column in columns_of([row])] == [
+        "clean", "FGSM (eps 2/255)", "PGD-20", "CW (Linf)", "AutoAttack (first 10)",
+        "corruptions (mean of 2, severity 3)",
+    ]  # fmt: skip
+    assert "gaussian noise" in corruptions([row])
+
+
+def test_cells_say_which_interval_they_hold():
+    (column,) = columns_of([group("a", {("clean", 0.0): of(10, 5)})])
+    assert cell(group("a", {("clean", 0.0): of(10, 5)}), column) == "50.0 [23.7, 76.3]"
+    seeds = group("a", {("clean", 0.0): of(10, 5)}, {("clean", 0.0): of(10, 7)})
+    assert cell(seeds, column) == "60.0 ±127.1"
+    assert cell(group("b", {("fgsm", EPS): of(10, 5)}), column) == "–"
+    assert "teachers and banks fixed" in results([seeds], brief=True)
+
+
+def test_intervals_over_warm_ups_say_so():
+    def seeds(kind, **inputs):
+        made = [
+            Manifest(kind, "a", f"k{s}", {}, {n: f"{v}{s}" for n, v in inputs.items()}, {}, {}, {})
+            for s in range(2)
+        ]
+        members = tuple(Artifact(Path("a"), manifest) for manifest in made)
+        return Group("a", "student", members, ({("clean", 0.0): of(10, 5)},) * 2)
+
+    fixed = group("b", *[{("clean", 0.0): of(10, 5)}] * 2)
+    for row in (seeds("student", generator="generator/g"), seeds("generator")):
+        assert "over student seeds and their warm-ups," in results([row], brief=True)
+    for row in (seeds("student"), fixed):
+        assert "over student seeds, teachers" in results([row], brief=True)
+
+
+def test_tables_are_aligned_and_escaped():
+    lines = grid(["name", "n"], [["a|<b>", 10], ["c", 2]]).splitlines()
+    assert lines[2] == "| a&#124;&lt;b> |  10 |" and len({len(line) for line in lines}) == 1
+
+
+def test_equal_costs_are_named():
+    assert compared_at((10, 100, 2000), (10, 50, 1000)) == "epochs"
+    assert compared_at((10, 100, 2000), (20, 110, 2000)) == "CPU-seconds, samples"
+
+
+ODD = {
+    "under FGSM at 8/255, more than 25.0 % under clean": {
+        ("clean", 0.0): of(20, 5), ("fgsm", EPS): of(20, 15)},
+    "under PGD-20 at 8/255, more than 25.0 % under FGSM": {
+        ("fgsm", EPS): of(20, 5), ("pgd20", EPS): of(20, 15)},
+    "under PGD-20 at 8/255, more than 25.0 % under PGD-10": {
+        ("pgd10", EPS): of(20, 5), ("pgd20", EPS): of(20, 15)},
+    "80.0 % under AutoAttack at 8/255, more than 50.0 % under PGD-20 at 8/255 (10 images": {
+        ("pgd20", EPS): of(20, 5), ("autoattack", EPS): of(10, 8)},
+    "0.0 % under AutoAttack at 8/255, far below 50.0 % under PGD-20": {
+        ("pgd20", EPS): of(20, 5), ("autoattack", EPS): of(10, 0)},
+    "under PGD-20 at 8/255, more than 25.0 % under PGD-20 at 4/255": {
+        ("pgd20", 4 / 255): of(20, 5), ("pgd20", EPS): of(20, 15)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("expected", ODD)
+def test_each_doubt_is_found(expected):
+    (line,) = doubts(ODD[expected])
+    assert expected in line
+
+
+def test_sound_outcomes_raise_no_doubt_and_chance_is_called_chance():
+    sound = {("clean", 0.0): of(20, 12), ("fgsm", EPS): of(20, 6), ("pgd20", EPS): of(20, 5)}
+    assert doubts(sound | {("autoattack", EPS): of(20, 4)}) == []
+    (line,) = doubts(sound | {("pgd20", EPS): of(20, 7)})
+    assert line.endswith("(20 images; it may be chance, p = 0.50)")

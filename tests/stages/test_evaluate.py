@@ -1,0 +1,104 @@
+"""The evaluation stage: every outcome by sample, chunks that a second run does not repeat."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from pipeline.attacks import clean
+from pipeline.core.seeding import generator
+from pipeline.data.dataset_artifact import SPLITS, Split, save_split
+from pipeline.models.classifier import MODEL, initialised, save_classifier
+from pipeline.stages import evaluate
+from pipeline.store.artifact import Job, finish
+
+COUNT, CLASSES = 10, ("a", "b", "c")
+SUITE = [
+    {"clean": {"chunk": 4}},
+    {"pgd": {"steps": 1, "eps": [0.0, 8 / 255], "n_eval": 6, "chunk": 4}},
+]
+
+
+def artefact(folder: Path, kind: str, files: list[str], facts: dict) -> Path:
+    """A finished artefact over files that lie in its folder."""
+    job = Job(folder, kind, kind, "k", {}, {}, {})
+    finish(job, job.manifest(files, facts))
+    return folder
+
+
+@pytest.fixture
+def job(tmp_path) -> Job:
+    """A work order over ten random images and a network with random weights."""
+    rng = generator("evaluate")
+    images = torch.randint(0, 256, (COUNT, 3, 16, 16), generator=rng, dtype=torch.uint8)
+    split = Split(images, torch.arange(COUNT) % 3)
+    data, model = tmp_path / "data", tmp_path / "model"
+    for name in SPLITS:
+        save_split(data / f"{name}.safetensors", split)
+    facts = {"classes": CLASSES, "mean": [0.5] * 3, "std": [0.2] * 3, "shape": [3, 16, 16]}
+    artefact(data, "dataset", [f"{name}.safetensors" for name in SPLITS], facts)
+    model.mkdir()
+    network = initialised("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 0)
+    save_classifier(network, model / MODEL, "resnet8-s2-w8", CLASSES)
+    artefact(model, "student", [MODEL], {})
+    spec = {"attacks": SUITE, "seed": 0, "device": "cpu"}
+    (tmp_path / "out").mkdir()
+    return Job(
+        tmp_path / "out", "evaluation", "e", "k", spec, {"model": model, "dataset": data}, {}
+    )
+
+
+def outcomes(job: Job) -> list[dict]:
+    return pq.read_table(job.folder / evaluate.OUTCOMES).to_pylist()
+
+
+def test_every_sample_has_one_record_an_attack_and_radius(job):
+    manifest = evaluate.run(job)
+    rows = outcomes(job)
+    by_point: dict[tuple, list] = {}
+    for row in rows:
+        by_point.setdefault((row["attack"], round(row["eps"], 6)), []).append(row["index"])
+    assert by_point == {
+        ("clean", 0.0): list(range(10)),
+        ("pgd1", 0.0): list(range(6)),
+        ("pgd1", round(8 / 255, 6)): list(range(6)),
+    }
+    assert all(row["label"] == row["index"] % 3 for row in rows)
+    right = [row["label"] == row["prediction"] for row in rows if row["attack"] == "clean"]
+    assert manifest.facts["accuracy"]["clean@0.00000"] == pytest.approx(sum(right) / 10)
+
+
+def test_a_killed_evaluation_keeps_its_chunks(job, monkeypatch):
+    evaluate.run(job)
+    expected = outcomes(job)
+    (job.folder / evaluate.OUTCOMES).unlink()
+    (job.state / "00-clean-000008.parquet").unlink()
+    seen, attack = [], clean.Attack.__call__
+
+    def counted(self, model, x, y, seed, judge):
+        seen.append(len(x))
+        return attack(self, model, x, y, seed, judge)
+
+    monkeypatch.setattr(clean.Attack, "__call__", counted)
+    evaluate.run(job)
+    assert seen == [2]
+    assert outcomes(job) == expected
+
+
+def test_a_stop_is_granted_between_chunks(job, monkeypatch):
+    import os
+    import signal
+
+    attack = clean.Attack.__call__
+
+    def stopping(self, model, x, y, seed, judge):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return attack(self, model, x, y, seed, judge)
+
+    monkeypatch.setattr(clean.Attack, "__call__", stopping)
+    with pytest.raises(SystemExit) as stop:
+        evaluate.run(job)
+    assert stop.value.code == 143
+    assert [p.name for p in sorted(job.state.glob("*.parquet"))] == ["00-clean-000000.parquet"]
+    assert not (job.folder / evaluate.OUTCOMES).exists()

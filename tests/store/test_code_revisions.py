@@ -1,0 +1,79 @@
+"""Which modules make an artefact: imports, revisions and fingerprints of a package made here."""
+
+import pytest
+
+from pipeline.store import code_revisions
+
+FILES = {
+    "base.py": "REVISION = 3\nVALUE = 1\n",
+    "middle.py": "import torch\nfrom pipeline import base\n",
+    "late.py": "def f():\n    from pipeline.middle import base\n",
+    "aside.py": "REVISION = 7\n",
+    "plugs/__init__.py": "REVISION = 5\nfrom pipeline.base import VALUE\n",
+    "plugs/one.py": "from pipeline.plugs import VALUE\nREVISION = 2\n",
+}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of six files in place of ours."""
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setattr(code_revisions, "ROOT", tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def forget() -> None:
+    """Files were changed under the caches."""
+    for cached in (code_revisions.tree_of, code_revisions.imports_of, code_revisions.closure, code_revisions.revision_of, code_revisions.digest_of):
+        cached.cache_clear()
+
+
+@pytest.mark.usefixtures("package")
+def test_imports_count_wherever_they_stand():
+    assert code_revisions.imports_of("pipeline.middle") == {"pipeline.base"}
+    assert code_revisions.imports_of("pipeline.late") == {"pipeline.middle"}
+    assert code_revisions.imports_of("pipeline.plugs.one") == {"pipeline.plugs"}
+    assert code_revisions.closure("pipeline.late") == ("pipeline.base", "pipeline.late", "pipeline.middle")
+
+
+@pytest.mark.usefixtures("package")
+def test_revisions_are_those_of_the_closure_alone():
+    assert code_revisions.revisions("pipeline.late") == {"pipeline.base": 3}
+    assert code_revisions.revisions("pipeline.plugs.one") == {
+        "pipeline.base": 3,
+        "pipeline.plugs": 5,
+        "pipeline.plugs.one": 2,
+    }
+    assert code_revisions.revision_of("pipeline.middle") is None
+
+
+@pytest.mark.usefixtures("package")
+def test_only_our_modules_have_a_path():
+    assert code_revisions.path_of("pipeline.base").name == "base.py"
+    assert code_revisions.path_of("pipeline.plugs").name == "__init__.py"
+    for other in ("torch", "pipeline", "pipeline.base.VALUE", "pipeline.nothing"):
+        assert code_revisions.path_of(other) is None
+
+
+def test_a_fingerprint_passes_over_comments_and_layout(package):
+    before = code_revisions.fingerprint("pipeline.late")
+    aside = code_revisions.fingerprint("pipeline.aside")
+    (package / "base.py").write_text("# why\nREVISION   = 3\n\n\nVALUE = (1)  # a comment\n'why'\n")
+    forget()
+    assert code_revisions.fingerprint("pipeline.late") == before
+    (package / "base.py").write_text("REVISION = 3\nVALUE = 2\n")
+    forget()
+    assert code_revisions.fingerprint("pipeline.late") != before
+    assert code_revisions.fingerprint("pipeline.aside") == aside
+
+
+def test_a_stage_of_ours_knows_what_makes_it():
+    found = code_revisions.closure("pipeline.stages.distill")
+    assert {"pipeline.training.loop", "pipeline.data.batches", "pipeline.models.classifier"} <= set(found)
+    assert not any(name.startswith("pipeline.objectives.rslad") for name in found)
+    assert code_revisions.revisions("pipeline.attacks.pgd").keys() >= {"pipeline.core.attack_protocol", "pipeline.core.pgd"}

@@ -1,0 +1,151 @@
+"""Strict reading: fractions, hints, one line a fault."""
+
+import dataclasses
+import types
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from pipeline import schema
+from pipeline.errors import RetortError
+from pipeline.schema import Number, Section, fraction, make, named_options, render
+
+
+class Inner(Section):
+    """A section below another."""
+
+    eps: Number = 0.5
+    count: int = 1
+
+
+class Outer(Section):
+    """A section with sections in it."""
+
+    inner: Inner = Inner()
+    many: dict[str, Inner] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Gadget:
+    """A plug-in with a check of its own."""
+
+    eps: float = 0.1
+    steps: int = 10
+
+    def __post_init__(self):
+        if self.eps < 0:
+            raise ValueError(f"eps: {self.eps:g} is negative")
+
+
+@pytest.fixture
+def gadgets(monkeypatch):
+    """`make` finds one plug-in, called gadget."""
+    monkeypatch.setattr(schema, "plugin", lambda folder, name: types.SimpleNamespace(Made=Gadget))
+
+
+@given(top=st.integers(-1000, 1000), bottom=st.integers(1, 1000))
+def test_a_fraction_is_its_quotient(top, bottom):
+    assert fraction(f"{top}/{bottom}") == top / bottom
+    assert fraction(f" {top} / {bottom} ") == top / bottom
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("8/255", 8 / 255), ("3.33/255", 3.33 / 255), ("-1/2", -0.5), ("1e2/4", 25)]
+)
+def test_fractions(text, value):
+    assert fraction(text) == value
+    assert fraction({"a": [text, 1], "b": (text, "x")}) == {"a": [value, 1], "b": [value, "x"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["8/0", "8/0.0", "1.2.3/4", "a/b", "1/2/3", "8", "/2", "", None, 3]
+)
+def test_anything_else_stays(text):
+    assert fraction(text) == text
+
+
+def fault(model: type[BaseModel], value: object, *above: str) -> str:
+    """The rendered error of a value."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(value)
+    line = render(caught.value, *above)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        ({"inner": {"esp": 1}}, "inner.esp: unknown; did you mean 'eps'?"),
+        ({"iner": {}}, "iner: unknown; did you mean 'inner'?"),
+        ({"many": {"a": {"zzz": 1}}}, "many.a.zzz: unknown; known: count, eps"),
+        ({"many": {"{eps}": {"{key}": 1}}}, "many.{eps}.{key}: unknown; known: count, eps"),
+    ],
+)
+def test_unknown_keys_have_their_path_and_a_hint(value, line):
+    assert fault(Outer, value) == line
+
+
+def test_wrong_values_have_their_path_and_what_was_given():
+    assert fault(Outer, {"inner": {"eps": "x"}}).startswith("inner.eps: ")
+    assert fault(Outer, {"inner": {"eps": "x"}}).endswith("(got 'x')")
+    assert fault(Outer, 5, "recipes", "tiny").startswith("recipes.tiny: ")
+    assert fault(Outer, {"inner": {"zz": 0}}, "top").startswith("top.inner.zz: unknown")
+    for wrong in (float("nan"), float("inf")):
+        assert "finite" in fault(Outer, {"inner": {"eps": wrong}})
+
+
+def test_sections_take_fractions_and_do_not_change():
+    made = Outer.model_validate({"inner": {"eps": "8/255"}})
+    assert made.inner.eps == 8 / 255
+    with pytest.raises(ValidationError):
+        made.inner.eps = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("natural", ("natural", {})),
+        ({"kd": {"alpha": 1}}, ("kd", {"alpha": 1})),
+        ({"kd": {}}, ("kd", {})),
+        ({"kd": None}, ("kd", {})),
+    ],
+)
+def test_a_name_with_or_without_options(value, expected):
+    assert named_options(value) == expected
+
+
+@pytest.mark.parametrize("value", [5, None, {}, {"a": {}, "b": {}}, {"a": 5}, ["a"]])
+def test_anything_else_is_no_name(value):
+    with pytest.raises(ValueError, match="expected a name"):
+        named_options(value)
+
+
+@pytest.mark.usefixtures("gadgets")
+def test_make_fills_in_fields():
+    assert make("tools", "Made", "gadget", {}) == Gadget()
+    assert make("tools", "Made", "gadget", {"eps": "8/255", "steps": 3}) == Gadget(8 / 255, 3)
+
+
+@pytest.mark.usefixtures("gadgets")
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"step": 1}, "gadget.step: unknown; did you mean 'steps'?"),
+        ({"eps": -1}, "gadget.eps: -1 is negative"),
+        ({"steps": "many"}, "gadget.steps: Input should be a valid integer"),
+        ({"steps": 2.5}, "gadget.steps: Input should be a valid integer"),
+    ],
+)
+def test_make_names_the_option(options, line):
+    with pytest.raises(RetortError) as caught:
+        make("tools", "Made", "gadget", options)
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_make_knows_its_plug_ins():
+    with pytest.raises(RetortError, match="objectives: 'rsald' is unknown; did you mean 'rslad'"):
+        make("objectives", "Objective", "rsald", {})

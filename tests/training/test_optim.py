@@ -1,0 +1,75 @@
+"""Learning rates by hand, the moving average, the optimisers."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config.recipe import Recipe
+from pipeline.training.optim import average_of, learning_rate, optimizer_for
+
+RATES = [
+    ({"schedule": "constant"}, 0.9, 1.0),
+    ({"schedule": "step"}, 0.49, 1.0),
+    ({"schedule": "step"}, 0.5, 0.1),
+    ({"schedule": "step"}, 0.75, 0.01),
+    ({"schedule": "step", "milestones": (0.2,), "gamma": 0.5}, 0.3, 0.5),
+    ({"schedule": "cosine"}, 0.0, 1.0),
+    ({"schedule": "cosine"}, 0.5, 0.5),
+    ({"schedule": "cosine", "warmup": 0.2}, 0.1, 0.5),
+    ({"schedule": "cosine", "warmup": 0.2}, 0.6, 0.5),
+    ({"schedule": "onecycle"}, 0.0, 0.1),
+    ({"schedule": "onecycle"}, 0.125, 0.55),
+    ({"schedule": "onecycle"}, 0.25, 1.0),
+    ({"schedule": "onecycle"}, 0.625, 0.5005),
+    ({"schedule": "onecycle"}, 1.0, 0.001),
+]
+
+
+@pytest.mark.parametrize(("fields", "progress", "rate"), RATES)
+def test_the_rate_by_hand(fields, progress, rate):
+    assert learning_rate(Recipe(lr=1.0, **fields), progress) == pytest.approx(rate, rel=1e-6)
+
+
+class Counting(nn.Module):
+    """A weight, a float buffer and an integer one."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2))
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("tokens", torch.zeros(2, dtype=torch.int64))
+
+
+def test_the_average_follows_floats_and_copies_integers():
+    model = Counting()
+    average = average_of(Recipe(ema=0.9), model)
+    average.update_parameters(model)
+    with torch.no_grad():
+        model.weight += 1
+        model.mean += 1
+        model.tokens += 49407
+    average.update_parameters(model)
+    assert average.module.weight.tolist() == pytest.approx([0.1, 0.1])
+    assert average.module.mean.tolist() == pytest.approx([0.1, 0.1])
+    assert average.module.tokens.tolist() == [49407, 49407]
+
+
+def test_no_decay_is_no_average():
+    assert average_of(Recipe(), Counting()) is None
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_sgds_first_step_by_hand(nesterov):
+    """g = 1 + wd * 2 = 1.5; the first buffer is g, and Nesterov adds momentum * g once more."""
+    recipe = Recipe(lr=0.1, momentum=0.5, weight_decay=0.25, nesterov=nesterov)
+    weight = nn.Parameter(torch.tensor([2.0]))
+    weight.grad = torch.ones(1)
+    optimizer_for(recipe, [weight]).step()
+    assert weight.item() == pytest.approx(2 - 0.1 * (2.25 if nesterov else 1.5))
+
+
+def test_adamws_first_step_by_hand():
+    weight = nn.Parameter(torch.tensor([2.0]))
+    weight.grad = torch.ones(1)
+    optimizer_for(Recipe(optimizer="adamw", lr=0.1, weight_decay=0.5), [weight]).step()
+    assert weight.item() == pytest.approx(2 * (1 - 0.05) - 0.1, rel=1e-6)

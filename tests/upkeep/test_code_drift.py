@@ -1,0 +1,68 @@
+"""Work that other code was planned for is refused; what other code has made is named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import RetortError
+from pipeline.planning.graph import plan_from
+from pipeline.store.artifact import Job, Manifest
+from pipeline.store.code_revisions import fingerprint, revisions
+from pipeline.upkeep.code_drift import changes, check_code
+from tests.helpers.graph import tiny
+
+MODULE = "pipeline.objectives.rslad"
+CODE = revisions(MODULE)
+JOB = Job(Path("store/student/k"), "student", "s", "k", {}, {}, CODE, {}, (MODULE,))
+MADE = Manifest("student", "s", "k", {}, {}, {}, {}, CODE, [MODULE], fingerprint(MODULE))
+
+
+def test_todays_code_may_work():
+    check_code(JOB)
+    check_code(replace(JOB, strict=fingerprint(MODULE)))
+    check_code(replace(JOB, modules=(), code={}))
+    assert changes(MADE) == []
+    assert changes(replace(MADE, fingerprint="", modules=[])) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (
+            {**CODE, MODULE: 99},
+            f"was planned for {MODULE} REVISION 99, the code has {CODE[MODULE]}",
+        ),
+        ({**CODE, "pipeline.gone": 1}, "pipeline.gone REVISION 1, the code has none"),
+        ({}, "REVISION none, the code has"),
+    ],
+)
+def test_work_for_other_code_is_refused(code, words):
+    with pytest.raises(RetortError, match=words) as caught:
+        check_code(replace(JOB, code=code))
+    assert "\n" not in str(caught.value)
+
+
+def test_strict_work_for_edited_code_is_refused():
+    with pytest.raises(RetortError, match="strict_code: its modules were edited since"):
+        check_code(replace(JOB, strict="0123456789abcdef"))
+
+
+def test_what_other_code_made_is_named():
+    assert changes(replace(MADE, code={**CODE, MODULE: 99})) == [
+        f"{MODULE} 99 (now {CODE[MODULE]})"
+    ]
+    assert changes(replace(MADE, code={**CODE, "pipeline.gone": 1})) == [
+        "pipeline.gone 1 (now gone)"
+    ]
+    for edited in ({"fingerprint": "0123456789abcdef"}, {"modules": ["pipeline.gone"]}):
+        assert changes(replace(MADE, **edited)) == ["the same revisions, but edited since"]
+
+
+def test_strict_code_is_in_every_key():
+    loose, strict = plan_from(tiny()), plan_from({**tiny(), "strict_code": True})
+    assert loose.entries.keys().isdisjoint(strict.entries)
+    assert loose.names.keys() == strict.names.keys()
+    for entry in strict.entries.values():
+        assert entry.strict == fingerprint(*entry.modules)
+        assert all(parent.strict for parent in entry.inputs.values())

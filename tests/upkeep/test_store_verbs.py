@@ -1,0 +1,206 @@
+"""`status`, `verify` and `prune` on the made tiny graph, damaged in every way."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.store import checkpoint, lease
+from pipeline.store.artifact import MANIFEST, SPEC
+from tests.helpers.copies import Copy, flip, rewrite
+from tests.helpers.graph import Folder, tiny
+
+CONFIG = ("--configfile", "experiment.yaml")
+HELD = {"host": "elsewhere", "pid": 1, "boot": "b", "started": "1"}
+
+
+def test_status_of_what_is_made(copy):
+    status, printed = copy.run("status", *CONFIG)
+    assert status == 0
+    assert printed.splitlines()[-1] == "20 artefacts: 20 made"
+    assert "other code" not in printed
+
+
+def test_status_of_every_kind(copy):
+    (copy.place("bank/dad") / MANIFEST).unlink()
+    student = copy.place("student/rslad-0")
+    (student / MANIFEST).unlink()
+    checkpoint.save(student / "state/checkpoint.pt", {"counters": [0, 3]})
+    evaluation = copy.place("evaluation/kd-0.main")
+    (evaluation / MANIFEST).unlink()
+    (evaluation / "lease.lock").write_text(json.dumps(HELD))
+    cut = copy.place("student/adaad-0")
+    (cut / MANIFEST).unlink()
+    (cut / "state").mkdir()
+    (cut / "state/checkpoint.pt").write_bytes(b"cut")
+    (copy.place("teacher/natural") / MANIFEST).write_text("{")
+    rewrite(copy.place("student/kd-0"), sealed=True, fingerprint="0" * 16)
+    raw = tiny()
+    raw["students"]["new"] = {**raw["students"]["natural"], "epochs": 2}
+    copy.write(raw)
+    status, printed = copy.run("status", *CONFIG)
+    lines = {" ".join(line.split()[:2]): line for line in printed.splitlines()}
+    assert status == 0
+    assert "unfinished  2 of 2 shards" in lines["bank dad"]
+    assert "unfinished  epoch 1 of 1, step 3" in lines["student rslad-0"]
+    assert "running     on elsewhere 1" in lines["evaluation kd-0.main"]
+    assert "is cut, altered, or no checkpoint" in lines["student adaad-0"]
+    assert "broken      " in lines["teacher natural"]
+    assert lines["student new-0"].endswith("missing")
+    assert "  student kd-0" in printed
+    assert "the same revisions, but edited since" in printed
+    assert printed.splitlines()[-1] == (
+        "22 artefacts: 14 made, 1 broken, 1 running, 3 unfinished, 3 missing"
+    )
+
+
+def truncated(copy: Copy) -> tuple[str, str, str]:
+    path = copy.place("bank/dad") / "shard-00001.tar"
+    path.write_bytes(path.read_bytes()[:512])
+    return "bank/dad", "shard-00001.tar", "truncated, 512 of"
+
+
+def flipped(copy: Copy) -> tuple[str, str, str]:
+    flip(copy.place("student/kd-0") / "model.safetensors")
+    return "student/kd-0", "model.safetensors", "altered"
+
+
+def lost(copy: Copy) -> tuple[str, str, str]:
+    (copy.place("evaluation/rslad-0.main") / "outcomes.parquet").unlink()
+    return "evaluation/rslad-0.main", "outcomes.parquet", "missing"
+
+
+def edited_facts(copy: Copy) -> tuple[str, str, str]:
+    rewrite(copy.place("teacher/robust"), sealed=False, facts={"clean_accuracy": 0.99})
+    return "teacher/robust", MANIFEST, "was edited, its own sum differs"
+
+
+def of_another(copy: Copy) -> tuple[str, str, str]:
+    rewrite(copy.place("teacher/robust"), sealed=True, spec={"epochs": 100})
+    return "teacher/robust", MANIFEST, "says something else than the work order"
+
+
+def nonsense(copy: Copy) -> tuple[str, str, str]:
+    (copy.place("discretizer/vq") / MANIFEST).write_text('{"kind": "bank"}')
+    return "discretizer/vq", MANIFEST, "is not a manifest"
+
+
+def edited_order(copy: Copy) -> tuple[str, str, str]:
+    path = copy.place("generator/derd") / SPEC
+    order = json.loads(path.read_text())
+    order["spec"]["latent"] = 17
+    path.write_text(json.dumps(order))
+    return "generator/derd", SPEC, "is not the work order of this key"
+
+
+DAMAGES = (truncated, flipped, lost, edited_facts, of_another, nonsense, edited_order)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda d: d.__name__)
+def test_verify_names_what_is_broken_and_mends_that_alone(copy, damage: Callable):
+    label, file, what = damage(copy)
+    place, before = copy.place(label), copy.refs()
+    status, printed = copy.run("verify", *CONFIG)
+    (first, last) = printed.splitlines()
+    assert status == 2
+    assert first.startswith(f"{place.relative_to(copy.path) / file}: ")
+    assert what in first
+    assert last == "error: 1 of 20 artefacts are broken; add --mend to have them made again"
+    assert copy.refs() == before
+    status, printed = copy.run("verify", "--mend", *CONFIG)
+    target = f"store/{place.parent.name}/{place.name}/{MANIFEST}"
+    assert status == 0
+    assert printed.endswith(f"snakemake --cores all {target}\n")
+    assert before - copy.refs() == {f"{place.parent.name}/{place.name}"}
+    assert Folder(copy.path).planned(target) == {label}
+    assert copy.run("verify", *CONFIG)[1].endswith("19 artefacts are whole\n")
+
+
+def test_a_mended_bank_is_as_it_was(copy):
+    bank = copy.place("bank/dad")
+    before = json.loads((bank / MANIFEST).read_text())["files"]
+    flip(bank / "shard-00000.tar")
+    other = (bank / "shard-00001.tar").stat().st_mtime_ns
+    assert copy.run("verify", "--mend", *CONFIG)[0] == 0
+    assert copy.run("build_bank", str(bank))[0] == 0
+    assert json.loads((bank / MANIFEST).read_text())["files"] == before
+    assert (bank / "shard-00001.tar").stat().st_mtime_ns == other
+
+
+def without_adaad() -> dict:
+    """The tiny experiment with a student less."""
+    raw = tiny()
+    del raw["students"]["adaad"]
+    return raw
+
+
+def test_prune_lists_first_and_keeps_what_any_configuration_names(copy):
+    assert copy.run("prune", *CONFIG) == (0, "nothing to prune\n")
+    before, fewer = copy.refs(), copy.write(without_adaad(), "fewer.yaml")
+    doomed = ("student/adaad-0", "evaluation/adaad-0.main", "report/report")
+    gone = {str(copy.place(d).relative_to(copy.path / "store")) for d in doomed}
+    assert copy.run("prune", *CONFIG, fewer) == (0, "nothing to prune\n")
+    status, printed = copy.run("prune", "--configfile", fewer)
+    assert status == 0
+    assert "nothing was deleted: add --delete" in printed
+    assert all(f"store/{ref}" in printed for ref in gone)
+    assert "not referred to adaad-0" in printed
+    assert copy.refs() == before
+    assert copy.run("prune", "--configfile", fewer, "--delete")[0] == 0
+    assert before - copy.refs() == gone
+    assert not (copy.path / "store/by-name/student/adaad-0").is_symlink()
+    assert copy.run("prune", "--configfile", fewer) == (0, "nothing to prune\n")
+    assert not list((copy.path / "store").glob(".*"))
+
+
+def test_prune_keeps_what_runs_and_what_that_is_made_from(copy):
+    student = copy.place("student/adaad-0")
+    (student / "lease.lock").write_text(json.dumps(HELD))
+    raw = {k: v for k, v in tiny().items() if k in ("store", "seed", "run", "recipes", "datasets")}
+    copy.write(raw)
+    assert copy.run("prune", "--delete", *CONFIG)[0] == 0
+    left = {"student/adaad-0", "teacher/robust", "dataset/tiny"}
+    assert copy.refs() == {f"{copy.place(x).parent.name}/{copy.place(x).name}" for x in left}
+
+
+def aged(path: Path) -> Path:
+    """Make a file look as if nobody had touched it for long."""
+    path.write_text("half")
+    os.utime(path, (0, 0))
+    return path
+
+
+def test_prune_takes_what_dead_jobs_left(copy):
+    student, old = copy.place("student/kd-0"), []
+    old.append(aged(student / ".model.safetensors.host.1.part"))
+    old.append(aged(student / ".lease.lock.host.1"))
+    (student / "state").mkdir()
+    old.append(student / "state")
+    dead = student / "shard-00000.lock"
+    dead.write_text(json.dumps({**lease._me(), "started": "1"}))
+    old.append(dead)
+    (copy.path / "store/.import-host-1").mkdir()
+    os.utime(copy.path / "store/.import-host-1", (0, 0))
+    old.append(copy.path / "store/.import-host-1")
+    fresh = student / ".history.json.host.2.part"
+    fresh.touch()
+    status, printed = copy.run("prune", *CONFIG)
+    assert status == 0
+    assert len(printed.splitlines()) == len(old) + 2
+    before = copy.refs()
+    assert copy.run("prune", "--delete", *CONFIG)[0] == 0
+    assert not any(path.exists() for path in old)
+    assert fresh.exists()
+    assert copy.refs() == before
+
+
+def test_prune_refuses_two_stores_and_an_order_it_cannot_read(copy):
+    other = copy.write({**tiny(), "store": "elsewhere"}, "other.yaml")
+    assert "error: store: the configurations have 2" in copy.run("prune", *CONFIG, other)[1]
+    (copy.place("student/dad-0") / SPEC).write_text("{")
+    status, printed = copy.run("prune", "--delete", *CONFIG)
+    assert status == 2
+    assert "spec.json: is not readable JSON" in printed
+    assert (copy.place("bank/dad") / MANIFEST).exists()

@@ -1,0 +1,1 @@
+"""Tests of whole workflows: the graph, kills and resume, edits, SLURM."""
