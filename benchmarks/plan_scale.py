@@ -40,9 +40,9 @@ SHARDS, GROUP = 10_000, 100
 PLAN = """
 import json, resource, sys, time
 from pathlib import Path
-from pipeline.config import read
-from pipeline.plan import write_orders
-from pipeline.resolve import make_plan
+from pipeline.config.reader import read
+from pipeline.planning.plan import write_orders
+from pipeline.planning.graph import make_plan
 began = time.process_time()
 plan = make_plan(read(Path(sys.argv[1])))
 planned = time.process_time()

@@ -11,7 +11,7 @@ def load(folder: str | Path):
     Raises:
         RetortError: the folder has no manifest, or a file in it was altered.
     """
-    from pipeline.models.classifier import load_classifier
+    from pipeline.models.loading import load_classifier
     from pipeline.store.artifact import open_artifact
 
     artifact = open_artifact(Path(folder))

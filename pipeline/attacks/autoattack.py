@@ -17,6 +17,7 @@ from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 UNBROKEN = 9_800  # forwards and input gradients with ten classes, counted
 FEWEST_CLASSES = 4  # the targeted DLR loss divides by the third and fourth largest logits

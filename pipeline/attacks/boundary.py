@@ -18,6 +18,14 @@ from pipeline.core.seeding import generator
 from pipeline.core.threat_models import Linf
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.attacks.pgd",
+    "pipeline.core.attack_protocol",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.seeding",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
 @dataclass(frozen=True)

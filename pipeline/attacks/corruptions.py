@@ -17,6 +17,12 @@ from pipeline.core.seeding import seed_of
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.attack_protocol",
+    "pipeline.core.pgd",
+    "pipeline.core.seeding",
+    "pipeline.core.threat_models",
+)
 
 NAMES = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),

@@ -16,6 +16,7 @@ from pipeline.core.attack_protocol import (
 from pipeline.core.pgd import frozen
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 LABEL = "cw_l2"
 

@@ -15,6 +15,7 @@ from pipeline.core.attack_protocol import (
 )
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
 @dataclass(frozen=True)

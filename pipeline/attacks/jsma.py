@@ -11,6 +11,7 @@ from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 LABEL = "jsma"
 

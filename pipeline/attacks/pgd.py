@@ -16,6 +16,7 @@ from pipeline.core.attack_protocol import (
 )
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 USUAL_STEP = 2 / 255
 NOISE = 0.001

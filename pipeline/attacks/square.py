@@ -15,6 +15,7 @@ from pipeline.core.attack_protocol import (
 from pipeline.core.pgd import frozen
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 CHECKS = 15  # forwards by which the library looks at the model first
 

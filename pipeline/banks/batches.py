@@ -1,28 +1,26 @@
 """Batches of a data set with a bank beside them: stored outputs, samples, pairs, stored views.
 
-The draws are those of `pipeline.source` and no key knows this module: who changes a number here
-raises REVISION in `pipeline.bank`.
+The draws are those of `pipeline.data.batches` and no key knows this module: who changes a number here
+raises REVISION in `pipeline.banks.shards`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.banks.reader import read_bank
+from pipeline.banks.stored_views import Side, Views
 from pipeline.core.batch import Batch, Roles
+from pipeline.core.images import pixels
 from pipeline.core.mixup import mix
-from pipeline.data.batches import DatasetSource, pixels
+from pipeline.data import lazy_images
+from pipeline.data.batches import DatasetSource
 
-VIEWED, LAZY = (
-    "pipeline.banks.stored_views",
-    "pipeline.data.lazy_images",
-)  # found by name: few banks need them
 PAIRED = "paired"  # an objective's need: each sample beside its own image
 OUTPUTS = ("t_clean", "t_adv")
 
@@ -30,21 +28,12 @@ Rows = tuple[Tensor, Tensor]  # a batch's source rows and its samples
 Shown = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
-class Views(Protocol):
-    """What `viewed.Views` gives."""
-
-    count: int
-
-    def images(self, side: object, index: Tensor, view: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Images, partners, and shares of a view."""
-
-
 @dataclass(frozen=True)
 class Replay:
     """A bank's views, and their two sides: clean images, and samples or None."""
 
     views: Views
-    sides: tuple[object, object | None]
+    sides: tuple[Side, Side | None]
 
 
 @dataclass
@@ -115,7 +104,7 @@ class BankSource:
         kept = (self.clean.images, self.stored.get("x_adv"))
         if all(images is None or isinstance(images, Tensor) for images in kept):
             return ((part, fetch(part)) for part in parts)
-        return zip(parts, import_module(LAZY).ahead(fetch, parts), strict=True)
+        return zip(parts, lazy_images.ahead(fetch, parts), strict=True)
 
     def samples_in(self, epoch: int) -> Tensor:
         """The samples of an epoch, whole permutations one after the other; none without any."""
@@ -194,10 +183,9 @@ def with_bank(clean: DatasetSource, folder: Path, needs: Iterable[str]) -> BankS
     fields = {name: bank.fields[name] for name in ("row", "x_adv", *OUTPUTS) if name in bank.fields}
     replay = None
     if "views" in bank.spec:
-        viewed = import_module(VIEWED)
         rows = torch.arange(len(clean.labels)).numpy()
-        own, samples = viewed.Side(clean.images, rows, bank.clean_starts), None
+        own, samples = Side(clean.images, rows, bank.clean_starts), None
         if "x_adv" in fields:
-            samples = viewed.Side(fields["x_adv"], fields["row"].numpy(), bank.starts)
-        replay = Replay(viewed.Views.of(bank.spec), (own, samples))
+            samples = Side(fields["x_adv"], fields["row"].numpy(), bank.starts)
+        replay = Replay(Views.of(bank.spec), (own, samples))
     return BankSource(clean, fields, PAIRED in needs, replay)

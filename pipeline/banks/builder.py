@@ -1,33 +1,32 @@
 """A bank's samples and teacher outputs, block by block (Zhou et al., NeurIPS 2023, Sec. 3.3).
 
-Whoever changes numbers here raises REVISION in `pipeline.build_bank`, whose part this is.
+Whoever changes numbers here raises REVISION in `pipeline.stages.build_bank`, whose part this is.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.banks import image_codec, rejected
 from pipeline.banks.shards import PICTURES, Block, Layout, encoding_of, has_tokens
+from pipeline.banks.stored_views import Side, Views
+from pipeline.core import topk_logits
+from pipeline.core.images import pixels
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import ascend, frozen
 from pipeline.core.seeding import generator
 from pipeline.core.threat_models import L2, Linf
-from pipeline.data.batches import pixels
-from pipeline.data.dataset_artifact import Split, open_data
+from pipeline.data.dataset_artifact import open_data
+from pipeline.data.splits import Split
 from pipeline.models import vqgan
+from pipeline.models.classifier import MODEL
+from pipeline.models.loading import load_teacher
 from pipeline.store.artifact import Job, open_artifact
-from pipeline.training.job_setup import MODEL, load_teacher
 
-TOPK, PICTURED = (
-    "pipeline.core.topk_logits",
-    "pipeline.banks.image_codec",
-)  # found by name: few banks need them
-REJECTED, VIEWED = "pipeline.banks.rejected", "pipeline.banks.stored_views"
 FILES = "files"  # a block's pictures until it is written
 
 
@@ -136,9 +135,9 @@ class Maker:
         flips, shown = share_flipped(moved, tokens), self.shown(image)
         kept = accepted = shown[2].argmax(1) == y
         if keep:
-            kept, rejected = torch.ones_like(accepted), (~accepted).nonzero().flatten()
-            if attack is not None and len(rejected):
-                shown = import_module(REJECTED).replaced(shown, rejected, self.shown(q[rejected]))
+            kept, refused = torch.ones_like(accepted), (~accepted).nonzero().flatten()
+            if attack is not None and len(refused):
+                shown = rejected.replaced(shown, refused, self.shown(q[refused]))
                 moved = torch.where(accepted.view(-1, 1, 1), moved, tokens)
         counts = {
             "accepted": int(accepted.sum()),
@@ -163,10 +162,10 @@ class Maker:
         images, files = (image * 255).round().to(torch.uint8), None
         form = encoding_of(self.job.spec)
         if form in PICTURES:
-            pictures, quality = import_module(PICTURED), self.job.spec.get("quality", 95)
-            files = [pictures.encoded(one, form, quality) for one in images]
+            quality = self.job.spec.get("quality", 95)
+            files = [image_codec.encoded(one, form, quality) for one in images]
             if form == "jpeg":
-                images = pictures.decoded_all(files).to(image.device)
+                images = image_codec.decoded_all(files).to(image.device)
         return images, files, self.teacher(pixels(images))
 
     def sample_fields(self, kept: Tensor, shown: Shown, tokens: Tensor, flips: Tensor) -> Block:
@@ -189,23 +188,23 @@ class Maker:
         how = self.job.spec.get("outputs") or {}
         if not how.get("top_k"):
             return {name: logits.cpu().numpy().astype(np.float16)}
-        parts = import_module(TOPK).packed(logits, how["top_k"], how["temperature"])
+        parts = topk_logits.packed(logits, how["top_k"], how["temperature"])
         return {f"{name}_{part}": array for part, array in parts.items()}
 
     @torch.no_grad()
     def with_views(self, made: list[tuple[int, Block, dict]]) -> Iterator[tuple[int, Block, dict]]:
         """A whole shard's blocks with the teacher's outputs on every view of theirs."""
-        spec, viewed = self.job.spec, import_module(VIEWED)
-        views, sides = viewed.Views.of(spec), {}
+        spec = self.job.spec
+        views, sides = Views.of(spec), {}
         rows = np.concatenate([block["row"] for _, block, _ in made])
         if "t_clean" in whose_outputs(spec):
             images = self.split.images[int(rows[0]) : int(rows[-1]) + 1].to(spec["device"])
-            sides["t_clean"] = viewed.Side(images, rows, np.array([0, len(rows)])), "row"
+            sides["t_clean"] = Side(images, rows, np.array([0, len(rows)])), "row"
         if "attack" in spec:
             images = np.concatenate([block["x_adv"] for _, block, _ in made])
             own = rows[np.concatenate([block["accepted"] for _, block, _ in made])]
             images = torch.from_numpy(images).to(spec["device"])
-            sides["t_adv"] = viewed.Side(images, own, np.array([0, len(own)])), "x_adv"
+            sides["t_adv"] = Side(images, own, np.array([0, len(own)])), "x_adv"
         done = dict.fromkeys(sides, 0)
         for number, block, counts in made:
             for name, (side, counted) in sides.items():
@@ -214,7 +213,7 @@ class Maker:
                 done[name] += len(index)
             yield number, block, counts
 
-    def over_views(self, views: object, side: object, index: Tensor) -> Tensor:
+    def over_views(self, views: Views, side: Side, index: Tensor) -> Tensor:
         """The teacher's logits (B,V,K) on every view of some samples of a side."""
         shown = (views.images(side, index, view)[0] for view in range(views.count))
         return torch.stack([self.teacher(pixels(images)) for images in shown], 1)

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.banks import image_codec
 from pipeline.banks.shards import (
     PARTS,
     PICTURES,
@@ -18,13 +18,9 @@ from pipeline.banks.shards import (
     read_shard,
     shard_name,
 )
+from pipeline.core import topk_logits
 from pipeline.errors import RetortError
 from pipeline.store.artifact import Artifact, open_artifact
-
-TOPK, PICTURED = (
-    "pipeline.core.topk_logits",
-    "pipeline.banks.image_codec",
-)  # found by name: few banks need them
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ def joined(blocks: list[Block], name: str) -> Tensor:
     return torch.from_numpy(array.astype(np.int32) if wide else array)
 
 
-def pictures_of(paths: list[Path], shards: list[list[Block]]) -> object:
+def pictures_of(paths: list[Path], shards: list[list[Block]]) -> image_codec.Pictures:
     """The samples of a bank of pictures, decoded when they are asked for."""
     places = [
         (tar, *place)
@@ -139,7 +135,7 @@ def pictures_of(paths: list[Path], shards: list[list[Block]]) -> object:
         for block in shard
         for place in block.get("x_adv", [])
     ]
-    return import_module(PICTURED).Pictures.of(tuple(paths), np.array(places, np.int64))
+    return image_codec.Pictures.of(tuple(paths), np.array(places, np.int64))
 
 
 def with_outputs(fields: dict, outputs: dict) -> dict:
@@ -150,5 +146,5 @@ def with_outputs(fields: dict, outputs: dict) -> dict:
     for name in ("t_clean", "t_adv"):
         parts = [fields.get(f"{name}_{part}") for part in PARTS]
         if parts[0] is not None:
-            found[name] = import_module(TOPK).Packed(*parts, outputs["classes"])
+            found[name] = topk_logits.Packed(*parts, outputs["classes"])
     return found

@@ -1,7 +1,7 @@
 """The verbs of the command line and their options.
 
-A stage's verb makes an artefact. Every other verb names its module, imported only when it is
-called, whose ``show(options)`` does the work.
+A stage's verb makes an artefact. Every other verb names its room and module, imported only when it
+is called, whose ``show(options)`` does the work.
 """
 
 import argparse
@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def looking(verbs, name: str, module: str, what: str) -> argparse.ArgumentParser:
+def looking(verbs, name: str, module: tuple[str, str], what: str) -> argparse.ArgumentParser:
     """A verb of a module that reads a configuration."""
     verb = verbs.add_parser(name, help=what, description=what)
     verb.add_argument("--configfile", type=Path, default=Path("config.yaml"))
@@ -41,14 +41,14 @@ def stages(verbs) -> None:
 def plan(verbs) -> None:
     """The graph."""
     what = "print the graph: kind, name, key, made or missing"
-    verb = looking(verbs, "plan", "pipeline.cli.inspect_plan", what)
+    verb = looking(verbs, "plan", ("cli", "inspect_plan"), what)
     verb.add_argument("--write", action="store_true", help="write each missing spec.json")
 
 
 def results(verbs) -> None:
     """The main table."""
     what = "print the newest report's table and its place"
-    looking(verbs, "results", "pipeline.cli.inspect_plan", what)
+    looking(verbs, "results", ("cli", "inspect_plan"), what)
 
 
 def checkpoints(verbs) -> None:
@@ -59,7 +59,7 @@ def checkpoints(verbs) -> None:
     verb.add_argument("out", type=Path, help="where to write them, as .safetensors")
     verb.add_argument("--sha256", help="the file's sum; needed where it is a TorchScript archive")
     verb.add_argument("--take", metavar="NAME", help="the part to keep, such as state_dict_ema")
-    verb.set_defaults(module="pipeline.cli.import_checkpoint")
+    verb.set_defaults(module=("cli", "import_checkpoint"))
 
 
 def bank(verbs) -> None:
@@ -76,7 +76,7 @@ def bank(verbs) -> None:
     ):
         tool = tools.add_parser(name, help=what, description=what)
         tool.add_argument("folder", type=Path, help="store/bank/<key>, or a link to it")
-        tool.set_defaults(module="pipeline.cli.bank_tools")
+        tool.set_defaults(module=("cli", "bank_tools"))
         if name == "verify":
             mend = "have the next run make what is broken again, and only that"
             tool.add_argument("--mend", action="store_true", help=mend)
@@ -89,16 +89,16 @@ def bank(verbs) -> None:
 def store(verbs) -> None:
     """What lies in the store."""
     what = "say what is made, running, unfinished or missing, and what other code has made"
-    looking(verbs, "status", "pipeline.upkeep.status", what)
+    looking(verbs, "status", ("upkeep", "status"), what)
     what = "check every file against its sum, and name what is altered, truncated or missing"
-    verb = looking(verbs, "verify", "pipeline.upkeep.verify", what)
+    verb = looking(verbs, "verify", ("upkeep", "verify"), what)
     verb.add_argument("--all", action="store_true", help="the whole store, not the configuration")
     verb.add_argument("--mend", action="store_true", help="have what is broken made again")
     what = "list what no configuration given refers to, and what dead jobs left"
     verb = verbs.add_parser("prune", help=what, description=what)
     verb.add_argument("--configfile", type=Path, nargs="+", default=[Path("config.yaml")])
     verb.add_argument("--delete", action="store_true", help="delete what is listed")
-    verb.set_defaults(module="pipeline.upkeep.prune")
+    verb.set_defaults(module=("upkeep", "prune"))
     carried(verbs)
 
 
@@ -107,12 +107,12 @@ def carried(verbs) -> None:
     what = "carry finished artefacts between stores, checked on arrival"
     ways = verbs.add_parser("store", help=what, description=what)
     ways = ways.add_subparsers(dest="way", required=True, metavar="export|import")
-    way = looking(ways, "export", "pipeline.upkeep.transfer", "write artefacts into a tar")
+    way = looking(ways, "export", ("upkeep", "transfer"), "write artefacts into a tar")
     way.add_argument("artefacts", nargs="+", help="<kind>/<name>, a name, <kind>/<key> or a key")
     way.add_argument("--to", type=Path, required=True, metavar="FILE.tar")
     way.add_argument("--with-inputs", action="store_true", help="and all they are made from")
     way = looking(
-        ways, "import", "pipeline.upkeep.transfer", "check a tar and put its artefacts in place"
+        ways, "import", ("upkeep", "transfer"), "check a tar and put its artefacts in place"
     )
     way.add_argument("file", type=Path)
 
@@ -120,7 +120,7 @@ def carried(verbs) -> None:
 def cost(verbs) -> None:
     """What it will take."""
     what = "print what each artefact will take: images, GFLOP, hours, bytes; what is made, at zero"
-    verb = looking(verbs, "cost", "pipeline.cli.cost_report", what)
+    verb = looking(verbs, "cost", ("cli", "cost_report"), what)
     verb.add_argument(
         "--gflops", type=float, metavar="RATE", help="GFLOP per second, in place of a measured rate"
     )

@@ -3,13 +3,13 @@
 import argparse
 import shutil
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from pipeline.banks.builder import FILES, PICTURED, as_written
+from pipeline.banks import image_codec
+from pipeline.banks.builder import FILES, as_written
 from pipeline.banks.reader import blocks_of
 from pipeline.banks.shards import (
     PICTURES,
@@ -232,7 +232,7 @@ def with_pixels(block: Block, twin: Job, quantiser: vqgan.VQGAN) -> Block:
     images = (quantiser.decode_tokens(grid.to(twin.spec["device"])) * 255).round()
     block = {**block, "x_adv": images.to(torch.uint8).cpu()[kept].numpy()}
     if encoding_of(twin.spec) in PICTURES:
-        encoded = import_module(PICTURED).encoded
+        encoded = image_codec.encoded
         form, shown = encoding_of(twin.spec), torch.from_numpy(block["x_adv"])
         block[FILES] = [encoded(image, form, 100) for image in shown]
     if not has_tokens(twin.spec):

@@ -6,13 +6,13 @@ import logging
 import os
 import shutil
 import sys
-from importlib import import_module
 from types import ModuleType
 
 from safetensors import SafetensorError
 
 from pipeline.cli.arguments import parser
 from pipeline.core import collectives
+from pipeline.discovery import plugin
 from pipeline.errors import RetortError, no_memory_left, no_room_left
 from pipeline.resources import gpus
 from pipeline.store import logs
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
         if options.verb in STAGES.values():
             make_artifact(options)
         else:
-            import_module(options.module).show(options)
+            plugin(*options.module).show(options)
     except RetortError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -81,7 +81,7 @@ def make_here(job: Job, options: argparse.Namespace) -> None:
     """Run the stage, its log kept and its GPUs this process's own."""
     one_thread()
     check_device(job)
-    stage = import_module(f"pipeline.stages.{options.verb}")
+    stage = plugin("stages", options.verb)
     if getattr(options, "shards", None):
         shards = shard_range(options.shards)
         with timed(job, options.shards):

@@ -2,27 +2,21 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from importlib import import_module
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from pipeline.core.augment import augment
-from pipeline.core.augment import erase
-from pipeline.core.augment import rand_augment
-from pipeline.core.batch import Batch
-from pipeline.core.batch import Roles
-from pipeline.errors import RetortError
-from pipeline.core.mixup import Mixing
-from pipeline.core.mixup import mix
-from pipeline.core.collectives import gathered
-from pipeline.core.collectives import own
+from pipeline.core.augment import augment, erase, rand_augment
+from pipeline.core.batch import Batch, Roles
+from pipeline.core.collectives import gathered, own
+from pipeline.core.images import pixels
+from pipeline.core.mixup import Mixing, mix
 from pipeline.core.seeding import generator
+from pipeline.data import lazy_images
+from pipeline.errors import RetortError
 
 REVISION = 1
-
-LAZY = "pipeline.data.lazy_images"  # found by name: only sets whose images stay in their files use it
 
 
 class Source(Protocol):
@@ -77,11 +71,6 @@ class Schedule:
             images = rand_augment(images, self.rand_augment, rng)
         x = augment(pixels(images), self.augment, rng)
         return erase(x, self.erase, rng) if self.erase else x
-
-
-def pixels(images: Tensor) -> Tensor:
-    """uint8 images (B,C,H,W) as floats in [0,1]."""
-    return images.float() / 255
 
 
 @dataclass
@@ -145,7 +134,7 @@ class DatasetSource:
             seed = self.schedule.seed
             return self.images.crops(rows, seed, epoch) if self.cuts else self.images[rows]
 
-        shares = import_module(LAZY).ahead(read, [own(rows) for rows in parts])
+        shares = lazy_images.ahead(read, [own(rows) for rows in parts])
         return zip(parts, map(gathered, shares), strict=True)
 
     def state_dict(self) -> dict:

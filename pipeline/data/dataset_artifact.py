@@ -1,35 +1,15 @@
 """The data set artefact: splits as uint8 tensors, with what models must know of them."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-import pyarrow as pa
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from safetensors.torch import load_file
 
-from pipeline.store.artifact import Artifact
-from pipeline.store.artifact import open_artifact
-from pipeline.store.artifact import replacing
+from pipeline.data import lazy_images
+from pipeline.data.splits import Split
+from pipeline.store.artifact import Artifact, open_artifact
 
 REVISION = 1
-
-SPLITS = ("train", "val", "test")
-LAZY = "pipeline.data.lazy_images"  # found by name: only keys of what is made from such sets count its code
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images (N,C,H,W) uint8 and labels (N,) int64, in order of source row.
-
-    Images of a large set are a `lazy.FileImages` in a tensor's place: indexed, sliced, asked for
-    their length and shape and sent to a device alike, but read when they are indexed. ``groups``
-    names the part of a test set that each row belongs to, if it has parts.
-    """
-
-    images: Tensor
-    labels: Tensor
-    groups: pa.ChunkedArray | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +34,7 @@ class Data:
             RetortError: its file is missing or altered.
         """
         if "files" in self.artifact.manifest.facts:
-            return import_module(LAZY).read_split(self.artifact, name)
+            return lazy_images.read_split(self.artifact, name)
         tensors = load_file(self.artifact.path(f"{name}.safetensors"))
         return Split(tensors["images"], tensors["labels"])
 
@@ -65,9 +45,3 @@ def open_data(folder: Path) -> Data:
     facts = artifact.manifest.facts
     names = ("classes", "mean", "std", "shape")
     return Data(artifact, **{name: tuple(facts[name]) for name in names})
-
-
-def save_split(path: Path, split: Split) -> None:
-    """Write one split atomically."""
-    with replacing(path) as temporary:
-        save_file({"images": split.images, "labels": split.labels}, temporary)

@@ -9,10 +9,10 @@ import pyarrow as pa
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.data import imagenet
-from pipeline.errors import RetortError
-from pipeline.data.lazy_images import SCHEMA
 from pipeline.core.seeding import generator
+from pipeline.data import imagenet
+from pipeline.data.lazy_images import SCHEMA
+from pipeline.errors import RetortError
 
 REVISION = 1
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.core.seeding import generator
 from pipeline.errors import RetortError
 from pipeline.progress import Progress
-from pipeline.core.seeding import generator
 
 REVISION = 1
 

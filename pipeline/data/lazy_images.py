@@ -15,12 +15,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from pipeline.store.artifact import Artifact
 from pipeline.core.augment import crop_box
-from pipeline.data.dataset_artifact import Split
-from pipeline.errors import RetortError
-from pipeline.data.image_folder import centred
 from pipeline.core.seeding import generator
+from pipeline.data.image_folder import centred
+from pipeline.data.splits import Split
+from pipeline.errors import RetortError
+from pipeline.store.artifact import Artifact
 
 REVISION = 1
 

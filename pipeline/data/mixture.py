@@ -7,12 +7,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from pipeline.core.batch import Batch
-from pipeline.core.batch import Roles
+from pipeline.core.batch import Batch, Roles
 from pipeline.core.mixup import mix
-from pipeline.data.batches import DatasetSource
-from pipeline.data.batches import Schedule
-from pipeline.data.batches import Source
+from pipeline.data.batches import DatasetSource, Schedule, Source
 
 REVISION = 1
 

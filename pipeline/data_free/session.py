@@ -1,7 +1,6 @@
 """Data-free training: a generator's source, its warm student, and how both are kept on disk."""
 
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -10,8 +9,11 @@ from torch import nn
 from pipeline.config.recipe import Recipe
 from pipeline.core.seeding import seed_of
 from pipeline.data.batches import Source
-from pipeline.models.classifier import MODEL, initialised, kept, load_classifier, read_about
+from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
+from pipeline.data_free.inversion_batches import RoundRecipe, RoundSource
+from pipeline.models.classifier import MODEL, initialised, kept, read_about
 from pipeline.models.generator import Generator, Sizes
+from pipeline.models.loading import load_classifier
 from pipeline.schema import make
 from pipeline.store import checkpoint
 from pipeline.store.artifact import Artifact, open_artifact
@@ -19,10 +21,6 @@ from pipeline.store.artifact import Artifact, open_artifact
 REVISION = 1
 
 SOURCE = "source.pt"
-LEARNING = (
-    "pipeline.data_free.generator_batches"  # found by name: only what uses them counts their code
-)
-ROUNDS = "pipeline.data_free.inversion_batches"
 
 
 def loss_of(spec: dict) -> dict[str, dict]:
@@ -58,15 +56,13 @@ def make_source(
     }
     if "rounds" in spec:
         own = {"classes": len(about["classes"]), **spec["rounds"]}
-        module = import_module(ROUNDS)
-        return module.RoundSource(sizes, module.RoundRecipe(**common, **own), seed, device)
+        return RoundSource(sizes, RoundRecipe(**common, **own), seed, device)
     own = {name: spec[name] for name in ("student_steps", "clip_grad") if name in spec}
-    module = import_module(LEARNING)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec["seed"])
         network = Generator(sizes).to(device)
-    whole = module.GeneratorRecipe(**common, **own, replayed=spec["replayed"])
-    return module.GeneratorSource(network, whole, seed)
+    whole = GeneratorRecipe(**common, **own, replayed=spec["replayed"])
+    return GeneratorSource(network, whole, seed)
 
 
 def sizes_of(spec: dict, colours: int) -> Sizes:

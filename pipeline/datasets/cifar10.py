@@ -25,6 +25,7 @@ from pipeline.data.source_files import checked, download, sha256, write_atomic
 from pipeline.errors import FULL, RetortError, no_room_left
 
 REVISION = 1
+COMPONENTS = ("pipeline.data.source_files",)
 
 SIZES = {"train": 50000, "test": 10000}
 SHAPE = (3, 32, 32)

@@ -19,6 +19,7 @@ from pipeline.data.source_files import download, write_atomic
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = ("pipeline.data.source_files",)
 
 SIZES = {"train": 50000, "test": 10000}
 SHAPE = (3, 32, 32)

@@ -23,6 +23,7 @@ from pipeline.data.source_files import download, sha256, write_atomic
 from pipeline.errors import RetortError, no_room_left
 
 REVISION = 1
+COMPONENTS = ("pipeline.data.source_files",)
 
 CLASSES = (
     *("t-shirt", "trouser", "pullover", "dress", "coat"),

@@ -23,6 +23,15 @@ from pipeline.data.lazy_images import readers
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.augment",
+    "pipeline.core.seeding",
+    "pipeline.data.file_index",
+    "pipeline.data.image_folder",
+    "pipeline.data.imagenet",
+    "pipeline.data.lazy_images",
+    "pipeline.data.splits",
+)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.data.image_folder import by_class, place_of, read, shuffled
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.seeding", "pipeline.data.image_folder")
 
 LINES = Path(__file__).with_suffix(".txt").read_text().splitlines()
 WNIDS = tuple(line.partition(" ")[0] for line in LINES)

@@ -16,6 +16,7 @@ from pipeline.errors import RetortError
 from pipeline.store.artifact import sha256_of
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.seeding", "pipeline.data.image_folder")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pipeline.data.image_folder import Labelled, by_class, place_of, read, shuff
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.seeding", "pipeline.data.image_folder")
 
 CLASSES = tuple(Path(__file__).with_suffix(".txt").read_text().split())
 FOLDER = "tiny-imagenet-200"

@@ -17,6 +17,15 @@ from pipeline.data.lazy_images import readers
 from pipeline.errors import RetortError
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.augment",
+    "pipeline.core.seeding",
+    "pipeline.data.file_index",
+    "pipeline.data.image_folder",
+    "pipeline.data.imagenet",
+    "pipeline.data.lazy_images",
+    "pipeline.data.splits",
+)
 
 BLOCK = 512  # bytes; a tar file ends with two empty blocks
 

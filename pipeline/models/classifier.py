@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -132,25 +131,3 @@ def load(path: Path) -> Classifier:
     model.resize = about.get("resize")
     model.load_state_dict(load_file(path))
     return model
-
-
-LOADERS = {
-    "classifier": "pipeline.models.classifier",
-    "clip": "pipeline.models.clip",
-    "clip-tuned": "pipeline.models.clip_tuned",
-}
-
-
-def load_classifier(path: Path) -> nn.Module:
-    """Any saved classifier, in eval mode, on the CPU.
-
-    The loader is looked up by what the file says it is: its module counts through the key of
-    the artefact that holds the file, not through the keys of all that read it.
-
-    Raises:
-        RetortError: the file is no model of ours.
-    """
-    kind = read_about(path)["kind"]
-    if kind not in LOADERS:
-        raise RetortError(f"{path}: holds '{kind}', which is no classifier; name another file")
-    return import_module(LOADERS[kind]).load(path).eval()

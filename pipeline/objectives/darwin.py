@@ -17,6 +17,14 @@ from pipeline.core.threat_models import Linf, check_steps
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.core.pairing",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+    "pipeline.models.auxiliary_batchnorm",
+)
 
 
 @dataclass(frozen=True)

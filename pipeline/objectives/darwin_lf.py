@@ -12,6 +12,15 @@ from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 from pipeline.objectives.darwin import Aim, check, distil
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.core.pairing",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+    "pipeline.models.auxiliary_batchnorm",
+    "pipeline.objectives.darwin",
+)
 
 
 @dataclass(eq=False)

@@ -14,6 +14,12 @@ from pipeline.core.pgd import ascend, attacked, begin
 from pipeline.core.threat_models import L2, check_steps
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 def discrete_adversary(method, roles: Roles, batch: Batch) -> Tensor:

@@ -10,6 +10,13 @@ from pipeline.core.threat_models import check_steps
 from pipeline.objectives.dat import discrete_adversary
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+    "pipeline.objectives.dat",
+)
 
 
 @dataclass(frozen=True)

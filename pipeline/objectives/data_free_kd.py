@@ -12,6 +12,14 @@ from pipeline.core.hardened import inner_of, views
 from pipeline.core.losses import kd_kl, kl
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.hardened",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 def natural_logits(roles: Roles, batch: Batch) -> Tensor:

@@ -14,6 +14,15 @@ from pipeline.core.threat_models import TINY, Free
 from pipeline.objectives.data_free_kd import natural_logits
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.hardened",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+    "pipeline.objectives.data_free_kd",
+)
 
 
 def dot(first: list[Tensor], second: list[Tensor]) -> Tensor:

@@ -9,6 +9,14 @@ from pipeline.core.hardened import inner_of, views
 from pipeline.core.losses import kl, logit_gap
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.hardened",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(frozen=True)

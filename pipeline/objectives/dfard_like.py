@@ -13,6 +13,14 @@ from pipeline.core.hardened import inner_of, views
 from pipeline.core.losses import kd_kl, kl
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.hardened",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 RANGE = (1.0, 10.0)  # of the temperature
 

@@ -14,6 +14,14 @@ from pipeline.core.pgd import ascend, frozen
 from pipeline.core.threat_models import Free
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.hardened",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(frozen=True)

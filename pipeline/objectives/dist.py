@@ -12,6 +12,7 @@ from pipeline.core.collectives import gathered
 from pipeline.core.losses import cross_entropy
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 
 
 def pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:

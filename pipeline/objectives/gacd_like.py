@@ -15,6 +15,14 @@ from pipeline.core.threat_models import check_steps
 from pipeline.objectives.rslad import soft_label_terms
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+    "pipeline.objectives.rslad",
+)
 
 
 @dataclass(eq=False, repr=False)

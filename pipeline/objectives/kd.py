@@ -8,6 +8,7 @@ from pipeline.core.batch import Batch, Roles, Terms, clean_target
 from pipeline.core.losses import cross_entropy, kd_kl
 
 REVISION = 1
+COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,13 @@ from pipeline.core.losses import cross_entropy, kl
 from pipeline.core.threat_models import TINY, check_steps
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(eq=False, repr=False)

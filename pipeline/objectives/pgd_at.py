@@ -10,6 +10,13 @@ from pipeline.core.losses import cross_entropy
 from pipeline.core.threat_models import check_steps
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(frozen=True)

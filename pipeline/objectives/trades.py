@@ -13,6 +13,13 @@ from pipeline.core.pgd import attacked
 from pipeline.core.threat_models import check_steps
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,15 @@ from pipeline.core.hardened import inner_of, views
 from pipeline.core.losses import kl
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.attention",
+    "pipeline.core.batch",
+    "pipeline.core.hardened",
+    "pipeline.core.inner_attack",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.threat_models",
+)
 
 
 @dataclass(frozen=True)

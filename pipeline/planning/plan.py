@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from pipeline.config.names import LONGEST_LABEL, trouble
 from pipeline.errors import RetortError
-from pipeline.store.artifact import MANIFEST, SPEC, STAGES, read_json, write_json
+from pipeline.store.artifact import MANIFEST, SPEC, read_json, write_json
 from pipeline.store.code_revisions import fingerprint, revisions
 
 SEED = ".seed"  # between a generator's name and one of its seeds
@@ -29,25 +29,19 @@ class Entry:
     name: str
     spec: dict
     inputs: dict[str, "Entry"]
-    plugins: tuple[str, ...] = ()
-    maker: str = ""  # the module that makes it, where that is not its kind's stage itself
+    components: tuple[str, ...]  # modules whose REVISION is in the key, with what they declare
     outside: dict[str, str] = field(default_factory=dict)  # places of outside files: in no key
     strictly: bool = False  # the code's fingerprint is in the key
 
-    @property
-    def modules(self) -> tuple[str, ...]:
-        """The modules that make it, from which the others follow by import."""
-        return (self.maker or f"pipeline.stages.{STAGES[self.kind]}", *self.plugins)
-
     @cached_property
     def code(self) -> dict[str, int]:
-        """REVISION of every module that makes it."""
-        return revisions(*self.modules)
+        """REVISION of every component that makes it."""
+        return revisions(*self.components)
 
     @cached_property
     def strict(self) -> str:
         """The code's fingerprint where the key holds it, else nothing."""
-        return fingerprint(*self.modules) if self.strictly else ""
+        return fingerprint(*self.code) if self.strictly else ""
 
     @cached_property
     def key(self) -> str:
@@ -133,7 +127,6 @@ def work_order(entry: Entry, run: dict) -> dict:
         "spec": entry.spec,
         "inputs": {role: e.ref for role, e in entry.inputs.items()},
         "code": entry.code,
-        "modules": list(entry.modules),
         "strict": entry.strict,
         "run": {**run, **entry.outside},
     }
@@ -170,8 +163,7 @@ def runs_otherwise(path: Path, order: dict) -> bool:
     Places of data and of outside files may have moved since it was written.
     """
     written = read_json(path, "delete it and run again")
-    how = ("run", "modules")
-    return "run" in written and any(written.get(part) != order[part] for part in how)
+    return "run" in written and written["run"] != order["run"]
 
 
 def check_store(store: Path) -> None:

@@ -1,15 +1,13 @@
 """Turning the configuration's names into entries, each once, with cycles found."""
 
 from dataclasses import dataclass, field
-from importlib import import_module
 
 from pipeline.config.reader import Config
-from pipeline.config.recipe import Recipe
-from pipeline.discovery import suggestion
+from pipeline.discovery import plugin, suggestion
 from pipeline.errors import RetortError
 from pipeline.planning.plan import Entry, Plan
 
-SECTIONS = {  # section -> its file in entries/, looked up by name: those files import this one
+SECTIONS = {  # section -> its file in entries/, found by name: those files import this one
     "datasets": "dataset",
     "teachers": "teacher",
     "discretizers": "discretizer",
@@ -44,7 +42,7 @@ class Resolver:
                 chain = " -> ".join([*self.path[self.path.index(label) :], label])
                 raise RetortError(f"{label}: is made from itself ({chain}); break the cycle")
             self.path.append(label)
-            kind = import_module(f"pipeline.planning.entries.{SECTIONS[section]}")
+            kind = plugin("planning.entries", SECTIONS[section])
             self.known[section, name] = self.plan.add(kind.entry(self, name))
             self.path.pop()
         return self.known[section, name]
@@ -62,9 +60,7 @@ class Resolver:
         if seed not in seeds:
             known = ", ".join(map(str, seeds))
             raise RetortError(f"{seen_from}: '{name}' has seeds {known}, not {seed}; add it there")
-        return self.plan.add(
-            import_module("pipeline.planning.entries.generator").entry(self, name, seed)
-        )
+        return self.plan.add(plugin("planning.entries", "generator").entry(self, name, seed))
 
     def classifier(self, name: str, where: str) -> Entry:
         """A teacher, or a student of ours in its place."""
@@ -80,14 +76,3 @@ class Resolver:
     def common(self) -> dict:
         """What every computed artefact's key holds."""
         return {"seed": self.config.seed, "device": self.config.device}
-
-
-def spreading(recipe: Recipe) -> tuple[str, ...]:
-    """The module that splits a recipe's batches, where there is more than one process."""
-    return ("pipeline.training.data_parallel",) if recipe.gpus > 1 else ()
-
-
-def objective_module(objective: dict) -> str:
-    """The module of an objective's spec."""
-    (name,) = objective
-    return f"pipeline.objectives.{name}"

@@ -2,22 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.banks import image_codec
 from pipeline.banks.shards import Block, read_shard
-from pipeline.data.batches import pixels
+from pipeline.core.images import pixels
 from pipeline.data.dataset_artifact import open_data
+from pipeline.models.classifier import MODEL
 from pipeline.report.outcomes import Study
 from pipeline.store.artifact import Artifact
-from pipeline.training.job_setup import MODEL
 
 REVISION = 1
 
-PICTURED = "pipeline.banks.image_codec"
 UNMOVED = 0.5 / 255  # mean change of a pixel that rounding to 8 bits alone can make
 
 
@@ -58,7 +57,7 @@ def choose(study: Study, bank: Artifact, count: int) -> list[Specimen]:
 def images_of(block: Block) -> Tensor:
     """A block's samples (A,C,H,W) uint8, decoded if they are pictures."""
     if isinstance(block["x_adv"], list):
-        return import_module(PICTURED).decoded_all(block["x_adv"])
+        return image_codec.decoded_all(block["x_adv"])
     return torch.from_numpy(block["x_adv"])
 
 

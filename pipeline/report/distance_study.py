@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from pipeline.attacks.corruptions import corrupt_batch
 from pipeline.banks.reader import read_bank
-from pipeline.data.batches import pixels
+from pipeline.core.images import pixels
 from pipeline.data.dataset_artifact import Data, open_data
 from pipeline.errors import RetortError
+from pipeline.models.loading import load_teacher
 from pipeline.report.figures import drawing, looks
 from pipeline.report.outcomes import Group, Point, Study, is_corruption
 from pipeline.report.tables import grid
 from pipeline.report.wasserstein import Seen, distance, seen
 from pipeline.store.artifact import Artifact
-from pipeline.training.job_setup import load_teacher
 
 REVISION = 1
 

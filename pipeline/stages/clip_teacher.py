@@ -4,12 +4,12 @@ import torch
 
 from pipeline.core.batch import Roles
 from pipeline.data.dataset_artifact import Data
+from pipeline.models.classifier import MODEL
 from pipeline.models.clip import TEMPLATES, PromptClassifier, Size, config_of, save, save_text
 from pipeline.schema import make
 from pipeline.store.artifact import Job, Manifest, replacing
 from pipeline.training.job_setup import (
     HISTORY,
-    MODEL,
     dataset_source,
     last,
     normalisation,

@@ -1,16 +1,16 @@
 """Stage: a student, distilled from its teachers on a data set, a bank or a generator."""
 
-from importlib import import_module
-
 from torch import nn
 
 from pipeline.banks.batches import with_bank
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
+from pipeline.data import mixture
 from pipeline.data.batches import Source
 from pipeline.data.dataset_artifact import Data, open_data
 from pipeline.data_free.session import open_warm
 from pipeline.models.classifier import MODEL, initialised, read_about
+from pipeline.models.pretrained import finetune_init
 from pipeline.schema import make
 from pipeline.store.artifact import Job, Manifest, open_artifact
 from pipeline.training.job_setup import (
@@ -26,12 +26,6 @@ from pipeline.training.loop import fit
 
 REVISION = 1
 
-MIXTURE = (
-    "pipeline.data.mixture"  # found by name: only the keys of students that use it count its code
-)
-QUANTISER = "pipeline.models.vqgan"  # likewise
-WARM_START = "pipeline.models.pretrained.finetune_init"  # likewise
-
 
 def run(job: Job) -> Manifest:
     """Train and save the student that the spec describes."""
@@ -42,7 +36,7 @@ def run(job: Job) -> Manifest:
     mean, std = normalisation(job, data)
     student = initialised(job.spec["model"], len(classes), mean, std, job.spec["seed"])
     if "init" in job.spec:
-        import_module(WARM_START).begin(job, student, len(classes))
+        finetune_init.begin(job, student, len(classes))
     roles = Roles(student.to(job.spec["device"]), teachers, quantiser_of(job))
     watched = validation_of(job, data, recipe) if classes == data.classes else None
     source = source_of(job, data, recipe)
@@ -63,7 +57,9 @@ def quantiser_of(job: Job) -> nn.Module | None:
     if "discretizer" not in job.inputs:
         return None
     path = open_artifact(job.inputs["discretizer"]).path(MODEL)
-    return import_module(QUANTISER).load(path).to(job.spec["device"]).requires_grad_(False)
+    from pipeline.models import vqgan  # imports taming
+
+    return vqgan.load(path).to(job.spec["device"]).requires_grad_(False)
 
 
 def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
@@ -75,9 +71,9 @@ def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
     if "extra" in job.inputs:
         extra = open_data(job.inputs["extra"]).split("train")
         share = job.spec["extra"]["share"]
-        source = import_module(MIXTURE).MixedSource(source, extra.images, extra.labels, share)
+        source = mixture.MixedSource(source, extra.images, extra.labels, share)
     if job.spec.get("label_free"):
-        source = import_module(MIXTURE).Unlabelled(source)
+        source = mixture.Unlabelled(source)
     return source
 
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
 
@@ -12,15 +11,17 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from pipeline.core.images import pixels
 from pipeline.core.seeding import seed_of
-from pipeline.data.batches import pixels
-from pipeline.data.dataset_artifact import Split, open_data
+from pipeline.data.dataset_artifact import open_data
+from pipeline.data.splits import Split
 from pipeline.interrupts import Wish, stoppable
 from pipeline.models.classifier import MODEL, kept
+from pipeline.models.loading import load_teacher
 from pipeline.progress import Progress
+from pipeline.report import distribution_shift
 from pipeline.schema import make
 from pipeline.store.artifact import Job, Manifest, replacing
-from pipeline.training.job_setup import load_teacher
 
 REVISION = 1
 
@@ -34,8 +35,6 @@ SCHEMA = pa.schema(
         ("prediction", pa.int64()),
     ]
 )
-
-SHIFT = "pipeline.report.distribution_shift"  # by name: few test sets need it
 
 log = logging.getLogger("retort")
 
@@ -62,7 +61,7 @@ def run_part(job: Job, rank: int, count: int) -> list[Path]:
         torch.cuda.set_device(rank)
     models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
     if data.scored:
-        models = tuple(import_module(SHIFT).Scored(model, data.scored) for model in models)
+        models = tuple(distribution_shift.Scored(model, data.scored) for model in models)
     test = data.split("test")
     parts = list(islice(chunks(job, len(test.labels)), rank, None, count))
     missing = [part for part in parts if not part[0].exists()]

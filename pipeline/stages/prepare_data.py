@@ -1,21 +1,19 @@
 """Stage: a data set, cut to size, as tensors on disk."""
 
 import logging
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from pipeline.config.dataset_source import collection, places_of
-from pipeline.data.batches import pixels
-from pipeline.data.dataset_artifact import SPLITS, Split, save_split
+from pipeline.data.splits import SPLITS, Split, save_split
+from pipeline.data.statistics import moments
 from pipeline.errors import RetortError
+from pipeline.stages import prepare_index
 from pipeline.store.artifact import Job, Manifest
 
 REVISION = 1
-
-INDEXED = "pipeline.stages.prepare_index"  # by name: few sets need it
 
 log = logging.getLogger("retort")
 
@@ -24,7 +22,7 @@ def run(job: Job) -> Manifest:
     """Fetch the source if it is not at hand, cut the splits and save them."""
     source = collection(job.spec["source"], places_of(job.run))
     if source.index is not None:
-        return import_module(INDEXED).prepare(job, source)
+        return prepare_index.prepare(job, source)
     cache = Path(job.run["data"])
     train, val, test = (job.spec[name] for name in SPLITS)
     images, labels = (torch.from_numpy(a) for a in source.load("train", cache))
@@ -63,16 +61,3 @@ def cut(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
         )
     parts = (a[rows.start : rows.stop] for a in (images, labels))
     return Split(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
-
-
-def moments(images: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel in [0,1], from counts of the 256 values."""
-    values = pixels(torch.arange(256, dtype=torch.uint8)).double()
-    means, stds = [], []
-    for channel in images.unbind(1):
-        counts = torch.bincount(channel.flatten(), minlength=256).double()
-        mean = (counts * values).sum() / counts.sum()
-        variance = (counts * (values - mean) ** 2).sum() / (counts.sum() - 1)
-        means.append(round(mean.item(), 4))
-        stds.append(round(variance.sqrt().item(), 4))
-    return means, stds

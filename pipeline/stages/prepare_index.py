@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.dataset_source import Collection
-from pipeline.data.dataset_artifact import SPLITS
 from pipeline.data.file_index import tabled
 from pipeline.data.lazy_images import FileImages
+from pipeline.data.splits import SPLITS
+from pipeline.data.statistics import moments
 from pipeline.errors import RetortError
-from pipeline.stages.prepare_data import moments
 from pipeline.store.artifact import Job, Manifest, replacing
 
 REVISION = 1

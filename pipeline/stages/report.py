@@ -1,10 +1,18 @@
 """Stage: one report over everything that a configuration names."""
 
 import shutil
-from importlib import import_module
 from pathlib import Path
 
-from pipeline.report import artifact_tables, figures, sanity_checks, tables
+from pipeline.report import (
+    artifact_tables,
+    boundary_table,
+    distance_study,
+    epoch_table,
+    figures,
+    sanity_checks,
+    shift_table,
+    tables,
+)
 from pipeline.report.bank_samples import choose
 from pipeline.report.html import page
 from pipeline.report.outcomes import Study, curves, is_corruption, open_study
@@ -13,12 +21,6 @@ from pipeline.store.artifact import Artifact, Job, Manifest, replacing, write_te
 REVISION = 1
 
 FIGURES = "figures"
-SHIFTS = (
-    "pipeline.report.shift_table"  # found by name: only reports on other test sets count its code
-)
-KEPT = "pipeline.report.epoch_table"  # likewise: on weights kept during training
-BOUNDARIES = "pipeline.report.boundary_table"  # likewise: on boundary risks
-DISTANCES = "pipeline.report.distance_study"  # likewise
 
 
 def run(job: Job) -> Manifest:
@@ -50,7 +52,7 @@ def facts(study: Study) -> dict:
         estimates = {c.head: group.estimate(c.points) for c in columns}
         accuracy = {head: e.value for head, e in estimates.items() if e is not None}
         found[f"{group.kind}/{group.name}"] = accuracy
-    more = {"shifted": import_module(SHIFTS).facts(study)} if has_shifts(study) else {}
+    more = {"shifted": shift_table.facts(study)} if has_shifts(study) else {}
     return {"accuracy": found, "suspicions": len(sanity_checks.suspicions(study)), **more}
 
 
@@ -86,14 +88,13 @@ def distances(job: Job, study: Study, drawn: dict[str, str]) -> list[str]:
     about = job.spec.get("wasserstein")
     if about is None:
         return []
-    module = import_module(DISTANCES)
-    spots = module.measured(study, about)
+    spots = distance_study.measured(study, about)
     if not spots:
         return ["## Distances", "No student of a data set was tested on corruptions."]
     drawn["distances"] = f"{FIGURES}/distances.png"
-    module.scatter(job.folder / drawn["distances"], study, spots)
+    distance_study.scatter(job.folder / drawn["distances"], study, spots)
     picture = f"![Accuracy against distance]({drawn['distances']})"
-    return ["## Distances", picture, module.section(spots, about)]
+    return ["## Distances", picture, distance_study.section(spots, about)]
 
 
 def copied(folder: Path, name: str, made: Artifact) -> dict[str, str]:
@@ -191,15 +192,10 @@ def has_shifts(study: Study) -> bool:
 def extras(study: Study) -> list[str]:
     """Sections that a report has if its evaluations ask for them."""
     specs = [e.manifest.spec for e in study.of("evaluation").values()]
-    asked = {
-        SHIFTS: has_shifts(study),
-        KEPT: any("epoch" in spec for spec in specs),
-        BOUNDARIES: any(
-            "boundary" in attack for spec in specs for attack in spec.get("attacks", ())
-        ),
-    }
-    modules = [import_module(name) for name, wanted in asked.items() if wanted]
-    return [part for module in modules for part in module.section(study)]
+    attacks = [name for spec in specs for attack in spec.get("attacks", ()) for name in attack]
+    parts = shift_table.section(study) if has_shifts(study) else []
+    parts += epoch_table.section(study) if any("epoch" in spec for spec in specs) else []
+    return parts + (boundary_table.section(study) if "boundary" in attacks else [])
 
 
 def compared(study: Study) -> list[str]:

@@ -1,30 +1,27 @@
 """Stage: a discretiser, trained on a data set (DAD, Sec. 3.1; Esser et al., CVPR 2021)."""
 
-from importlib import import_module
-
 import torch
 
 from pipeline.core.batch import Roles
 from pipeline.data.dataset_artifact import open_data
+from pipeline.models.classifier import MODEL
 from pipeline.models.vqgan import VQGAN, Architecture, Reconstruction, save
+from pipeline.stages import pretrained_discretizer
 from pipeline.stages.vqgan_quality import measured
 from pipeline.store.artifact import Job, Manifest, replacing
-from pipeline.training.job_setup import HISTORY, MODEL, dataset_source, place_of, recipe_of
+from pipeline.training import vqgan_training
+from pipeline.training.job_setup import HISTORY, dataset_source, place_of, recipe_of
 from pipeline.training.loop import fit, write_history
 
 REVISION = 1
 
-FOREIGN = (
-    "pipeline.stages.pretrained_discretizer"  # found by name: only a file's key counts its code
-)
-LOSSES = "pipeline.training.vqgan_training"  # likewise
 BATCH = 250  # images at once when the finished discretiser is measured
 
 
 def run(job: Job) -> Manifest:
     """Train, or take over, measure and save the discretiser that the spec describes."""
     if "checkpoint" in job.spec:
-        return import_module(FOREIGN).load_checkpoint(job)
+        return pretrained_discretizer.load_checkpoint(job)
     spec, recipe = job.spec, recipe_of(job)
     data = open_data(job.inputs["dataset"])
     fields = {k: v for k, v in spec.items() if k in Architecture.__dataclass_fields__}
@@ -34,7 +31,7 @@ def run(job: Job) -> Manifest:
     roles = Roles(model.to(spec["device"]))
     objective = Reconstruction(spec["n_codes"])
     if spec.keys() & {"perceptual", "adversarial"}:
-        objective = import_module(LOSSES).refined(job, objective, data.shape[0])
+        objective = vqgan_training.refined(job, objective, data.shape[0])
     objective = objective.to(spec["device"])
     history = fit(
         roles, objective, dataset_source(job, data, recipe), recipe, place_of(job)

@@ -1,11 +1,10 @@
 """Stage: a teacher: a classifier trained here or elsewhere, or a CLIP."""
 
-from importlib import import_module
-
 from pipeline.core.batch import Roles
 from pipeline.data.dataset_artifact import Data, open_data
 from pipeline.models.classifier import initialised
 from pipeline.schema import make
+from pipeline.stages import pretrained_teacher
 from pipeline.store.artifact import Job, Manifest
 from pipeline.training.job_setup import (
     dataset_source,
@@ -19,20 +18,20 @@ from pipeline.training.loop import fit
 
 REVISION = 1
 
-CLIP = "pipeline.stages.clip_teacher"  # found by name: only a CLIP's key counts its code
-FOREIGN = "pipeline.stages.pretrained_teacher"  # likewise
-OPEN_CLIP = "pipeline.stages.open_clip_teacher"
-
 
 def run(job: Job) -> Manifest:
     """Train, or take over, and save the teacher that the spec describes."""
     data = open_data(job.inputs["dataset"])
     if "checkpoint" in job.spec:
-        return import_module(FOREIGN).load_checkpoint(job, data)
+        return pretrained_teacher.load_checkpoint(job, data)
     if "open_clip" in job.spec:
-        return import_module(OPEN_CLIP).load_open_clip(job, data)
+        from pipeline.stages import open_clip_teacher  # imports open_clip
+
+        return open_clip_teacher.load_open_clip(job, data)
     if job.spec["clip"] is not None:
-        return import_module(CLIP).train_clip(job, data)
+        from pipeline.stages import clip_teacher
+
+        return clip_teacher.train_clip(job, data)
     return train_classifier(job, data)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from pipeline.data.batches import pixels
+from pipeline.core.images import pixels
 from pipeline.models.vqgan import VQGAN, codes_used, psnr
 
 

@@ -4,14 +4,16 @@ from torch import nn
 from torchvision.utils import save_image
 
 from pipeline.core.batch import Roles
-from pipeline.data.batches import Source, pixels
+from pipeline.core.images import pixels
+from pipeline.data.batches import Source
 from pipeline.data_free.replay_pool import GRID
 from pipeline.data_free.session import SOURCE, make_source
-from pipeline.models.classifier import initialised, read_about, save_classifier
+from pipeline.models.classifier import MODEL, initialised, read_about, save_classifier
+from pipeline.models.loading import load_teacher
 from pipeline.objectives.data_free_kd import Objective
 from pipeline.store import checkpoint
 from pipeline.store.artifact import Job, Manifest, open_artifact, replacing
-from pipeline.training.job_setup import MODEL, load_teacher, place_of, recipe_of, save_student
+from pipeline.training.job_setup import place_of, recipe_of, save_student
 from pipeline.training.loop import fit
 
 REVISION = 2

@@ -12,12 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.store.code_revisions import fingerprint
 from pipeline.errors import RetortError
+from pipeline.store.code_revisions import fingerprint
 
 MANIFEST = "manifest.json"
 SPEC = "spec.json"
 KEY = re.compile(r"[0-9a-f]{12}")
+DROPPED = ("modules",)  # fields of manifests that older versions wrote
 STAGES = {  # kind -> the stage that makes it, in the order of the graph
     "dataset": "prepare_data",
     "teacher": "train_teacher",
@@ -86,8 +87,7 @@ class Manifest:
     """What an artefact is: identity, spec, inputs, files with sums, facts, code.
 
     Attributes:
-        code: REVISION of each module that made it.
-        modules: those from which the others follow by import.
+        code: REVISION of each component that made it.
         fingerprint: of all of them as they were; empty where it was not taken.
     """
 
@@ -99,7 +99,6 @@ class Manifest:
     files: dict[str, dict]
     facts: dict
     code: dict
-    modules: list[str] = field(default_factory=list)
     fingerprint: str = ""
 
 
@@ -108,7 +107,7 @@ class Job:
     """One stage's work order, read from ``spec.json``; inputs are folders of finished artefacts.
 
     Attributes:
-        modules: what makes it; the rest follows by import.
+        code: REVISION of each component that makes it.
         strict: the fingerprint of that code, where the key holds it.
     """
 
@@ -120,7 +119,6 @@ class Job:
     inputs: dict[str, Path]
     code: dict
     run: dict = field(default_factory=dict)
-    modules: tuple[str, ...] = ()
     strict: str = ""
 
     @property
@@ -141,8 +139,7 @@ class Job:
             files={name: describe(self.folder / name) for name in sorted(files)},
             facts=facts,
             code=self.code,
-            modules=list(self.modules),
-            fingerprint=fingerprint(*self.modules) if self.modules else "",
+            fingerprint=fingerprint(*self.code) if self.code else "",
         )
 
 
@@ -197,7 +194,8 @@ def open_artifact(folder: Path) -> Artifact:
     data = read_json(path, "the artefact is not finished: run snakemake")
     sealed = data.pop("sum", None)
     try:
-        manifest = Manifest(**data)
+        fields = {name: value for name, value in data.items() if name not in DROPPED}
+        manifest = Manifest(**fields)
         check_types(manifest)
     except (TypeError, ValueError) as error:
         raise RetortError(f"{path}: is not a manifest ({error}); {remedy}") from error
@@ -212,7 +210,7 @@ def check_types(manifest: Manifest) -> None:
     Raises:
         TypeError, ValueError: naming the field or file.
     """
-    types = {"kind": str, "name": str, "key": str, "fingerprint": str, "modules": list}
+    types = {"kind": str, "name": str, "key": str, "fingerprint": str}
     for field_name, value in vars(manifest).items():
         if not isinstance(value, types.get(field_name, dict)):
             raise TypeError(f"'{field_name}' is a {type(value).__name__}")
@@ -250,7 +248,7 @@ def read_job(folder: Path) -> Job:
         inputs = {role: store / ref for role, ref in data["inputs"].items()}
         names = ("kind", "name", "key", "spec", "code", "run")
         known = {k: data[k] for k in names} | {"strict": data.get("strict", "")}
-        return Job(folder=folder, inputs=inputs, modules=tuple(data.get("modules", ())), **known)
+        return Job(folder=folder, inputs=inputs, **known)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         remedy = "delete it and run snakemake again"
         raise RetortError(f"{path}: is not a work order ({error!r}); {remedy}") from error

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.store.artifact import Job
-from pipeline.store.artifact import write_json
+from pipeline.store.artifact import Job, write_json
 
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from pipeline.store.artifact import replacing
 from pipeline.errors import RetortError
+from pipeline.store.artifact import replacing
 
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
 

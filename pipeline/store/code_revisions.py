@@ -1,7 +1,12 @@
-"""Which modules make an artefact: the import graph of its stage and of the plug-ins it names."""
+"""The code that makes an artefact: revisions and text of the components that its kind lists.
+
+Modules are read, never imported. The import graph only checks the lists: see
+`planning.components`.
+"""
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -50,24 +55,41 @@ def closure(*modules: str) -> tuple[str, ...]:
 
 
 @cache
-def revision_of(module: str) -> int | None:
-    """The module's REVISION, None where it has none and so changes no number."""
+def literal_of(module: str, name: str) -> object:
+    """The literal that a module assigns to a name at its top level, None where it assigns none."""
     for node in tree_of(module).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "REVISION":
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
             return ast.literal_eval(node.value)
     return None
 
 
-def revisions(*modules: str) -> dict[str, int]:
-    """REVISION of every module in the closure that has one."""
-    found = {m: revision_of(m) for m in closure(*modules)}
-    return {m: number for m, number in found.items() if number is not None}
+def revision_of(module: str) -> int | None:
+    """The module's REVISION, None where it has none and so changes no number."""
+    return literal_of(module, "REVISION")
+
+
+def with_declared(modules: Iterable[str]) -> tuple[str, ...]:
+    """Modules, and those that each declares as its own ``COMPONENTS``; sorted, each once."""
+    modules = set(modules)
+    return tuple(sorted(modules.union(*(literal_of(m, "COMPONENTS") or () for m in modules))))
+
+
+def revisions(*components: str) -> dict[str, int]:
+    """REVISION of each component and of those that it declares.
+
+    Raises:
+        ValueError: one has no REVISION, so that listing it says nothing.
+    """
+    found = {module: revision_of(module) for module in with_declared(components)}
+    if silent := [module for module, number in found.items() if number is None]:
+        raise ValueError(f"{silent[0]}: is listed as a component, but has no REVISION")
+    return found
 
 
 def fingerprint(*modules: str) -> str:
-    """Digest of the closure's syntax trees: comments, docstrings and layout do not count."""
+    """Digest of the modules' syntax trees: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
-    for module in closure(*modules):
+    for module in sorted(modules):
         digest.update(f"{module} {digest_of(module)}\n".encode())
     return digest.hexdigest()[:16]
 

@@ -1,7 +1,5 @@
 """What the training stages share: a job's device and place, its validation, its saved model."""
 
-from pathlib import Path
-
 from torch import nn
 
 from pipeline.config.recipe import Recipe
@@ -9,8 +7,9 @@ from pipeline.core.batch import Roles
 from pipeline.core.mixup import Mixing
 from pipeline.data.batches import DatasetSource, Schedule
 from pipeline.data.dataset_artifact import Data
-from pipeline.models.classifier import MODEL, load_classifier, save_classifier
-from pipeline.store.artifact import Job, Manifest, open_artifact, replacing
+from pipeline.models.classifier import MODEL, save_classifier
+from pipeline.models.loading import load_teacher
+from pipeline.store.artifact import Job, Manifest, replacing
 from pipeline.training.loop import write_history
 from pipeline.training.state import Fitted, Place
 from pipeline.training.validation import Validation
@@ -82,12 +81,6 @@ def teachers_of(job: Job) -> dict[str, nn.Module]:
         for role, folder in job.inputs.items()
         if role.startswith(prefix)
     }
-
-
-def load_teacher(folder: Path, device: str, file: str = MODEL) -> nn.Module:
-    """One finished classifier, or weights kept beside it, frozen, in eval mode."""
-    model = load_classifier(open_artifact(folder).path(file))
-    return model.to(device).requires_grad_(False)
 
 
 def save_student(job: Job, roles: Roles, classes: tuple[str, ...], fitted: Fitted) -> Manifest:

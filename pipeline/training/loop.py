@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -24,6 +23,7 @@ from pipeline.interrupts import Wish, stoppable
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
 from pipeline.store.artifact import write_json
+from pipeline.training import data_parallel
 from pipeline.training.optim import learning_rate
 from pipeline.training.state import Fitted, Place, Training, copied
 from pipeline.training.validation import Validation
@@ -33,9 +33,6 @@ REVISION = 1
 log = logging.getLogger("retort")
 
 STATE = "checkpoint.pt"
-PARALLEL = (
-    "pipeline.training.data_parallel"  # found by name: only what several GPUs make counts its code
-)
 
 
 def fit(
@@ -60,7 +57,7 @@ def fit(
         SystemExit: the process was asked to stop.
     """
     if recipe.gpus > 1:
-        source = import_module(PARALLEL).spread(roles, objective, source, recipe, place.device)
+        source = data_parallel.spread(roles, objective, source, recipe, place.device)
     training = Training(roles, objective, source, recipe, place, validation)
     saved = checkpoint.restore(place.state / STATE, place.device)
     if saved is not None:
@@ -70,7 +67,7 @@ def fit(
         while training.epoch < recipe.epochs:
             run_epoch(training, wish)
     if recipe.gpus > 1:
-        import_module(PARALLEL).part()
+        data_parallel.part()
     if training.best is not None:
         training.kept["last"] = copied(training.model)
     final = training.best["weights"] if training.best is not None else training.model.state_dict()

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.collectives import rank, size, totals
+from pipeline.core.images import pixels
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import ascend, frozen
 from pipeline.core.seeding import generator
 from pipeline.core.threat_models import Linf
-from pipeline.data.batches import pixels
 
 REVISION = 1
 

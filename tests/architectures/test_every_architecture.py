@@ -8,7 +8,8 @@ from torch import nn
 
 from pipeline.architectures.timm_model import TimmModel
 from pipeline.errors import RetortError
-from pipeline.models.classifier import build, family_of, load_classifier, save_classifier
+from pipeline.models.classifier import build, family_of, save_classifier
+from pipeline.models.loading import load_classifier
 from pipeline.planning.graph import plan_from
 from tests.planning.test_plan import edited
 

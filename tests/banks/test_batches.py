@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from pipeline.banks.batches import BankSource, Replay
 from pipeline.banks.stored_views import Side, Views
+from pipeline.core.images import pixels
 from pipeline.core.mixup import Mixing
-from pipeline.data.batches import pixels
 from tests.data.test_batches import EPOCHS, NOBODY, ROWS, SIZE, STEPS, assert_resumes, dataset, draw
 
 ACCEPTED = torch.tensor([1, 2, 3, 5, 8, 13, 16, 19, 22])  # fewer samples than an epoch uses up

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.banks.builder import Maker, share_flipped
 from pipeline.core.seeding import generator
 from pipeline.core.threat_models import unit
-from pipeline.data.dataset_artifact import Split
+from pipeline.data.splits import Split
 from pipeline.stages.build_bank import rates
 from pipeline.store.artifact import Job
 from tests.helpers.bank_store import images, quantiser, teacher

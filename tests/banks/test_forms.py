@@ -14,8 +14,9 @@ from pipeline.banks.batches import with_bank
 from pipeline.banks.reader import read_bank
 from pipeline.banks.shards import read_shard, shard_name
 from pipeline.core.batch import Roles
+from pipeline.core.images import pixels
 from pipeline.core.mixup import Mixing
-from pipeline.data.batches import DatasetSource, Schedule, pixels
+from pipeline.data.batches import DatasetSource, Schedule
 from pipeline.errors import RetortError
 from pipeline.stages import build_bank
 from pipeline.store.artifact import open_artifact

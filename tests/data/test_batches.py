@@ -8,13 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.core.batch import Batch
-from pipeline.core.batch import Roles
+from pipeline.core.batch import Batch, Roles
+from pipeline.core.images import pixels
+from pipeline.data.batches import DatasetSource, Schedule, Source
 from pipeline.errors import RetortError
-from pipeline.data.batches import DatasetSource
-from pipeline.data.batches import Schedule
-from pipeline.data.batches import Source
-from pipeline.data.batches import pixels
 
 ROWS, SIZE, EPOCHS = 23, 4, 3
 STEPS = ROWS // SIZE

@@ -14,7 +14,7 @@ from PIL import Image
 
 import pipeline
 from pipeline.data.dataset_artifact import open_data
-from pipeline.models.classifier import load_classifier
+from pipeline.models.loading import load_classifier
 from pipeline.planning.graph import plan_from
 from tests.helpers.making import made
 from tests.helpers.pictures import CLASSES

@@ -6,19 +6,11 @@ import pytest
 import torch
 
 from pipeline.config.dataset_source import collection
+from pipeline.data.batches import DatasetSource, Schedule
 from pipeline.data.dataset_artifact import Data
 from pipeline.data.image_folder import picture
-from pipeline.data.imagenet import names
-from pipeline.data.imagenet import subset
-from pipeline.data.imagenet import wnids
-from pipeline.data.batches import DatasetSource
-from pipeline.data.batches import Schedule
-from tests.helpers.pictures import CLASSES
-from tests.helpers.pictures import SIZE
-from tests.helpers.pictures import folders
-from tests.helpers.pictures import made
-from tests.helpers.pictures import shards
-from tests.helpers.pictures import source
+from pipeline.data.imagenet import names, subset, wnids
+from tests.helpers.pictures import CLASSES, SIZE, folders, made, shards, source
 
 
 @pytest.fixture

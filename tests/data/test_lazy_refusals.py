@@ -8,13 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RetortError
-from tests.helpers.pictures import CLASSES
-from tests.helpers.pictures import encoded
-from tests.helpers.pictures import folders
-from tests.helpers.pictures import made
-from tests.helpers.pictures import planned
-from tests.helpers.pictures import shards
-from tests.helpers.pictures import source
+from tests.helpers.pictures import CLASSES, encoded, folders, made, planned, shards, source
 
 
 @pytest.fixture

@@ -7,14 +7,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pipeline.core.batch import Roles
+from pipeline.core.images import pixels
 from pipeline.core.mixup import Mixing
-from pipeline.data.mixture import MixedSource
-from pipeline.data.mixture import Unlabelled
-from pipeline.data.mixture import added_images
-from pipeline.data.mixture import stream
-from pipeline.data.batches import DatasetSource
-from pipeline.data.batches import Schedule
-from pipeline.data.batches import pixels
+from pipeline.data.batches import DatasetSource, Schedule
+from pipeline.data.mixture import MixedSource, Unlabelled, added_images, stream
 from tests.data.test_batches import assert_equal
 
 ROWS, MORE, SIZE, EPOCHS = 23, 9, 10, 3

@@ -11,7 +11,8 @@ from pipeline.config.dataset_source import collection
 from pipeline.data import source_files
 from pipeline.datasets import fashion_mnist as fm
 from pipeline.errors import RetortError
-from pipeline.models.classifier import build, load_classifier, save_classifier
+from pipeline.models.classifier import build, save_classifier
+from pipeline.models.loading import load_classifier
 from pipeline.planning.graph import plan_from
 
 ROWS = {"train": 5, "test": 3}

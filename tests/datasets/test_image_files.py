@@ -11,12 +11,12 @@ from PIL import Image
 
 from pipeline.config.dataset_source import collection, keyed, places_in, places_of
 from pipeline.config.sections.dataset import Dataset
+from pipeline.core.images import pixels
 from pipeline.data import source_files
-from pipeline.data.batches import pixels
+from pipeline.data.statistics import moments
 from pipeline.datasets import cifar100, imagenet100, npz, tinyimagenet
 from pipeline.discovery import names_in
 from pipeline.errors import RetortError
-from pipeline.stages.prepare_data import moments
 
 ROWS = 4
 

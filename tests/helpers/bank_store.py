@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipeline.data.dataset_artifact import Split, save_split
+from pipeline.data.splits import Split, save_split
 from pipeline.datasets import cifar10
 from pipeline.models import vqgan
 from pipeline.models.classifier import MODEL, initialised, save_classifier

@@ -51,11 +51,10 @@ VALID_MANIFEST = {
     "files": {"shard-00000.tar": ABOUT},
     "facts": {"rows": 3},
     "code": {"pipeline.banks.shards": 1},
-    "modules": ["pipeline.stages.build_bank"],
     "fingerprint": "0" * 16,
 }
 VALID_ORDER = {
-    **{name: VALID_MANIFEST[name] for name in ("kind", "name", "key", "spec", "code", "modules")},
+    **{name: VALID_MANIFEST[name] for name in ("kind", "name", "key", "spec", "code")},
     "inputs": {"teacher": "teacher/" + "a" * 12},
     "run": {"data": "data"},
     "strict": "",

@@ -8,7 +8,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
-from pipeline.models.classifier import build, load_classifier, save_classifier
+from pipeline.models.classifier import build, save_classifier
+from pipeline.models.loading import load_classifier
 
 LAYERS = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d)}
 LAYERS[3] = (nn.Conv3d, nn.BatchNorm3d)

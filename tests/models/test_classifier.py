@@ -13,10 +13,10 @@ from pipeline.models.classifier import (
     family_of,
     initialised,
     load,
-    load_classifier,
     read_about,
     save_classifier,
 )
+from pipeline.models.loading import load_classifier
 
 MEAN, STD = (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
 NAME = "resnet8-s2-w8"

@@ -39,9 +39,7 @@ def counted(monkeypatch, **sizes: int) -> tuple[Plan, Counter]:
     count(hashlib, "sha256")
     for cached in (
         code_revisions.tree_of,
-        code_revisions.imports_of,
-        code_revisions.closure,
-        code_revisions.revision_of,
+        code_revisions.literal_of,
     ):
         cached.cache_clear()
     schema.schema_of.cache_clear()

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.banks.shards import shard_name, sidecar_of, write_shard
 from pipeline.core.seeding import generator
-from pipeline.data.dataset_artifact import Split, save_split
+from pipeline.data.splits import Split, save_split
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
 from pipeline.report.html import page

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.attacks import clean
 from pipeline.core.seeding import generator
-from pipeline.data.dataset_artifact import SPLITS, Split, save_split
+from pipeline.data.splits import SPLITS, Split, save_split
 from pipeline.models.classifier import MODEL, initialised, save_classifier
 from pipeline.stages import evaluate
 from pipeline.store.artifact import Job, finish

@@ -6,26 +6,28 @@ import sys
 
 import pytest
 
-from pipeline.store.artifact import MANIFEST
-from pipeline.store.artifact import SPEC
-from pipeline.store.artifact import Job
-from pipeline.store.artifact import Manifest
-from pipeline.store.artifact import describe
-from pipeline.store.artifact import finish
-from pipeline.store.artifact import open_artifact
-from pipeline.store.artifact import read_job
-from pipeline.store.artifact import read_json
-from pipeline.store.artifact import replacing
-from pipeline.store.artifact import sha256_of
-from pipeline.store.artifact import verify
-from pipeline.store.artifact import write_json
 from pipeline.errors import RetortError
+from pipeline.store.artifact import (
+    MANIFEST,
+    SPEC,
+    Job,
+    Manifest,
+    describe,
+    finish,
+    open_artifact,
+    read_job,
+    read_json,
+    replacing,
+    sha256_of,
+    verify,
+    write_json,
+)
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256 of "hello"
 KILLED = """
 import sys
 from pathlib import Path
-from pipeline.artifact import replacing
+from pipeline.store.artifact import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"half of it")
     print("writing", flush=True)

@@ -5,8 +5,8 @@ import pickle
 import pytest
 import torch
 
-from pipeline.store import checkpoint
 from pipeline.errors import RetortError
+from pipeline.store import checkpoint
 
 STATE = {"w": torch.arange(4.0), "counters": [3, 7], "nested": {"lr": 0.1, "best": None}}
 

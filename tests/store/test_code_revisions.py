@@ -9,8 +9,8 @@ FILES = {
     "middle.py": "import torch\nfrom pipeline import base\n",
     "late.py": "def f():\n    from pipeline.middle import base\n",
     "aside.py": "REVISION = 7\n",
-    "plugs/__init__.py": "REVISION = 5\nfrom pipeline.base import VALUE\n",
-    "plugs/one.py": "from pipeline.plugs import VALUE\nREVISION = 2\n",
+    "plugs/__init__.py": "from pipeline.base import VALUE\n",
+    "plugs/one.py": "REVISION = 2\nCOMPONENTS = ('pipeline.base', 'pipeline.aside')\n",
 }
 
 
@@ -29,7 +29,13 @@ def package(tmp_path, monkeypatch):
 
 def forget() -> None:
     """Files were changed under the caches."""
-    for cached in (code_revisions.tree_of, code_revisions.imports_of, code_revisions.closure, code_revisions.revision_of, code_revisions.digest_of):
+    for cached in (
+        code_revisions.tree_of,
+        code_revisions.imports_of,
+        code_revisions.closure,
+        code_revisions.literal_of,
+        code_revisions.digest_of,
+    ):
         cached.cache_clear()
 
 
@@ -37,19 +43,24 @@ def forget() -> None:
 def test_imports_count_wherever_they_stand():
     assert code_revisions.imports_of("pipeline.middle") == {"pipeline.base"}
     assert code_revisions.imports_of("pipeline.late") == {"pipeline.middle"}
-    assert code_revisions.imports_of("pipeline.plugs.one") == {"pipeline.plugs"}
-    assert code_revisions.closure("pipeline.late") == ("pipeline.base", "pipeline.late", "pipeline.middle")
+    assert code_revisions.closure("pipeline.late") == (
+        "pipeline.base",
+        "pipeline.late",
+        "pipeline.middle",
+    )
 
 
 @pytest.mark.usefixtures("package")
-def test_revisions_are_those_of_the_closure_alone():
-    assert code_revisions.revisions("pipeline.late") == {"pipeline.base": 3}
-    assert code_revisions.revisions("pipeline.plugs.one") == {
+def test_revisions_are_those_of_what_is_listed_and_of_what_that_declares():
+    assert code_revisions.revisions("pipeline.base") == {"pipeline.base": 3}
+    assert code_revisions.revisions("pipeline.plugs.one", "pipeline.base") == {
+        "pipeline.aside": 7,
         "pipeline.base": 3,
-        "pipeline.plugs": 5,
         "pipeline.plugs.one": 2,
     }
     assert code_revisions.revision_of("pipeline.middle") is None
+    with pytest.raises(ValueError, match=r"pipeline\.middle: is listed .* no REVISION"):
+        code_revisions.revisions("pipeline.middle")
 
 
 @pytest.mark.usefixtures("package")
@@ -61,19 +72,20 @@ def test_only_our_modules_have_a_path():
 
 
 def test_a_fingerprint_passes_over_comments_and_layout(package):
-    before = code_revisions.fingerprint("pipeline.late")
-    aside = code_revisions.fingerprint("pipeline.aside")
+    before = code_revisions.fingerprint("pipeline.base", "pipeline.late")
+    late = code_revisions.fingerprint("pipeline.late")
     (package / "base.py").write_text("# why\nREVISION   = 3\n\n\nVALUE = (1)  # a comment\n'why'\n")
     forget()
-    assert code_revisions.fingerprint("pipeline.late") == before
+    assert code_revisions.fingerprint("pipeline.late", "pipeline.base") == before
     (package / "base.py").write_text("REVISION = 3\nVALUE = 2\n")
     forget()
-    assert code_revisions.fingerprint("pipeline.late") != before
-    assert code_revisions.fingerprint("pipeline.aside") == aside
+    assert code_revisions.fingerprint("pipeline.base", "pipeline.late") != before
+    assert code_revisions.fingerprint("pipeline.late") == late
 
 
-def test_a_stage_of_ours_knows_what_makes_it():
+def test_a_stage_of_ours_imports_what_it_is_known_to():
     found = code_revisions.closure("pipeline.stages.distill")
-    assert {"pipeline.training.loop", "pipeline.data.batches", "pipeline.models.classifier"} <= set(found)
+    assert {"pipeline.training.loop", "pipeline.data.batches"} <= set(found)
     assert not any(name.startswith("pipeline.objectives.rslad") for name in found)
-    assert code_revisions.revisions("pipeline.attacks.pgd").keys() >= {"pipeline.core.attack_protocol", "pipeline.core.pgd"}
+    declared = code_revisions.revisions("pipeline.attacks.pgd").keys()
+    assert declared >= {"pipeline.core.attack_protocol", "pipeline.core.pgd"}

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.store import lease
 from pipeline.errors import RetortError
+from pipeline.store import lease
 from pipeline.store.lease import leased
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.lease import leased
+from pipeline.store.lease import leased
 folder = Path(sys.argv[1])
 with leased(folder, folder / "done") as needed:
     print("held" if needed else "not needed", flush=True)

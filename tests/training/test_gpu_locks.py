@@ -11,7 +11,7 @@ from tests.helpers.graph import environment
 
 HOLDER = """
 import logging, os, sys
-from pipeline.gpu import held
+from pipeline.training.gpu_locks import held
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 with held(int(sys.argv[1])):
     print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)

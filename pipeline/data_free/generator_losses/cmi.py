@@ -13,6 +13,13 @@ from pipeline.core.losses import cross_entropy, kl
 from pipeline.data_free.teacher_view import Made, statistics_term
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.augment",
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.data_free.teacher_view",
+    "pipeline.models.generator",
+)
 
 WIDTH = 128  # of the projected features
 NEAREST = 0.25  # smallest share of an image's area that the second view shows

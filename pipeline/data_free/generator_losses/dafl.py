@@ -13,6 +13,12 @@ from pipeline.data_free.teacher_view import (
 )
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.data_free.teacher_view",
+    "pipeline.models.generator",
+)
 
 
 @dataclass(frozen=True)

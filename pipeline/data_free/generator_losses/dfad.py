@@ -8,6 +8,12 @@ from pipeline.core.losses import logit_gap
 from pipeline.data_free.teacher_view import Made
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.data_free.teacher_view",
+    "pipeline.models.generator",
+)
 
 
 @dataclass(frozen=True)

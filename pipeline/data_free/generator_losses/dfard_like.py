@@ -17,6 +17,13 @@ from pipeline.data_free.teacher_view import (
 )
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.core.threat_models",
+    "pipeline.data_free.teacher_view",
+    "pipeline.models.generator",
+)
 
 NAMES = ("oh", "adv", "balance", "bn")
 

@@ -10,6 +10,12 @@ from pipeline.core.losses import cross_entropy
 from pipeline.data_free.teacher_view import Made, statistics_term
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.data_free.teacher_view",
+    "pipeline.models.generator",
+)
 
 GREY = 0.5
 

@@ -7,6 +7,12 @@ from pipeline.core.batch import Terms
 from pipeline.data_free.teacher_view import Made, disagreement
 
 REVISION = 1
+COMPONENTS = (
+    "pipeline.core.batch",
+    "pipeline.core.losses",
+    "pipeline.data_free.teacher_view",
+    "pipeline.models.generator",
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import RetortError
 from pipeline.models.classifier import Classifier
+from pipeline.models.pretrained import safe_unpickle
 from pipeline.store.artifact import sha256_of
 
 REVISION = 1
@@ -22,7 +22,6 @@ State = dict[str, Tensor]
 
 HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|!--|html|head|body|title|\?xml)", re.I)
 LFS = b"version https://git-lfs"
-INERT = "pipeline.models.pretrained.safe_unpickle"  # by name: few files need it
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # where files keep the weights
 PREFIXES = {"module", "_orig_mod", "model", "net", "network", "1"}  # 1: after a normalising layer
 EXTRAS = {"sub_block1", "attacker"}  # TRADES' unused stage; the second copy in `robustness` files
@@ -87,7 +86,7 @@ def loaded(path: Path, is_safetensors: bool) -> object:
         if is_safetensors:
             return load_file(path)
         if is_script(path):
-            return import_module(INERT).script(path)
+            return safe_unpickle.script(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RetortError(

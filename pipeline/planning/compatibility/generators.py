@@ -3,18 +3,18 @@
 from pipeline.config.reader import Config
 from pipeline.config.sections.generator import Generator
 from pipeline.config.sections.student import Student
-from pipeline.data_free.session import LEARNING, ROUNDS, loss_of, sizes_of
+from pipeline.data_free.session import loss_of, sizes_of
+from pipeline.discovery import package_of
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import check_replayed, classes, data_of, shape_of
+from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
 
 
 def modules_of(generator: Generator) -> tuple[str, ...]:
-    """The modules that a generator's source is made of, beside the stage's own."""
+    """What makes a generator's batches, beside what every generator has: its loss and its kind."""
     (loss,) = loss_of(generator.model_dump())
-    return (
-        f"pipeline.data_free.generator_losses.{loss}",
-        LEARNING if generator.rounds is None else ROUNDS,
-    )
+    batches = GENERATOR_BATCHES if generator.rounds is None else INVERSION_BATCHES
+    return (f"{package_of('generator_losses')}.{loss}", *batches)
 
 
 def check_generator(config: Config, where: str, generator: Generator) -> None:

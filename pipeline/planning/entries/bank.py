@@ -12,9 +12,32 @@ from pipeline.planning.compatibility.fits import (
     shape_of,
 )
 from pipeline.planning.compatibility.grids import check_grid
+from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
 from pipeline.planning.plan import Entry, dumped
 from pipeline.planning.resolver import Resolver
 
+COMPONENTS = (
+    *DATA,
+    *CLASSIFIER,
+    "pipeline.banks.shards",
+    "pipeline.core.losses",
+    "pipeline.core.pgd",
+    "pipeline.core.seeding",
+    "pipeline.core.threat_models",
+    "pipeline.stages.build_bank",
+)
+OPTIONAL = {
+    "discretizer": ("pipeline.models.vqgan",),
+    "reject": ("pipeline.banks.rejected",),
+    "pictures": ("pipeline.banks.image_codec",),
+    "top_k": ("pipeline.core.topk_logits",),
+    "views": ("pipeline.banks.stored_views", "pipeline.core.augment"),
+}
+EXEMPT = {
+    "pipeline.core.batch": "Q's training objective alone",
+    **IN_DATASET_KEY,
+    **IN_MODEL_KEY,
+}
 BLOCK_SIDE = 64  # px; up to it samples are rows of blocks, above it each is a picture
 
 
@@ -31,7 +54,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
         check_grid(resolver.config, label, inputs["discretizer"].spec, section.dataset)
     check_bank(resolver.config, where, section)
     spec = {**described(resolver.config, section), **resolver.common()}
-    return Entry("bank", name, spec, inputs, plugins(section, spec))
+    return Entry("bank", name, spec, inputs, components(section, spec))
 
 
 def described(config: Config, bank: Bank) -> dict:
@@ -60,16 +83,16 @@ def encoding(config: Config, bank: Bank) -> str:
     return "blocks" if max(shape_of(config, bank.dataset)[1:]) <= BLOCK_SIDE else "png"
 
 
-def plugins(bank: Bank, spec: dict) -> tuple[str, ...]:
-    """Modules that only some banks are made with: they count in no other's key."""
+def components(bank: Bank, spec: dict) -> tuple[str, ...]:
+    """What makes a bank, with what only some banks are made with."""
     used = {
-        "pipeline.banks.rejected": bank.discretizer is not None and bank.reject == "keep",
-        "pipeline.banks.image_codec": spec.get("encoding") in ("png", "jpeg"),
-        "pipeline.core.topk_logits": "top_k" in (spec.get("outputs") or ())
-        and bank.outputs.top_k > 0,
-        "pipeline.banks.stored_views": bank.views is not None,
+        "discretizer": bank.discretizer is not None,
+        "reject": bank.discretizer is not None and bank.reject == "keep",
+        "pictures": spec.get("encoding") in ("png", "jpeg"),
+        "top_k": "top_k" in (spec.get("outputs") or ()) and bank.outputs.top_k > 0,
+        "views": bank.views is not None,
     }
-    return tuple(module for module, needed in used.items() if needed)
+    return COMPONENTS + tuple(m for name, needed in used.items() if needed for m in OPTIONAL[name])
 
 
 def check_bank(config: Config, where: str, bank: Bank) -> None:

@@ -5,6 +5,26 @@ from pipeline.errors import RetortError
 from pipeline.planning.plan import Entry, dumped
 from pipeline.planning.resolver import Resolver
 
+COMPONENTS = (
+    "pipeline.core.images",
+    "pipeline.data.splits",
+    "pipeline.data.statistics",
+    "pipeline.stages.prepare_data",
+)
+OPTIONAL = {
+    "index": (  # a set whose images stay in their files
+        "pipeline.data.file_index",
+        "pipeline.data.image_folder",
+        "pipeline.data.lazy_images",
+        "pipeline.stages.prepare_index",
+    ),
+}
+EXEMPT = {
+    "pipeline.core.augment": "random crops are cut in training, not here",
+    "pipeline.core.seeding": "likewise",
+    "pipeline.data.imagenet": "class names, which are in the spec",
+}
+
 
 def entry(resolver: Resolver, name: str) -> Entry:
     """A data set, cut out of its source."""
@@ -20,5 +40,5 @@ def entry(resolver: Resolver, name: str) -> Entry:
             )
     spec = {**dumped(section), "source": keyed(section.source)}
     outside = places_in(section.source)
-    plugins = (source.module, *(("pipeline.stages.prepare_index",) if source.index else ()))
-    return Entry("dataset", name, spec, {}, plugins, outside=outside)
+    components = (*COMPONENTS, source.module, *(OPTIONAL["index"] if source.index else ()))
+    return Entry("dataset", name, spec, {}, components, outside)

@@ -7,10 +7,39 @@ from pipeline.config.sections.discretizer import Discretizer
 from pipeline.errors import RetortError, under
 from pipeline.planning.compatibility.fits import shape_of
 from pipeline.planning.compatibility.grids import check_grid
+from pipeline.planning.components import (
+    DATA,
+    IN_DATASET_KEY,
+    IN_MODEL_KEY,
+    SEVERAL_GPUS,
+    TRAINING,
+    spread_over,
+)
 from pipeline.planning.plan import Entry, dumped
-from pipeline.planning.resolver import Resolver, spreading
+from pipeline.planning.resolver import Resolver
 
-LOSSES = "pipeline.training.vqgan_training"
+COMPONENTS = (*TRAINING, "pipeline.models.vqgan", "pipeline.stages.train_discretizer")
+OPTIONAL = {
+    "losses": (
+        "pipeline.core.lpips",
+        "pipeline.models.pretrained.checkpoint_files",
+        "pipeline.models.pretrained.safe_unpickle",
+        "pipeline.models.pretrained.state_dict_match",
+        "pipeline.training.vqgan_losses",
+        "pipeline.training.vqgan_training",
+    ),
+    "gpus": SEVERAL_GPUS,
+}
+CHECKPOINT = (  # all that makes one from a file
+    *DATA,
+    "pipeline.models.pretrained.checkpoint_files",
+    "pipeline.models.pretrained.safe_unpickle",
+    "pipeline.models.pretrained.state_dict_match",
+    "pipeline.models.pretrained.vqgan_config",
+    "pipeline.models.vqgan",
+    "pipeline.stages.pretrained_discretizer",
+)
+EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 LEAST = 16  # side in pixels below which VGG-16 pools images away
 
 
@@ -30,9 +59,9 @@ def entry(resolver: Resolver, name: str) -> Entry:
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
     check_grid(resolver.config, where, spec, section.dataset)
     check_losses(resolver.config, where, section)
-    plugins = (LOSSES,) if section.perceptual or section.adversarial else ()
-    plugins += spreading(section.recipe)
-    return Entry("discretizer", name, spec, inputs, plugins, outside=outside)
+    losses = OPTIONAL["losses"] if section.perceptual or section.adversarial else ()
+    components = (*COMPONENTS, *losses, *spread_over(section.recipe))
+    return Entry("discretizer", name, spec, inputs, components, outside)
 
 
 def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
@@ -47,8 +76,7 @@ def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
     if section.dataset is not None:
         check_grid(resolver.config, f"discretizers.{name}", spec, section.dataset)
     outside = {"checkpoint": section.checkpoint.path}
-    maker = "pipeline.stages.pretrained_discretizer"
-    return Entry("discretizer", name, spec, inputs, (), maker, outside)
+    return Entry("discretizer", name, spec, inputs, CHECKPOINT, outside)
 
 
 def check_discretizer(config: Config, where: str, dataset: str) -> None:

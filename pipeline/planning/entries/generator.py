@@ -2,8 +2,31 @@
 
 from pipeline.planning.compatibility.fits import data_of, family_for
 from pipeline.planning.compatibility.generators import check_generator, modules_of
+from pipeline.planning.components import (
+    GENERATOR,
+    GENERATOR_BATCHES,
+    IN_DATASET_KEY,
+    IN_MODEL_KEY,
+    INVERSION_BATCHES,
+    SEVERAL_GPUS,
+    TRAINING,
+    spread_over,
+)
 from pipeline.planning.plan import SEED, Entry, dumped
-from pipeline.planning.resolver import Resolver, spreading
+from pipeline.planning.resolver import Resolver
+
+COMPONENTS = (
+    *TRAINING,
+    *GENERATOR,
+    "pipeline.objectives.data_free_kd",
+    "pipeline.stages.warm_generator",
+)
+OPTIONAL = {
+    "batches": GENERATOR_BATCHES,
+    "rounds": INVERSION_BATCHES,
+    "gpus": SEVERAL_GPUS,
+}
+EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 
 
 def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
@@ -18,6 +41,5 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
         label = f"{name}{SEED}{spec['seed']}"
     shown = data_of(resolver.config, section.teacher)
     family = family_for(resolver.config, section.model, f"{where}.model", shown)
-    plugins = (family, "pipeline.objectives.data_free_kd", *modules_of(section))
-    plugins += spreading(section.recipe)
-    return Entry("generator", label, spec, inputs, plugins)
+    components = (*COMPONENTS, family, *modules_of(section), *spread_over(section.recipe))
+    return Entry("generator", label, spec, inputs, components)

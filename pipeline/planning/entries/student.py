@@ -4,9 +4,41 @@ from pipeline.planning.compatibility.fits import family_for
 from pipeline.planning.compatibility.generators import modules_of
 from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.compatibility.students import check_student, settings
+from pipeline.planning.components import (
+    GENERATOR,
+    GENERATOR_BATCHES,
+    IN_DATASET_KEY,
+    IN_MODEL_KEY,
+    INVERSION_BATCHES,
+    SEVERAL_GPUS,
+    TRAINING,
+    objective_module,
+    spread_over,
+)
 from pipeline.planning.plan import Entry, dumped
-from pipeline.planning.resolver import Resolver, objective_module, spreading
+from pipeline.planning.resolver import Resolver
 
+COMPONENTS = (*TRAINING, "pipeline.stages.distill")
+OPTIONAL = {
+    "bank": (
+        "pipeline.banks.image_codec",
+        "pipeline.banks.shards",
+        "pipeline.banks.stored_views",
+        "pipeline.core.topk_logits",
+    ),
+    "discretizer": ("pipeline.models.vqgan",),
+    "generator": GENERATOR,
+    "batches": GENERATOR_BATCHES,
+    "rounds": INVERSION_BATCHES,
+    "init": (
+        "pipeline.models.pretrained.checkpoint_files",
+        "pipeline.models.pretrained.finetune_init",
+        "pipeline.models.pretrained.safe_unpickle",
+    ),
+    "mixture": ("pipeline.data.mixture",),
+    "gpus": SEVERAL_GPUS,
+}
+EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 SOURCES = {
     "dataset": "datasets",
     "bank": "banks",
@@ -37,10 +69,13 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     without = (*SOURCES, "extra", "teachers", "seeds")
     spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
     family = family_for(config, section.model, f"{where}.model", section.dataset)
-    plugins = (objective_module(section.objective), family, *spreading(section.recipe))
-    plugins += ("pipeline.data.mixture",) if more else ()
-    plugins += ("pipeline.models.vqgan",) if section.discretizer else ()
-    plugins += modules_of(config.generators[section.generator]) if section.generator else ()
-    plugins += ("pipeline.models.pretrained.finetune_init",) if section.init else ()
+    components = (*COMPONENTS, objective_module(section.objective), family)
+    components += spread_over(section.recipe)
+    components += OPTIONAL["mixture"] if more else ()
+    components += OPTIONAL["bank"] if section.bank else ()
+    components += OPTIONAL["discretizer"] if section.discretizer else ()
+    components += OPTIONAL["init"] if section.init else ()
+    if section.generator:
+        components += OPTIONAL["generator"] + modules_of(config.generators[section.generator])
     outside = {"init": spec["init"].pop("path")} if section.init else {}
-    return Entry("student", f"{name}-{seed}", spec, inputs, plugins, outside=outside)
+    return Entry("student", f"{name}-{seed}", spec, inputs, components, outside)

@@ -12,9 +12,43 @@ from pipeline.planning.compatibility.fits import (
     family_for,
     labels_given,
 )
+from pipeline.planning.components import (
+    CLASSIFIER,
+    DATA,
+    IN_DATASET_KEY,
+    SEVERAL_GPUS,
+    TRAINING,
+    objective_module,
+    spread_over,
+)
 from pipeline.planning.open_clip_registry import config_of, equal, normalisation, prompted, side_of
 from pipeline.planning.plan import Entry, dumped
-from pipeline.planning.resolver import Resolver, objective_module, spreading
+from pipeline.planning.resolver import Resolver
+
+COMPONENTS = (*TRAINING, "pipeline.stages.train_teacher")
+OPTIONAL = {
+    "clip": (
+        "pipeline.architectures.resnet_small",
+        "pipeline.models.clip",
+        "pipeline.stages.clip_teacher",
+    ),
+    "gpus": SEVERAL_GPUS,
+}
+CHECKPOINT = (  # all that makes one from a file
+    *CLASSIFIER,
+    *DATA,
+    "pipeline.models.pretrained.checkpoint_files",
+    "pipeline.models.pretrained.safe_unpickle",
+    "pipeline.stages.pretrained_teacher",
+)
+OPEN_CLIP = (  # all that makes a CLIP from a file
+    *CHECKPOINT,
+    "pipeline.models.clip",
+    "pipeline.models.clip_tuned",
+    "pipeline.models.pretrained.state_dict_match",
+    "pipeline.stages.open_clip_teacher",
+)
+EXEMPT = IN_DATASET_KEY
 
 
 def entry(resolver: Resolver, name: str) -> Entry:
@@ -29,14 +63,14 @@ def entry(resolver: Resolver, name: str) -> Entry:
         return foreign(config, name, section, inputs)
     if section.open_clip is not None:
         return open_clip(resolver, name, section, inputs)
-    plugins = [objective_module(section.objective), *spreading(section.recipe)]
+    components = (*COMPONENTS, objective_module(section.objective), *spread_over(section.recipe))
     if section.clip is not None:
-        plugins.append("pipeline.stages.clip_teacher")
+        components += OPTIONAL["clip"]
     else:
-        plugins.append(family_for(config, section.model, f"{where}.model", section.dataset))
+        components += (family_for(config, section.model, f"{where}.model", section.dataset),)
     check_recipe(config, where, section)
     check_needs(where, section.objective, (), labels_given(config, section.dataset))
-    return Entry("teacher", name, spec, inputs, tuple(plugins))
+    return Entry("teacher", name, spec, inputs, components)
 
 
 def foreign(config: Config, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
@@ -49,8 +83,7 @@ def foreign(config: Config, name: str, section: Teacher, inputs: dict[str, Entry
             equal(classes_of(config, section.dataset), section.checkpoint.classes)
         del spec["checkpoint"]["classes"]
     outside = {"checkpoint": spec["checkpoint"].pop("path")}
-    maker = "pipeline.stages.pretrained_teacher"
-    return Entry("teacher", name, spec, inputs, (family,), maker, outside)
+    return Entry("teacher", name, spec, inputs, (*CHECKPOINT, family), outside)
 
 
 def open_clip(resolver: Resolver, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
@@ -71,7 +104,7 @@ def open_clip(resolver: Resolver, name: str, section: Teacher, inputs: dict[str,
     outside = {"checkpoint": file.path} if file else {}
     if file is not None:
         del spec["seed"]
-    return Entry("teacher", name, spec, inputs, (), "pipeline.stages.open_clip_teacher", outside)
+    return Entry("teacher", name, spec, inputs, OPEN_CLIP, outside)
 
 
 def check_teacher(config: Config, where: str, entry: Teacher) -> None:

@@ -1,0 +1,10 @@
+"""Images of bytes as pixels in [0,1]."""
+
+from torch import Tensor
+
+REVISION = 1
+
+
+def pixels(images: Tensor) -> Tensor:
+    """uint8 images (B,C,H,W) as floats in [0,1]."""
+    return images.float() / 255

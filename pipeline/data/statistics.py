@@ -1,0 +1,21 @@
+"""Statistics of a data set that a network normalises by."""
+
+import torch
+from torch import Tensor
+
+from pipeline.core.images import pixels
+
+REVISION = 1
+
+
+def moments(images: Tensor) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in [0,1], from counts of the 256 values."""
+    values = pixels(torch.arange(256, dtype=torch.uint8)).double()
+    means, stds = [], []
+    for channel in images.unbind(1):
+        counts = torch.bincount(channel.flatten(), minlength=256).double()
+        mean = (counts * values).sum() / counts.sum()
+        variance = (counts * (values - mean) ** 2).sum() / (counts.sum() - 1)
+        means.append(round(mean.item(), 4))
+        stds.append(round(variance.sqrt().item(), 4))
+    return means, stds

@@ -1,0 +1,41 @@
+"""Saved classifiers of any kind, loaded by what their file says it is."""
+
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.errors import RetortError
+from pipeline.models import classifier
+from pipeline.models.classifier import MODEL, read_about
+from pipeline.store.artifact import open_artifact
+
+REVISION = 1
+
+
+def load_classifier(path: Path) -> nn.Module:
+    """Any saved classifier, in eval mode, on the CPU.
+
+    What loads a CLIP counts through the key of the artefact that holds the file, not through the
+    keys of all that read it; open_clip is imported only for one.
+
+    Raises:
+        RetortError: the file is no model of ours.
+    """
+    kind = read_about(path)["kind"]
+    if kind == "classifier":
+        return classifier.load(path).eval()
+    if kind == "clip":
+        from pipeline.models import clip
+
+        return clip.load(path).eval()
+    if kind == "clip-tuned":
+        from pipeline.models import clip_tuned
+
+        return clip_tuned.load(path).eval()
+    raise RetortError(f"{path}: holds '{kind}', which is no classifier; name another file")
+
+
+def load_teacher(folder: Path, device: str, file: str = MODEL) -> nn.Module:
+    """One finished classifier, or weights kept beside it, frozen, in eval mode."""
+    model = load_classifier(open_artifact(folder).path(file))
+    return model.to(device).requires_grad_(False)

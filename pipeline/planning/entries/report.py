@@ -1,0 +1,57 @@
+"""The report: one over everything that a configuration names."""
+
+from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
+from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.resolver import Resolver
+
+COMPONENTS = (
+    *DATA,
+    "pipeline.banks.image_codec",
+    "pipeline.banks.shards",
+    "pipeline.core.seeding",
+    "pipeline.models.vqgan",
+    "pipeline.report.artifact_tables",
+    "pipeline.report.bank_samples",
+    "pipeline.report.figures",
+    "pipeline.report.html",
+    "pipeline.report.intervals",
+    "pipeline.report.outcomes",
+    "pipeline.report.sanity_checks",
+    "pipeline.report.tables",
+    "pipeline.stages.report",
+)
+OPTIONAL = {
+    "shifts": ("pipeline.report.distribution_shift", "pipeline.report.shift_table"),
+    "epochs": ("pipeline.report.epoch_table",),
+    "boundaries": ("pipeline.report.boundary_table",),
+    "wasserstein": (
+        *CLASSIFIER,
+        "pipeline.attacks.corruptions",
+        "pipeline.models.generator",
+        "pipeline.report.distance_study",
+        "pipeline.report.wasserstein",
+    ),
+}
+EXEMPT = {
+    **IN_DATASET_KEY,
+    **IN_MODEL_KEY,
+    "pipeline.core.augment": "random crops are cut in training, not here",
+    "pipeline.core.batch": "Q's training objective alone",
+    "pipeline.core.topk_logits": "teacher outputs of banks are not shown",
+}
+
+
+def add_report(resolver: Resolver) -> None:
+    """Plan the report over everything; the names it prints are part of its content."""
+    names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.names.items()]
+    spec = {**dumped(resolver.config.report), "names": names}
+    inputs = dict(resolver.plan.entries)
+    suites = resolver.config.suites.values()
+    components = COMPONENTS
+    components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
+    components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
+    components += OPTIONAL["boundaries"] if any(suite.boundaries for suite in suites) else ()
+    if (study := resolver.config.report.wasserstein) is not None:
+        resolver.classifier(study.network, "report.wasserstein.network")
+        components += OPTIONAL["wasserstein"]
+    resolver.plan.add(Entry("report", "report", spec, inputs, components))
