@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, reduce
 from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import (
@@ -99,12 +99,91 @@ def named_options(value: Any) -> tuple[str, dict]:
     raise ValueError("expected a name, or one name with its options: {name: {option: value}}")
 
 
+ALWAYS = object()  # the neutral value of an option that is in the key whatever its value
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """One option of a plug-in.
+
+    Attributes:
+        kind: its annotated type.
+        path: the attributes that lead to it: its field or, through a group, two.
+        default: its value if none is given; ``dataclasses.MISSING`` where it must be.
+        neutral: the default that leaves it out of the key, or ``ALWAYS``.
+    """
+
+    kind: Any
+    path: tuple[str, ...]
+    default: Any
+    neutral: Any = ALWAYS
+
+
+@cache
+def options_of(target: type) -> dict[str, Option]:
+    """A dataclass's options by name: its fields and, in a group's place, those of the group.
+
+    A group is a field that holds a dataclass of settings, marked by metadata: "fixed" names the
+    settings that are no options, "neutral_options" those that came later. Its default has theirs.
+    """
+    hints, found = get_type_hints(target), {}
+    for field in dataclasses.fields(target):
+        if "fixed" in field.metadata:
+            found |= grouped(field, hints[field.name])
+        elif field.init:
+            neutral = field.metadata.get("neutral", ALWAYS)
+            found[field.name] = Option(hints[field.name], (field.name,), field.default, neutral)
+    return found
+
+
+def grouped(group: dataclasses.Field, kind: type) -> dict[str, Option]:
+    """The options of one group."""
+    hints, found = get_type_hints(kind), {}
+    for field in dataclasses.fields(kind):
+        if field.name not in group.metadata["fixed"]:
+            default = getattr(group.default, field.name)
+            neutral = default if field.name in group.metadata["neutral_options"] else ALWAYS
+            path = (group.name, field.name)
+            found[field.name] = Option(hints[field.name], path, default, neutral)
+    return found
+
+
+def defaults_of(target: type) -> dict[str, Any]:
+    """The default of each option."""
+    return {name: option.default for name, option in options_of(target).items()}
+
+
+def flatten(instance: Any) -> dict[str, Any]:
+    """The value of each option."""
+    known = options_of(type(instance))
+    return {name: reduce(getattr, option.path, instance) for name, option in known.items()}
+
+
 @cache
 def schema_of(target: type) -> type[Section]:
-    """A dataclass's fields as a section: a plan asks for the same few thousands of times."""
-    hints = get_type_hints(target)
-    fields = {f.name: (hints[f.name], None) for f in dataclasses.fields(target) if f.init}
+    """A dataclass's options as a section: a plan asks for the same few thousands of times."""
+    fields = {name: (option.kind, None) for name, option in options_of(target).items()}
     return create_model(target.__name__, __base__=Section, **fields)
+
+
+def build(target: type, options: Mapping) -> Any:
+    """An instance of a dataclass from its options, which are checked.
+
+    Raises:
+        ValueError: unknown option, or a value it does not take. The message starts with its name.
+    """
+    try:
+        given = schema_of(target).model_validate(fraction(options))
+    except ValidationError as error:
+        raise ValueError(render(error)) from error
+    known, fields, groups = options_of(target), {}, {}
+    for name in given.model_fields_set:
+        field, *inside = known[name].path
+        place = groups.setdefault(field, {}) if inside else fields
+        place[name] = getattr(given, name)
+    for field, values in groups.items():
+        fields[field] = dataclasses.replace(getattr(target, field), **values)
+    return target(**fields)
 
 
 def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
@@ -116,10 +195,6 @@ def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
     """
     target = getattr(plugin(folder, name), kind)
     try:
-        given = schema_of(target).model_validate(fraction(options))
-    except ValidationError as error:
-        raise RetortError(render(error, name)) from error
-    try:
-        return target(**{key: getattr(given, key) for key in given.model_fields_set})
+        return build(target, options)
     except ValueError as error:
         raise RetortError(f"{name}.{error}") from error

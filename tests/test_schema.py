@@ -1,7 +1,10 @@
 """Strict reading: fractions, hints, one line a fault."""
 
 import dataclasses
+import re
 import types
+from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -10,7 +13,19 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline import schema
 from pipeline.errors import RetortError
-from pipeline.schema import Number, Section, fraction, make, named_options, render
+from pipeline.schema import (
+    ALWAYS,
+    Number,
+    Section,
+    build,
+    defaults_of,
+    flatten,
+    fraction,
+    make,
+    named_options,
+    options_of,
+    render,
+)
 
 
 class Inner(Section):
@@ -149,3 +164,51 @@ def test_make_names_the_option(options, line):
 def test_make_knows_its_plug_ins():
     with pytest.raises(RetortError, match="objectives: 'rsald' is unknown; did you mean 'rslad'"):
         make("objectives", "Objective", "rsald", {})
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Settings of a group."""
+
+    eps: float = 0.1
+    steps: int = 3
+    mode: Literal["slow", "fast"] = "slow"
+
+    def __post_init__(self):
+        if self.eps < 0:
+            raise ValueError(f"eps: {self.eps:g} is negative")
+
+
+@dataclass(frozen=True)
+class Walker:
+    """A plug-in with a group."""
+
+    alpha: float = 1.0
+    walk: Walk = field(
+        default=Walk(steps=5), metadata={"fixed": ("mode",), "neutral_options": ("steps",)}
+    )
+
+
+def test_a_groups_settings_are_flat_options():
+    assert defaults_of(Walker) == {"alpha": 1.0, "eps": 0.1, "steps": 5}
+    assert flatten(Walker(2.0, Walk(0.2, 1, "fast"))) == {"alpha": 2.0, "eps": 0.2, "steps": 1}
+    assert build(Walker, {}) == Walker()
+    assert build(Walker, {"eps": "1/4", "alpha": 2}) == Walker(2.0, Walk(0.25, 5))
+    assert build(Walker, flatten(Walker(3.0))) == Walker(3.0)
+    neutral = {name: option.neutral for name, option in options_of(Walker).items()}
+    assert neutral == {"alpha": ALWAYS, "eps": ALWAYS, "steps": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"stpes": 1}, "stpes: unknown; did you mean 'steps'?"),
+        ({"walk": {"eps": 1}}, "walk: unknown"),
+        ({"mode": "fast"}, "mode: unknown"),
+        ({"steps": 2.5}, "steps: Input should be a valid integer"),
+        ({"eps": "-1/4"}, "eps: -0.25 is negative"),
+    ],
+)
+def test_a_fault_in_a_group_is_named_by_its_option(options, line):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
+        build(Walker, options)

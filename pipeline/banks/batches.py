@@ -1,7 +1,7 @@
 """Batches of a data set with a bank beside them: stored outputs, samples, pairs, stored views.
 
-The draws are those of `pipeline.data.batches` and no key knows this module: who changes a number here
-raises REVISION in `pipeline.banks.shards`.
+The draws are those of `pipeline.data.batches` and no key knows this module: who changes a number
+here raises REVISION in `pipeline.banks.shards`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

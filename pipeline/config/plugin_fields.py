@@ -1,6 +1,5 @@
 """Fields of a configuration that name a plug-in and its options."""
 
-from dataclasses import fields
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -8,14 +7,13 @@ from pydantic import BeforeValidator
 from pipeline.config.dataset_source import KIND, has_options
 from pipeline.discovery import names_in
 from pipeline.errors import RetortError
-from pipeline.schema import below, make, named_options, unknown_key
+from pipeline.schema import below, flatten, make, named_options, options_of, unknown_key
 
 
 def all_but_neutral(plug: Any) -> dict:
-    """A plug-in's fields; one added later, `field(metadata={"neutral": v})`, only if not at v."""
-    values = {f.name: getattr(plug, f.name) for f in fields(plug) if f.init}
-    late = {f.name: f.metadata["neutral"] for f in fields(plug) if "neutral" in f.metadata}
-    return {name: v for name, v in values.items() if name not in late or v != late[name]}
+    """A plug-in's options; one added later, `field(metadata={"neutral": v})`, only if not at v."""
+    known = options_of(type(plug))
+    return {name: v for name, v in flatten(plug).items() if v != known[name].neutral}
 
 
 def plugged(folder: str, kind: str) -> Any:

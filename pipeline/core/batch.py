@@ -38,6 +38,7 @@ class Batch:
         progress: 0 at the first step, towards 1 at the last.
         epoch: counted from 0.
         rng: this step's own randomness, seeded by (seed, epoch, step).
+        attack_dtype: what attacks on this batch are rounded to; None leaves them exact.
     """
 
     x: Tensor
@@ -47,6 +48,7 @@ class Batch:
     progress: float
     epoch: int
     rng: torch.Generator
+    attack_dtype: torch.dtype | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,16 @@ def split(batch: Batch, parts: int) -> list[Batch]:
         )
         for start in range(0, parts * size, size)
     ]
+
+
+def needs_whole_batch(method: object) -> bool:
+    """Whether an update changes where a batch is learnt in parts, one after the other.
+
+    A method says so by ``needs_whole_batch = True`` where a term of a sample depends on others, or
+    where something is drawn or moved once an update. Several processes are no such parts: they
+    exchange what the method looks at (`core/collectives`). A network's BatchNorm does not count.
+    """
+    return getattr(method, "needs_whole_batch", False)
 
 
 def clean_target(roles: Roles, batch: Batch) -> Tensor:

@@ -4,8 +4,8 @@ A process alone is rank 0 of 1, and everything here leaves its tensors as they a
 holds its rows of the batch, back-propagates the mean over them, and the mean of the ranks'
 gradients is the whole batch's. So the gradient of what is exchanged sums over the ranks.
 
-Nothing here has a REVISION, because one process is unaffected: `pipeline.training.data_parallel`'s counts in the
-keys of what several make.
+Nothing here has a REVISION, because one process is unaffected: that of
+`pipeline.training.data_parallel` counts in the keys of what several make.
 """
 
 import os

@@ -1,29 +1,63 @@
 """The inner maximisation that adversarial methods share: the student attacked before its update."""
 
-from collections.abc import Callable
-from typing import Literal, Protocol
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
 from pipeline.core.pgd import Start, ascend, attacked
-from pipeline.core.threat_models import Linf
+from pipeline.core.threat_models import Linf, check_steps
 
 REVISION = 1
 
 
-class Attack(Protocol):
-    """What an objective that attacks has among its fields; radii and steps in [0,1] pixels."""
+@dataclass(frozen=True)
+class InnerAttack:
+    """Radius, steps, start and BatchNorm mode of an attack on the student.
 
-    eps: float
-    step: float
-    steps: int
-    start: Start
-    attack_bn: Literal["eval", "train"]
+    Attributes:
+        eps: radius of the ball, pixels in [0,1].
+        step: step size, pixels in [0,1].
+        steps: how many; 0 trains on the start itself.
+        start: "clean" x, "gauss" x + 0.001 N(0,I), or "uniform" in the ball.
+        attack_bn: mode of the student's BatchNorm while it is attacked.
+
+    Raises:
+        ValueError: radii or steps that cannot be meant.
+    """
+
+    eps: float = 8 / 255
+    step: float = 2 / 255
+    steps: int = 10
+    start: Start = "gauss"
+    attack_bn: Literal["eval", "train"] = "eval"
+
+    def __post_init__(self):
+        check_steps(self.eps, self.step, self.steps)
+
+
+def attack_options(
+    default: InnerAttack | None = None,
+    *,
+    fixed: Collection[str] = (),
+    neutral: Collection[str] = (),
+) -> Any:
+    """The field ``inner_attack`` of an objective, whose options are the attack's, each by its name.
+
+    Args:
+        default: the objective's own defaults; RSLAD's if none are given.
+        fixed: fields that are no options: they stay as in the default.
+        neutral: options that came after the first release: each is left out of the key while it
+            has its default.
+    """
+    metadata = {"fixed": fixed, "neutral_options": neutral}
+    return field(default=default or InnerAttack(), metadata=metadata)
 
 
 def perturbed(
-    attack: Attack,
+    attack: InnerAttack,
     batch: Batch,
     loss: Callable[[Tensor], Tensor],
     student: nn.Module,
@@ -32,8 +66,8 @@ def perturbed(
     """Images x* (B,C,H,W) near ``batch.x`` that climb a loss in the L-infinity ball, detached.
 
     Args:
-        attack: the objective itself: its radius, steps, start and BatchNorm mode.
-        batch: its generator draws the start's noise.
+        attack: its radius, steps, start and BatchNorm mode.
+        batch: its generator draws the start's noise; its dtype rounds the attack.
         loss: maps z (B,C,H,W) to (B,).
         student: held still, without parameter gradients, while it is attacked.
         teachers: those that the loss looks through with its gradient.
@@ -47,4 +81,33 @@ def perturbed(
             step=attack.step,
             start=attack.start,
             rng=batch.rng,
+            dtype=batch.attack_dtype,
         )
+
+
+class Hardened(Protocol):
+    """What a data-free objective with a robust form has among its fields.
+
+    RSLAD's inner maximisation (Zi et al., ICCV 2021) serves every loss: its start and BatchNorm
+    mode are fixed.
+    """
+
+    attack: Literal["none", "rslad"]
+    alpha: float
+    inner_attack: InnerAttack
+
+
+def views(
+    method: Hardened, student: nn.Module, batch: Batch, climbed: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[str, float, Tensor]]:
+    """What the student is trained on: the name and weight of a term, and its logits (B,K).
+
+    Plain: S(x) alone. ``attack: rslad``: S(x*) with weight alpha and S(x) with the rest, where x*
+    climbs ``climbed``, a loss (B,) of the student's logits.
+    """
+    if method.attack == "none":
+        yield "kd", 1.0, student(batch.x)
+        return
+    x_adv = perturbed(method.inner_attack, batch, lambda z: climbed(student(z)), student)
+    yield "kd_adv", method.alpha, student(x_adv)
+    yield "kd", 1 - method.alpha, student(batch.x)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from typing import Literal
 
 import torch
@@ -15,18 +14,6 @@ REVISION = 1
 
 Start = Literal["clean", "gauss", "uniform"]
 GAUSS_SCALE = 0.001  # TRADES, RSLAD, AdaAD and DARWIN all start at x + 0.001 N(0, I)
-
-_rounding: ContextVar[torch.dtype | None] = ContextVar("rounding", default=None)
-
-
-@contextmanager
-def rounded(dtype: torch.dtype | None) -> Iterator[None]:
-    """Run every ascent inside the block under autocast to ``dtype``; None leaves it exact."""
-    token = _rounding.set(dtype)
-    try:
-        yield
-    finally:
-        _rounding.reset(token)
 
 
 @contextmanager
@@ -75,10 +62,14 @@ def begin(x: Tensor, ball: Ball, start: Start | Tensor, rng: torch.Generator | N
     return (x + GAUSS_SCALE * own(noise)).clamp(0, 1)
 
 
-def input_gradient(loss: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """Gradient of the summed loss with respect to z alone, same shape as z."""
+def input_gradient(
+    loss: Callable[[Tensor], Tensor], z: Tensor, dtype: torch.dtype | None = None
+) -> Tensor:
+    """Gradient of the summed loss with respect to z alone, same shape as z.
+
+    The loss runs under autocast to ``dtype``; with None it runs without, whatever surrounds it.
+    """
     z = z.detach().requires_grad_()
-    dtype = _rounding.get()
     with torch.enable_grad(), torch.autocast(z.device.type, dtype, enabled=dtype is not None):
         total = loss(z).sum()
     (grad,) = torch.autograd.grad(total, z)
@@ -101,6 +92,7 @@ def ascend(
     rng: torch.Generator | None = None,
     sign: int = +1,
     path: list[Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Projected gradient ascent (descent with ``sign=-1``) on a per-sample loss.
 
@@ -113,6 +105,7 @@ def ascend(
         start: "clean" x, "gauss" x + 0.001 N(0,I), "uniform" in the ball, or a first iterate.
         rng: draws the start's noise; not needed for a clean or given start.
         path: if given, every iterate after a step is appended to it.
+        dtype: of the loss's autocast; None leaves it exact.
 
     Returns:
         The last iterate (B,C,H,W), detached. Projection happens outside the graph, because a
@@ -120,7 +113,7 @@ def ascend(
     """
     z = begin(x, ball, start, rng).detach()
     for _ in range(steps):
-        grad = input_gradient(loss, z)
+        grad = input_gradient(loss, z, dtype)
         z = advanced(z, grad, x, ball, sign * step)
         if path is not None:
             path.append(z)

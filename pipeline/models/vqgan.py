@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -210,8 +209,6 @@ class Reconstruction(nn.Module):
         revive_every: steps between two searches for dead codes.
         revive_until: share of training after which the codebook is left alone.
     """
-
-    couples_batch: ClassVar[bool] = False
 
     def __init__(
         self,

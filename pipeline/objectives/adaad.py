@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import kd_kl
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -30,18 +28,10 @@ class Objective:
     ``temperature=30`` this is adaad_t30, AdaIAD without its introspection (``objectives/adaiad``).
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     alpha: float = 1.0
     temperature: float = 1.0
     kd_scale: float = 1.0
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """A live teacher: its input gradient is part of the ascent."""
@@ -49,7 +39,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teacher = roles.student, roles.teacher
-        x_adv = perturbed(self, batch, lambda z: kd_kl(student(z), teacher(z)), student, teacher)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: kd_kl(student(z), teacher(z)), student, teacher
+        )
         with torch.no_grad():
             target = teacher(x_adv)
         terms = {}

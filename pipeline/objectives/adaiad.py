@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy, kd_kl, kl
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -30,20 +28,12 @@ class Objective:
     ``temperature=30`` tells the two apart. S(x) runs for BatchNorm even where no term reads it.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     alpha: float = 1.0
     beta: float = 0.1
     begin: float = 0.3
     temperature: float = 30.0
     kd_scale: float = 1.0
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels and a live teacher: its input gradient is part of the ascent."""
@@ -51,7 +41,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teacher, scale = roles.student, roles.teacher, self.kd_scale * self.alpha
-        x_adv = perturbed(self, batch, lambda z: kl(student(z), teacher(z)), student, teacher)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: kl(student(z), teacher(z)), student, teacher
+        )
         introspects = batch.progress >= self.begin
         with torch.no_grad():
             target = teacher(x_adv)

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -29,16 +27,8 @@ class Objective:
     One step costs 2 n + 3 F_S + 1 F_T.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     beta: float = 0.5
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels and a live teacher."""
@@ -46,7 +36,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+        )
         with torch.no_grad():
             soft = roles.teacher(x_adv).softmax(1)
         logits = student(x_adv)

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy, kd_kl
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -28,18 +26,10 @@ class Objective:
     x* = argmax CE(S(x'), y). One step costs 2 n + 3 F_S and 1 F of each teacher.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "uniform"
+    inner_attack: InnerAttack = attack_options(InnerAttack(start="uniform"))
     alpha: float = 0.5
     beta: float = 0.25
     temperature: float = 1.0
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels and two live teachers."""
@@ -47,7 +37,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, t = roles.student, self.temperature
-        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+        )
         with torch.no_grad():
             robust, natural = (roles.teachers[r](x_adv) for r in ("robust", "natural"))
         logits = student(x_adv)

@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy, kd_kl
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -28,18 +26,10 @@ class Objective:
     run of ARD, ard_t1, is ``temperature=1, kd_scale=1``. One step costs 2 n + 3 F_S + 1 F_T.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "uniform"
+    inner_attack: InnerAttack = attack_options(InnerAttack(start="uniform"))
     alpha: float = 1.0
     temperature: float = 30.0
     kd_scale: float = 0.1
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels for the attack, and the teacher's outputs on clean images."""
@@ -47,7 +37,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target = roles.student, clean_target(roles, batch)
-        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+        )
         kd = kd_kl(student(x_adv), target, self.temperature)
         terms = {"kd_adv": self.kd_scale * self.alpha * kd}
         if self.alpha < 1:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
 from pipeline.core.losses import cross_entropy, kd_kl
@@ -21,7 +20,6 @@ class Objective:
 
     alpha: float = 0.5
     temperature: float = 4.0
-    couples_batch: ClassVar[bool] = False
 
     def needs(self) -> tuple[str, ...]:
         """Labels, the images' own samples, and the teacher's outputs on clean images."""

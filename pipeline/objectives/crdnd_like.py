@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
 from pipeline.core.collectives import gathered, own
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import entropy, kl, relations
-from pipeline.core.threat_models import check_steps
 from pipeline.objectives.rslad import soft_label_terms
 
 REVISION = 1
@@ -33,20 +32,13 @@ class Objective:
     x* = argmax KL(D(x) || S(x')); no labels.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     alpha: float = 5 / 6
     beta: float = 0.1
     sharpen: float = 1.0
     relation_temperature: float = 0.5
     kd_scale: float = 0.1
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = True
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
+    needs_whole_batch: ClassVar[bool] = True  # relations to the other samples
 
     def needs(self) -> tuple[str, ...]:
         """The teacher's outputs on clean images."""
@@ -56,7 +48,7 @@ class Objective:
         student, raw, t = roles.student, clean_target(roles, batch), self.relation_temperature
         unsure = entropy(raw) / math.log(raw.shape[1])
         target = raw * (1 + self.sharpen * unsure)[:, None]
-        x_adv = perturbed(self, batch, lambda z: kl(student(z), target), student)
+        x_adv = perturbed(self.inner_attack, batch, lambda z: kl(student(z), target), student)
         logits = student(x_adv)
         related = (relations(gathered(z)) / t for z in (logits, raw))
         relation = self.beta * own(kl(*related))

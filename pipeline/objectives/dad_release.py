@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 
@@ -27,7 +26,6 @@ class Objective:
     weight: float = 0.5
     alpha: float = 0.5
     temperature: float = 4.0
-    couples_batch: ClassVar[bool] = False
 
     def needs(self) -> tuple[str, ...]:
         """Labels and the teacher's outputs, of clean and of bank images."""

@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
 from pipeline.core.collectives import gathered, own
+from pipeline.core.inner_attack import InnerAttack, attack_options
 from pipeline.core.losses import cross_entropy, kl, triplet, widened
 from pipeline.core.pairing import differing
 from pipeline.core.pgd import ascend, ascend_shared, attacked, begin
-from pipeline.core.threat_models import Linf, check_steps
+from pipeline.core.threat_models import Linf
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
+    "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pairing",
     "pipeline.core.pgd",
@@ -43,8 +45,7 @@ class Aim:
 
 def check(method) -> None:
     """Raise ValueError for hyper-parameters that cannot be meant."""
-    check_steps(method.eps, method.step, method.steps)
-    if method.steps < 1:
+    if method.inner_attack.steps < 1:
         raise ValueError("steps: 0 steps make no intermediate sample; give at least 1")
     if not 0 <= method.gamma <= 1:
         raise ValueError(f"gamma: {method.gamma:g} is no share; give a number in [0,1]")
@@ -55,36 +56,38 @@ def weight(method, i: int, wanted: Tensor, found: Tensor, y: Tensor) -> Tensor:
     if method.weighting == "uniform":
         return torch.ones_like(found[:, 0])
     gap = (wanted - found.detach()).gather(1, y[:, None]).squeeze(1).abs()
-    progress = (1 - method.gamma) * i / method.steps
+    progress = (1 - method.gamma) * i / method.inner_attack.steps
     return progress + method.gamma * gap / gathered(gap).max().clamp_min(1e-8)
 
 
-def walk(method, network, modules, loss, x, start, sign) -> Iterator[tuple[Tensor, Tensor]]:
+def walk(method, network, modules, loss, x, dtype, start, sign) -> Iterator[tuple[Tensor, Tensor]]:
     """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K)."""
-    settings = {"steps": method.steps, "step": method.step, "start": start, "sign": sign}
-    between, ball = method.iakd or method.dbkd, Linf(method.eps)
-    if between and method.attack_bn == "train":
+    attack, between = method.inner_attack, method.iakd or method.dbkd
+    settings = {"steps": attack.steps, "step": attack.step, "start": start, "sign": sign}
+    ball = Linf(attack.eps)
+    if between and attack.attack_bn == "train":
         return ascend_shared(x, network, loss, ball, **settings)
     path: list[Tensor] = []
-    with attacked(*modules, bn=method.attack_bn):
-        ascend(x, lambda z: loss(network(z)), ball, path=path, **settings)
+    with attacked(*modules, bn=attack.attack_bn):
+        ascend(x, lambda z: loss(network(z)), ball, path=path, dtype=dtype, **settings)
     return ((z, network(z)) for z in path[0 if between else -1 :])
 
 
 def distil(method, roles: Roles, batch: Batch, aim: Aim) -> Iterator[Terms]:
     """KL on the clean images, then one dictionary for each pair of intermediate samples."""
     student, p, m = roles.student, widened(aim.target).softmax(1), method.margin
-    start = begin(batch.x, Linf(method.eps), method.start, batch.rng)
-    climb = walk(method, student, [student], aim.loss(aim.goal), batch.x, start, +1)
+    attack, dtype = method.inner_attack, batch.attack_dtype
+    start = begin(batch.x, Linf(attack.eps), attack.start, batch.rng)
+    climb = walk(method, student, [student], aim.loss(aim.goal), batch.x, dtype, start, +1)
     if method.dbkd:
         y_all, goals = gathered(aim.y), gathered(aim.goal)
         partner, apart = map(own, differing(y_all, batch.rng))
         x_pair, p_pair, y_pair = gathered(batch.x)[partner], gathered(p)[partner], y_all[partner]
         goal = aim.goal if method.target_source == "pair" else goals[partner]
         branch, parts = partial(method.auxiliary, student), [student, method.auxiliary]
-        descent = walk(method, branch, parts, aim.loss(goal), x_pair, "clean", -1)
+        descent = walk(method, branch, parts, aim.loss(goal), x_pair, dtype, "clean", -1)
     yield {"kd": kl(student(batch.x), aim.target)}
-    for i in range(1 if method.iakd or method.dbkd else method.steps, method.steps + 1):
+    for i in range(1 if method.iakd or method.dbkd else attack.steps, attack.steps + 1):
         z, logits = next(climb)
         q = widened(logits).softmax(1)
         w = weight(method, i, p, q, aim.y)
@@ -99,12 +102,13 @@ def distil(method, roles: Roles, batch: Batch, aim: Aim) -> Iterator[Terms]:
 
 def followed(method, i: int, w: Tensor, logits: Tensor, z: Tensor, teacher: nn.Module) -> Terms:
     """The teacher's term at step i: ARKD's at the last one, IAKD's before."""
-    if i < method.steps and not method.iakd:
+    last = i == method.inner_attack.steps
+    if not last and not method.iakd:
         return {}
     with torch.no_grad():
         target = teacher(z)
     gap = kl(logits, target)
-    if i < method.steps:
+    if not last:
         return {"iakd": method.lambda_iakd * w * gap}
     return {"kd_adv": method.beta * gap}
 
@@ -125,10 +129,7 @@ class Objective(nn.Module):
         attack_bn: "train" attacks in train mode and updates by the attack's own forwards: 85 F_S.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     beta: float = 4.0
     gamma: float = 0.5
     margin: float = 0.1
@@ -138,8 +139,7 @@ class Objective(nn.Module):
     dbkd: bool = True
     weighting: Literal["mixed", "uniform"] = "mixed"
     target_source: Literal["pair", "own"] = "pair"
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # eq. 5's maximum, and the pairs
 
     def __post_init__(self):
         super().__init__()

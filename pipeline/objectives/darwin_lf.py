@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from torch import nn
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
+from pipeline.core.inner_attack import InnerAttack, attack_options
 from pipeline.core.losses import kl
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 from pipeline.objectives.darwin import Aim, check, distil
@@ -14,6 +15,7 @@ from pipeline.objectives.darwin import Aim, check, distil
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
+    "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pairing",
     "pipeline.core.pgd",
@@ -32,10 +34,7 @@ class Objective(nn.Module):
     KL(S || T(x)), the printed form.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     beta: float = 4.0
     gamma: float = 0.5
     margin: float = 0.1
@@ -46,8 +45,7 @@ class Objective(nn.Module):
     weighting: Literal["mixed", "uniform"] = "mixed"
     target_source: Literal["pair", "own"] = "pair"
     inner_kl: Literal["forward", "reverse"] = "forward"
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # eq. 5's maximum, and the pairs
 
     def __post_init__(self):
         super().__init__()

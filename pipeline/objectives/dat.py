@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import own, repeated
+from pipeline.core.inner_attack import InnerAttack, attack_options
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import ascend, attacked, begin
-from pipeline.core.threat_models import L2, check_steps
+from pipeline.core.threat_models import L2
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
+    "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
@@ -28,20 +29,22 @@ def discrete_adversary(method, roles: Roles, batch: Batch) -> Tensor:
     The ball is L2 around Q(x). Each sample starts, with the start probability, in a random
     direction of length eps. Q is never differentiated: its gradient is taken for the identity.
     """
-    ball, quantiser, student = L2(method.eps), roles.discretizer, roles.student
+    attack, quantiser, student = method.inner_attack, roles.discretizer, roles.student
+    ball = L2(attack.eps)
     with torch.no_grad():
         q = quantiser.reconstruct(batch.x)
     drawn = torch.rand(len(repeated(q)), generator=batch.rng, device=q.device)
     noisy = own(drawn < method.start_probability)
     start = torch.where(noisy.view(-1, 1, 1, 1), begin(q, ball, "uniform", batch.rng), q)
-    with attacked(student, bn=method.attack_bn):
+    with attacked(student, bn=attack.attack_bn):
         x_adv = ascend(
             q,
             lambda z: cross_entropy(student(z), batch.y),
             ball,
-            steps=method.steps,
-            step=method.step,
+            steps=attack.steps,
+            step=attack.step,
             start=start,
+            dtype=batch.attack_dtype,
         )
     with torch.no_grad():
         return quantiser.reconstruct(x_adv)
@@ -51,15 +54,10 @@ def discrete_adversary(method, roles: Roles, batch: Batch) -> Tensor:
 class Objective:
     """CE(S(x), y) + CE(S(x~_S), y), x~_S made at each step from the student itself."""
 
-    eps: float = 0.1
-    step: float = 0.1
-    steps: int = 1
+    inner_attack: InnerAttack = attack_options(
+        InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
+    )
     start_probability: float = 0.8
-    attack_bn: Literal["eval", "train"] = "train"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels and Q."""

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from pipeline.core.batch import Batch, Roles, Terms, adversarial_target, clean_target
+from pipeline.core.inner_attack import InnerAttack, attack_options
 from pipeline.core.losses import cross_entropy, kd_kl
-from pipeline.core.threat_models import check_steps
 from pipeline.objectives.dat import discrete_adversary
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
+    "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
@@ -28,15 +28,10 @@ class Objective:
 
     alpha: float = 0.5
     temperature: float = 4.0
-    eps: float = 0.1
-    step: float = 0.1
-    steps: int = 1
+    inner_attack: InnerAttack = attack_options(
+        InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
+    )
     start_probability: float = 0.8
-    attack_bn: Literal["eval", "train"] = "train"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels, the bank's samples, the teacher's outputs on both, and Q."""

@@ -2,19 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.hardened import inner_of, views
+from pipeline.core.inner_attack import InnerAttack, attack_options, views
 from pipeline.core.losses import kd_kl, kl
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
-    "pipeline.core.hardened",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
@@ -40,17 +39,12 @@ class Objective:
             the rest.
     """
 
-    couples_batch: ClassVar[bool] = False
-
     temperature: float = 1.0
     attack: Literal["none", "rslad"] = field(default="none", metadata={"neutral": "none"})
     alpha: float = field(default=5 / 6, metadata={"neutral": 5 / 6})
-    eps: float = field(default=8 / 255, metadata={"neutral": 8 / 255})
-    step: float = field(default=2 / 255, metadata={"neutral": 2 / 255})
-    steps: int = field(default=10, metadata={"neutral": 10})
-
-    def __post_init__(self):
-        inner_of(self)
+    inner_attack: InnerAttack = attack_options(
+        fixed=("start", "attack_bn"), neutral=("eps", "step", "steps")
+    )
 
     def needs(self) -> tuple[str, ...]:
         """A generator and its teacher, whose outputs may come with the generator's batches."""

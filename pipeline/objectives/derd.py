@@ -16,7 +16,6 @@ from pipeline.objectives.data_free_kd import natural_logits
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
-    "pipeline.core.hardened",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
@@ -77,7 +76,7 @@ class Objective:
         sga: "decay" is tau ||r * theta||_2 (eqs. 23-25), "additive" the gradient tau r (eq. 22).
     """
 
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # SGA's noise is drawn once an update
 
     steps: int = 10
     step: float = 2 / 255
@@ -113,7 +112,13 @@ class Objective:
 
         with frozen(natural, robust):
             return ascend(
-                batch.x, disagreement, Free(), steps=self.steps, step=self.step, start="clean"
+                batch.x,
+                disagreement,
+                Free(),
+                steps=self.steps,
+                step=self.step,
+                start="clean",
+                dtype=batch.attack_dtype,
             )
 
     def regulariser(self, student: nn.Module, rng: torch.Generator) -> Tensor:

@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.hardened import inner_of, views
+from pipeline.core.inner_attack import InnerAttack, attack_options, views
 from pipeline.core.losses import kl, logit_gap
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
-    "pipeline.core.hardened",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
@@ -26,16 +25,9 @@ class Objective:
     ``attack: rslad`` is its robust form: also on x* = argmax KL(T(x) || S(x')), weighed by alpha.
     """
 
-    couples_batch: ClassVar[bool] = False
-
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-
-    def __post_init__(self):
-        inner_of(self)
+    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
 
     def needs(self) -> tuple[str, ...]:
         """A generator and its teacher."""

@@ -9,13 +9,12 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
 from pipeline.core.collectives import gathered
-from pipeline.core.hardened import inner_of, views
+from pipeline.core.inner_attack import InnerAttack, attack_options, views
 from pipeline.core.losses import kd_kl, kl
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
-    "pipeline.core.hardened",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
@@ -37,18 +36,15 @@ class Objective(nn.Module):
         rate: of its gradient ascent; it stays within [1, 10].
     """
 
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # the temperature moves once an update
 
     temperature: float = 4.0
     rate: float = 0.1
     attack: Literal["none", "rslad"] = "rslad"
     alpha: float = 5 / 6
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
+    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
 
     def __post_init__(self):
-        inner_of(self)
         super().__init__()
         self.register_buffer("t", torch.full((), self.temperature, dtype=torch.float64))
 

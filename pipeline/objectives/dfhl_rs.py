@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.hardened import inner_of, views
+from pipeline.core.inner_attack import InnerAttack, attack_options, views
 from pipeline.core.losses import cross_entropy, entropy
 from pipeline.core.pgd import ascend, frozen
 from pipeline.core.threat_models import Free
@@ -16,7 +16,6 @@ from pipeline.core.threat_models import Free
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.batch",
-    "pipeline.core.hardened",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
@@ -36,38 +35,32 @@ class Objective:
         entropy_step: their size, pixels in [0,1].
     """
 
-    couples_batch: ClassVar[bool] = False
-
     entropy_steps: int = 10
     entropy_step: float = 0.03
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-
-    def __post_init__(self):
-        inner_of(self)
+    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
 
     def needs(self) -> tuple[str, ...]:
         """A generator and the target."""
         return ("generated", "teacher")
 
-    def uncertain(self, student: nn.Module, x: Tensor) -> Tensor:
-        """High-entropy examples (B,C,H,W) from images, detached."""
+    def uncertain(self, student: nn.Module, batch: Batch) -> Tensor:
+        """High-entropy examples (B,C,H,W) from a batch's images, detached."""
         with frozen(student):
             return ascend(
-                x,
+                batch.x,
                 lambda z: entropy(student(z)),
                 Free(),
                 steps=self.entropy_steps,
                 step=self.entropy_step,
                 start="clean",
+                dtype=batch.attack_dtype,
             )
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) nats."""
-        batch = replace(batch, x=self.uncertain(roles.student, batch.x))
+        batch = replace(batch, x=self.uncertain(roles.student, batch))
         with torch.no_grad():
             label = roles.teacher(batch.x).argmax(1)
         found = views(self, roles.student, batch, lambda logits: cross_entropy(logits, label))

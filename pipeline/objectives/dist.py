@@ -35,7 +35,7 @@ class Objective:
     beta: float = 1.0
     gamma: float = 1.0
     temperature: float = 1.0
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # the columns' correlation
 
     def needs(self) -> tuple[str, ...]:
         """Labels and the teacher's outputs."""

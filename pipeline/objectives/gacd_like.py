@@ -2,16 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import nn, no_grad, randn
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import gathered, own
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import info_nce, kl
 from pipeline.core.pgd import frozen
-from pipeline.core.threat_models import check_steps
 from pipeline.objectives.rslad import soft_label_terms
 
 REVISION = 1
@@ -31,19 +30,14 @@ class Objective(nn.Module):
     both mapped to 128 numbers by learned projections, cosines over ``temperature``; no labels.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     alpha: float = 5 / 6
     beta: float = 0.1
     temperature: float = 0.2
     kd_scale: float = 0.1
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # the other samples are InfoNCE's negatives
 
     def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
         super().__init__()
 
     def needs(self) -> tuple[str, ...]:
@@ -62,7 +56,7 @@ class Objective(nn.Module):
         student, teacher = roles.student, roles.teacher
         with no_grad():
             target = teacher.head(anchors := teacher.features(batch.x))
-        x_adv = perturbed(self, batch, lambda z: kl(student(z), target), student)
+        x_adv = perturbed(self.inner_attack, batch, lambda z: kl(student(z), target), student)
         features = student.features(x_adv)
         pairs = (gathered(z) for z in (anchors @ self.anchor, features @ self.positive))
         contrast = own(info_nce(*pairs, self.temperature))

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy, kd_kl, kl
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -30,21 +28,13 @@ class Objective:
     code weights the teacher's term with 1, the paper with a (``weight_teacher``).
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "uniform"
+    inner_attack: InnerAttack = attack_options(InnerAttack(start="uniform"))
     alpha: float = 1.0
     beta: float = 0.1
     begin: float = 0.3
     temperature: float = 1.0
     kd_scale: float = 1.0
     weight_teacher: bool = False
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels and a live teacher, who is asked about x*."""
@@ -52,7 +42,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target = roles.student, clean_target(roles, batch)
-        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+        )
         logits, terms = student(x_adv), {}
         guided = self.alpha * self.kd_scale * kd_kl(logits, target, self.temperature)
         introspects = batch.progress >= self.begin

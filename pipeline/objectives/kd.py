@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
 from pipeline.core.losses import cross_entropy, kd_kl
@@ -17,7 +16,6 @@ class Objective:
 
     alpha: float = 0.5
     temperature: float = 4.0
-    couples_batch: ClassVar[bool] = False
 
     def needs(self) -> tuple[str, ...]:
         """Labels and the teacher's outputs."""

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import gathered
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy, kl
-from pipeline.core.threat_models import TINY, check_steps
+from pipeline.core.threat_models import TINY
 
 REVISION = 1
 COMPONENTS = (
@@ -30,18 +30,13 @@ class Objective(nn.Module):
     The side that lags behind its first loss gains weight, by ``rate``, cut tenfold at milestones.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     kd_scale: float = 1.0
     rate: float = 0.025
     milestones: tuple[float, ...] = (215 / 300, 260 / 300, 285 / 300)
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = True
+    needs_whole_batch: ClassVar[bool] = True  # the weights move once an update
 
     def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
         super().__init__()
         self.register_buffer("weight", torch.full((), 0.5, dtype=torch.float64))  # w_n
         self.register_buffer("first", torch.zeros(2, dtype=torch.float64))  # L_a, L_n
@@ -60,7 +55,9 @@ class Objective(nn.Module):
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teachers = roles.student, roles.teachers
-        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+        )
         with torch.no_grad():
             targets = teachers["robust"](x_adv), teachers["natural"](batch.x)
         robust, natural = kl(student(x_adv), targets[0]), kl(student(batch.x), targets[1])

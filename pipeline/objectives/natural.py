@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.losses import cross_entropy
@@ -14,8 +13,6 @@ COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 @dataclass(frozen=True)
 class Objective:
     """CE(S(x), y)."""
-
-    couples_batch: ClassVar[bool] = False
 
     def needs(self) -> tuple[str, ...]:
         """Labels."""

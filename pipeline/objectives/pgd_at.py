@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -23,15 +21,7 @@ COMPONENTS = (
 class Objective:
     """CE(S(x*), y) with x* = argmax CE(S(x'), y) in the L-infinity ball."""
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
+    inner_attack: InnerAttack = attack_options()
 
     def needs(self) -> tuple[str, ...]:
         """Labels."""
@@ -39,5 +29,7 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        x_adv = perturbed(self, batch, lambda z: cross_entropy(student(z), batch.y), student)
+        x_adv = perturbed(
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+        )
         yield {"ce_adv": cross_entropy(student(x_adv), batch.y)}

@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import kd_kl
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -38,18 +36,10 @@ class Objective:
     x* = argmax KL(T(x) || S(x')): the teacher sees the clean image alone.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     alpha: float = 5 / 6
     temperature: float = 1.0
     kd_scale: float = 0.1
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """The teacher's outputs on clean images."""
@@ -57,5 +47,5 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target, t = roles.student, clean_target(roles, batch), self.temperature
-        x_adv = perturbed(self, batch, lambda z: kd_kl(student(z), target), student)
+        x_adv = perturbed(self.inner_attack, batch, lambda z: kd_kl(student(z), target), student)
         yield soft_label_terms(self, student(x_adv), student(batch.x), target, t)

@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import perturbed
+from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
 from pipeline.core.losses import cross_entropy, kl
 from pipeline.core.pgd import attacked
-from pipeline.core.threat_models import check_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -29,16 +27,8 @@ class Objective:
     x* = argmax KL(S(x) || S(x')), with S(x) held fixed. One step costs 2 n + 7 F_S.
     """
 
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-    start: Literal["clean", "gauss", "uniform"] = "gauss"
+    inner_attack: InnerAttack = attack_options()
     beta: float = 6.0
-    attack_bn: Literal["eval", "train"] = "eval"
-    couples_batch: ClassVar[bool] = False
-
-    def __post_init__(self):
-        check_steps(self.eps, self.step, self.steps)
 
     def needs(self) -> tuple[str, ...]:
         """Labels; no teacher."""
@@ -46,9 +36,9 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        with torch.no_grad(), attacked(student, bn=self.attack_bn):
+        with torch.no_grad(), attacked(student, bn=self.inner_attack.attack_bn):
             still = student(batch.x)
-        x_adv = perturbed(self, batch, lambda z: kl(student(z), still), student)
+        x_adv = perturbed(self.inner_attack, batch, lambda z: kl(student(z), still), student)
         clean = student(batch.x)
         yield {
             "ce": cross_entropy(clean, batch.y),

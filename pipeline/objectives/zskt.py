@@ -2,20 +2,19 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 
 from pipeline.core.attention import attention_gap, attention_maps
 from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.hardened import inner_of, views
+from pipeline.core.inner_attack import InnerAttack, attack_options, views
 from pipeline.core.losses import kl
 
 REVISION = 1
 COMPONENTS = (
     "pipeline.core.attention",
     "pipeline.core.batch",
-    "pipeline.core.hardened",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
@@ -34,17 +33,10 @@ class Objective:
         attention: weight of the gap between both networks' attention maps; the paper's 250.
     """
 
-    couples_batch: ClassVar[bool] = False
-
     attention: float = 0.0
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
-    eps: float = 8 / 255
-    step: float = 2 / 255
-    steps: int = 10
-
-    def __post_init__(self):
-        inner_of(self)
+    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
 
     def needs(self) -> tuple[str, ...]:
         """A generator and its teacher."""

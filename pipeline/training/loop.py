@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from pipeline.config.recipe import Recipe
 from pipeline.core import collectives
 from pipeline.core.batch import Batch, Roles, Terms, split
-from pipeline.core.pgd import rounded
 from pipeline.core.seeding import seed_of
 from pipeline.data.batches import Source
 from pipeline.errors import RetortError
@@ -136,16 +135,17 @@ def update(training: Training, batch: Batch) -> None:
     optimizer, recipe = training.optimizer, training.recipe
     if recipe.channels_last:
         batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
+    inner = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
+    batch = replace(batch, attack_dtype=inner)
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(recipe, batch.progress)
     optimizer.zero_grad(set_to_none=True)
     training.roles.student.train()
-    inner = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
     outer = recipe.bf16 in ("outer", "both")
     combines = hasattr(training.objective, "combine")
     parts = split(batch, recipe.accumulate)
     cast = torch.autocast(batch.x.device.type, torch.bfloat16, enabled=outer)
-    with dice(batch), rounded(inner), cast:
+    with dice(batch), cast:
         gather = accumulate_combined if combines else accumulate
         scalars = gather(training, parts)
     scalars = collectives.averaged(scalars)

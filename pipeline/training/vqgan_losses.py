@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
@@ -47,8 +47,6 @@ class Refined(nn.Module):
     ``start``. Both players see each other as they were before the step, and one optimiser moves
     them; each term's gradient reaches its own player alone.
     """
-
-    couples_batch: ClassVar[bool] = True
 
     def __init__(
         self,

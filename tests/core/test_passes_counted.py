@@ -31,6 +31,7 @@ from pipeline.objectives import (
     trades,
 )
 from pipeline.planning.step_cost import Bench, Passes
+from tests.helpers.plain import make_objective
 
 
 def step(objective, stored: tuple[str, ...], progress: float) -> Passes:
@@ -49,12 +50,12 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (natural.Objective(), (), EARLY, 3, 0),
     (kd.Objective(), (), EARLY, 3, 1),
     (kd.Objective(), CLEAN, EARLY, 3, 0),
-    (pgd_at.Objective(steps=10), (), EARLY, 23, 0),
-    (pgd_at.Objective(steps=0), (), EARLY, 3, 0),
-    (rslad.Objective(steps=10), (), EARLY, 26, 1),
-    (rslad.Objective(steps=10), CLEAN, EARLY, 26, 0),
-    (adaad.Objective(steps=10), (), EARLY, 24, 21),
-    (adaad.Objective(steps=10, alpha=0.5), (), EARLY, 26, 22),
+    (make_objective(pgd_at, steps=10), (), EARLY, 23, 0),
+    (make_objective(pgd_at, steps=0), (), EARLY, 3, 0),
+    (make_objective(rslad, steps=10), (), EARLY, 26, 1),
+    (make_objective(rslad, steps=10), CLEAN, EARLY, 26, 0),
+    (make_objective(adaad, steps=10), (), EARLY, 24, 21),
+    (make_objective(adaad, steps=10, alpha=0.5), (), EARLY, 26, 22),
     (dad.Objective(), BANK, EARLY, 6, 0),
     (dad.Objective(), PIXELS, EARLY, 6, 2),
     (dad_release.Objective(), BANK, EARLY, 6, 0),
@@ -84,12 +85,12 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (gacd_like.Objective(), (), EARLY, 26, 1),  # features and logits are one forward
     (darwin.Objective(), (), EARLY, 103, 11),  # two attacks, S(x), and two outputs a step
     (darwin.Objective(), CLEAN, EARLY, 103, 10),
-    (darwin.Objective(attack_bn="train"), (), EARLY, 85, 11),  # 9 outputs a path serve both
+    (make_objective(darwin, attack_bn="train"), (), EARLY, 85, 11),  # 9 outputs a path serve both
     (darwin.Objective(iakd=False), (), EARLY, 103, 2),
     (darwin.Objective(dbkd=False), (), EARLY, 53, 11),
     (darwin.Objective(iakd=False, dbkd=False), (), EARLY, 26, 2),
     (darwin_lf.Objective(), (), EARLY, 103, 11),
-    (darwin_lf.Objective(attack_bn="train"), (), EARLY, 85, 11),
+    (make_objective(darwin_lf, attack_bn="train"), (), EARLY, 85, 11),
 ]
 
 

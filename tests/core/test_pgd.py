@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pipeline.core.losses import cross_entropy, kd_kl
-from pipeline.core.pgd import ascend, ascend_shared, attacked, frozen, input_gradient, rounded
+from pipeline.core.pgd import ascend, ascend_shared, attacked, frozen, input_gradient
 from pipeline.core.threat_models import L2, Free, Linf
 
 BALLS = [Linf(8 / 255), L2(0.5), Free()]
@@ -243,7 +243,7 @@ def test_shared_forwards_make_the_same_iterates_and_can_be_trained_on(sign):
         torch.testing.assert_close(found, net[0].weight.grad)
 
 
-def test_rounding_holds_inside_its_block_alone():
+def test_a_gradient_is_rounded_as_it_is_asked_whatever_surrounds_it():
     net, x = network(0).eval().float(), images().float()
     dtypes = []
 
@@ -251,12 +251,12 @@ def test_rounding_holds_inside_its_block_alone():
         dtypes.append(net(z).dtype)
         return z.flatten(1).sum(1)
 
-    with rounded(torch.bfloat16):
-        input_gradient(loss, x)
-        with rounded(None):
-            input_gradient(loss, x)
+    input_gradient(loss, x, torch.bfloat16)
     input_gradient(loss, x)
-    assert dtypes == [torch.bfloat16, torch.float32, torch.float32]
+    with torch.autocast("cpu", torch.bfloat16):
+        input_gradient(loss, x)
+    ascend(x, loss, Linf(0.1), steps=1, step=0.1, start="clean", dtype=torch.bfloat16)
+    assert dtypes == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
 
 
 def test_foolboxs_l2_pgd_takes_the_same_steps():

@@ -15,6 +15,7 @@ from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, z
 from pipeline.planning.step_cost import Book, Learn, Network, Work
 from pipeline.training.loop import fit
 from pipeline.training.state import Place
+from tests.helpers.plain import make_objective
 
 LATENT, SIDE = 4, 2
 RECIPE = Recipe(epochs=1, batch=5, lr=0.01, schedule="constant", augment="none")
@@ -50,9 +51,9 @@ STEPS = {  # loss of the generator, objective, teachers: F_S, F_T of the student
     "stage II": ("derd", derd.Objective(), BOTH, 5, 42 + 2),
     "stage II, + SA": ("derd", derd.Objective(expert=False, sga="none"), BOTH, 3, 41 + 2),
     "dafl": ("dafl", data_free_kd.Objective(), ONE, 3, 2),
-    "dafl, robust": ("dafl", data_free_kd.Objective(**HARD), ONE, 20 + 6, 2),
+    "dafl, robust": ("dafl", make_objective(data_free_kd, **HARD), ONE, 20 + 6, 2),
     "dfad": ("dfad", dfad.Objective(), ONE, 3 + 2, 2),
-    "dfad, robust": ("dfad", dfad.Objective(**HARD), ONE, 20 + 6 + 2, 2),
+    "dfad, robust": ("dfad", make_objective(dfad, **HARD), ONE, 20 + 6 + 2, 2),
     "zskt": ("zskt", zskt.Objective(), ONE, 3 + 2, 2),
     "dfard_like": ("dfard_like", dfard_like.Objective(), ONE, 20 + 6 + 2, 2),
 }

@@ -16,6 +16,7 @@ from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, z
 from pipeline.store import checkpoint
 from pipeline.training.loop import STATE, fit
 from pipeline.training.state import Place
+from tests.helpers.plain import make_objective
 
 EPOCHS, STEPS = 3, 4
 RECIPE = Recipe(epochs=EPOCHS, batch=6, lr=0.05, schedule="step", augment="crop_flip", ema=0.9)
@@ -38,11 +39,11 @@ CASES = {  # a generator's spec beyond the usual, and the student's objective
     "stage II": ({}, lambda: derd.Objective(steps=2)),
     "cmi": ({"losses": {"cmi": {"memory": 12}}, "rounds": ROUNDS}, data_free_kd.Objective),
     "inversion": ({"losses": {"inversion": {}}, "rounds": PIXELS}, data_free_kd.Objective),
-    "dfard": ({"losses": {"dfard_like": {}}}, lambda: dfard_like.Objective(steps=1)),
+    "dfard": ({"losses": {"dfard_like": {}}}, lambda: make_objective(dfard_like, steps=1)),
     "dafl": ({"losses": {"dafl": {}}, "student_steps": 3}, data_free_kd.Objective),
     "dfad": (
         {"losses": {"dfad": {}}, "student_steps": 3},
-        lambda: dfad.Objective(attack="rslad", steps=1),
+        lambda: make_objective(dfad, attack="rslad", steps=1),
     ),
     "zskt": (
         {"losses": {"zskt": {}}, "student_steps": 3, "clip_grad": 1.0},

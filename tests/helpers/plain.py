@@ -1,9 +1,13 @@
 """What the value tests share: small double networks, one batch, and formulas written out."""
 
+from types import ModuleType
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
+from pipeline.schema import build
 
 EPS, STEP, STEPS = 8 / 255, 2 / 255, 3
 EXACT = {"atol": 1e-9, "rtol": 0}
@@ -28,6 +32,11 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
+
+
+def make_objective(module: ModuleType, **options: object) -> Any:
+    """A plug-in's objective with options as a configuration has them."""
+    return build(module.Objective, options)
 
 
 def batch(progress: float = 0.0, **stored: Tensor) -> Batch:

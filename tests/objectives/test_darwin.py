@@ -14,6 +14,7 @@ from pipeline.core.batch import Batch, Roles
 from pipeline.core.pairing import differing
 from pipeline.objectives import darwin, darwin_lf
 from pipeline.objectives.darwin import weight
+from tests.helpers.plain import make_objective
 
 EPS, STEP = 8 / 255, 2 / 255
 EXACT = {"atol": 1e-9, "rtol": 0}
@@ -95,7 +96,7 @@ def plain_weight(o, i: int, p: Tensor, q: Tensor, y: Tensor) -> Tensor:
     if o.weighting == "uniform":
         return torch.ones(len(y), dtype=torch.float64)
     gaps = torch.stack([(p[j, c] - q[j, c]).abs() for j, c in enumerate(y.tolist())]).detach()
-    return (1 - o.gamma) * i / o.steps + o.gamma * gaps / gaps.max()
+    return (1 - o.gamma) * i / o.inner_attack.steps + o.gamma * gaps / gaps.max()
 
 
 def plain_triplet(p: Tensor, q: Tensor, r: Tensor) -> Tensor:
@@ -104,7 +105,7 @@ def plain_triplet(p: Tensor, q: Tensor, r: Tensor) -> Tensor:
 
 def plain(o, roles: Roles, b: Batch) -> dict[str, Tensor]:
     """Sums over the steps of each term, from one graph."""
-    net, teacher, n = roles.student, roles.teacher, o.steps
+    net, teacher, n = roles.student, roles.teacher, o.inner_attack.steps
     aux = o.auxiliary.layers["1"] if o.dbkd else net[1]
     target = teacher(b.x)
     p, label_free = target.softmax(1), b.y is None
@@ -123,7 +124,7 @@ def plain(o, roles: Roles, b: Batch) -> dict[str, Tensor]:
     def other(z, training=True):
         return plain_forward(net, aux, z, training)
 
-    rows, mode = torch.arange(len(y)), o.attack_bn == "train"
+    rows, mode = torch.arange(len(y)), o.inner_attack.attack_bn == "train"
     noise = torch.randn(b.x.shape, generator=b.rng, dtype=b.x.dtype)
     start = (b.x + 0.001 * noise).clamp(0, 1)
     up = plain_path(lambda z: main(z, mode), against(rows), b.x, start, n, +1)
@@ -179,7 +180,7 @@ CASES += [(darwin_lf, "label-free, reverse", {"inner_kl": "reverse"})]
 
 @pytest.mark.parametrize(("module", "name", "options"), CASES, ids=[c[1] for c in CASES])
 def test_terms_and_gradients_match_a_plain_derivation(module, name, options, roles):
-    objective = prepared(module.Objective(**({"steps": 3} | options)), roles)
+    objective = prepared(make_objective(module, **({"steps": 3} | options)), roles)
     twin = Roles(copy.deepcopy(roles.student), roles.teachers)
     other = copy.deepcopy(objective)
     expected = plain(other, twin, batch(module is darwin))
@@ -205,7 +206,7 @@ def test_terms_and_gradients_match_a_plain_derivation(module, name, options, rol
     st.sampled_from(["mixed", "uniform"]),
 )
 def test_weights_are_shares_and_follow_the_confidence_gap(gamma, n, seed, weighting):
-    objective = darwin.Objective(steps=n, gamma=gamma, weighting=weighting)
+    objective = make_objective(darwin, steps=n, gamma=gamma, weighting=weighting)
     rng = torch.Generator().manual_seed(seed)
     p, q = torch.rand(2, 6, CLASSES, generator=rng, dtype=torch.float64).mul(9).softmax(2)
     y = torch.randint(0, CLASSES, (6,), generator=rng)
@@ -220,20 +221,20 @@ def test_weights_are_shares_and_follow_the_confidence_gap(gamma, n, seed, weight
 
 def test_weights_at_both_ends_of_gamma():
     p, q, y = torch.eye(2), torch.tensor([[0.9, 0.1], [0.6, 0.4]]), torch.tensor([0, 1])
-    halfway = weight(darwin.Objective(steps=4, gamma=0.0), 2, p, q, y)
+    halfway = weight(make_objective(darwin, steps=4, gamma=0.0), 2, p, q, y)
     torch.testing.assert_close(halfway, torch.tensor([0.5, 0.5]))
-    gaps = weight(darwin.Objective(steps=4, gamma=1.0), 2, p, q, y)
+    gaps = weight(make_objective(darwin, steps=4, gamma=1.0), 2, p, q, y)
     torch.testing.assert_close(gaps, torch.tensor([0.1 / 0.6, 1.0]))
-    both = weight(darwin.Objective(steps=4, gamma=0.5), 2, p, q, y)
+    both = weight(make_objective(darwin, steps=4, gamma=0.5), 2, p, q, y)
     torch.testing.assert_close(both, torch.tensor([0.25 + 0.05 / 0.6, 0.75]))
-    nothing = weight(darwin.Objective(steps=4, gamma=1.0), 4, p, p, y)
+    nothing = weight(make_objective(darwin, steps=4, gamma=1.0), 4, p, p, y)
     torch.testing.assert_close(nothing, torch.zeros(2))
 
 
 def test_a_pair_of_one_class_adds_no_triplet(roles):
     b = batch(count=3)
     b.y.copy_(torch.tensor([1, 1, 2]))
-    objective = prepared(darwin.Objective(steps=2, margin=9.0), roles)
+    objective = prepared(make_objective(darwin, steps=2, margin=9.0), roles)
     found = run(objective, roles, b)["dbkd"]
     assert sorted((found > 0).tolist()) == [False, True, True]
 
@@ -242,7 +243,7 @@ def test_soft_labels_guide_the_attacks_and_their_likeliest_class_the_rest(roles)
     found = []
     for soften in (lambda y: y, lambda y: F.one_hot(y, CLASSES).double()):
         own = Roles(copy.deepcopy(roles.student), roles.teachers)
-        objective = prepared(darwin.Objective(steps=2), own)
+        objective = prepared(make_objective(darwin, steps=2), own)
         found.append(run(objective, own, replace(b := batch(), y=soften(b.y))))
     for term, values in found[0].items():
         torch.testing.assert_close(found[1][term], values, **EXACT)

@@ -13,6 +13,7 @@ from pipeline.models.classifier import initialised
 from pipeline.objectives import darwin, darwin_lf
 from pipeline.training.loop import fit
 from pipeline.training.state import Place
+from tests.helpers.plain import make_objective
 from tests.objectives.test_darwin import batch, network, prepared, run
 
 BOTH = pytest.mark.parametrize("module", [darwin, darwin_lf], ids=["darwin", "darwin_lf"])
@@ -25,7 +26,7 @@ def roles() -> Roles:
 
 @BOTH
 def test_statistics_see_the_training_forwards_alone(module, roles):
-    objective = prepared(module.Objective(steps=3), roles)
+    objective = prepared(make_objective(module, steps=3), roles)
     main, auxiliary = roles.student[1], objective.auxiliary.layers["1"]
     before = main.num_batches_tracked.item(), auxiliary.num_batches_tracked.item()
     steps = objective(roles, batch(module is darwin))
@@ -39,7 +40,7 @@ def test_statistics_see_the_training_forwards_alone(module, roles):
 
 
 def test_shared_forwards_show_each_image_to_the_statistics_once(roles):
-    objective = prepared(darwin.Objective(steps=3, attack_bn="train"), roles)
+    objective = prepared(make_objective(darwin, steps=3, attack_bn="train"), roles)
     main, auxiliary = roles.student[1], objective.auxiliary.layers["1"]
     before = main.num_batches_tracked.item(), auxiliary.num_batches_tracked.item()
     run(objective, roles, batch())
@@ -83,7 +84,7 @@ def peak(objective, roles: Roles, b: Batch) -> int:
 @pytest.mark.parametrize("attack_bn", ["eval", "train"])
 def test_memory_does_not_grow_with_the_steps(module, attack_bn, roles):
     peaks = [
-        peak(prepared(module.Objective(steps=n, attack_bn=attack_bn), roles), roles, batch())
+        peak(prepared(make_objective(module, steps=n, attack_bn=attack_bn), roles), roles, batch())
         for n in (2, 10)
     ]
     assert peaks[1] <= 1.3 * peaks[0]
@@ -92,11 +93,11 @@ def test_memory_does_not_grow_with_the_steps(module, attack_bn, roles):
 @BOTH
 def test_what_cannot_be_meant_is_refused(module):
     with pytest.raises(ValueError, match="steps: 0 steps make no intermediate"):
-        module.Objective(steps=0)
+        make_objective(module, steps=0)
     with pytest.raises(ValueError, match="gamma: 1.5 is no share"):
         module.Objective(gamma=1.5)
     with pytest.raises(ValueError, match="swapped"):
-        module.Objective(eps=2 / 255, step=8 / 255)
+        make_objective(module, eps=2 / 255, step=8 / 255)
 
 
 @BOTH
@@ -111,7 +112,7 @@ def test_fit_trains_both_branches_and_leaves_a_plain_student(module, tmp_path):
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     teacher[1].weight.data = torch.randn(3, 768, generator=rng)
     roles = Roles(model(0), {"robust": teacher.eval().requires_grad_(False)})
-    objective = module.Objective(steps=2)
+    objective = make_objective(module, steps=2)
     history = fit(roles, objective, source, recipe, Place(tmp_path)).history
     assert history[0].keys() >= {"kd", "kd_adv", "iakd", "dbkd"}
     assert roles.student.state_dict().keys() == model(0).state_dict().keys()

@@ -259,7 +259,5 @@ def test_data_free_kd_matches_a_plain_derivation(t, stored):
 
 def test_contract():
     assert Objective().needs() == ("generated", "natural", "robust")
-    assert Objective.couples_batch
     assert data_free_kd.Objective().needs() == ("generated", "teacher")
-    assert not data_free_kd.Objective.couples_batch
     assert derd.REVISION == data_free_kd.REVISION == 1

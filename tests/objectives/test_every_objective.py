@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.batch import WORDS, Batch, Roles
+from pipeline.core import pgd
+from pipeline.core.batch import WORDS, Batch, Roles, needs_whole_batch
+from pipeline.core.pgd import input_gradient
 from pipeline.discovery import names_in, plugin
-from pipeline.models.classifier import build
+from pipeline.models import classifier
 from pipeline.models.vqgan import VQGAN, Architecture
+from pipeline.schema import build, options_of
 
 NAMES = names_in("objectives")
 ROLES = ("natural", "robust", "teacher")
@@ -28,7 +31,7 @@ def network(seed: int) -> nn.Module:
     """A tiny classifier whose BatchNorm statistics are not the initial ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = build("resnet8-s2-w8", CLASSES, (0.5, 0.4, 0.45), (0.25, 0.2, 0.3))
+        model = classifier.build("resnet8-s2-w8", CLASSES, (0.5, 0.4, 0.45), (0.25, 0.2, 0.3))
         model.train()
         with torch.no_grad():
             model(torch.rand(16, 3, 16, 16))
@@ -108,18 +111,17 @@ def test_its_form(name):
     assert kind.__dataclass_params__.frozen or issubclass(kind, nn.Module)
     text = f"{inspect.getdoc(module)} {inspect.getdoc(kind)}"
     assert SOURCE.search(text), "cite the paper with its year, or an equation or section"
-    assert isinstance(kind.couples_batch, bool)
+    assert isinstance(needs_whole_batch(kind), bool)
     assert isinstance(module.REVISION, int)
 
 
 @every_objective
-def test_its_fields_have_defaults_of_their_own_type(name):
+def test_its_options_have_defaults_of_their_own_type(name):
     # A default 1 and a given 1.0 would be two keys for one number.
-    for field in dataclasses.fields(plugin("objectives", name).Objective):
-        default = field.default
-        assert default is not dataclasses.MISSING, f"{field.name} has no default"
-        if field.type in ("float", float):
-            assert isinstance(default, float), f"{field.name}: write {default} as a float"
+    for key, option in options_of(plugin("objectives", name).Objective).items():
+        assert option.default is not dataclasses.MISSING, f"{key} has no default"
+        if option.kind is float:
+            assert isinstance(option.default, float), f"{key}: write {option.default} as a float"
 
 
 @every_objective
@@ -190,9 +192,9 @@ def test_the_batchs_generator_is_the_only_chance(name, supply, nets):
 
 @every_objective
 @every_supply
-def test_samples_stand_alone_unless_it_says_otherwise(name, supply, nets):
+def test_samples_stand_alone_unless_it_needs_the_whole_batch(name, supply, nets):
     objective = objective_of(name)
-    if objective.couples_batch:
+    if needs_whole_batch(objective):
         return
     needs, found = objective.needs(), []
     first = batch_for(needs, supply)
@@ -213,10 +215,30 @@ def test_samples_stand_alone_unless_it_says_otherwise(name, supply, nets):
 
 
 @every_objective
+def test_its_attack_is_rounded_as_the_batch_says(name, nets, monkeypatch):
+    kind, found = plugin("objectives", name).Objective, []
+
+    def spied(loss, z: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        found.append(dtype)
+        return input_gradient(loss, z, dtype)
+
+    monkeypatch.setattr(pgd, "input_gradient", spied)
+    options = {"attack": "rslad"} if "attack" in options_of(kind) else {}
+    objective = build(kind, options)
+    roles = roles_for(nets, objective.needs(), "live")
+    if hasattr(objective, "prepare"):
+        objective.prepare(roles, batch_for(objective.needs(), "live"))
+    batch = batch_for(objective.needs(), "live")
+    run(objective, roles, dataclasses.replace(batch, attack_dtype=torch.bfloat16))
+    assert bool(found) == ("steps" in options_of(kind))
+    assert set(found) <= {torch.bfloat16}
+
+
+@every_objective
 def test_its_temperature_is_the_one_that_is_set(name, nets):
     """Released peers overwrite the student's loss, so that their t = 20 never ran."""
     kind, found = plugin("objectives", name).Objective, []
-    if "temperature" not in {field.name for field in dataclasses.fields(kind)}:
+    if "temperature" not in options_of(kind):
         return
     needs = kind().needs()
     for t in (2.0, 5.0):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.discovery import names_in, plugin
-from pipeline.schema import fraction
+from pipeline.schema import defaults_of, fraction
 
 TEXT = (Path(__file__).parents[2] / "docs" / "METHODS.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
@@ -35,7 +35,7 @@ def printed(name: str) -> dict[str, object]:
 def test_every_method_is_documented_with_its_defaults(name):
     assert name in SECTIONS, f"docs/METHODS.md: add a section '## {name}'"
     objective = plugin("objectives", name).Objective
-    assert printed(name) == {f.name: f.default for f in dataclasses.fields(objective)}
+    assert printed(name) == defaults_of(objective)
     assert "F_S" in SECTIONS[name] or "Cost as" in SECTIONS[name], "say what a step costs"
 
 
@@ -80,5 +80,5 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_the_defaults_are_the_papers(name):
-    objective = plugin("objectives", name).Objective()
-    assert {field: getattr(objective, field) for field in DEFAULTS[name]} == DEFAULTS[name]
+    defaults = defaults_of(plugin("objectives", name).Objective)
+    assert {option: defaults[option] for option in DEFAULTS[name]} == DEFAULTS[name]

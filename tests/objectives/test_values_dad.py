@@ -16,6 +16,7 @@ from tests.helpers.plain import (
     batch,
     ce,
     divergence,
+    make_objective,
 )
 
 
@@ -102,8 +103,8 @@ CASES = {
     "dad_augment": (dad_augment.Objective(), plain_augment),
     "ard_dad": (ard_dad.Objective(), plain_ard),
     "rslad_dad": (rslad_dad.Objective(alpha=0.3, temperature=3.0), plain_rslad),
-    "dat": (dat.Objective(eps=0.6, step=0.4, steps=3, start_probability=0.5), plain_dat),
-    "dat_dad": (dat_dad.Objective(eps=0.5, step=0.5), plain_dat_dad),
+    "dat": (make_objective(dat, eps=0.6, step=0.4, steps=3, start_probability=0.5), plain_dat),
+    "dat_dad": (make_objective(dat_dad, eps=0.5, step=0.5), plain_dat_dad),
 }
 
 
@@ -150,7 +151,7 @@ class Normed(nn.Module):
 @pytest.mark.parametrize(("mode", "seen"), [("train", 3), ("eval", 2)])
 def test_dat_s_attack_is_in_train_mode_as_released(mode, seen):
     student = Normed().train()
-    next(dat.Objective(attack_bn=mode)(Roles(student, {}, Grid()), batch()))
+    next(make_objective(dat, attack_bn=mode)(Roles(student, {}, Grid()), batch()))
     assert student.bn.num_batches_tracked == seen
     assert student.training and student.bn.training
 
@@ -166,7 +167,7 @@ def test_the_released_loop_shows_both_halves_to_one_batchnorm():
 @pytest.mark.parametrize("module", [dat, dat_dad])
 def test_swapped_radius_and_step_are_refused(module):
     with pytest.raises(ValueError, match="swapped"):
-        module.Objective(eps=0.1, step=0.2, steps=2)
+        make_objective(module, eps=0.1, step=0.2, steps=2)
 
 
 def test_soft_labels_pass_through_every_form(roles):

@@ -31,6 +31,7 @@ from tests.helpers.plain import (
     ce,
     divergence,
     log_probabilities,
+    make_objective,
 )
 
 FROM, BEFORE = 0.3, 0.29  # the first progress at which introspection counts, and one before
@@ -172,28 +173,28 @@ def plain_crdnd(s, t, b):
 
 
 CASES = {
-    "trades": (trades.Objective(steps=STEPS), plain_trades, 0),
+    "trades": (make_objective(trades, steps=STEPS), plain_trades, 0),
     "dist": (dist.Objective(beta=3.0, gamma=5.0, temperature=2.0), plain_dist, 0),
-    "ard": (ard.Objective(steps=STEPS), plain_ard, 0),
+    "ard": (make_objective(ard, steps=STEPS), plain_ard, 0),
     "ard_t1": (
-        ard.Objective(steps=STEPS, alpha=0.6, temperature=1.0, kd_scale=1.0),
+        make_objective(ard, steps=STEPS, alpha=0.6, temperature=1.0, kd_scale=1.0),
         plain_ard_t1,
         0,
     ),
-    "iad_before": (iad.Objective(steps=STEPS), plain_iad, BEFORE),
-    "iad": (iad.Objective(steps=STEPS), plain_iad, FROM),
+    "iad_before": (make_objective(iad, steps=STEPS), plain_iad, BEFORE),
+    "iad": (make_objective(iad, steps=STEPS), plain_iad, FROM),
     "iad_weighted": (
-        iad.Objective(steps=STEPS, alpha=0.8, temperature=2.0, weight_teacher=True),
+        make_objective(iad, steps=STEPS, alpha=0.8, temperature=2.0, weight_teacher=True),
         plain_iad_weighted,
         1,
     ),
-    "akd": (akd.Objective(steps=STEPS, beta=0.25), plain_akd, 0),
-    "akd2": (akd2.Objective(steps=STEPS), plain_akd2, 0),
-    "mtard": (mtard.Objective(steps=STEPS), plain_mtard, 0),
-    "adaiad_before": (adaiad.Objective(steps=STEPS), plain_adaiad, BEFORE),
-    "adaiad": (adaiad.Objective(steps=STEPS), plain_adaiad, FROM),
-    "adaiad_mixed": (adaiad.Objective(steps=STEPS, alpha=0.7), plain_adaiad_mixed, FROM),
-    "crdnd_like": (crdnd_like.Objective(steps=STEPS), plain_crdnd, 0),
+    "akd": (make_objective(akd, steps=STEPS, beta=0.25), plain_akd, 0),
+    "akd2": (make_objective(akd2, steps=STEPS), plain_akd2, 0),
+    "mtard": (make_objective(mtard, steps=STEPS), plain_mtard, 0),
+    "adaiad_before": (make_objective(adaiad, steps=STEPS), plain_adaiad, BEFORE),
+    "adaiad": (make_objective(adaiad, steps=STEPS), plain_adaiad, FROM),
+    "adaiad_mixed": (make_objective(adaiad, steps=STEPS, alpha=0.7), plain_adaiad_mixed, FROM),
+    "crdnd_like": (make_objective(crdnd_like, steps=STEPS), plain_crdnd, 0),
 }
 
 
@@ -207,7 +208,7 @@ def test_terms_and_gradients_match_a_plain_derivation(name, roles, pair):
 
 
 def test_gacds_contrast_and_projections_match_a_plain_derivation(roles):
-    objective, s, t = gacd_like.Objective(steps=STEPS), roles.student, roles.teacher
+    objective, s, t = make_objective(gacd_like, steps=STEPS), roles.student, roles.teacher
     objective.prepare(roles, batch())
     assert objective.anchor.shape == objective.positive.shape == (16, 128)
     (terms,) = objective(roles, batch())
@@ -236,8 +237,8 @@ def test_stored_outputs_give_the_same_numbers_without_a_teacher(name, roles):
 
 
 def test_adaad_t30_is_adaiad_without_introspection(roles):
-    (control,) = adaad.Objective(steps=STEPS, temperature=30.0)(roles, batch())
-    (before,) = adaiad.Objective(steps=STEPS)(roles, batch(BEFORE))
+    (control,) = make_objective(adaad, steps=STEPS, temperature=30.0)(roles, batch())
+    (before,) = make_objective(adaiad, steps=STEPS)(roles, batch(BEFORE))
     assert control.keys() == before.keys() == {"kd_adv"}
     torch.testing.assert_close(control["kd_adv"], before["kd_adv"], **EXACT)
 
@@ -259,7 +260,7 @@ def test_mtards_balance_by_hand():
 
 
 def test_mtard_weighs_a_step_with_the_balance_after_it(pair):
-    objective = mtard.Objective(steps=STEPS)
+    objective = make_objective(mtard, steps=STEPS)
     objective.first.copy_(torch.tensor([1.0, 1.0]))
     (terms,) = objective(pair, batch())
     plain = {
@@ -276,4 +277,4 @@ def test_mtard_weighs_a_step_with_the_balance_after_it(pair):
 )
 def test_swapped_radius_and_step_are_refused(module):
     with pytest.raises(ValueError, match="swapped"):
-        module.Objective(eps=2 / 255, step=8 / 255)
+        make_objective(module, eps=2 / 255, step=8 / 255)

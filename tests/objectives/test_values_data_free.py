@@ -18,6 +18,7 @@ from tests.helpers.plain import (
     ce,
     divergence,
     log_probabilities,
+    make_objective,
 )
 
 ALPHA = 5 / 6
@@ -60,7 +61,7 @@ def test_data_free_kd(hard, t, stored):
         lambda z: divergence(target, s(z)),
     )
     given = batch(t_clean=target) if stored else batch()
-    check(data_free_kd.Objective(temperature=t, **form(hard)), models, wanted, given)
+    check(make_objective(data_free_kd, temperature=t, **form(hard)), models, wanted, given)
 
 
 @both_forms
@@ -70,7 +71,7 @@ def test_dfad_is_the_l1_gap_of_logits(hard):
     wanted = expected(
         hard, x, lambda z: (target - s(z)).abs().sum(1) / 5, lambda z: divergence(target, s(z))
     )
-    check(dfad.Objective(**form(hard)), models, wanted)
+    check(make_objective(dfad, **form(hard)), models, wanted)
 
 
 @both_forms
@@ -83,7 +84,7 @@ def test_dfhl_rs_reads_nothing_but_the_label_of_uncertain_images(hard):
         (-(log_p.exp() * log_p)).sum().backward(inputs=[x])
         x = (x.detach() + 0.05 * x.grad.sign()).clamp(0, 1)
     label = models.teacher(x).argmax(1)
-    ours = dfhl_rs.Objective(entropy_steps=4, entropy_step=0.05, **form(hard))
+    ours = make_objective(dfhl_rs, entropy_steps=4, entropy_step=0.05, **form(hard))
     scaled = nn.Sequential(models.teacher, Scaled(3.0))
     for target in (models.teacher, scaled):
         wanted = expected(hard, x, lambda z: ce(s(z), label), lambda z: ce(s(z), label))
@@ -111,14 +112,14 @@ def test_dfard_like_climbs_in_temperature(hard):
         lambda z: 2.5**2 * divergence(target, s(z), 2.5),
         lambda z: divergence(target, s(z)),
     )
-    ours = dfard_like.Objective(temperature=2.5, rate=0.7, **form(hard))
+    ours = make_objective(dfard_like, temperature=2.5, rate=0.7, **form(hard))
     check(ours, models, wanted)
     t.requires_grad_()
     a, b = (log_probabilities(z.detach() / t) for z in (target, s(x)))
     (t**2 * (a.exp() * (a - b)).sum(1)).mean().backward()
     torch.testing.assert_close(ours.t, (t + 0.7 * t.grad).detach(), **EXACT)
     for rate, end in ((1e9, {1.0, 10.0}), (-1e9, {1.0, 10.0})):
-        ours = dfard_like.Objective(temperature=2.5, rate=rate, **form(False))
+        ours = make_objective(dfard_like, temperature=2.5, rate=rate, **form(False))
         list(ours(models, batch()))
         assert ours.t.item() in end
 
@@ -158,13 +159,17 @@ def test_zskt_adds_the_attention_gap(hard):
     def loss(z: Tensor) -> Tensor:
         return divergence(target, s(z))
 
-    check(zskt.Objective(**form(hard)), models, expected(hard, x, loss, loss))
+    check(make_objective(zskt, **form(hard)), models, expected(hard, x, loss, loss))
     wanted = expected(hard, x, loss, loss)
     gap = torch.zeros(6, dtype=torch.float64)
     for ours, theirs in zip(s.stages(x), models.teacher.stages(x), strict=True):
         squared = (plain_attention(ours) - plain_attention(theirs)) ** 2
         gap = gap + squared.sum(1) / squared.shape[1]
-    check(zskt.Objective(attention=250.0, **form(hard)), models, wanted | {"attention": 250 * gap})
+    check(
+        make_objective(zskt, attention=250.0, **form(hard)),
+        models,
+        wanted | {"attention": 250 * gap},
+    )
 
 
 def test_networks_without_a_common_resolution_have_no_attention_gap():
@@ -241,4 +246,4 @@ def test_derd_s_terms_and_merged_gradient(sga):
 @pytest.mark.parametrize("module", [data_free_kd, dfad, dfard_like, dfhl_rs, zskt])
 def test_a_step_beyond_the_radius_is_refused(module):
     with pytest.raises(ValueError, match="swapped"):
-        module.Objective(eps=2 / 255, step=8 / 255)
+        make_objective(module, eps=2 / 255, step=8 / 255)

@@ -15,6 +15,7 @@ from tests.helpers.plain import (
     batch,
     ce,
     divergence,
+    make_objective,
 )
 
 
@@ -72,13 +73,13 @@ CASES = {
     "natural": (natural.Objective(), plain_natural),
     "kd": (kd.Objective(alpha=0.3, temperature=3.0), plain_kd),
     "dad": (dad.Objective(), plain_dad),
-    "pgd_at": (pgd_at.Objective(steps=STEPS), plain_pgd_at),
-    "rslad": (rslad.Objective(steps=STEPS), plain_rslad),
+    "pgd_at": (make_objective(pgd_at, steps=STEPS), plain_pgd_at),
+    "rslad": (make_objective(rslad, steps=STEPS), plain_rslad),
     "adaad": (
-        adaad.Objective(steps=STEPS, alpha=0.8, temperature=3.0, kd_scale=2.0),
+        make_objective(adaad, steps=STEPS, alpha=0.8, temperature=3.0, kd_scale=2.0),
         plain_adaad,
     ),
-    "adaad_default": (adaad.Objective(steps=STEPS), plain_adaad_default),
+    "adaad_default": (make_objective(adaad, steps=STEPS), plain_adaad_default),
 }
 
 
@@ -105,19 +106,19 @@ def test_stored_outputs_give_the_same_numbers_without_a_teacher(name, roles):
 def test_adaad_at_alpha_one_still_shows_the_clean_images_to_batchnorm():
     student = nn.Sequential(nn.BatchNorm2d(3), Network(1)).double().train()
     teacher = Network(2).eval()
-    tuple(adaad.Objective(steps=1)(Roles(student, {"t": teacher}), batch()))
+    tuple(make_objective(adaad, steps=1)(Roles(student, {"t": teacher}), batch()))
     assert student[0].num_batches_tracked == 2
 
 
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn_from_adaad():
     twin = Roles(Network(2), {"robust": Network(2).eval()})
-    (terms,) = adaad.Objective(steps=STEPS)(twin, batch())
+    (terms,) = make_objective(adaad, steps=STEPS)(twin, batch())
     torch.testing.assert_close(terms["kd_adv"], torch.zeros(6, dtype=torch.float64), **EXACT)
 
 
 @pytest.mark.parametrize("module", [pgd_at, rslad, adaad])
 def test_swapped_radius_and_step_are_refused(module):
     with pytest.raises(ValueError, match="swapped"):
-        module.Objective(eps=2 / 255, step=8 / 255)
+        make_objective(module, eps=2 / 255, step=8 / 255)
     with pytest.raises(ValueError, match="eps: -0.1 is negative"):
-        module.Objective(eps=-0.1)
+        make_objective(module, eps=-0.1)

@@ -8,10 +8,12 @@ from pipeline.errors import RetortError
 from pipeline.objectives import dad, dad_augment, kd, rslad, rslad_dad
 from pipeline.planning.graph import plan_from
 from pipeline.planning.plan import dumped
+from pipeline.schema import flatten
 from pipeline.stages import distill
 from pipeline.store import artifact
 from pipeline.store.artifact import SPEC, Job, read_job, write_json
 from tests.helpers.bank_store import BASE, CLASSES, SAMPLES, Store, key_of, store_in
+from tests.helpers.plain import make_objective
 from tests.planning.test_plan import small
 
 TOP = {"outputs": {"top_k": 3, "temperature": 4.0, "clean": True, "classes": CLASSES}}
@@ -53,7 +55,7 @@ CASES = {
     "pairs of views": ({**SAMPLES, **VIEWS}, {"rslad_dad": vars(rslad_dad.Objective())}),
     "outputs": (BASE, {"kd": vars(kd.Objective())}),
     "outputs on views": ({**BASE, **VIEWS}, {"kd": vars(kd.Objective())}),
-    "outputs, attacked": (BASE, {"rslad": vars(rslad.Objective(**ATTACKED))}),
+    "outputs, attacked": (BASE, {"rslad": flatten(make_objective(rslad, **ATTACKED))}),
     "augmentation": ({**SAMPLES, "attack": None}, {"dad_augment": vars(dad_augment.Objective())}),
 }
 

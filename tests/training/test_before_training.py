@@ -16,6 +16,7 @@ from pipeline.models.generator import Generator, Sizes
 from pipeline.objectives import darwin, gacd_like, mtard, natural
 from pipeline.training.loop import fit
 from pipeline.training.state import Place, prepare
+from tests.helpers.plain import make_objective
 
 RECIPE = Recipe(epochs=2, batch=4, lr=0.01, schedule="constant", augment="none")
 
@@ -58,21 +59,21 @@ def state(objective, given: Roles) -> dict[str, Tensor]:
     ids=["learns", "remembers", "has a second branch"],
 )
 def test_a_resumed_training_has_the_objectives_state(module, teachers, tmp_path):
-    whole, given = module.Objective(steps=1), roles(*teachers)
+    whole, given = make_objective(module, steps=1), roles(*teachers)
     fit(given, whole, source(), RECIPE, Place(tmp_path / "whole", every_seconds=0))
 
     place = Place(tmp_path / "parts", every_seconds=0)
     plain = source()
     cut = Cut(plain.images, plain.labels, plain.schedule)
     with pytest.raises(KeyboardInterrupt):
-        fit(roles(*teachers), module.Objective(steps=1), cut, RECIPE, place)
-    resumed, again = module.Objective(steps=1), roles(*teachers)
+        fit(roles(*teachers), make_objective(module, steps=1), cut, RECIPE, place)
+    resumed, again = make_objective(module, steps=1), roles(*teachers)
     fit(again, resumed, source(), RECIPE, place)
 
     expected, found = state(whole, given), state(resumed, again)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    before = module.Objective(steps=1)
+    before = make_objective(module, steps=1)
     prepare(before, given, source(), "cpu")
     learnt = before.state_dict()
     assert learnt.keys() == whole.state_dict().keys()

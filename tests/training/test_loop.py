@@ -18,6 +18,7 @@ from pipeline.training import loop
 from pipeline.training.loop import fit
 from pipeline.training.state import Fitted, Place
 from pipeline.training.validation import Validation
+from tests.helpers.plain import make_objective
 
 SMALL = {"epochs": 2, "batch": 8, "lr": 0.05, "augment": "none", "schedule": "onecycle"}
 
@@ -66,6 +67,19 @@ def test_accumulated_parts_give_the_whole_batchs_step_without_batchnorm(tmp_path
     plain.load_state_dict(start)
     parts, _ = run(tmp_path / "parts", network=Double(), accumulate=4)
     torch.testing.assert_close(weights(parts), expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("bf16", ["none", "inner", "outer", "both"])
+def test_each_part_of_a_batch_says_how_its_attack_is_rounded(bf16, tmp_path):
+    found = []
+
+    class Seen(natural.Objective):
+        def __call__(self, roles, batch):
+            found.append(batch.attack_dtype)
+            yield from super().__call__(roles, batch)
+
+    run(tmp_path, objective=Seen(), bf16=bf16, accumulate=2)
+    assert set(found) == {torch.bfloat16 if bf16 in ("inner", "both") else None}
 
 
 def test_chosen_epochs_are_kept_and_differ(tmp_path):
@@ -126,7 +140,7 @@ def test_divergence_stops_with_the_batch_saved_and_the_weights_untouched(tmp_pat
 )
 def test_every_recipe_trains_and_moves_the_weights(tmp_path, changes):
     before = weights(student())
-    model, fitted = run(tmp_path, objective=pgd_at.Objective(steps=1), **changes)
+    model, fitted = run(tmp_path, objective=make_objective(pgd_at, steps=1), **changes)
     assert len(fitted.history) == 2
     assert weights(model).isfinite().all()
     assert not torch.equal(weights(model), before)

@@ -38,6 +38,11 @@ class Adversarial(Section):
     width: Positive = 64
     layers: Positive = 3
 
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether its factor is one of two gradients' means over the batch."""
+        return self.rule == "adaptive"
+
 
 class Discretizer(Trained):
     """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set or from a file.

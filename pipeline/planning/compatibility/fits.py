@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from functools import cache
+from typing import Any
 
 from pipeline.config.dataset_source import collection
 from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import Student
 from pipeline.config.sections.teacher import Teacher
-from pipeline.core.batch import missing_needs
+from pipeline.core.batch import missing_needs, needs_whole_batch
 from pipeline.core.meta_device import outline
 from pipeline.errors import RetortError, under
 from pipeline.models.classifier import family_of
@@ -55,10 +56,15 @@ def extracts(config: Config, student: Student) -> bool:
     return classes(config, first_teacher(student)) != classes_of(config, student.dataset)
 
 
+def objective_of(spec: dict) -> Any:
+    """The objective that a section names, with its options."""
+    ((name, options),) = spec.items()
+    return make("objectives", "Objective", name, options)
+
+
 def needs_of(objective: dict) -> tuple[str, ...]:
     """The roles and fields that an objective's spec reads."""
-    ((name, options),) = objective.items()
-    return make("objectives", "Objective", name, options).needs()
+    return objective_of(objective).needs()
 
 
 def check_needs(where: str, objective: dict, roles: Iterable[str], given: Iterable[str]) -> None:
@@ -161,6 +167,29 @@ def check_recipe(config: Config, where: str, entry: Teacher | Student) -> None:
         raise RetortError(
             f"{where}.recipe.select_on: 'test' needs test images; set datasets.{entry.dataset}.test"
         )
+
+
+def check_whole_batch(where: str, recipe: Recipe, method: object, named: str) -> None:
+    """Raise if a recipe cuts the batches of a method that must see each as a whole.
+
+    Args:
+        where: the entry's path.
+        recipe: the entry's.
+        method: what says whether it does; None does not.
+        named: the method in words.
+    """
+    if recipe.accumulate > 1 and needs_whole_batch(method):
+        raise RetortError(
+            f"{where}.recipe.accumulate: {named} needs a batch as a whole, not in "
+            f"{recipe.accumulate} parts; drop it, and use more 'gpus' or a smaller 'batch'"
+        )
+
+
+def check_objective_whole(where: str, entry: Teacher | Student) -> None:
+    """``check_whole_batch`` for a teacher's or student's objective."""
+    (name,) = entry.objective
+    method = objective_of(entry.objective)
+    check_whole_batch(where, entry.recipe, method, f"objective '{name}'")
 
 
 def check_replayed(where: str, replayed: int, recipe: Recipe) -> None:

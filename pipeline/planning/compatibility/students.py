@@ -6,6 +6,7 @@ from pipeline.errors import RetortError
 from pipeline.planning.compatibility.banks import check_bank_of, stored_given
 from pipeline.planning.compatibility.fits import (
     check_needs,
+    check_objective_whole,
     check_recipe,
     check_size,
     classes,
@@ -24,6 +25,7 @@ from pipeline.planning.compatibility.generators import check_generator_of, roles
 def check_student(config: Config, where: str, student: Student) -> None:
     """Raise a RetortError for the first thing that does not fit."""
     check_recipe(config, where, student)
+    check_objective_whole(where, student)
     check_labels(config, where, student)
     if student.bank:
         check_bank_of(config, where, student)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pipeline.config.reader import Config
 from pipeline.config.sections.discretizer import Discretizer
 from pipeline.errors import RetortError, under
-from pipeline.planning.compatibility.fits import shape_of
+from pipeline.planning.compatibility.fits import check_whole_batch, shape_of
 from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.components import (
     DATA,
@@ -59,6 +59,8 @@ def entry(resolver: Resolver, name: str) -> Entry:
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
     check_grid(resolver.config, where, spec, section.dataset)
     check_losses(resolver.config, where, section)
+    rule = "the rule 'adaptive' of 'adversarial'"
+    check_whole_batch(where, section.recipe, section.adversarial, rule)
     losses = OPTIONAL["losses"] if section.perceptual or section.adversarial else ()
     components = (*COMPONENTS, *losses, *spread_over(section.recipe))
     return Entry("discretizer", name, spec, inputs, components, outside)

@@ -6,6 +6,7 @@ from pipeline.errors import RetortError, under
 from pipeline.planning.compatibility.fits import (
     check_colours,
     check_needs,
+    check_objective_whole,
     check_recipe,
     check_side,
     classes_of,
@@ -69,6 +70,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     else:
         components += (family_for(config, section.model, f"{where}.model", section.dataset),)
     check_recipe(config, where, section)
+    check_objective_whole(where, section)
     check_needs(where, section.objective, (), labels_given(config, section.dataset))
     return Entry("teacher", name, spec, inputs, components)
 
