@@ -7,7 +7,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study dad-study derd-study test chaos slurm-test lint bench plan clean-env
+.PHONY: demo study dad-study derd-study test chaos slurm-test lint docs bench plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -40,6 +40,9 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+
+docs: .venv/installed
+	$(BIN)/python docs/draw_floors.py
 
 bench: .venv/installed
 	set -e; for script in benchmarks/[a-z]*.py; do echo $$script; $(BIN)/python $$script; done
