@@ -20,7 +20,7 @@ def note(event, arguments):
     if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
         opened.add(os.path.realpath(os.fsdecode(arguments[0])))
 sys.addaudithook(note)
-from pipeline.cli import main
+from pipeline.cli.main import main
 for verb, folder in json.loads(sys.argv[1]):
     try:
         ended.append(main([verb, folder]))

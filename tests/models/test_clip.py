@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.errors import RetortError
-from pipeline.models import classifier, clip
+from pipeline.models import clip
+from pipeline.models.classifier import read_about
+from pipeline.models.loading import load_classifier
 
 CLASSES = ("cat", "dog", "ship")
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
@@ -96,7 +98,7 @@ def test_saved_classifier_needs_no_text_tower(student, x, tmp_path, monkeypatch)
     teacher = student.zero_shot(TEMPLATES)
     clip.save(teacher, tmp_path / "model.safetensors")
     monkeypatch.setattr(open_clip, "create_model", None)
-    loaded = classifier.load_classifier(tmp_path / "model.safetensors")
+    loaded = load_classifier(tmp_path / "model.safetensors")
     assert torch.equal(loaded(x), teacher(x))
     assert loaded.classes == CLASSES
     assert not loaded.training
@@ -108,7 +110,7 @@ def test_nothing_of_the_model_is_lost(student, tmp_path):
     clip.save_text(student.clip, CONFIG, tmp_path / "text.safetensors")
     image = clip.load(tmp_path / "model.safetensors").state_dict()
     text = clip.load_file(tmp_path / "text.safetensors")
-    config = classifier.read_about(tmp_path / "text.safetensors")["config"]
+    config = read_about(tmp_path / "text.safetensors")["config"]
     whole = clip.build(config)
     whole.load_state_dict({k: v for k, v in image.items() if k.startswith("visual.")} | text)
     for name, value in student.clip.state_dict().items():

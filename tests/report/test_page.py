@@ -183,7 +183,7 @@ def test_other_revisions_are_listed(tmp_path):
         bank / "manifest.json", {**vars(manifest), "code": {"pipeline.core.losses": 0, "gone": 1}}
     )
     (line,) = outdated(open_study(job))
-    assert "gone 1 (now gone), pipeline.losses 0 (now" in line
+    assert "gone 1 (now gone), pipeline.core.losses 0 (now" in line
 
 
 def test_students_with_a_bank_are_compared_with_those_without(finished):
