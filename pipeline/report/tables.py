@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil, floor
 
+from tabulate import tabulate
+
 from pipeline.core.seeding import generator
 from pipeline.report.intervals import Interval, bootstrap
 from pipeline.report.outcomes import (
@@ -23,7 +25,7 @@ from pipeline.report.outcomes import (
 from pipeline.schema import make
 from pipeline.store.attempt_cost import cost_of
 
-REVISION = 2
+REVISION = 3
 
 NONE = "–"
 TINY = 1e-9
@@ -48,16 +50,8 @@ class Column:
 def grid(head: Sequence[str], rows: Rows, left: int = 1) -> str:
     """A Markdown table; the first ``left`` columns are flush left, the others flush right."""
     cells = [[plain(cell) for cell in row] for row in (head, *rows)]
-    widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(head))]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    lines = []
-    for row in (cells[0], rule, *cells[1:]):
-        padded = [
-            c.ljust(w) if i < left else c.rjust(w)
-            for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(f"| {' | '.join(padded)} |")
-    return "\n".join(lines)
+    sides = ["left" if i < left else "right" for i in range(len(head))]
+    return tabulate(cells[1:], cells[0], "pipe", colalign=sides, disable_numparse=True)
 
 
 def caption(text: str) -> str:

@@ -1,11 +1,14 @@
 """What the report computes: intervals, tables, and doubts about robust accuracies."""
 
+from fractions import Fraction
+from math import comb
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from pipeline.core.seeding import generator
 from pipeline.report.intervals import bootstrap, over_seeds, sign_test, wilson
@@ -46,6 +49,14 @@ def test_wilson_interval_holds_its_value_and_stays_in_range(share, n):
     assert 0 <= interval.low <= share <= interval.high <= 1
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 97, 1000, 10_000])
+def test_wilson_interval_is_scipys_for_whole_numbers(n):
+    for right in {0, 1, n // 3, n // 2, n - 1, n}:
+        interval = wilson(right / n, n)
+        expected = binomtest(right, n).proportion_ci(method="wilson")
+        assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12, rel=0)
+
+
 def test_interval_over_seeds_by_hand():
     interval = over_seeds([0.1, 0.2, 0.3])  # sd 0.1, t(2) = 4.3027
     assert interval.value == pytest.approx(0.2)
@@ -63,6 +74,13 @@ def test_bootstrap_repeats_and_agrees_with_the_normal_interval():
 def test_sign_test_by_hand():
     assert sign_test(3, 0) == pytest.approx(1 / 8) and sign_test(0, 5) == 1
     assert sign_test(2, 1) == pytest.approx(0.5)
+    assert sign_test(0, 0) == 1
+
+
+@pytest.mark.parametrize(("wins", "pairs"), [(7, 10), (25, 40), (200, 390), (5100, 10_000)])
+def test_sign_test_equals_the_exact_sum(wins, pairs):
+    exact = Fraction(sum(comb(pairs, k) for k in range(wins, pairs + 1)), 2**pairs)
+    assert sign_test(wins, pairs - wins) == pytest.approx(float(exact), abs=1e-12, rel=0)
 
 
 def test_pairs_are_made_on_common_images():
