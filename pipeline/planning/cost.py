@@ -17,9 +17,13 @@ from pipeline.config.sections.student import Student
 from pipeline.data_free.session import loss_of, sizes_of
 from pipeline.models.vqgan import Architecture
 from pipeline.planning import flops
-from pipeline.planning.compatibility.banks import stored_given
-from pipeline.planning.compatibility.fits import classes, classes_of, data_of, shape_of
-from pipeline.planning.compatibility.generators import roles_of, stored_by
+from pipeline.planning.compatibility.fits import classes_of, shape_of
+from pipeline.planning.compatibility.students import (
+    StudentInputs,
+    classes,
+    data_of,
+    describe_student,
+)
 from pipeline.planning.network_cost import architecture, network_of, quantiser
 from pipeline.planning.plan import EPOCH, SEED
 from pipeline.planning.step_cost import Bench
@@ -184,32 +188,25 @@ def student(config: Config, name: str) -> Price:
     """A distillation: the passes of its objective's step, of every network in it."""
     section = config.students[name]
     flop, size = network_of(config, name)
-    bench = Bench(roles_of(section))
-    passes = bench.step(objective(section.objective), given(config, section))
+    inputs = describe_student(config, section)
+    passes = Bench(inputs.roles).step(objective(section.objective), inputs.stored)
     each = passes.student * flop
     for role, count in passes.teachers.items():
         guide = section.teachers.get(role)  # without one it is the student's early self
         each += count * (network_of(config, guide)[0] if guide else flop)
-    if section.discretizer is not None:
-        side = shape_of(config, section.dataset)[1]
-        each += passes.discretizer * sum(quantiser(config, section.discretizer, side)[:2])
-    images, own = seen(config, section, flop)
+    if inputs.discretizer is not None:
+        side = shape_of(config, inputs.dataset)[1]
+        each += passes.discretizer * sum(quantiser(config, inputs.discretizer, side)[:2])
+    images, own = seen(config, section, inputs, flop)
     return Price(images * each + own, images, FLOAT * size * kept(section.recipe))
 
 
-def given(config: Config, section: Student) -> tuple[str, ...]:
-    """What an objective finds stored beside the images."""
-    if section.bank is not None:
-        return stored_given(config.banks[section.bank], section.recipe)
-    return stored_by(config, section) if section.generator is not None else ()
-
-
-def seen(config: Config, section: Student, flop: float) -> tuple[int, float]:
+def seen(config: Config, section: Student, inputs: StudentInputs, flop: float) -> tuple[int, float]:
     """Images that a student's training shows, and the FLOP that drawing them takes."""
-    if section.generator is None:
-        return shown(section.recipe, config.datasets[section.dataset].train), 0.0
+    if inputs.generator is None:
+        return shown(section.recipe, config.datasets[inputs.dataset].train), 0.0
     asked = {k: v for k, v in section.sampling.model_dump().items() if v is not None}
-    source = config.generators[section.generator]
+    source = config.generators[inputs.generator]
     known = {name: value for name, value in asked.items() if hasattr(source, name)}
     return synthesised(config, source.model_copy(update=known), section.recipe, flop)
 

@@ -5,7 +5,8 @@ from pipeline.config.sections.discretizer import Discretizer
 from pipeline.config.sections.teacher import Teacher
 from pipeline.models.vqgan import Architecture
 from pipeline.planning import flops
-from pipeline.planning.compatibility.fits import classes, data_of, shape_of
+from pipeline.planning.compatibility.fits import shape_of
+from pipeline.planning.compatibility.students import classes, data_of
 
 
 def network_of(config: Config, name: str) -> tuple[float, int]:

@@ -37,6 +37,11 @@ def changes(manifest: Manifest) -> list[str]:
     return ["the same revisions, but edited since"]
 
 
+def lost_modules(manifest: Manifest) -> list[str]:
+    """Modules that made an artefact and that today's package does not have, sorted."""
+    return sorted(module for module in manifest.code if not path_of(module))
+
+
 def revisions_now(modules: Iterable[str]) -> dict[str, int | None]:
     """Today's REVISION of each module, None where it has none or is gone."""
     return {module: revision_of(module) if path_of(module) else None for module in modules}

@@ -8,12 +8,13 @@ from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
 from pipeline.store import checkpoint
-from pipeline.store.artifact import open_artifact
+from pipeline.store.artifact import MANIFEST, open_artifact
 from pipeline.store.lease import worker
-from pipeline.upkeep.code_drift import changes
-from pipeline.upkeep.listing import columns
+from pipeline.upkeep.code_drift import changes, lost_modules
+from pipeline.upkeep.listing import columns, refs_in
 
 STATES = ("made", "broken", "running", "unfinished", "missing")
+MOVED = "2026-11-28"  # when modules moved into rooms, whose names are in every key
 
 
 def show(options: argparse.Namespace) -> None:
@@ -39,7 +40,35 @@ def status(plan: Plan) -> str:
     if old:
         parts.append("Made by other code than today's, kept (strict_code: true would remake them):")
         parts += old
+    if count := count_older(plan.store):
+        parts.append(older_line(count))
     return "\n".join([*parts, f"{len(plan.entries)} artefacts: {total or 'none'}"])
+
+
+def count_older(store: Path) -> int:
+    """How many finished artefacts were made by modules that today's package does not have.
+
+    A manifest that cannot be read says of no module; ``verify --all`` names it.
+    """
+    count = 0
+    for ref in refs_in(store):
+        if (store / ref / MANIFEST).exists():
+            try:
+                manifest = open_artifact(store / ref).manifest
+            except RetortError:
+                continue
+            count += bool(lost_modules(manifest))
+    return count
+
+
+def older_line(count: int) -> str:
+    """What it means that a store holds artefacts of modules that have moved since."""
+    noun = "artefact was" if count == 1 else "artefacts were"
+    return (
+        f"{count} {noun} made before {MOVED}, when modules moved and every key changed once: the "
+        "store's banks and teachers will be made again. Older ones are kept until 'python -m "
+        "pipeline prune --configfile FILE --delete'; without --delete it lists them"
+    )
 
 
 def standing(plan: Plan, ref: str) -> tuple[str, str]:

@@ -2,13 +2,14 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.store import checkpoint, lease
-from pipeline.store.artifact import MANIFEST, SPEC
+from pipeline.store.artifact import MANIFEST, SPEC, sum_of
 from tests.helpers.copies import Copy, flip, rewrite
 from tests.helpers.graph import Folder, tiny
 
@@ -21,6 +22,7 @@ def test_status_of_what_is_made(copy):
     assert status == 0
     assert printed.splitlines()[-1] == "20 artefacts: 20 made"
     assert "other code" not in printed
+    assert "made before" not in printed
 
 
 def test_status_of_every_kind(copy):
@@ -54,6 +56,38 @@ def test_status_of_every_kind(copy):
     assert printed.splitlines()[-1] == (
         "22 artefacts: 14 made, 1 broken, 1 running, 3 unfinished, 3 missing"
     )
+
+
+def put_older(copy: Copy, label: str, key: str, **code: int) -> None:
+    """Another artefact of a kind, whose manifest is as the version before the rooms wrote it."""
+    made = copy.place(label)
+    place = made.with_name(key)
+    place.mkdir()
+    data = json.loads((made / MANIFEST).read_text()) | {"key": key, "code": code}
+    data["modules"] = sorted(code)
+    del data["sum"]
+    (place / MANIFEST).write_text(json.dumps(data | {"sum": sum_of(data)}))
+
+
+def test_status_of_an_older_store_says_what_will_be_made_again(copy):
+    put_older(copy, "bank/dad", "0" * 12, **{"pipeline.bank": 1})
+    put_older(copy, "teacher/natural", "1" * 12, **{"pipeline.loop": 2, "pipeline.objectives": 1})
+    put_older(copy, "student/kd-0", "2" * 12, **{"pipeline.training.loop": 1})
+    cut = copy.place("bank/dad").with_name("3" * 12)
+    cut.mkdir()
+    (cut / MANIFEST).write_text("{")
+    status, printed = copy.run("status", *CONFIG)
+    assert status == 0
+    *_, line, last = printed.splitlines()
+    assert line == (
+        "2 artefacts were made before 2026-11-28, when modules moved and every key changed once: "
+        "the store's banks and teachers will be made again. Older ones are kept until 'python -m "
+        "pipeline prune --configfile FILE --delete'; without --delete it lists them"
+    )
+    assert last == "20 artefacts: 20 made"
+    assert copy.run("prune", *CONFIG)[1].count("not referred to") == 4
+    shutil.rmtree(cut.with_name("0" * 12))
+    assert "1 artefact was made before 2026-11-28" in copy.run("status", *CONFIG)[1]
 
 
 def truncated(copy: Copy) -> tuple[str, str, str]:

@@ -26,36 +26,6 @@ def classes_of(config: Config, dataset: str) -> tuple[str, ...]:
     return collection(config.datasets[dataset].source).classes
 
 
-def data_of(config: Config, name: str) -> str:
-    """The data set whose classes a teacher or student knows, found through its teachers if need be.
-
-    It is the one that it is evaluated on.
-    """
-    if name in config.teachers:
-        return config.teachers[name].dataset
-    student = config.students[name]
-    if student.dataset is None:
-        return data_of(config, config.generators[student.generator].teacher)
-    return data_of(config, first_teacher(student)) if extracts(config, student) else student.dataset
-
-
-def classes(config: Config, name: str) -> tuple[str, ...]:
-    """Class names of a teacher or student."""
-    return classes_of(config, data_of(config, name))
-
-
-def first_teacher(student: Student) -> str:
-    """The first of a student's teachers."""
-    return next(iter(student.teachers.values()))
-
-
-def extracts(config: Config, student: Student) -> bool:
-    """Whether a student learns its teachers' classes on images of other classes, or of none."""
-    if not student.dataset or not student.teachers:
-        return False
-    return classes(config, first_teacher(student)) != classes_of(config, student.dataset)
-
-
 def objective_of(spec: dict) -> Any:
     """The objective that a section names, with its options."""
     ((name, options),) = spec.items()

@@ -6,7 +6,8 @@ from pipeline.config.sections.student import Student
 from pipeline.data_free.session import loss_of, sizes_of
 from pipeline.discovery import package_of
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.fits import check_replayed, classes, data_of, shape_of
+from pipeline.planning.compatibility.fits import check_replayed, shape_of
+from pipeline.planning.compatibility.students import classes, data_of
 from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
 
 
@@ -37,19 +38,6 @@ def check_generator(config: Config, where: str, generator: Generator) -> None:
             f"{where}.latent: {generator.latent} numbers cannot say which of {count} labels is "
             f"given; set it to {count} or more"
         )
-
-
-def stored_by(config: Config, student: Student) -> tuple[str, ...]:
-    """What a generator's batches bring along: its teacher's outputs, where it is clear whose."""
-    generator = config.generators[student.generator]
-    own = student.teachers.get("natural") == generator.teacher or len(student.teachers) == 1
-    alone = own and student.surrogate is None
-    return ("t_clean",) if alone and generator.rounds is None else ()
-
-
-def roles_of(student: Student) -> tuple[str, ...]:
-    """The roles that a student's teachers play, its own early self's included."""
-    return (*student.teachers, *(("natural",) if student.surrogate is not None else ()))
 
 
 def check_generator_of(config: Config, where: str, student: Student) -> None:

@@ -1,126 +1,108 @@
-"""Whether a student's data, teachers and objective fit: asked before anything is loaded."""
+"""What a student is shown and given: read off the configuration once, for all who ask."""
+
+from dataclasses import dataclass
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.student import Student
-from pipeline.errors import RetortError
-from pipeline.planning.compatibility.banks import check_bank_of, stored_given
-from pipeline.planning.compatibility.fits import (
-    check_needs,
-    check_objective_whole,
-    check_recipe,
-    check_size,
-    classes,
-    classes_of,
-    counted,
-    data_of,
-    extracts,
-    first_teacher,
-    labels_given,
-    needs_of,
-    shape_of,
-)
-from pipeline.planning.compatibility.generators import check_generator_of, roles_of, stored_by
+from pipeline.planning.compatibility.banks import stored_given
+from pipeline.planning.compatibility.fits import classes_of
 
 
-def check_student(config: Config, where: str, student: Student) -> None:
-    """Raise a RetortError for the first thing that does not fit."""
-    check_recipe(config, where, student)
-    check_objective_whole(where, student)
-    check_labels(config, where, student)
-    if student.bank:
-        check_bank_of(config, where, student)
-    stored = stored_by(config, student) if student.generator else ()
-    if student.bank:
-        stored = stored_given(config.banks[student.bank], student.recipe)
-    labels = labels_given(config, student.dataset) if student.dataset else ("generated",)
-    quantiser = ("discretizer",) if student.discretizer else ()
-    given = (*stored, *labels, *quantiser)
-    check_needs(where, student.objective, roles_of(student), given)
-    if student.discretizer and "discretizer" not in needs_of(student.objective):
-        (name,) = student.objective
-        raise RetortError(f"{where}.discretizer: objective '{name}' does not use it; drop it")
-    if student.generator:
-        check_generator_of(config, where, student)
-    check_teachers(config, where, student)
-    if student.extra:
-        check_extra(config, where, student)
+@dataclass(frozen=True)
+class StudentInputs:
+    """What a student is shown and given.
+
+    Attributes:
+        dataset: the data set whose images it is shown; None on a generator.
+        generator: the generator that draws its images; None on a data set.
+        classes_from: the data set whose classes it learns, and on which it is evaluated.
+        classes: names of these classes.
+        roles: those that its teachers play, its own early self's among them.
+        stored: fields that it finds in a batch beside images and labels, as ``Batch.stored`` names
+            them.
+        has_labels: whether the labels of all its images are of the classes that it learns.
+        extracts: whether it learns its teachers' classes on images of other classes, or of none.
+        discretizer: the discretiser that its objective may ask; None without one.
+    """
+
+    dataset: str | None
+    generator: str | None
+    classes_from: str
+    classes: tuple[str, ...]
+    roles: tuple[str, ...]
+    stored: tuple[str, ...]
+    has_labels: bool
+    extracts: bool
+    discretizer: str | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What an objective may read beside images and teachers, as its ``needs`` name it."""
+        labels = ("label",) if self.has_labels else ()
+        drawn = ("generated",) if self.generator else ()
+        quantiser = ("discretizer",) if self.discretizer else ()
+        return (*self.stored, *labels, *drawn, *quantiser)
+
+    @property
+    def drops_labels(self) -> bool:
+        """Whether its images come from data sets, whose labels it must not read."""
+        return self.dataset is not None and not self.has_labels
 
 
-def learnt(config: Config, student: Student) -> tuple[str, ...]:
-    """Names of the classes that a student learns."""
-    if student.generator:
-        return classes(config, config.generators[student.generator].teacher)
-    if extracts(config, student):
-        return classes(config, first_teacher(student))
-    return classes_of(config, student.dataset)
-
-
-def check_labels(config: Config, where: str, student: Student) -> None:
-    """Raise if labels of other classes than the teacher's are read, or chosen by."""
-    if not extracts(config, student):
-        return
-    (role, teacher), *_ = student.teachers.items()
-    known, own = classes(config, teacher), classes_of(config, student.dataset)
-    differ = (
-        f"'{teacher}' knows {len(known)} classes, data set '{student.dataset}' has "
-        f"{counted(known, own)}"
+def describe_student(config: Config, student: Student) -> StudentInputs:
+    """What a student is shown and given; every name in its section must be known."""
+    classes_from = class_source(config, student)
+    learnt = classes_of(config, classes_from)
+    extra = (student.extra.dataset,) if student.extra else ()
+    sources = (student.dataset, *extra) if student.dataset else ()
+    found = [classes_of(config, name) for name in sources]
+    early = ("natural",) if student.surrogate is not None else ()
+    return StudentInputs(
+        dataset=student.dataset,
+        generator=student.generator,
+        classes_from=classes_from,
+        classes=learnt,
+        roles=(*student.teachers, *early),
+        stored=stored_fields(config, student),
+        has_labels=bool(found and learnt) and all(own == learnt for own in found),
+        extracts=bool(found) and found[0] != learnt,
+        discretizer=student.discretizer,
     )
-    if "label" in needs_of(student.objective):
-        (name,) = student.objective
-        raise RetortError(
-            f"{where}.teachers.{role}: {differ}, and objective '{name}' reads labels; name a "
-            "teacher of the same classes, or an objective without labels"
-        )
-    if student.bank:
-        raise RetortError(
-            f"{where}.teachers.{role}: {differ}, as has its bank; name a teacher of these classes"
-        )
-    if student.recipe.select_on != "last":
-        raise RetortError(
-            f"{where}.recipe.select_on: {differ}, so there are no labels to choose by; use 'last'"
-        )
 
 
-def check_teachers(config: Config, where: str, student: Student) -> None:
-    """Raise if a teacher knows other classes than the student learns, or images of another size."""
-    own = learnt(config, student)
-    shown = student.dataset or data_of(config, config.generators[student.generator].teacher)
-    for role, teacher in student.teachers.items():
-        place, known = f"{where}.teachers.{role}", classes(config, teacher)
-        if known != own:
-            raise RetortError(
-                f"{place}: '{teacher}' knows {len(known)} classes, the student learns "
-                f"{counted(known, own)}; name a teacher of the same classes"
-            )
-        check_size(config, place, teacher, data_of(config, teacher), shown)
+def class_source(config: Config, student: Student) -> str:
+    """The data set whose classes a student learns: its own, or its first teacher's.
+
+    A generator's student learns the classes of the generator's teacher.
+    """
+    if student.dataset is None:
+        return data_of(config, config.generators[student.generator].teacher)
+    own = student.dataset
+    first = data_of(config, next(iter(student.teachers.values()))) if student.teachers else own
+    return own if classes_of(config, first) == classes_of(config, own) else first
 
 
-def check_extra(config: Config, where: str, student: Student) -> None:
-    """Raise if the second data set does not go with the first, or with the objective."""
-    place, name = f"{where}.extra.dataset", student.extra.dataset
-    if shape_of(config, name) != shape_of(config, student.dataset):
-        raise RetortError(
-            f"{place}: '{name}' has images of another size than '{student.dataset}'; name a data "
-            "set of that size"
-        )
-    own, more = classes_of(config, student.dataset), classes_of(config, name)
-    if own != more and "label" in needs_of(student.objective):
-        (objective,) = student.objective
-        raise RetortError(
-            f"{place}: '{name}' has {len(more)} classes, data set '{student.dataset}' has "
-            f"{counted(more, own)}, and objective '{objective}' reads labels; name images with "
-            "labels of the same classes, or an objective without labels"
-        )
+def stored_fields(config: Config, student: Student) -> tuple[str, ...]:
+    """What a bank or generator brings along beside its images, by the names of ``Batch.stored``.
+
+    A generator brings its teacher's outputs, where it is clear whose they are.
+    """
+    if student.bank is not None:
+        return stored_given(config.banks[student.bank], student.recipe)
+    if student.generator is None or student.surrogate is not None:
+        return ()
+    generator = config.generators[student.generator]
+    own = student.teachers.get("natural") == generator.teacher or len(student.teachers) == 1
+    return ("t_clean",) if own and generator.rounds is None else ()
 
 
-def label_free(config: Config, student: Student) -> bool:
-    """Whether a student's batches have no labels that mean anything to it."""
-    extra = student.extra
-    mixed = extra and classes_of(config, extra.dataset) != classes_of(config, student.dataset)
-    return extracts(config, student) or bool(mixed)
+def data_of(config: Config, name: str) -> str:
+    """The data set whose classes a teacher or student knows, and on which it is evaluated."""
+    if name in config.teachers:
+        return config.teachers[name].dataset
+    return class_source(config, config.students[name])
 
 
-def settings(config: Config, student: Student) -> dict:
-    """What a student's key holds beyond its own fields, in these settings alone."""
-    share = {"extra": {"share": student.extra.share}} if student.extra else {}
-    return share | ({"label_free": True} if label_free(config, student) else {})
+def classes(config: Config, name: str) -> tuple[str, ...]:
+    """Class names of a teacher or student."""
+    return classes_of(config, data_of(config, name))

@@ -5,13 +5,12 @@ from pipeline.config.sections.bank import Bank
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_size,
-    classes,
     classes_of,
     counted,
-    data_of,
     shape_of,
 )
 from pipeline.planning.compatibility.grids import check_grid
+from pipeline.planning.compatibility.students import classes, data_of
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
 from pipeline.planning.plan import Entry, dumped
 from pipeline.planning.resolver import Resolver

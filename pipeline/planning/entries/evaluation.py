@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.fits import check_size, classes, classes_of, counted, data_of
+from pipeline.planning.compatibility.fits import check_size, classes_of, counted
+from pipeline.planning.compatibility.students import classes, data_of
 from pipeline.planning.components import (
     CLASSIFIER,
     DATA,

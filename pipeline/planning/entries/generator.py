@@ -1,7 +1,8 @@
 """Generators: warmed up from a teacher, at the size of its images."""
 
-from pipeline.planning.compatibility.fits import data_of, family_for
+from pipeline.planning.compatibility.fits import family_for
 from pipeline.planning.compatibility.generators import check_generator, modules_of
+from pipeline.planning.compatibility.students import data_of
 from pipeline.planning.components import (
     GENERATOR,
     GENERATOR_BATCHES,

@@ -1,9 +1,11 @@
 """Students: one artefact a seed."""
 
+from pipeline.config.sections.student import Student
 from pipeline.planning.compatibility.fits import family_for
 from pipeline.planning.compatibility.generators import modules_of
 from pipeline.planning.compatibility.grids import check_grid
-from pipeline.planning.compatibility.students import check_student, settings
+from pipeline.planning.compatibility.student_checks import check_student
+from pipeline.planning.compatibility.students import StudentInputs, describe_student
 from pipeline.planning.components import (
     GENERATOR,
     GENERATOR_BATCHES,
@@ -61,21 +63,28 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
         inputs["extra"] = resolver.get("datasets", section.extra.dataset, f"{where}.extra.dataset")
     for role, target in section.teachers.items():
         inputs[f"teachers.{role}"] = resolver.classifier(target, f"{where}.teachers.{role}")
-    check_student(config, where, section)
-    if section.discretizer and section.dataset:
+    about = describe_student(config, section)
+    check_student(config, where, section, about)
+    if about.discretizer:
         spec = inputs["discretizer"].spec
-        check_grid(config, f"{where}.discretizer", spec, section.dataset)
-    more = settings(config, section)
+        check_grid(config, f"{where}.discretizer", spec, about.dataset)
+    more = settings(section, about)
     without = (*SOURCES, "extra", "teachers", "seeds")
     spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
-    family = family_for(config, section.model, f"{where}.model", section.dataset)
+    family = family_for(config, section.model, f"{where}.model", about.dataset)
     components = (*COMPONENTS, objective_module(section.objective), family)
     components += spread_over(section.recipe)
     components += OPTIONAL["mixture"] if more else ()
     components += OPTIONAL["bank"] if section.bank else ()
-    components += OPTIONAL["discretizer"] if section.discretizer else ()
+    components += OPTIONAL["discretizer"] if about.discretizer else ()
     components += OPTIONAL["init"] if section.init else ()
-    if section.generator:
-        components += OPTIONAL["generator"] + modules_of(config.generators[section.generator])
+    if about.generator:
+        components += OPTIONAL["generator"] + modules_of(config.generators[about.generator])
     outside = {"init": spec["init"].pop("path")} if section.init else {}
     return Entry("student", f"{name}-{seed}", spec, inputs, components, outside)
+
+
+def settings(section: Student, about: StudentInputs) -> dict:
+    """What a student's key holds beyond its own fields, in these settings alone."""
+    share = {"extra": {"share": section.extra.share}} if section.extra else {}
+    return share | ({"label_free": True} if about.drops_labels else {})
