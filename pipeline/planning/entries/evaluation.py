@@ -18,6 +18,7 @@ from pipeline.planning.resolver import Resolver
 COMPONENTS = (
     *CLASSIFIER,
     *DATA,
+    "pipeline.core.attack_protocol",
     "pipeline.core.seeding",
     "pipeline.stages.evaluate",
 )
