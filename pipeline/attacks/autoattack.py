@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     check_count,
     check_model,
@@ -16,7 +17,7 @@ from pipeline.core.attack_protocol import (
 from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 UNBROKEN = 9_800  # forwards and input gradients with ten classes, counted
@@ -50,7 +51,7 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("autoattack", eps): the library's own for this chunk and seed.
+        """Predictions (B,) at eps: the library's own for this chunk and seed.
 
         Raises:
             RetortError: the model has fewer than four classes.
@@ -73,4 +74,4 @@ class Attack:
             images, predictions = library.run_standard_evaluation(x, y, batch_size=len(x))
             if judge is not None:
                 predictions = predict(judge, images)
-        return {("autoattack", float(self.eps)): predictions}
+        return {AttackPoint("autoattack", float(self.eps)): predictions}

@@ -4,15 +4,21 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
+from pipeline.core.attack_protocol import (
+    AttackPoint,
+    Predictions,
+    check_count,
+    check_model,
+    predict,
+)
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
 @dataclass(frozen=True)
 class Attack:
-    """The clean images themselves; the result's label is "clean" and its eps 0."""
+    """The clean images themselves; the result's eps is 0."""
 
     n_eval: int | None = None
     chunk: int = 1000
@@ -30,4 +36,4 @@ class Attack:
     ) -> Predictions:
         """Predictions (B,) on x (B,C,H,W); y and seed play no part."""
         check_model(model)
-        return {("clean", 0.0): predict(judge or model, x)}
+        return {AttackPoint("clean"): predict(judge or model, x)}

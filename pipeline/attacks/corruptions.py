@@ -12,11 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
+from pipeline.core.attack_protocol import (
+    AttackPoint,
+    Predictions,
+    check_count,
+    check_model,
+    predict,
+)
 from pipeline.core.seeding import seed_of
 from pipeline.errors import RetortError
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.attack_protocol",
     "pipeline.core.pgd",
@@ -81,7 +87,7 @@ def corrupt_batch(x: Tensor, name: str, severity: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Attack:
-    """Each named corruption at one severity; labels such as "fog-3", eps 0.
+    """Each named corruption at one severity; the results' eps is 0.
 
     Attributes:
         names: corruptions, out of ``NAMES``.
@@ -115,11 +121,11 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under (f"{name}-{severity}", 0.0); y plays no part."""
+        """Predictions (B,) under each corruption and the severity; y plays no part."""
         check_model(model)
-        return {
-            (f"{name}-{self.severity}", 0.0): predict(
-                judge or model, corrupt_batch(x, name, self.severity, seed)
-            )
-            for name in self.names
-        }
+        found = {}
+        for name in self.names:
+            images = corrupt_batch(x, name, self.severity, seed)
+            point = AttackPoint("corruptions", corruption=name, severity=self.severity)
+            found[point] = predict(judge or model, images)
+        return found

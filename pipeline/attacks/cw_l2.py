@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     check_count,
     check_model,
@@ -15,10 +16,8 @@ from pipeline.core.attack_protocol import (
 )
 from pipeline.core.pgd import frozen
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
-
-LABEL = "cw_l2"
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Attack:
 
     With c = 0.1 and one search step most images stay right, so that the numbers are high: they are
     comparable with AdaAD's alone (Huang et al., CVPR 2023, Sec. 4.1), not with a bounded attack's.
-    The result's label is "cw_l2" at radius 0.
+    The result's eps is 0.
 
     Attributes:
         constant: c, the weight of misclassification against the squared distance.
@@ -59,7 +58,7 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("cw_l2", 0); seed plays no part."""
+        """Predictions (B,) under the attack at eps 0; seed plays no part."""
         check_model(model)
         foolbox = load_foolbox()
         attack = foolbox.attacks.L2CarliniWagnerAttack(
@@ -75,4 +74,4 @@ class Attack:
             # foolbox leaves an image black, and calls that a success, where it found none
             broken = images.flatten(1).any(1)
             images = torch.where(broken.view(-1, 1, 1, 1), images, x)
-            return {(LABEL, 0.0): predict(judge or model, images)}
+            return {AttackPoint("cw_l2"): predict(judge or model, images)}

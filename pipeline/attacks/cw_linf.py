@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     Radii,
     by_foolbox,
@@ -17,7 +18,7 @@ from pipeline.core.attack_protocol import (
     radii,
 )
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
@@ -41,7 +42,7 @@ def margin_loss(model: Callable, labels: Any) -> Callable:
 
 @dataclass(frozen=True)
 class Attack:
-    """L-infinity PGD-30 on the margin from a uniform start; the result's label is "cw_linf".
+    """L-infinity PGD-30 on the margin from a uniform start.
 
     Attributes:
         eps: radius in pixels of [0,1]; several give a curve.
@@ -67,9 +68,10 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("cw_linf", eps) for every radius."""
+        """Predictions (B,) under the attack and eps for every radius."""
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
         attack.get_loss_fn = margin_loss
-        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, label="cw_linf")
+        point = AttackPoint("cw_linf")
+        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, point=point)

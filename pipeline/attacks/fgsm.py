@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     Radii,
     by_foolbox,
@@ -14,7 +15,7 @@ from pipeline.core.attack_protocol import (
     radii,
 )
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
@@ -42,6 +43,7 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("fgsm", eps) for every radius; seed plays no part."""
+        """Predictions (B,) under the attack and eps for every radius; seed plays no part."""
         attack = load_foolbox().attacks.LinfFastGradientAttack(random_start=False)
-        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, label="fgsm")
+        point = AttackPoint("fgsm")
+        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, point=point)

@@ -6,19 +6,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.attack_protocol import Predictions, check_count, check_model, predict
+from pipeline.core.attack_protocol import (
+    AttackPoint,
+    Predictions,
+    check_count,
+    check_model,
+    predict,
+)
 from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
-
-LABEL = "jsma"
 
 
 @dataclass(frozen=True)
 class Attack:
-    """Changes few pixels by much, towards a random wrong class; the result's label is "jsma".
+    """Changes few pixels by much, towards a random wrong class; the result's eps is 0.
 
     AdaAD measures it as a transfer attack (Huang et al., CVPR 2023, Table 4).
 
@@ -46,7 +50,7 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("jsma", 0); the seed draws the targets.
+        """Predictions (B,) under the attack at eps 0; the seed draws the targets.
 
         Raises:
             RetortError: ART is not installed.
@@ -72,4 +76,4 @@ class Attack:
             )
             library = SaliencyMapMethod(classifier, self.theta, self.gamma, len(x), verbose=False)
             images = torch.from_numpy(library.generate(x.cpu().numpy(), target.numpy()))
-        return {(LABEL, 0.0): predict(judge or model, images.to(x))}
+        return {AttackPoint("jsma"): predict(judge or model, images.to(x))}

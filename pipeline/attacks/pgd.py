@@ -6,6 +6,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     Radii,
     by_foolbox,
@@ -15,10 +16,9 @@ from pipeline.core.attack_protocol import (
     radii,
 )
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
-USUAL_STEP = 2 / 255
 NOISE = 0.001
 
 
@@ -29,7 +29,7 @@ def gauss(x0: Any, epsilon: float) -> Any:
 
 @dataclass(frozen=True)
 class Attack:
-    """L-infinity PGD from a random start; the result's label carries the steps, e.g. "pgd20".
+    """L-infinity PGD from a random start.
 
     Attributes:
         eps: radius in pixels of [0,1]; several give a curve.
@@ -41,7 +41,7 @@ class Attack:
 
     eps: Radii = 8 / 255
     steps: int = 20
-    step: float = USUAL_STEP
+    step: float = 2 / 255
     restarts: int = 1
     n_eval: int | None = None
     chunk: int = 500
@@ -54,11 +54,11 @@ class Attack:
         check_count("chunk", self.chunk)
 
     @property
-    def label(self) -> str:
-        """ "pgd20"; a step or restarts that are not the usual ones stand in it too."""
-        step = "" if self.step == USUAL_STEP else f"-step{255 * self.step:.3g}"
-        start = "" if self.start == "uniform" else f"-{self.start}"
-        return f"pgd{self.steps}{step}{start}{f'-x{self.restarts}' if self.restarts > 1 else ''}"
+    def point(self) -> AttackPoint:
+        """What the predictions at radius 0 are of."""
+        return AttackPoint(
+            "pgd", steps=self.steps, step=self.step, start=self.start, restarts=self.restarts
+        )
 
     def passes(self, shape: tuple[int, ...]) -> int:
         """A gradient a step and the predictions, for every radius above 0."""
@@ -68,7 +68,7 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under (label, eps) for every radius."""
+        """Predictions (B,) under ``point`` with each radius."""
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
@@ -76,4 +76,4 @@ class Attack:
             attack.get_random_start = gauss
         if self.restarts > 1:
             attack = attack.repeat(self.restarts)
-        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, label=self.label)
+        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, point=self.point)

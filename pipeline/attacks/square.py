@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     check_count,
     check_model,
@@ -14,7 +15,7 @@ from pipeline.core.attack_protocol import (
 )
 from pipeline.core.pgd import frozen
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 CHECKS = 15  # forwards by which the library looks at the model first
@@ -52,7 +53,7 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("square", eps): the library's own for this chunk and seed."""
+        """Predictions (B,) at eps: the library's own for this chunk and seed."""
         from pyautoattack import AutoAttack
 
         check_model(model)
@@ -69,4 +70,5 @@ class Attack:
             )
             library.square.n_queries, library.square.p_init = self.queries, self.p_init
             images, _ = library.run_standard_evaluation(x, y, batch_size=len(x))
-        return {("square", float(self.eps)): predict(judge or model, images)}
+        point = AttackPoint("square", float(self.eps))
+        return {point: predict(judge or model, images)}

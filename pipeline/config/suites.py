@@ -14,7 +14,7 @@ class Suite(Section):
     With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
     ``dataset`` models are tested on its test images in place of their own data set's. With
     ``epochs`` it looks at weights after these epochs, of all models whose recipe keeps them;
-    neither that nor the attack `boundary`, once in a suite, goes with the other two.
+    neither that nor the attack `boundary_risk`, once in a suite, goes with the other two.
     """
 
     attacks: tuple[AttackSpec, ...]
@@ -40,19 +40,21 @@ class Suite(Section):
     @model_validator(mode="after")
     def belongs_together(self):
         """Weights of an epoch and boundaries are of a model by itself, on its own images."""
-        alone = {"epochs": bool(self.epochs), "attacks.boundary": self.boundaries > 0}
+        alone = {"epochs": bool(self.epochs), "attacks.boundary_risk": self.boundaries > 0}
         for name, asked in alone.items():
             for other in ("surrogate", "dataset"):
                 if asked and getattr(self, other) is not None:
                     raise ValueError(f"{name}: does not go with '{other}'; drop one of them")
         if self.boundaries > 1:
-            raise ValueError("attacks.boundary: once in a suite; give the other a suite of its own")
+            raise ValueError(
+                "attacks.boundary_risk: once in a suite; give the other a suite of its own"
+            )
         return self
 
     @property
     def boundaries(self) -> int:
-        """How often the attack `boundary` is asked for."""
-        return sum("boundary" in attack for attack in self.attacks)
+        """How often the attack `boundary_risk` is asked for."""
+        return sum("boundary_risk" in attack for attack in self.attacks)
 
 
 class Wasserstein(Section):

@@ -7,8 +7,8 @@ in pixels of [0,1]), and two that every attack has:
     chunk: how many images one call handles; results are stored per chunk.
 
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
-the chunk's seed. For each (label, eps) it returns the classes (B,) int64 that ``judge`` predicts on
-images that ``model`` was attacked with; None judges by the model itself, another one makes it a
+the chunk's seed. For each `AttackPoint` it returns the classes (B,) int64 that ``judge`` predicts
+on images that ``model`` was attacked with; None judges by the model itself, another one makes it a
 transfer attack. It raises RetortError unless the model is in eval mode and float32. It changes
 neither the models, nor the gradients of their parameters, nor the global random state.
 """
@@ -16,6 +16,7 @@ neither the models, nor the gradients of their parameters, nor the global random
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from types import ModuleType
 
 import torch
@@ -24,10 +25,49 @@ from torch import Tensor, nn
 from pipeline.core.pgd import frozen
 from pipeline.errors import RetortError
 
-REVISION = 1
+REVISION = 2
 
 Radii = float | tuple[float, ...]
-Predictions = dict[tuple[str, float], Tensor]
+
+
+@dataclass(frozen=True)
+class AttackPoint:
+    """What predictions are of: an attack with what sets them apart from its other results.
+
+    A field is None where an attack has no such thing or is not told apart by it. The attack itself
+    fills in all but the last two, which the evaluation knows.
+
+    Attributes:
+        attack: name in the configuration.
+        eps: radius in pixels of [0,1]; 0 where images are in no ball.
+        steps: of PGD.
+        step: size of one of them in pixels of [0,1].
+        start: where PGD starts, "uniform" or "gauss".
+        restarts: how often it starts.
+        corruption: name of what the images are corrupted by, by the attack or in the data set.
+        severity: of the corruption, 1 (mild) to 5.
+        sample: place on the path that boundary risk follows; 0 is the image itself.
+        probe: steps of the PGD that boundary risk probes a sample with; None before it.
+        part: part of the test set, where it has parts that are no corruptions.
+        surrogate: what a transferred attack was made on; its key in outcomes.
+    """
+
+    attack: str
+    eps: float = 0.0
+    steps: int | None = None
+    step: float | None = None
+    start: str | None = None
+    restarts: int | None = None
+    corruption: str | None = None
+    severity: int | None = None
+    sample: int | None = None
+    probe: int | None = None
+    part: str | None = None
+    surrogate: str | None = None
+
+
+POINT_COLUMNS = tuple(field.name for field in fields(AttackPoint))
+Predictions = dict[AttackPoint, Tensor]
 
 
 def radii(eps: Radii) -> tuple[float, ...]:
@@ -110,12 +150,12 @@ def by_foolbox(
     judge: nn.Module | None,
     *,
     eps: Radii,
-    label: str,
+    point: AttackPoint,
 ) -> Predictions:
-    """Run one foolbox attack at every radius; each radius starts from the same seed.
+    """Run one foolbox attack at every radius, and give each its radius in ``point``.
 
-    So a radius added to a curve leaves the other points of the curve alone. Radius 0 is the
-    prediction on the clean images.
+    Each radius starts from the same seed, so a radius added to a curve leaves the other points of
+    the curve alone. Radius 0 is the prediction on the clean images.
     """
     check_model(model)
     found = {}
@@ -126,5 +166,5 @@ def by_foolbox(
             if radius > 0:
                 with seeded(seed, x.device):
                     _, images, _ = attack(target, x, y, epsilons=radius)
-            found[label, radius] = predict(judge or model, images)
+            found[replace(point, eps=radius)] = predict(judge or model, images)
     return found

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipeline.report.outcomes import Group, Study
+from pipeline.report.outcomes import CLEAN, Group, Study
 from pipeline.report.tables import NONE, amount, grid, is_clip, signed
 from pipeline.store.artifact import STAGES, Artifact, read_json
 from pipeline.store.attempt_cost import cost_of
 
-REVISION = 1
+REVISION = 2
 
 SHARED = ("discretizer", "teacher", "bank", "generator")
 Fact = tuple[str, str, str]  # ingredient, measure, value
@@ -71,7 +71,7 @@ def teacher_facts(group: Group) -> Iterator[Fact]:
     facts, spec = group.members[0].manifest.facts, group.members[0].manifest.spec
     clip, came = is_clip(spec), origin(spec) or ("small CLIP trained here" if is_clip(spec) else "")
     name = f"teacher {group.name}" + (f" ({came})" if came else "")
-    clean = group.estimate((("clean", 0.0),))
+    clean = group.estimate((CLEAN,))
     if "zero_shot" in facts:
         yield name, "zero-shot accuracy", share(facts["zero_shot"])
     elif clean is not None:

@@ -1,13 +1,15 @@
 """The report's table of boundary risks: how near to the boundary a model's samples lie (DARWIN)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.report.outcomes import PATH, Outcome, Point, Study, paired, read_outcomes
+from pipeline.core.attack_protocol import AttackPoint
+from pipeline.report.attack_labels import format_shift
+from pipeline.report.outcomes import Outcome, Study, paired, read_outcomes
 from pipeline.report.tables import caption, grid
 
-REVISION = 1
+REVISION = 2
 
 RISKS = ("R_nat", "R_bdy(D)", "R_bdy(path)", "tau_bdy", "tau_bdy − R_nat")
 HEADS = ("model", "epoch", "suite", "images", *RISKS, "n")
@@ -44,17 +46,19 @@ def turned(one: Outcome, probed: Outcome) -> tuple[np.ndarray, np.ndarray]:
     return right, right & (after.right == 0)
 
 
-def risks(points: dict[Point, Outcome]) -> dict[str, Risks]:
-    """A model's risks from its outcomes along the path, by the part of the test set ("" for all).
+def risks(points: dict[AttackPoint, Outcome]) -> dict[AttackPoint, Risks]:
+    """A model's risks from its outcomes along the path, by the points of the images themselves.
+
+    There is one for each part of the test set.
 
     R_bdy(path) is taken over all correctly classified samples of steps 1 to n-1 together; it is
     nan where there is none.
     """
-    parts: dict[str, dict[int, dict[bool, Outcome]]] = {}
-    for (label, _), outcome in points.items():
-        if (found := PATH.fullmatch(label)) is not None:
-            steps = parts.setdefault(found[3] or "", {})
-            steps.setdefault(int(found[1]), {})[found[2] is not None] = outcome
+    parts: dict[AttackPoint, dict[int, dict[bool, Outcome]]] = {}
+    for point, outcome in points.items():
+        if point.attack == "boundary_risk":
+            steps = parts.setdefault(replace(point, sample=0, probe=None), {})
+            steps.setdefault(point.sample, {})[point.probe is not None] = outcome
     return {part: risk(steps) for part, steps in parts.items()}
 
 
@@ -68,16 +72,15 @@ def risk(steps: dict[int, dict[bool, Outcome]]) -> Risks:
     return Risks(1 - float(right.mean()), float(lost.mean()), path, len(right))
 
 
-def measured(study: Study) -> list[tuple[str, str, str, str, Risks]]:
-    """Model, epoch of its weights, suite, part of the test set, and risks, in the plan's order."""
+def measured(study: Study) -> list[tuple[str, int | None, str, AttackPoint, Risks]]:
+    """Model, epoch (None: exported), suite, point of the images, and risks, in the plan's order."""
     rows = []
     for name, evaluation in study.of("evaluation").items():
         spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
-        if any("boundary" in attack for attack in spec.get("attacks", ())):
+        if any("boundary_risk" in attack for attack in spec.get("attacks", ())):
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            who = study.name_of(inputs["model"]), str(spec.get("epoch", EXPORTED))
-            suite = name.rpartition(".")[2]
-            rows += [(*who, suite, part or ALL, found) for part, found in risks(points).items()]
+            who = study.name_of(inputs["model"]), spec.get("epoch"), name.rpartition(".")[2]
+            rows += [(*who, point, found) for point, found in risks(points).items()]
     return rows
 
 
@@ -85,11 +88,11 @@ def section(study: Study) -> list[str]:
     """One row a model and epoch."""
     rows = [
         [
-            *names,
+            *(model, epoch or EXPORTED, suite, format_shift(point) or ALL),
             *(f"{v:.3f}" for v in (r.natural, r.boundary, r.path)),
             *(f"{v:+.3f}" for v in (r.gain, r.gain - r.natural)),
             r.images,
         ]
-        for *names, r in measured(study)
+        for model, epoch, suite, point, r in measured(study)
     ]
     return ["## Boundary risk", grid(HEADS, rows, left=4), caption(NOTE)]

@@ -17,17 +17,19 @@ from torch import Tensor, nn
 
 from pipeline.attacks.corruptions import corrupt_batch
 from pipeline.banks.reader import read_bank
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.images import pixels
 from pipeline.data.dataset_artifact import Data, open_data
 from pipeline.errors import RetortError
 from pipeline.models.loading import load_teacher
+from pipeline.report.attack_labels import format_shift
 from pipeline.report.figures import drawing, looks
-from pipeline.report.outcomes import Group, Point, Study, is_corruption
+from pipeline.report.outcomes import Group, Study, in_order, is_corruption
 from pipeline.report.tables import grid
 from pipeline.report.wasserstein import Seen, distance, seen
 from pipeline.store.artifact import Artifact
 
-REVISION = 1
+REVISION = 2
 
 BATCH = 250  # images at once
 
@@ -37,7 +39,7 @@ class Spot:
     """One point of the scatter: W, W over that of clean images, accuracy in [0,1]."""
 
     group: Group
-    shift: str
+    shift: AttackPoint
     distance: float
     relative: float
     accuracy: float
@@ -75,13 +77,13 @@ class Distances:
             kept.append(samples[: min(self.images, len(samples))])
         return self.look((inputs["dataset"], key or ""), kept)
 
-    def shifted(self, dataset: str, point: Point) -> Seen:
-        """Test images under a corruption, such as ``fog-3``."""
-        name, _, severity = point[0].rpartition("-")
+    def shifted(self, dataset: str, point: AttackPoint) -> Seen:
+        """Test images under a corruption."""
+        name, severity = point.corruption, point.severity
         test = self.data(dataset).split("test").images
         test = pixels(test[: min(self.images, len(test))])
-        corrupted = (corrupt_batch(test, name, int(severity), 0) * 255).round().to(torch.uint8)
-        return self.look((dataset, point[0]), [corrupted])
+        corrupted = (corrupt_batch(test, name, severity, 0) * 255).round().to(torch.uint8)
+        return self.look((dataset, format_shift(point)), [corrupted])
 
     def data(self, key: str) -> Data:
         """A data set by its key."""
@@ -97,11 +99,11 @@ class Distances:
             own = self.trained_on(student)
             clean = self.data(inputs["dataset"]).split("train").images
             plain = self.look((inputs["dataset"], ""), [clean[: min(self.images, len(clean))]])
-            for point in sorted(p for p in group.points if is_corruption(p)):
+            for point in sorted(filter(is_corruption, group.points), key=in_order):
                 target = self.shifted(inputs["dataset"], point)
                 far, usual = distance(own, target), distance(plain, target)
                 accuracy = float(np.mean([o.accuracy for o in group.each([point])]))
-                yield Spot(group, point[0], far, far / usual, accuracy)
+                yield Spot(group, point, far, far / usual, accuracy)
 
 
 def reads_samples(student: Artifact) -> bool:
@@ -130,7 +132,13 @@ def measured(study: Study, about: dict) -> list[Spot]:
 def section(spots: list[Spot], about: dict) -> str:
     """The study as a table, with the rank correlation of distance and accuracy."""
     rows = [
-        [s.group.name, s.shift, f"{s.distance:.4f}", f"{s.relative:.3f}", f"{100 * s.accuracy:.1f}"]
+        [
+            s.group.name,
+            format_shift(s.shift),
+            f"{s.distance:.4f}",
+            f"{s.relative:.3f}",
+            f"{100 * s.accuracy:.1f}",
+        ]
         for s in spots
     ]
     head = ["student", "shift", "W", "W / W of clean images", "accuracy"]

@@ -1,9 +1,10 @@
 """The report's table of weights kept during training, beside those that a student exports."""
 
-from pipeline.report.outcomes import Group, Outcome, Point, Study, read_outcomes, take
+from pipeline.core.attack_protocol import AttackPoint
+from pipeline.report.outcomes import Group, Outcome, Study, read_outcomes, take
 from pipeline.report.tables import caption, results
 
-REVISION = 1
+REVISION = 2
 
 NOTE = (
     "Weights kept after these epochs, in percent; intervals and columns as in the main table. "
@@ -11,9 +12,9 @@ NOTE = (
 )
 
 
-def measured(study: Study) -> dict[tuple[str, int], dict[Point, Outcome]]:
+def measured(study: Study) -> dict[tuple[str, int], dict[AttackPoint, Outcome]]:
     """What suites of kept weights found, by the model's key and the epoch."""
-    found: dict[tuple[str, int], dict[Point, Outcome]] = {}
+    found: dict[tuple[str, int], dict[AttackPoint, Outcome]] = {}
     for evaluation in study.of("evaluation").values():
         spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
         if "epoch" in spec:

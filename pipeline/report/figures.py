@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -10,13 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.artifact_tables import parts, total
+from pipeline.report.attack_labels import format_attack
 from pipeline.report.bank_samples import Specimen
-from pipeline.report.outcomes import Group, Study, curves, title
+from pipeline.report.outcomes import CLEAN, Group, Study, curves
 from pipeline.report.tables import amount
 from pipeline.store.artifact import read_json, replacing
 
-REVISION = 3
+REVISION = 4
 
 LOOKS = {  # colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round
     "student": (
@@ -100,18 +103,20 @@ def accuracy_curves(path: Path, study: Study) -> None:
         for axes, (attack, radii) in zip(panels, attacks.items(), strict=True):
             for group in groups:
                 line(axes, group, attack, radii, styles[group.kind, group.name])
-            axes.set(title=title(attack), xlabel="eps (1/255)", ylim=(0, None))
+            axes.set(title=format_attack(attack), xlabel="eps (1/255)", ylim=(0, None))
             axes.set_xticks(sorted({0.0, *(round(255 * eps, 2) for eps in radii)}))
         panels[0].set_ylabel("accuracy (%)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
 
 
-def line(axes: Axes, group: Group, attack: str, radii: Sequence[float], style: Look) -> None:
+def line(
+    axes: Axes, group: Group, attack: AttackPoint, radii: Sequence[float], style: Look
+) -> None:
     """One group's curve with its shaded interval, at the radii that it was measured at."""
-    estimates = {eps: group.estimate(((attack, eps),)) for eps in radii}
-    if ("clean", 0.0) in group.points and estimates.get(0.0) is None:
-        estimates = {0.0: group.estimate((("clean", 0.0),)), **estimates}
+    estimates = {eps: group.estimate((replace(attack, eps=eps),)) for eps in radii}
+    if CLEAN in group.points and estimates.get(0.0) is None:
+        estimates = {0.0: group.estimate((CLEAN,)), **estimates}
     found = {eps: e for eps, e in estimates.items() if e is not None}
     colour, dash = style
     x = [255 * eps for eps in found]

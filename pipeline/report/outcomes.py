@@ -1,26 +1,25 @@
 """What a report reads: the artefacts of a configuration, and every model's outcomes by image."""
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.planning.plan import SEED
+from pipeline.report.attack_labels import NEAR, USUAL_STEP
 from pipeline.report.intervals import Interval, over_seeds, wilson
 from pipeline.store.artifact import Artifact, Job, open_artifact
 
-REVISION = 1
+REVISION = 2
 
-Point = tuple[str, float]  # an attack's label and its radius in [0,1] pixels
-CORRUPTION = re.compile(r"[a-z_]+-([1-5])")
+CLEAN = AttackPoint("clean")
 USUAL_EPS = 8 / 255
-NEAR = 1e-6
-PATH = re.compile(r"path(\d+)(-pgd\d+)?(?: (.+))?")  # the attack `boundary`, a test set's part
-VIA = " from "  # between an attack and the surrogate it was made on
+DIGITS = 9  # of radii and steps in [0,1]; so many tell them apart
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,30 @@ def mean_of(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(first.index, np.mean(rights, axis=0))
 
 
-def read_outcomes(path: Path) -> dict[Point, Outcome]:
-    """The outcomes in one evaluation's file, by attack and radius."""
+def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
+    """The outcomes in one evaluation's file, by the columns that say what they are of."""
     table = pq.read_table(path)
-    attack, eps = np.array(table["attack"].to_pylist()), table["eps"].to_numpy().round(9)
     index = table["index"].to_numpy()
     right = (table["label"].to_numpy() == table["prediction"].to_numpy()).astype(float)
+    numbered = table.append_column("row", pa.array(np.arange(len(table))))
+    grouped = numbered.group_by(POINT_COLUMNS, use_threads=False).aggregate([("row", "list")])
+    records = grouped.select(POINT_COLUMNS).to_pylist()
     found = {}
-    for name, radius in dict.fromkeys(zip(attack.tolist(), eps.tolist(), strict=True)):
-        rows = np.flatnonzero((attack == name) & (eps == radius))
+    for record, listed in zip(records, grouped["row_list"], strict=True):
+        rows = listed.values.to_numpy()
         rows = rows[np.argsort(index[rows])]
-        found[name, radius] = Outcome(index[rows], right[rows])
+        found[point_of(record)] = Outcome(index[rows], right[rows])
     return found
 
 
-def take(found: dict[Point, Outcome], points: dict[Point, Outcome]) -> None:
+def point_of(record: Mapping) -> AttackPoint:
+    """What a record of a file of outcomes is of."""
+    point = AttackPoint(**{name: record[name] for name in POINT_COLUMNS})
+    step = None if point.step is None else round(point.step, DIGITS)
+    return replace(point, eps=round(point.eps, DIGITS), step=step)
+
+
+def take(found: dict[AttackPoint, Outcome], points: dict[AttackPoint, Outcome]) -> None:
     """Add a suite's outcomes to a model's: of a point measured twice the one with more images.
 
     Samples along a path are no attack's result; they are left to the table of boundary risks.
@@ -73,7 +81,7 @@ def take(found: dict[Point, Outcome], points: dict[Point, Outcome]) -> None:
     for point, outcome in points.items():
         known = found.get(point)
         better = known is None or len(known.index) < len(outcome.index)
-        if better and not PATH.fullmatch(point[0]):
+        if better and point.attack != "boundary_risk":
             found[point] = outcome
 
 
@@ -84,10 +92,10 @@ class Group:
     name: str
     kind: str
     members: tuple[Artifact, ...]
-    outcomes: tuple[dict[Point, Outcome], ...]
+    outcomes: tuple[dict[AttackPoint, Outcome], ...]
 
     @property
-    def points(self) -> set[Point]:
+    def points(self) -> set[AttackPoint]:
         """Attacks and radii that every member went through."""
         return set.intersection(*(set(o) for o in self.outcomes))
 
@@ -105,13 +113,13 @@ class Group:
         }
         return len(warm) > 1
 
-    def each(self, points: Sequence[Point]) -> list[Outcome]:
+    def each(self, points: Sequence[AttackPoint]) -> list[Outcome]:
         """Each member's mean over some attacks; empty if one of them did not run."""
         if not set(points) <= self.points:
             return []
         return [mean_of([found[p] for p in points]) for found in self.outcomes]
 
-    def estimate(self, points: Sequence[Point]) -> Interval | None:
+    def estimate(self, points: Sequence[AttackPoint]) -> Interval | None:
         """Accuracy with its interval: over images for one seed, over seeds for several."""
         found = self.each(points)
         if len(found) > 1:
@@ -140,18 +148,22 @@ class Study:
         return next(n.partition("/")[2] for n, ref in self.names.items() if ref.endswith(f"/{key}"))
 
     @cached_property
-    def outcomes(self) -> dict[str, dict[Point, Outcome]]:
+    def outcomes(self) -> dict[str, dict[AttackPoint, Outcome]]:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
-        found: dict[str, dict[Point, Outcome]] = {}
+        found: dict[str, dict[AttackPoint, Outcome]] = {}
         for evaluation in self.of("evaluation").values():
             if {"shifted", "epoch"} & set(evaluation.manifest.spec):  # in tables of their own
                 continue
-            inputs = evaluation.manifest.inputs
-            of_model = found.setdefault(inputs["model"], {})
-            via = f"{VIA}{self.name_of(inputs['surrogate'])}" if "surrogate" in inputs else ""
+            of_model = found.setdefault(evaluation.manifest.inputs["model"], {})
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            take(of_model, {(attack + via, eps): o for (attack, eps), o in points.items()})
+            take(of_model, {self.with_name(point): o for point, o in points.items()})
         return found
+
+    def with_name(self, point: AttackPoint) -> AttackPoint:
+        """The same point, with the surrogate's name in place of its key."""
+        if point.surrogate is None:
+            return point
+        return replace(point, surrogate=self.name_of(point.surrogate))
 
     @cached_property
     def tested(self) -> set[str]:
@@ -180,7 +192,7 @@ class Study:
         """The groups whose every member was evaluated."""
         return [group for group in self.groups if group.points]
 
-    def outcomes_of(self, model: Artifact) -> dict[Point, Outcome]:
+    def outcomes_of(self, model: Artifact) -> dict[AttackPoint, Outcome]:
         """Outcomes of one classifier; empty if no suite looked at it."""
         return self.outcomes.get(model.manifest.key, {})
 
@@ -195,36 +207,47 @@ def open_study(job: Job) -> Study:
     return Study(artifacts, dict(job.spec["names"]))
 
 
-def is_corruption(point: Point) -> bool:
-    """Whether a label is a corruption's, such as ``fog-3``."""
-    return point[1] == 0 and CORRUPTION.fullmatch(point[0]) is not None
+def is_corruption(point: AttackPoint) -> bool:
+    """Whether an outcome is of corrupted images and nothing else."""
+    plain = point.attack in ("clean", "corruptions") and point.part is None
+    return plain and point.corruption is not None
 
 
-def curves(groups: Sequence[Group]) -> dict[str, list[float]]:
-    """Attacks that ran at several radii, with the rising radii."""
-    radii: dict[str, set[float]] = {}
-    for attack, eps in set().union(*(group.points for group in groups)):
-        radii.setdefault(attack, set()).add(eps)
+def is_shifted(point: AttackPoint) -> bool:
+    """Whether an outcome is of corrupted images or of a part of the test set."""
+    return point.corruption is not None or point.part is not None
+
+
+def is_usual_pgd(point: AttackPoint) -> bool:
+    """Whether only its steps tell an attack from the usual PGD on the whole test set."""
+    if point.attack != "pgd" or is_shifted(point):
+        return False
+    usual_step = abs(point.step - USUAL_STEP) < NEAR
+    return usual_step and point.start == "uniform" and point.restarts == 1
+
+
+def without_radius(point: AttackPoint) -> AttackPoint:
+    """The same for all radii of a curve."""
+    return replace(point, eps=0.0)
+
+
+def curves(groups: Sequence[Group]) -> dict[AttackPoint, list[float]]:
+    """Attacks, at radius 0, that ran at several radii, with the rising radii."""
+    radii: dict[AttackPoint, set[float]] = {}
+    for point in set().union(*(group.points for group in groups)):
+        radii.setdefault(without_radius(point), set()).add(point.eps)
     return {a: sorted(radii[a]) for a in sorted(radii, key=strength) if len(radii[a]) > 1}
 
 
-def strength(attack: str) -> tuple[int, int, str]:
+def strength(point: AttackPoint) -> tuple:
     """Sorts attacks: clean, FGSM, PGD by its steps, others, AutoAttack; then transferred ones."""
-    name, _, surrogate = attack.partition(VIA)
-    steps = re.fullmatch(r"pgd(\d+)", name)
-    rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(name, 2 if steps else 3)
-    return rank + (10 if surrogate else 0), int(steps[1]) if steps else 0, attack
+    rank = 2 if is_usual_pgd(point) else 3
+    if not is_shifted(point):
+        rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(point.attack, rank)
+    return rank + (10 if point.surrogate else 0), in_order(without_radius(point)), point.eps
 
 
-def title(attack: str) -> str:
-    """An attack's name for a table's head."""
-    name, via, surrogate = attack.partition(VIA)
-    known = {
-        "fgsm": "FGSM",
-        "autoattack": "AutoAttack",
-        "cw_linf": "CW (Linf)",
-        "cw_l2": "CW (L2)",
-        "jsma": "JSMA",
-    }
-    plain = re.sub(r"^pgd(\d+)", r"PGD-\1", name).replace("_", " ")
-    return known.get(name, plain) + via + surrogate
+def in_order(point: AttackPoint) -> tuple:
+    """Sorts points by their columns, None first."""
+    values = (getattr(point, name) for name in POINT_COLUMNS)
+    return tuple((False, 0) if value is None else (True, value) for value in values)

@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping
 
+from pipeline.core.attack_protocol import AttackPoint
+from pipeline.report.attack_labels import format_plainly, format_radius
 from pipeline.report.distribution_shift import ALEXNET, mean_corruption_error
-from pipeline.report.outcomes import Outcome, Point, Study, is_corruption, read_outcomes
+from pipeline.report.outcomes import CLEAN, Outcome, Study, is_corruption, read_outcomes
 from pipeline.report.tables import NONE, caption, grid
 from pipeline.store.artifact import Artifact
 
-REVISION = 1
+REVISION = 2
 
-Found = dict[str, dict[Point, Outcome]]  # test set -> its points
+Found = dict[str, dict[AttackPoint, Outcome]]  # test set -> its points
 
 
 def found_of(study: Study, model: Artifact) -> Found:
@@ -26,24 +28,21 @@ def measures(found: Found) -> dict[str, float]:
     values = {}
     for name, points in found.items():
         parts = {p: o for p, o in points.items() if is_corruption(p)}
-        for (attack, eps), outcome in points.items():
-            if (attack, eps) not in parts:
-                at = f" {255 * eps:g}/255" if eps else ""
-                head = name if attack == "clean" else f"{attack}{at} on {name}"
+        for point, outcome in points.items():
+            if point not in parts:
+                at = f" {format_radius(point.eps)}" if point.eps else ""
+                head = name if point == CLEAN else f"{format_plainly(point)}{at} on {name}"
                 values[head] = 100 * outcome.accuracy
         if parts:
             values |= of_parts(name, parts)
     return values
 
 
-def of_parts(name: str, parts: Mapping[Point, Outcome]) -> dict[str, float]:
+def of_parts(name: str, parts: Mapping[AttackPoint, Outcome]) -> dict[str, float]:
     """Mean accuracy over corruptions and severities, and mCE if they are ImageNet-C's 75."""
     accuracies = [o.accuracy for o in parts.values()]
     values = {f"{name}, mean of {len(parts)}": 100 * sum(accuracies) / len(parts)}
-    errors = {}
-    for (label, _), outcome in parts.items():
-        corruption, _, severity = label.rpartition("-")
-        errors[corruption, int(severity)] = 1 - outcome.accuracy
+    errors = {(p.corruption, p.severity): 1 - o.accuracy for p, o in parts.items()}
     if {corruption for corruption, _ in errors} >= ALEXNET.keys():
         mce = mean_corruption_error(errors)
         values |= {} if mce is None else {f"{name}, mCE": mce}

@@ -1,26 +1,33 @@
 """The report's tables, as aligned Markdown that also reads well in a terminal."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, floor
 
 from tabulate import tabulate
 
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import generator
+from pipeline.report.attack_labels import (
+    NEAR,
+    format_attack,
+    format_corruption,
+    format_radius,
+)
 from pipeline.report.intervals import Interval, bootstrap
 from pipeline.report.outcomes import (
-    NEAR,
+    CLEAN,
     USUAL_EPS,
     Group,
     Outcome,
-    Point,
     Study,
+    in_order,
     is_corruption,
     mean_of,
     paired,
     strength,
-    title,
+    without_radius,
 )
 from pipeline.schema import make
 from pipeline.store.attempt_cost import cost_of
@@ -38,7 +45,7 @@ class Column:
     """A measured column: its head, the attacks it averages, and a remark for the head."""
 
     head: str
-    points: tuple[Point, ...]
+    points: tuple[AttackPoint, ...]
     remark: str = ""
 
     @property
@@ -71,24 +78,26 @@ def columns_of(groups: Sequence[Group]) -> list[Column]:
     """
     points = set().union(*(group.points for group in groups))
     columns = []
-    for attack in sorted({p[0] for p in points if not is_corruption(p)}, key=strength):
-        radii = sorted(p[1] for p in points if p[0] == attack)
+    attacks = {without_radius(p) for p in points if not is_corruption(p)}
+    for attack in sorted(attacks, key=strength):
+        radii = sorted(p.eps for p in points if without_radius(p) == attack)
         usual = [eps for eps in radii if abs(eps - USUAL_EPS) < NEAR]
-        point = (attack, usual[0] if usual else radii[-1])
-        columns.append(Column(title(attack), (point,), remark_of(point, groups, bool(usual))))
-    corruptions = tuple(sorted(p for p in points if is_corruption(p)))
+        point = replace(attack, eps=usual[0] if usual else radii[-1])
+        remark = remark_of(point, groups, bool(usual))
+        columns.append(Column(format_attack(point), (point,), remark))
+    corruptions = tuple(sorted(filter(is_corruption, points), key=in_order))
     if corruptions:
-        severities = "/".join(sorted({name.rpartition("-")[2] for name, _ in corruptions}))
+        severities = "/".join(map(str, sorted({p.severity for p in corruptions})))
         remark = f"mean of {len(corruptions)}, severity {severities}"
         columns.append(Column("corruptions", corruptions, remark))
     return columns
 
 
-def remark_of(point: Point, groups: Sequence[Group], usual: bool) -> str:
+def remark_of(point: AttackPoint, groups: Sequence[Group], usual: bool) -> str:
     """What a column's head must say: an unusual radius, and how many images if not all."""
     sizes = {(len(f[point].index), g.images) for g in groups for f in g.outcomes if point in f}
     partial = sorted({n for n, of in sizes if n < of})
-    parts = [f"eps {255 * point[1]:g}/255"] if point[1] and not usual else []
+    parts = [f"eps {format_radius(point.eps)}"] if point.eps and not usual else []
     parts += [f"first {'/'.join(map(str, partial))}"] if partial else []
     return ", ".join(parts)
 
@@ -158,10 +167,8 @@ def spread_over(groups: Sequence[Group]) -> str:
 
 def corruptions(groups: Sequence[Group]) -> str:
     """Each corruption by itself; empty if none was tried."""
-    points = sorted(set().union(*(g.points for g in groups)))
-    columns = [
-        Column(p[0].rpartition("-")[0].replace("_", " "), (p,)) for p in points if is_corruption(p)
-    ]
+    points = sorted(set().union(*(g.points for g in groups)), key=in_order)
+    columns = [Column(format_corruption(p), (p,)) for p in points if is_corruption(p)]
     rows = [[g.name, role_of(g), *(cell(g, c) for c in columns)] for g in groups]
     return grid(["model", "role", *(c.head for c in columns)], rows, left=2) if columns else ""
 
@@ -177,7 +184,7 @@ def comparisons(study: Study) -> str:
         rows.append(
             [
                 f"{bank.name} – {other.name}",
-                difference(bank, other, (("clean", 0.0),)),
+                difference(bank, other, (CLEAN,)),
                 difference(bank, other, column.points) if column else NONE,
                 *(f"{amount(a)} / {amount(b)}" for a, b in zip(*costs, strict=True)),
                 compared_at(*costs),
@@ -196,7 +203,7 @@ def comparable(bank: Group, other: Group) -> bool:
     return "bank" in one.inputs and "bank" not in two.inputs and same
 
 
-def difference(one: Group, two: Group, points: Sequence[Point]) -> str:
+def difference(one: Group, two: Group, points: Sequence[AttackPoint]) -> str:
     """Accuracy of one minus two in points, with a bootstrap interval over common images."""
     pair = [group.each(points) for group in (one, two)]
     if not all(pair):

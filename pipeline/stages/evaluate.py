@@ -1,7 +1,9 @@
 """Stage: a classifier under a suite of attacks, every outcome kept per sample."""
 
 import logging
+import re
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.core.images import pixels
 from pipeline.core.seeding import seed_of
 from pipeline.data.dataset_artifact import open_data
@@ -20,16 +23,29 @@ from pipeline.models.classifier import MODEL, kept
 from pipeline.models.loading import load_teacher
 from pipeline.progress import Progress
 from pipeline.report import distribution_shift
+from pipeline.report.attack_labels import format_attack_at
 from pipeline.schema import make
 from pipeline.store.artifact import Job, Manifest, replacing
 
-REVISION = 1
+REVISION = 2
 
 OUTCOMES = "outcomes.parquet"
+CORRUPTED = re.compile(r"([a-z_]+)-([1-5])")  # a part of a test set such as ImageNet-C
 SCHEMA = pa.schema(
     [
         ("attack", pa.string()),
         ("eps", pa.float64()),
+        ("steps", pa.int64()),
+        ("step", pa.float64()),
+        ("start", pa.string()),
+        ("restarts", pa.int64()),
+        ("corruption", pa.string()),
+        ("severity", pa.int64()),
+        ("sample", pa.int64()),
+        ("probe", pa.int64()),
+        ("part", pa.string()),
+        ("surrogate", pa.string()),
+        ("epoch", pa.int64()),
         ("index", pa.int64()),
         ("label", pa.int64()),
         ("prediction", pa.int64()),
@@ -46,7 +62,7 @@ def run(job: Job) -> Manifest:
     with replacing(job.folder / OUTCOMES) as temporary:
         pq.write_table(table, temporary)
     facts = {"accuracy": accuracies(table)}
-    log.info("%s", "  ".join(f"{k} {v:.3f}" for k, v in facts["accuracy"].items()))
+    log.info("%s", "  ".join(map(in_words, facts["accuracy"])))
     return job.manifest([OUTCOMES], facts)
 
 
@@ -109,25 +125,33 @@ def chunk(
     x = pixels(test.images[rows.start : rows.stop].to(device))
     y = test.labels[rows.start : rows.stop].to(device)
     seed = seed_of(job.spec["seed"], "evaluate", rows.start) % 2**31
+    known = {"epoch": job.spec.get("epoch")}
+    surrogate = job.inputs["surrogate"].name if "surrogate" in job.inputs else None
     tables = []
-    for (label, eps), prediction in attack(models[0], x, y, seed, models[1]).items():
-        columns = {
-            "attack": named(label, test, rows),
-            "eps": [eps] * len(rows),
-            "index": list(rows),
-            "label": y.tolist(),
-            "prediction": prediction.tolist(),
-        }
-        tables.append(pa.table(columns, schema=SCHEMA))
+    for point, prediction in attack(models[0], x, y, seed, models[1]).items():
+        points = by_row(replace(point, surrogate=surrogate), test, rows)
+        outcomes = zip(points, rows, y.tolist(), prediction.tolist(), strict=True)
+        records = [
+            {**asdict(p), **known, "index": i, "label": own, "prediction": said}
+            for p, i, own, said in outcomes
+        ]
+        tables.append(pa.Table.from_pylist(records, schema=SCHEMA))
     return pa.concat_tables(tables)
 
 
-def named(label: str, test: Split, rows: range) -> list[str]:
-    """An attack's label for each row, with the part of the test set where it has parts."""
+def by_row(point: AttackPoint, test: Split, rows: range) -> list[AttackPoint]:
+    """The point of each row, with the part of the test set where it has parts."""
     if test.groups is None:
-        return [label] * len(rows)
-    parts = test.groups[rows.start : rows.stop].to_pylist()
-    return parts if label == "clean" else [f"{label} {part}" for part in parts]
+        return [point] * len(rows)
+    return [on_part(point, part) for part in test.groups[rows.start : rows.stop].to_pylist()]
+
+
+def on_part(point: AttackPoint, part: str) -> AttackPoint:
+    """An attack on a part of the test set, which may be a corruption at a severity."""
+    found = CORRUPTED.fullmatch(part)
+    if found is None or point.corruption is not None:
+        return replace(point, part=part)
+    return replace(point, corruption=found[1], severity=int(found[2]))
 
 
 def write_chunk(path: Path, table: pa.Table) -> None:
@@ -136,8 +160,16 @@ def write_chunk(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary)
 
 
-def accuracies(table: pa.Table) -> dict[str, float]:
-    """Accuracy in [0,1] by attack and radius, as `label@eps`."""
+def accuracies(table: pa.Table) -> list[dict]:
+    """One record an attack and radius: its columns that are not empty, images and accuracy."""
     right = table.append_column("right", pa.compute.equal(table["label"], table["prediction"]))
-    grouped = right.group_by(["attack", "eps"]).aggregate([("right", "mean")]).to_pylist()
-    return {f"{r['attack']}@{r['eps']:.5f}": r["right_mean"] for r in grouped}
+    grouped = right.group_by([*POINT_COLUMNS, "epoch"], use_threads=False)
+    found = grouped.aggregate([("right", "count"), ("right", "mean")])
+    found = found.rename_columns({"right_count": "images", "right_mean": "accuracy"})
+    return [{k: v for k, v in r.items() if v is not None} for r in found.to_pylist()]
+
+
+def in_words(record: dict) -> str:
+    """A record of an accuracy for the log."""
+    point = AttackPoint(**{name: record[name] for name in POINT_COLUMNS if name in record})
+    return f"{format_attack_at(point)} {record['accuracy']:.3f}"

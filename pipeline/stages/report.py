@@ -195,7 +195,7 @@ def extras(study: Study) -> list[str]:
     attacks = [name for spec in specs for attack in spec.get("attacks", ()) for name in attack]
     parts = shift_table.section(study) if has_shifts(study) else []
     parts += epoch_table.section(study) if any("epoch" in spec for spec in specs) else []
-    return parts + (boundary_table.section(study) if "boundary" in attacks else [])
+    return parts + (boundary_table.section(study) if "boundary_risk" in attacks else [])
 
 
 def compared(study: Study) -> list[str]:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pipeline.attacks import boundary, pgd
+from pipeline.attacks import boundary_risk, pgd
 from pipeline.core.attack_protocol import predict
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import ascend, frozen
@@ -15,12 +15,14 @@ from pipeline.errors import RetortError
 from pipeline.models.classifier import kept, save_classifier
 from pipeline.planning.graph import plan_from
 from pipeline.report import epoch_table
+from pipeline.report.attack_labels import format_shift
 from pipeline.report.boundary_table import risks
 from pipeline.report.outcomes import open_study
 from pipeline.stages import evaluate, report
 from pipeline.store.artifact import Job, open_artifact
 from tests.attacks.test_every_attack import samples, small_net
 from tests.helpers.graph import tiny
+from tests.helpers.points import CLEAN, on_path
 from tests.report.test_page import (
     RECIPE,
     Store,
@@ -43,24 +45,24 @@ EPS = 8 / 255
 def test_the_path_is_the_ascent_s_and_every_sample_is_probed_where_it_lies():
     net = small_net()
     x, y = samples(net)
-    attack = boundary.Attack(steps=4, probe=3)
+    attack = boundary_risk.Attack(steps=4, probe=3)
     found = attack(net, x, y, 5)
-    assert list(found) == [(f"path{i}{p}", EPS) for i in range(4) for p in ("", "-pgd3")]
+    assert list(found) == [on_path(i, probe, EPS) for i in range(4) for probe in (None, 3)]
     iterates: list[torch.Tensor] = []
     with frozen(net):
         rng = generator("path", 5)
         climbed = {"steps": 3, "step": 2 / 255, "start": "gauss", "rng": rng, "path": iterates}
         ascend(x, lambda z: cross_entropy(net(z), y), Linf(EPS), **climbed)
     for i, z in enumerate([x, *iterates]):
-        assert torch.equal(found[f"path{i}", EPS], predict(net, z))
-        probed = pgd.Attack(eps=EPS, steps=3)(net, z, y, 5)
-        assert torch.equal(found[f"path{i}-pgd3", EPS], probed["pgd3", EPS])
-    right = [(found[f"path{i}", EPS] == y).sum() for i in range(4)]
+        assert torch.equal(found[on_path(i, eps=EPS)], predict(net, z))
+        (probed,) = pgd.Attack(eps=EPS, steps=3)(net, z, y, 5).values()
+        assert torch.equal(found[on_path(i, 3, EPS)], probed)
+    right = [(found[on_path(i, eps=EPS)] == y).sum() for i in range(4)]
     assert right[3] < right[0]
 
 
 def test_the_passes_counted_are_the_passes_made():
-    net, attack = small_net(), boundary.Attack(steps=4, probe=3)
+    net, attack = small_net(), boundary_risk.Attack(steps=4, probe=3)
     x, y = samples(net)
     made = []
     net.register_forward_hook(lambda *_: made.append(1 + torch.is_grad_enabled()))
@@ -71,36 +73,36 @@ def test_the_passes_counted_are_the_passes_made():
 @pytest.mark.parametrize("fields", [{"steps": 1}, {"eps": 0.0, "steps": 2}, {"probe": 0}])
 def test_a_path_without_samples_is_refused(fields):
     with pytest.raises(ValueError, match="steps|probe"):
-        boundary.Attack(**fields)
+        boundary_risk.Attack(**fields)
 
 
 def test_risks_by_hand():
     points = {
-        ("path0", EPS): outcome([1, 1, 1, 0]),
-        ("path0-pgd20", EPS): outcome([1, 1, 0, 0]),  # 1 of 4 images is turned
-        ("path1", EPS): outcome([1, 1, 0, 0]),
-        ("path1-pgd20", EPS): outcome([1, 0, 0, 1]),
-        ("path2", EPS): outcome([1, 0, 0, 0]),
-        ("path2-pgd20", EPS): outcome([0, 0, 0, 0]),  # 2 of the 3 samples that were right
-        ("clean", 0.0): outcome([0, 0, 0, 0]),
+        on_path(0): outcome([1, 1, 1, 0]),
+        on_path(0, 20): outcome([1, 1, 0, 0]),  # 1 of 4 images is turned
+        on_path(1): outcome([1, 1, 0, 0]),
+        on_path(1, 20): outcome([1, 0, 0, 1]),
+        on_path(2): outcome([1, 0, 0, 0]),
+        on_path(2, 20): outcome([0, 0, 0, 0]),  # 2 of the 3 samples that were right
+        CLEAN: outcome([0, 0, 0, 0]),
     }
     (found,) = risks(points).values()
     assert (found.natural, found.boundary, found.images) == (0.25, 0.25, 4)
     assert found.path == pytest.approx(2 / 3)
     assert found.gain == pytest.approx(2 / 3 - 1 / 4)
-    wrong = {p: o if "path0" in p[0] else outcome([0, 0, 0, 0]) for p, o in points.items()}
-    assert math.isnan(risks(wrong)[""].path)  # no sample of the path was right
+    wrong = {p: o if p.sample == 0 else outcome([0, 0, 0, 0]) for p, o in points.items()}
+    assert math.isnan(risks(wrong)[on_path(0)].path)  # no sample of the path was right
 
 
 def test_parts_of_a_test_set_have_risks_of_their_own():
     points = {
-        (f"path{i}{probe} {part}", EPS): outcome([1, right])
-        for part, right in (("fog-1", 0), ("snow-1", 1))
+        on_path(i, probe, corruption=name, severity=1): outcome([1, right])
+        for name, right in (("fog", 0), ("snow", 1))
         for i in (0, 1)
-        for probe in ("", "-pgd20")
+        for probe in (None, 20)
     }
     found = risks(points)
-    assert {part: (r.natural, r.path) for part, r in found.items()} == {
+    assert {format_shift(point): (r.natural, r.path) for point, r in found.items()} == {
         "fog-1": (0.5, 0.0),
         "snow-1": (0.0, 0.0),
     }
@@ -110,7 +112,7 @@ def experiment(**suite) -> dict:
     """The tiny experiment where one student keeps its first epoch, with one more suite."""
     raw = tiny()
     raw["students"]["rslad"]["recipe"] = {"epochs": 2, "batch": 64, "keep_epochs": [1, 2]}
-    raw["suites"]["early"] = {"attacks": ["boundary"], **suite}
+    raw["suites"]["early"] = {"attacks": ["boundary_risk"], **suite}
     return raw
 
 
@@ -161,11 +163,11 @@ def test_an_epoch_that_no_model_keeps_is_named():
         ),
         (
             {"surrogate": "robust"},
-            "attacks.boundary: does not go with 'surrogate'; drop one of them",
+            "attacks.boundary_risk: does not go with 'surrogate'; drop one of them",
         ),
         (
-            {"attacks": ["boundary", {"boundary": {"steps": 5}}]},
-            "attacks.boundary: once in a suite; give the other a suite of its own",
+            {"attacks": ["boundary_risk", {"boundary_risk": {"steps": 5}}]},
+            "attacks.boundary_risk: once in a suite; give the other a suite of its own",
         ),
     ],
 )
@@ -193,7 +195,9 @@ def test_an_evaluation_of_an_epoch_reads_the_weights_kept_then(job, tmp_path):  
     clean = [row["prediction"] for row in found if row["attack"] == "clean"]
     images = evaluate.pixels(evaluate.open_data(job.inputs["dataset"]).split("test").images)
     assert clean == predict(early.eval(), images).tolist()
-    assert found != last.to_pylist()
+    assert [row["prediction"] for row in found] != last["prediction"].to_pylist()
+    assert {row["epoch"] for row in found} == {1}
+    assert last["epoch"].null_count == len(last)
 
 
 @pytest.fixture
@@ -204,16 +208,16 @@ def reported(tmp_path) -> Job:
     store.add("dataset", "tiny", {}, {}, write_data, {"classes": ("a", "b"), "counts": counts})
     spec = {"model": "r8", "recipe": RECIPE, "device": "cpu", "objective": {"kd": {}}}
     store.add("student", "kd-0", spec, {"dataset": "dataset/tiny"}, write_trained)
-    path = {"path0": 12, "path0-pgd20": 8, "path1": 8, "path1-pgd20": 4}
-    early = {label: right - 4 for label, right in path.items()}
-    path, early = ({(k, EPS): (v, 16) for k, v in p.items()} for p in (path, early))
+    path = {on_path(0): 12, on_path(0, 20): 8, on_path(1): 8, on_path(1, 20): 4}
+    early = {point: (right - 4, 16) for point, right in path.items()}
+    path = {point: (right, 16) for point, right in path.items()}
     inputs = {"model": "student/kd-0", "dataset": "dataset/tiny"}
     looked = {
-        "kd-0.main": ({}, {("clean", 0.0): (12, 16)}, "clean"),
-        "kd-0.path": ({}, path, "boundary"),
-        "kd-0.epoch1.path": ({"epoch": 1}, early, "boundary"),
-        "kd-0.epoch1.main": ({"epoch": 1}, {("clean", 0.0): (4, 16)}, "clean"),
-        "kd-0.epoch1.fewer": ({"epoch": 1}, {("clean", 0.0): (8, 8)}, "clean"),
+        "kd-0.main": ({}, {CLEAN: (12, 16)}, "clean"),
+        "kd-0.path": ({}, path, "boundary_risk"),
+        "kd-0.epoch1.path": ({"epoch": 1}, early, "boundary_risk"),
+        "kd-0.epoch1.main": ({"epoch": 1}, {CLEAN: (4, 16)}, "clean"),
+        "kd-0.epoch1.fewer": ({"epoch": 1}, {CLEAN: (8, 8)}, "clean"),
     }
     for name, (own, points, attack) in looked.items():
         spec = {"attacks": [{attack: {"eps": EPS}}], **own}
@@ -243,7 +247,7 @@ def test_a_generator_that_only_suites_of_epochs_look_at_has_its_row(tmp_path):
     spec = {"recipe": RECIPE, "device": "cpu", "steps_per_epoch": 1}
     store.add("teacher", "n", spec, {}, write_trained)
     store.add("generator", "g", spec, {"teacher": "teacher/n"}, write_picture)
-    clean = {("clean", 0.0): (4, 16)}
+    clean = {CLEAN: (4, 16)}
     asked = {"attacks": [{"clean": {}}], "epoch": 1}
     inputs = {"model": "generator/g"}
     name = "g-warm.epoch1.early"

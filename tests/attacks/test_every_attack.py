@@ -1,6 +1,7 @@
 """Attacks: they stay in their balls, agree with other implementations, and leave no trace."""
 
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks import autoattack, clean, corruptions, cw_linf, fgsm, pgd
-from pipeline.core.attack_protocol import load_foolbox, predict
+from pipeline.core.attack_protocol import AttackPoint, load_foolbox, predict
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import ascend, frozen
 from pipeline.core.threat_models import Linf
 from pipeline.errors import RetortError
+from tests.helpers.points import assert_own
+from tests.helpers.points import pgd as pgd_point
 
 EPS = 8 / 255
-NAMES = ("clean", "fgsm", "pgd", "cw_linf", "autoattack", "corruptions", "boundary")
+NAMES = ("clean", "fgsm", "pgd", "cw_linf", "autoattack", "corruptions", "boundary_risk")
 ONE_STEP = (fgsm.Attack, pgd.Attack, cw_linf.Attack)
 
 
@@ -92,12 +95,12 @@ def test_a_curve_has_a_point_for_each_radius_and_starts_clean(attack) -> None:
     net = small_net()
     x, y = samples(net)
     found = attack(eps=(0.0, 2 / 255, EPS))(net, x, y, 0)
-    label = next(iter(found))[0]
-    assert list(found) == [(label, 0.0), (label, 2 / 255), (label, EPS)]
-    assert torch.equal(found[label, 0.0], clean.Attack()(net, x, y, 0)["clean", 0.0])
+    first, *_, last = found
+    assert list(found) == [replace(first, eps=eps) for eps in (0.0, 2 / 255, EPS)]
+    assert torch.equal(found[first], clean.Attack()(net, x, y, 0)[AttackPoint("clean")])
     alone = attack(eps=EPS)(net, x, y, 0)
-    assert torch.equal(found[label, EPS], alone[label, EPS])
-    assert accuracy(found[label, EPS], y) < accuracy(found[label, 0.0], y)
+    assert torch.equal(found[last], alone[last])
+    assert accuracy(found[last], y) < accuracy(found[first], y)
 
 
 def foolbox_images(attack, net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -126,7 +129,7 @@ def test_one_step_of_our_ascent_is_foolboxs_fgsm() -> None:
             x, lambda z: cross_entropy(net(z), y), Linf(EPS), steps=1, step=EPS, start="clean"
         )
     torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
-    assert torch.equal(fgsm.Attack(EPS)(net, x, y, 0)["fgsm", EPS], predict(net, ours))
+    assert torch.equal(fgsm.Attack(EPS)(net, x, y, 0)[AttackPoint("fgsm", EPS)], predict(net, ours))
 
 
 def test_pgd_agrees_with_art_on_digits(digits) -> None:
@@ -142,7 +145,7 @@ def test_pgd_agrees_with_art_on_digits(digits) -> None:
     )
     theirs = torch.from_numpy(art_pgd.generate(x.numpy(), y.numpy()))
     net.eval()
-    found = pgd.Attack(eps=0.1, step=0.02)(net, x, y, 0)["pgd20-step5.1", 0.1]
+    found = pgd.Attack(eps=0.1, step=0.02)(net, x, y, 0)[pgd_point(20, 0.1, 0.02)]
     ours = ascend(
         x, lambda z: cross_entropy(net(z), y), Linf(0.1), steps=20, step=0.02, start="clean"
     )
@@ -154,8 +157,10 @@ def test_pgd_agrees_with_art_on_digits(digits) -> None:
 
 def test_restarts_only_add_broken_samples(digits) -> None:
     net, x, y = digits
-    once = pgd.Attack(0.08, steps=2, step=0.05)(net, x, y, 3)["pgd2-step12.8", 0.08]
-    often = pgd.Attack(0.08, steps=2, step=0.05, restarts=5)(net, x, y, 3)["pgd2-step12.8-x5", 0.08]
+    point = pgd_point(2, 0.08, 0.05)
+    once = pgd.Attack(0.08, steps=2, step=0.05)(net, x, y, 3)[point]
+    often = pgd.Attack(0.08, steps=2, step=0.05, restarts=5)(net, x, y, 3)
+    often = often[replace(point, restarts=5)]
     assert torch.all((often != y) | (once == y))
     assert (often != y).sum() > (once != y).sum()
 
@@ -198,13 +203,13 @@ def test_autoattack_keeps_the_librarys_predictions_and_is_no_weaker_than_pgd(mon
     net = small_net(classes=4, size=8)
     x, y = samples(net, 6, size=8)
     x = x.contiguous(memory_format=torch.channels_last)
-    found = autoattack.Attack(EPS)(net, x, y, 7)["autoattack", EPS]
+    found = autoattack.Attack(EPS)(net, x, y, 7)[AttackPoint("autoattack", EPS)]
     images, predictions = results[0]
     assert torch.equal(found, predictions)
     assert torch.equal(found, predict(net, images))
     assert (images - x).abs().max() <= EPS + 1e-6
     assert found[0] == predict(net, x)[0]
-    by_pgd = pgd.Attack(EPS)(net, x, y, 7)["pgd20", EPS]
+    by_pgd = pgd.Attack(EPS)(net, x, y, 7)[pgd_point(20, EPS)]
     assert 0 < accuracy(found, y) <= accuracy(by_pgd, y) < accuracy(predict(net, x), y)
 
 
@@ -246,8 +251,9 @@ def test_attacks_repeat_and_leave_no_trace(name: str) -> None:
     attack = importlib.import_module(f"pipeline.attacks.{name}").Attack()
     first, second = attack(net, x, y, 4), attack(net, x, y, 4)
     assert first.keys() == second.keys()
-    for key, predictions in first.items():
-        assert torch.equal(predictions, second[key])
+    for point, predictions in first.items():
+        assert_own(attack, name, point)
+        assert torch.equal(predictions, second[point])
         assert predictions.dtype == torch.int64
         assert predictions.shape == y.shape
     assert torch.equal(torch.get_rng_state(), state)

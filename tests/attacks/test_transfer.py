@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks import clean, cw_l2, fgsm, jsma, pgd, square
-from pipeline.core.attack_protocol import predict
+from pipeline.core.attack_protocol import AttackPoint, predict
 from pipeline.errors import RetortError
 from pipeline.planning.graph import plan_from
-from pipeline.report.outcomes import strength, title
+from pipeline.report.attack_labels import format_attack, format_plainly
+from pipeline.report.outcomes import strength
 from tests.attacks.test_every_attack import EPS, Watched, samples, small_net
 from tests.helpers.graph import tiny
+from tests.helpers.points import pgd as pgd_point
 
 CLASSES, SIZE = 4, 8
 
@@ -26,8 +28,8 @@ def test_cw_l2_breaks_all_with_a_large_constant_and_none_without_a_step():
     net, x, y = bench()
     strong = cw_l2.Attack(constant=1000.0, steps=200, lr=0.05, confidence=0.0)(net, x, y, 0)
     still = cw_l2.Attack(steps=1)(net, x, y, 0)  # it looks at the start alone
-    assert (strong["cw_l2", 0.0] != y).all()
-    assert (still["cw_l2", 0.0] == y).all()
+    assert (strong[AttackPoint("cw_l2")] != y).all()
+    assert (still[AttackPoint("cw_l2")] == y).all()
 
 
 def test_square_stays_in_its_ball_and_asks_no_more_than_its_queries():
@@ -35,22 +37,24 @@ def test_square_stays_in_its_ball_and_asks_no_more_than_its_queries():
     asked = []
     for queries in (10, 30):
         watched = Watched(net).eval()
-        found = square.Attack(EPS, queries=queries)(watched, x, y, 5)["square", EPS]
+        found = square.Attack(EPS, queries=queries)(watched, x, y, 5)[AttackPoint("square", EPS)]
         seen = torch.cat([z for z in watched.seen if len(z)])
         nearest = (seen[:, None] - x).abs().flatten(2).amax(2).amin(1)
         assert nearest.max() <= EPS + 1e-6
         assert 0 <= seen.min() <= seen.max() <= 1
         asked.append(len(seen))
     assert 0 < asked[1] - asked[0] <= 20 * len(x)
-    assert (square.Attack(0.2, queries=100)(net, x, y, 5)["square", 0.2] != y).any()
-    assert torch.equal(found, square.Attack(EPS, queries=30)(net, x, y, 5)["square", EPS])
+    assert (square.Attack(0.2, queries=100)(net, x, y, 5)[AttackPoint("square", 0.2)] != y).any()
+    assert torch.equal(
+        found, square.Attack(EPS, queries=30)(net, x, y, 5)[AttackPoint("square", EPS)]
+    )
 
 
 def test_jsma_moves_few_pixels_up_towards_other_classes():
     net, x, y = bench()
     before = np.random.get_state()[1].copy()
     watched = Watched(net).eval()
-    found = jsma.Attack(theta=1.0, gamma=0.1)(watched, x, y, 3)["jsma", 0.0]
+    found = jsma.Attack(theta=1.0, gamma=0.1)(watched, x, y, 3)[AttackPoint("jsma")]
     final = watched.seen[-1]
     changed = (final - x).flatten(1)
     assert (changed >= -1e-6).all()
@@ -64,8 +68,8 @@ def test_pgd_may_start_as_trades_does():
     net, x, y = bench()
     watched = Watched(net).eval()
     attack = pgd.Attack(EPS, steps=1, step=0.003, start="gauss")
-    assert attack.label == "pgd1-step0.765-gauss"
-    attack(watched, x, y, 0)
+    (point,) = attack(watched, x, y, 0)
+    assert format_plainly(point) == "pgd1-step0.765-gauss"
     noise = watched.seen[0] - x
     inside = (x > 0.01) & (x < 0.99)
     assert noise[inside].std().item() == pytest.approx(0.001, rel=0.1)
@@ -100,7 +104,7 @@ def test_a_transfer_is_made_on_one_model_and_judged_by_another(attack):
 def test_clean_images_are_judged_by_the_judge():
     net, x, y = bench()
     judge = Half(net).eval()
-    assert torch.equal(clean.Attack()(net, x, y, 0, judge)["clean", 0.0], predict(judge, x))
+    assert torch.equal(clean.Attack()(net, x, y, 0, judge)[AttackPoint("clean")], predict(judge, x))
 
 
 def transferred(**suite) -> dict:
@@ -129,7 +133,8 @@ def test_a_surrogate_of_other_classes_is_refused():
 
 
 def test_transferred_attacks_stand_last_under_their_surrogates_name():
-    names = ["pgd10 from rn34", "autoattack", "fgsm from rn34", "clean"]
-    assert sorted(names, key=strength) == ["clean", "autoattack", "fgsm from rn34", names[0]]
-    assert title("pgd10 from rn34") == "PGD-10 from rn34"
-    assert title("cw_l2") == "CW (L2)"
+    own = [AttackPoint("clean"), AttackPoint("autoattack", EPS)]
+    made = [AttackPoint("fgsm", EPS, surrogate="rn34"), pgd_point(10, EPS, surrogate="rn34")]
+    assert sorted([*reversed(made), *reversed(own)], key=strength) == [*own, *made]
+    assert format_attack(made[1]) == "PGD-10 from rn34"
+    assert format_attack(AttackPoint("cw_l2")) == "CW (L2)"

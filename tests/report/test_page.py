@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from pipeline.banks.shards import shard_name, sidecar_of, write_shard
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import generator
 from pipeline.data.splits import Split, save_split
 from pipeline.errors import RetortError
@@ -25,11 +27,11 @@ from pipeline.store.artifact import Job, finish, open_artifact, write_json
 from pipeline.store.attempt_cost import timed
 from pipeline.store.code_revisions import revision_of
 from pipeline.training.loop import write_history
+from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 
 # webdataset leaves a shard's file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-EPS = round(8 / 255, 9)
 CLASSES = ["cat", "dog", "frog", "ship"]
 STAGE_CODE = {"pipeline.core.losses": revision_of("pipeline.core.losses")}
 RECIPE = {"epochs": 2, "batch": 8}
@@ -115,13 +117,14 @@ def write_picture(folder):
 
 
 def write_outcomes(folder, accuracy):
-    """Outcomes of a model with given accuracies by (attack, eps), on 16 images or as many said."""
+    """Outcomes of a model with given accuracies by point, on 16 images or as many said."""
     tables = []
-    for (attack, eps), (right, n) in accuracy.items():
+    for point, (right, n) in accuracy.items():
         label = np.arange(n) % 4
         prediction = np.where(np.arange(n) < right, label, (label + 1) % 4)
-        columns = ([attack] * n, [eps] * n, np.arange(n), label, prediction)
-        tables.append(pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA))
+        columns = {name: [value] * n for name, value in asdict(point).items()}
+        columns |= {"index": np.arange(n), "label": label, "prediction": prediction}
+        tables.append(pa.table({"epoch": [None] * n, **columns}, schema=SCHEMA))
     write_chunk(folder / OUTCOMES, pa.concat_tables(tables))
     return [OUTCOMES]
 
@@ -154,9 +157,9 @@ def full_store(folder):
         store.add("student", f"kd-{seed}", kd, teacher, lambda at: write_trained(at, val_clean=0.5))
     store.add("student", "dad-0", dad, {**data, "bank": "bank/dad"}, write_trained)
     for name, right in MODELS.items():
-        linf = {("clean", 0.0): (right, 16), ("pgd20", 4 / 255): (5, 16), ("pgd20", EPS): (3, 16)}
-        shift = {("fog-3", 0.0): (right - 2, 16), ("frost-3", 0.0): (right - 4, 16)}
-        suites = {"linf": linf, "aa": {("autoattack", EPS): (2, 4)}, "shift": shift}
+        linf = {CLEAN: (right, 16), pgd(20, 4 / 255): (5, 16), pgd(20, EPS): (3, 16)}
+        shift = {corrupted("fog"): (right - 2, 16), corrupted("frost"): (right - 4, 16)}
+        suites = {"linf": linf, "aa": {AttackPoint("autoattack", EPS): (2, 4)}, "shift": shift}
         for suite, accuracy in suites.items():
             label = f"{name.partition('/')[2]}.{suite}"
             store.add(

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import generator
 from pipeline.report.intervals import bootstrap, over_seeds, sign_test, wilson
 from pipeline.report.outcomes import Group, Outcome, mean_of, paired
 from pipeline.report.sanity_checks import doubts
 from pipeline.report.tables import cell, columns_of, compared_at, corruptions, grid, results
 from pipeline.store.artifact import Artifact, Manifest
-
-EPS = round(8 / 255, 9)
+from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 
 
 def outcome(right, start=0):
@@ -91,9 +91,15 @@ def test_pairs_are_made_on_common_images():
 
 
 def test_columns_come_from_the_attacks():
-    points = [("clean", 0.0), ("pgd20", 0.0), ("pgd20", EPS), ("fgsm", 2 / 255), ("cw_linf", EPS)]
-    points += [("fog-3", 0.0), ("gaussian_noise-3", 0.0)]
-    row = group("a", dict.fromkeys(points, of(20, 5)) | {("autoattack", EPS): of(10, 1)})
+    points = [
+        CLEAN,
+        pgd(20, 0.0),
+        pgd(20, EPS),
+        AttackPoint("fgsm", 2 / 255),
+        AttackPoint("cw_linf", EPS),
+    ]
+    points += [corrupted("fog"), corrupted("gaussian_noise")]
+    row = group("a", dict.fromkeys(points, of(20, 5)) | {AttackPoint("autoattack", EPS): of(10, 1)})
     assert [column.full for column in columns_of([row])] == [
         "clean", "FGSM (eps 2/255)", "PGD-20", "CW (Linf)", "AutoAttack (first 10)",
         "corruptions (mean of 2, severity 3)",
@@ -102,11 +108,11 @@ def test_columns_come_from_the_attacks():
 
 
 def test_cells_say_which_interval_they_hold():
-    (column,) = columns_of([group("a", {("clean", 0.0): of(10, 5)})])
-    assert cell(group("a", {("clean", 0.0): of(10, 5)}), column) == "50.0 [23.7, 76.3]"
-    seeds = group("a", {("clean", 0.0): of(10, 5)}, {("clean", 0.0): of(10, 7)})
+    (column,) = columns_of([group("a", {CLEAN: of(10, 5)})])
+    assert cell(group("a", {CLEAN: of(10, 5)}), column) == "50.0 [23.7, 76.3]"
+    seeds = group("a", {CLEAN: of(10, 5)}, {CLEAN: of(10, 7)})
     assert cell(seeds, column) == "60.0 ±127.1"
-    assert cell(group("b", {("fgsm", EPS): of(10, 5)}), column) == "–"
+    assert cell(group("b", {AttackPoint("fgsm", EPS): of(10, 5)}), column) == "–"
     assert "teachers and banks fixed" in results([seeds], brief=True)
 
 
@@ -117,9 +123,9 @@ def test_intervals_over_warm_ups_say_so():
             for s in range(2)
         ]
         members = tuple(Artifact(Path("a"), manifest) for manifest in made)
-        return Group("a", "student", members, ({("clean", 0.0): of(10, 5)},) * 2)
+        return Group("a", "student", members, ({CLEAN: of(10, 5)},) * 2)
 
-    fixed = group("b", *[{("clean", 0.0): of(10, 5)}] * 2)
+    fixed = group("b", *[{CLEAN: of(10, 5)}] * 2)
     for row in (seeds("student", generator="generator/g"), seeds("generator")):
         assert "over student seeds and their warm-ups," in results([row], brief=True)
     for row in (seeds("student"), fixed):
@@ -138,17 +144,17 @@ def test_equal_costs_are_named():
 
 ODD = {
     "under FGSM at 8/255, more than 25.0 % under clean": {
-        ("clean", 0.0): of(20, 5), ("fgsm", EPS): of(20, 15)},
+        CLEAN: of(20, 5), AttackPoint("fgsm", EPS): of(20, 15)},
     "under PGD-20 at 8/255, more than 25.0 % under FGSM": {
-        ("fgsm", EPS): of(20, 5), ("pgd20", EPS): of(20, 15)},
+        AttackPoint("fgsm", EPS): of(20, 5), pgd(20, EPS): of(20, 15)},
     "under PGD-20 at 8/255, more than 25.0 % under PGD-10": {
-        ("pgd10", EPS): of(20, 5), ("pgd20", EPS): of(20, 15)},
+        pgd(10, EPS): of(20, 5), pgd(20, EPS): of(20, 15)},
     "80.0 % under AutoAttack at 8/255, more than 50.0 % under PGD-20 at 8/255 (10 images": {
-        ("pgd20", EPS): of(20, 5), ("autoattack", EPS): of(10, 8)},
+        pgd(20, EPS): of(20, 5), AttackPoint("autoattack", EPS): of(10, 8)},
     "0.0 % under AutoAttack at 8/255, far below 50.0 % under PGD-20": {
-        ("pgd20", EPS): of(20, 5), ("autoattack", EPS): of(10, 0)},
+        pgd(20, EPS): of(20, 5), AttackPoint("autoattack", EPS): of(10, 0)},
     "under PGD-20 at 8/255, more than 25.0 % under PGD-20 at 4/255": {
-        ("pgd20", 4 / 255): of(20, 5), ("pgd20", EPS): of(20, 15)},
+        pgd(20, 4 / 255): of(20, 5), pgd(20, EPS): of(20, 15)},
 }  # fmt: skip
 
 
@@ -159,7 +165,7 @@ def test_each_doubt_is_found(expected):
 
 
 def test_sound_outcomes_raise_no_doubt_and_chance_is_called_chance():
-    sound = {("clean", 0.0): of(20, 12), ("fgsm", EPS): of(20, 6), ("pgd20", EPS): of(20, 5)}
-    assert doubts(sound | {("autoattack", EPS): of(20, 4)}) == []
-    (line,) = doubts(sound | {("pgd20", EPS): of(20, 7)})
+    sound = {CLEAN: of(20, 12), AttackPoint("fgsm", EPS): of(20, 6), pgd(20, EPS): of(20, 5)}
+    assert doubts(sound | {AttackPoint("autoattack", EPS): of(20, 4)}) == []
+    (line,) = doubts(sound | {pgd(20, EPS): of(20, 7)})
     assert line.endswith("(20 images; it may be chance, p = 0.50)")

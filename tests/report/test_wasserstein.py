@@ -14,6 +14,7 @@ from pipeline.report.outcomes import open_study
 from pipeline.report.wasserstein import Seen, distance, seen
 from pipeline.store.artifact import read_job
 from tests.helpers.graph import tiny
+from tests.helpers.points import corrupted
 
 
 def pair(mean: list[float], std: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,13 +60,13 @@ def test_a_study_has_a_point_for_each_student_and_corruption(made, tmp_path):
     tested = {s.group.name for s in spots}
     assert tested == {"natural", "kd", "dad", "rslad", "adaad"}  # derd has no training images
     assert len(spots) == 5 * 5
-    by = {(s.group.name, s.shift): s for s in spots}
-    for shift in {s.shift for s in spots}:
+    by = {(s.group.name, s.shift.corruption): s for s in spots}
+    for shift in {s.shift.corruption for s in spots}:
         assert by["natural", shift].relative == pytest.approx(1)
         assert by["natural", shift].distance == by["kd", shift].distance  # kd reads no samples
         assert by["dad", shift].distance != by["natural", shift].distance
-    accuracy = study.evaluated[0].each([("fog-3", 0.0)])[0].accuracy
-    assert by[study.evaluated[0].name, "fog-3"].accuracy == accuracy
+    accuracy = study.evaluated[0].each([corrupted("fog")])[0].accuracy
+    assert by[study.evaluated[0].name, "fog"].accuracy == accuracy
     distance_study.scatter(tmp_path / "d.png", study, spots)
     assert (tmp_path / "d.png").stat().st_size > 5000
     text = distance_study.section(spots, {"network": "natural", "images": 32})

@@ -1,18 +1,25 @@
 """The evaluation stage: every outcome by sample, chunks that a second run does not repeat."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 
 from pipeline.attacks import clean
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import generator
 from pipeline.data.splits import SPLITS, Split, save_split
 from pipeline.models.classifier import MODEL, initialised, save_classifier
+from pipeline.report.outcomes import Study, read_outcomes
 from pipeline.stages import evaluate
 from pipeline.store.artifact import Job, finish
+from tests.helpers.points import EPS, pgd
 
+STEP = round(2 / 255, 9)
 COUNT, CLASSES = 10, ("a", "b", "c")
 SUITE = [
     {"clean": {"chunk": 4}},
@@ -58,15 +65,57 @@ def test_every_sample_has_one_record_an_attack_and_radius(job):
     rows = outcomes(job)
     by_point: dict[tuple, list] = {}
     for row in rows:
-        by_point.setdefault((row["attack"], round(row["eps"], 6)), []).append(row["index"])
+        point = row["attack"], row["steps"], round(row["eps"], 6)
+        by_point.setdefault(point, []).append(row["index"])
     assert by_point == {
-        ("clean", 0.0): list(range(10)),
-        ("pgd1", 0.0): list(range(6)),
-        ("pgd1", round(8 / 255, 6)): list(range(6)),
+        ("clean", None, 0.0): list(range(10)),
+        ("pgd", 1, 0.0): list(range(6)),
+        ("pgd", 1, round(8 / 255, 6)): list(range(6)),
     }
     assert all(row["label"] == row["index"] % 3 for row in rows)
     right = [row["label"] == row["prediction"] for row in rows if row["attack"] == "clean"]
-    assert manifest.facts["accuracy"]["clean@0.00000"] == pytest.approx(sum(right) / 10)
+    first, *others = manifest.facts["accuracy"]
+    accuracy = pytest.approx(sum(right) / 10)
+    assert first == {"attack": "clean", "eps": 0.0, "images": 10, "accuracy": accuracy}
+    assert [(r["steps"], r["eps"], r["images"]) for r in others] == [(1, 0, 6), (1, 8 / 255, 6)]
+
+
+def test_a_row_s_part_is_a_corruption_or_a_name():
+    names = ["fog-3", "sketch", "fog-6"]
+    split = Split(torch.zeros(4, 3, 2, 2), torch.zeros(4), pa.chunked_array([["x", *names]]))
+    own = AttackPoint("clean")
+    assert evaluate.by_row(own, split, range(1, 4)) == [
+        AttackPoint("clean", corruption="fog", severity=3),
+        AttackPoint("clean", part="sketch"),
+        AttackPoint("clean", part="fog-6"),
+    ]
+    snow = AttackPoint("corruptions", corruption="snow", severity=1)
+    first, *_ = evaluate.by_row(snow, split, range(1, 4))
+    assert first == replace(snow, part="fog-3")
+    whole = Split(split.images, split.labels)
+    assert evaluate.by_row(own, whole, range(2)) == [own, own]
+
+
+def test_a_transfer_states_its_surrogate_by_key_and_the_report_by_name(job, tmp_path):
+    surrogate = tmp_path / "abc123"
+    shutil.copytree(job.inputs["model"], surrogate)
+    job.inputs["surrogate"] = surrogate
+    evaluate.run(job)
+    assert {row["surrogate"] for row in outcomes(job)} == {"abc123"}
+    found = read_outcomes(job.folder / evaluate.OUTCOMES)
+    assert {point.surrogate for point in found} == {"abc123"}
+    study = Study({}, {"teacher/rn34": "teacher/abc123"})
+    assert {study.with_name(point).surrogate for point in found} == {"rn34"}
+
+
+def test_outcomes_are_read_back_by_point(job):
+    evaluate.run(job)
+    found = read_outcomes(job.folder / evaluate.OUTCOMES)
+    assert list(found) == [AttackPoint("clean"), pgd(1, 0.0, STEP), pgd(1, EPS, STEP)]
+    rows = [row for row in outcomes(job) if row["eps"] > 0]
+    attacked = found[pgd(1, EPS, STEP)]
+    assert attacked.index.tolist() == [row["index"] for row in rows] == list(range(6))
+    assert attacked.right.tolist() == [row["label"] == row["prediction"] for row in rows]
 
 
 def test_a_killed_evaluation_keeps_its_chunks(job, monkeypatch):

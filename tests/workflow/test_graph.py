@@ -27,8 +27,9 @@ def test_every_artefact_is_complete_and_whole(made):
 def test_outcomes_are_kept_for_every_sample(made):
     folder = made.path / "store/by-name/evaluation/rslad-0.main"
     rows = pq.read_table(open_artifact(folder).path("outcomes.parquet")).to_pylist()
-    attacks = {row["attack"] for row in rows}
-    assert {"clean", "fgsm", "pgd2", "fog-3"} <= attacks
+    attacks = {(row["attack"], row["steps"], row["corruption"]) for row in rows}
+    asked = {("clean", None, None), ("fgsm", None, None), ("pgd", 2, None)}
+    assert asked | {("corruptions", None, "fog")} <= attacks
     clean = [row["index"] for row in rows if row["attack"] == "clean"]
     assert clean == list(range(64))
 

@@ -19,11 +19,13 @@ from pipeline.planning.resolver import Resolver
 COMPONENTS = (
     *CLASSIFIER,
     *DATA,
+    "pipeline.core.attack_protocol",
     "pipeline.core.seeding",
     "pipeline.stages.evaluate",
 )
 OPTIONAL = {"dataset": ("pipeline.report.distribution_shift",)}
 EXEMPT = {
+    "pipeline.report.attack_labels": "the log's words alone",
     "pipeline.core.augment": "random crops are cut in training, not here",
     "pipeline.core.pgd": "freezes a CLIP while it loads",
     "pipeline.core.threat_models": "likewise",

@@ -1,11 +1,12 @@
 """How near to the decision boundary an attack's intermediate samples lie (DARWIN, Table 8)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
 from pipeline.attacks import pgd
 from pipeline.core.attack_protocol import (
+    AttackPoint,
     Predictions,
     check_count,
     check_model,
@@ -17,7 +18,7 @@ from pipeline.core.pgd import ascend, frozen
 from pipeline.core.seeding import generator
 from pipeline.core.threat_models import Linf
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.attacks.pgd",
     "pipeline.core.attack_protocol",
@@ -32,9 +33,9 @@ COMPONENTS = (
 class Attack:
     """Predictions on x and on samples i < steps of the path up CE(S, y), each then probed by PGD.
 
-    A sample's label is "path0" for x itself and "path<i>" for the i-th step, with "-pgd<probe>"
-    after it for what PGD in the ball around that very sample makes of it. The path begins at
-    x + 0.001 N(0, I), as DARWIN's in training.
+    A point's ``sample`` is 0 for x itself and i for the i-th step; its ``probe`` is None for the
+    sample and the probe's steps for what PGD in the ball around that very sample makes of it. The
+    path begins at x + 0.001 N(0, I), as DARWIN's in training.
 
     Attributes:
         eps: radius of the path's ball around x, and of the probe's around each sample.
@@ -72,13 +73,14 @@ class Attack:
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ("path<i>", eps) and ("path<i>-pgd<probe>", eps)."""
+        """Predictions (B,) of each sample, before and after the probe."""
         check_model(model)
         found = {}
         for i, z in enumerate([x, *self.path(model, x, y, seed)]):
-            found[f"path{i}", self.eps] = predict(judge or model, z)
+            point = AttackPoint("boundary_risk", self.eps, sample=i)
+            found[point] = predict(judge or model, z)
             (probed,) = self.probing()(model, z, y, seed, judge).values()
-            found[f"path{i}-pgd{self.probe}", self.eps] = probed
+            found[replace(point, probe=self.probe)] = probed
         return found
 
     def path(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> list[Tensor]:

@@ -1,0 +1,65 @@
+"""Attacks in words: the one place where the text about an attack and its radius is made."""
+
+from pipeline.core.attack_protocol import AttackPoint
+
+REVISION = 1
+
+USUAL_STEP = 2 / 255  # of PGD; its words leave it out
+NEAR = 1e-6  # radii and steps in [0,1] that are closer are the same
+NAMES = {
+    "fgsm": "FGSM",
+    "autoattack": "AutoAttack",
+    "cw_linf": "CW (Linf)",
+    "cw_l2": "CW (L2)",
+    "jsma": "JSMA",
+}
+
+
+def format_attack(point: AttackPoint) -> str:
+    """An attack's name for a table's head, without its radius: ``PGD-20 from rn34``."""
+    name = format_plainly(point)
+    if point.attack == "pgd":
+        name = f"PGD-{name.removeprefix('pgd')}"
+    via = f" from {point.surrogate}" if point.surrogate else ""
+    return NAMES.get(name, name.replace("_", " ")) + via
+
+
+def format_attack_at(point: AttackPoint) -> str:
+    """An attack and its radius: ``PGD-20 at 8/255``."""
+    return format_attack(point) + (f" at {format_radius(point.eps)}" if point.eps else "")
+
+
+def format_radius(eps: float) -> str:
+    """A radius in [0,1] in grey levels: ``8/255``."""
+    return f"{255 * eps:g}/255"
+
+
+def format_plainly(point: AttackPoint) -> str:
+    """An attack by its name in the configuration, and the images' shift: ``pgd20 fog-3``."""
+    shift = format_shift(point)
+    if shift and point.attack in ("clean", "corruptions"):
+        return shift
+    name = point.attack
+    if point.attack == "pgd":
+        name = f"pgd{point.steps}{format_unusual(point)}"
+    if point.attack == "boundary_risk":
+        name = f"path{point.sample}" + (f"-pgd{point.probe}" if point.probe else "")
+    return f"{name} {shift}".rstrip()
+
+
+def format_unusual(point: AttackPoint) -> str:
+    """What of a PGD is not as usual: ``-step5.1-gauss-x5``."""
+    step = "" if abs(point.step - USUAL_STEP) < NEAR else f"-step{255 * point.step:.3g}"
+    start = "" if point.start == "uniform" else f"-{point.start}"
+    return step + start + (f"-x{point.restarts}" if point.restarts > 1 else "")
+
+
+def format_shift(point: AttackPoint) -> str:
+    """The corruption and the part of the test set: ``fog-3``; empty for a whole, plain one."""
+    corruption = f"{point.corruption}-{point.severity}" if point.corruption else ""
+    return " ".join(word for word in (corruption, point.part) if word)
+
+
+def format_corruption(point: AttackPoint) -> str:
+    """A corruption's name without its severity: ``gaussian noise``."""
+    return point.corruption.replace("_", " ")
