@@ -15,8 +15,9 @@ from pipeline.planning.components import (
     TRAINING,
     spread_over,
 )
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (*TRAINING, "pipeline.models.vqgan", "pipeline.stages.train_discretizer")
 OPTIONAL = {
@@ -52,7 +53,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
         check_discretizer(resolver.config, where, section.dataset)
     if section.checkpoint is not None:
         return foreign(resolver, name, inputs)
-    spec = {**dumped(section, without=("dataset",)), **resolver.common()}
+    spec = {**dump_section(section, without=("dataset",)), **resolver.common()}
     outside = {}
     if section.perceptual is not None:
         for part in ("vgg", "lin"):

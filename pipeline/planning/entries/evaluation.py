@@ -12,8 +12,9 @@ from pipeline.planning.components import (
     IN_MODEL_KEY,
     attack_modules,
 )
-from pipeline.planning.plan import EPOCH, Entry, dumped
+from pipeline.planning.plan import EPOCH, Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (
     *CLASSIFIER,
@@ -45,7 +46,7 @@ def add_suite(
         models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm}
     components = (*COMPONENTS, *attack_modules(suite.attacks))
     components += OPTIONAL["dataset"] if suite.dataset else ()
-    spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
+    spec = {"attacks": dump_section(suite)["attacks"], **resolver.common()}
     spec |= {"shifted": True} if suite.dataset else {}
     for label, model, base, asked in versions(models, suite.epochs, spec, f"suites.{name}.epochs"):
         data = tested_on(resolver, base, name)

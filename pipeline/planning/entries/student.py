@@ -15,8 +15,9 @@ from pipeline.planning.components import (
     objective_module,
     spread_over,
 )
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (*TRAINING, "pipeline.stages.distill")
 OPTIONAL = {
@@ -67,7 +68,7 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
         check_grid(config, f"{where}.discretizer", spec, section.dataset)
     more = settings(config, section)
     without = (*SOURCES, "extra", "teachers", "seeds")
-    spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
+    spec = {**dump_section(section, without=without), **more, **resolver.common(), "seed": seed}
     family = family_for(config, section.model, f"{where}.model", section.dataset)
     components = (*COMPONENTS, objective_module(section.objective), family)
     components += spread_over(section.recipe)
