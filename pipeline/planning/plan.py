@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.config.names import LONGEST_LABEL, trouble
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.store.artifact import MANIFEST, SPEC, read_json, write_json
 from pipeline.store.code_revisions import fingerprint, revisions
@@ -100,7 +101,7 @@ class Plan:
 
     def groups(self, ref: str) -> list[str]:
         """Shard ranges `a-b` of a bank's jobs."""
-        shards, size = self.entries[ref].spec["shards"], self.run["shards_per_job"]
+        shards, size = spec_of(self.entries[ref]).shards, self.run["shards_per_job"]
         return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.config.specs import spec_of
 from pipeline.report.outcomes import PATH, Outcome, Point, Study, paired, read_outcomes
 from pipeline.report.tables import caption, grid
 
@@ -72,10 +73,13 @@ def measured(study: Study) -> list[tuple[str, str, str, str, Risks]]:
     """Model, epoch of its weights, suite, part of the test set, and risks, in the plan's order."""
     rows = []
     for name, evaluation in study.of("evaluation").items():
-        spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
-        if any("boundary" in attack for attack in spec.get("attacks", ())):
+        spec, inputs = spec_of(evaluation.manifest), evaluation.manifest.inputs
+        if any("boundary" in attack for attack in spec.attacks):
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            who = study.name_of(inputs["model"]), str(spec.get("epoch", EXPORTED))
+            who = (
+                study.name_of(inputs["model"]),
+                str(EXPORTED if spec.epoch is None else spec.epoch),
+            )
             suite = name.rpartition(".")[2]
             rows += [(*who, suite, part or ALL, found) for part, found in risks(points).items()]
     return rows

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipeline.config.specs import spec_of
 from pipeline.planning.plan import SEED
 from pipeline.report.intervals import Interval, over_seeds, wilson
 from pipeline.store.artifact import Artifact, Job, open_artifact
@@ -144,7 +145,8 @@ class Study:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
         found: dict[str, dict[Point, Outcome]] = {}
         for evaluation in self.of("evaluation").values():
-            if {"shifted", "epoch"} & set(evaluation.manifest.spec):  # in tables of their own
+            spec = spec_of(evaluation.manifest)
+            if spec.shifted or spec.epoch is not None:  # in tables of their own
                 continue
             inputs = evaluation.manifest.inputs
             of_model = found.setdefault(inputs["model"], {})
@@ -192,7 +194,7 @@ def open_study(job: Job) -> Study:
         RetortError: one of them is not finished.
     """
     artifacts = {ref: open_artifact(folder) for ref, folder in job.inputs.items()}
-    return Study(artifacts, dict(job.spec["names"]))
+    return Study(artifacts, dict(spec_of(job).names))
 
 
 def is_corruption(point: Point) -> bool:

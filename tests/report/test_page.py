@@ -25,6 +25,7 @@ from pipeline.store.artifact import Job, finish, open_artifact, write_json
 from pipeline.store.attempt_cost import timed
 from pipeline.store.code_revisions import revision_of
 from pipeline.training.loop import write_history
+from tests.helpers.specs import completed
 
 # webdataset leaves a shard's file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -47,7 +48,7 @@ class Store:
         folder = self.folder / kind / key
         folder.mkdir(parents=True)
         sources = {role: self.inputs[dict(self.names)[at]] for role, at in inputs.items()}
-        job = Job(folder, kind, name, key, spec, sources, STAGE_CODE)
+        job = Job(folder, kind, name, key, completed(kind, spec), sources, STAGE_CODE)
         with timed(job, "run"):
             files = write(folder)
         finish(job, job.manifest(files, facts or {}))

@@ -13,6 +13,7 @@ from pipeline.report.outcomes import Group, Outcome, mean_of, paired
 from pipeline.report.sanity_checks import doubts
 from pipeline.report.tables import cell, columns_of, compared_at, corruptions, grid, results
 from pipeline.store.artifact import Artifact, Manifest
+from tests.helpers.specs import completed
 
 EPS = round(8 / 255, 9)
 
@@ -30,7 +31,7 @@ def of(n, right):
 
 def group(name, *outcomes, kind="student", spec=None):
     """A table's row without anything on disk."""
-    manifest = Manifest(kind, name, "k", spec or {}, {}, {}, {}, {})
+    manifest = Manifest(kind, name, "k", completed(kind, spec or {}), {}, {}, {}, {})
     return Group(name, kind, (Artifact(Path(name), manifest),) * len(outcomes), outcomes)
 
 

@@ -2,6 +2,7 @@
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.bank import Bank
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_size,
@@ -52,7 +53,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     if section.discretizer is not None:
         label = f"{where}.discretizer"
         inputs["discretizer"] = resolver.get("discretizers", section.discretizer, label)
-        check_grid(resolver.config, label, inputs["discretizer"].spec, section.dataset)
+        check_grid(resolver.config, label, spec_of(inputs["discretizer"]), section.dataset)
     check_bank(resolver.config, where, section)
     spec = {**described(resolver.config, section), **resolver.common()}
     return Entry("bank", name, spec, inputs, components(section, spec))

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import check_size, classes, classes_of, counted, data_of
 from pipeline.planning.components import (
@@ -82,7 +83,7 @@ def versions(
 
 def keeps(model: Entry, epoch: int) -> bool:
     """Whether a training leaves the weights after an epoch beside its last ones."""
-    return epoch in (model.spec.get("recipe") or {}).get("keep_epochs", ())
+    return epoch in spec_of(model).recipe.keep_epochs
 
 
 def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:

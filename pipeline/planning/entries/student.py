@@ -1,5 +1,6 @@
 """Students: one artefact a seed."""
 
+from pipeline.config.specs import spec_of
 from pipeline.planning.compatibility.fits import family_for
 from pipeline.planning.compatibility.generators import modules_of
 from pipeline.planning.compatibility.grids import check_grid
@@ -64,8 +65,8 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
         inputs[f"teachers.{role}"] = resolver.classifier(target, f"{where}.teachers.{role}")
     check_student(config, where, section)
     if section.discretizer and section.dataset:
-        spec = inputs["discretizer"].spec
-        check_grid(config, f"{where}.discretizer", spec, section.dataset)
+        quantiser = spec_of(inputs["discretizer"])
+        check_grid(config, f"{where}.discretizer", quantiser, section.dataset)
     more = settings(config, section)
     without = (*SOURCES, "extra", "teachers", "seeds")
     spec = {**dump_section(section, without=without), **more, **resolver.common(), "seed": seed}
