@@ -32,7 +32,8 @@ def train_clip(job: Job, data: Data) -> Manifest:
     """
     spec = spec_of(job)
     recipe, about, templates = spec.recipe, spec.clip, TEMPLATES[spec.clip.templates]
-    config = config_of(Size(**{name: getattr(about, name) for name in Size.__dataclass_fields__}))
+    own = about.model_dump(exclude={"prompt", "templates"})
+    config = config_of(Size(**own))
     mean, std = normalisation(data, spec.normalise)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
