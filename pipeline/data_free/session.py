@@ -26,6 +26,7 @@ from pipeline.store.artifact import Artifact, open_artifact
 REVISION = 1
 
 SOURCE = "source.pt"
+OWN = {"student_steps", "clip_grad", "replayed"}  # of a generator that learns all along
 
 
 def loss_of(generator: GeneratorSection | GeneratorSpec) -> dict[str, dict]:
@@ -69,12 +70,10 @@ def make_source(
     if spec.rounds is not None:
         own = {"classes": len(about["classes"]), **spec.rounds.model_dump()}
         return RoundSource(sizes, RoundRecipe(**common, **own), seed, device)
-    own = {name: getattr(spec, name) for name in ("student_steps", "clip_grad", "replayed")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         network = Generator(sizes).to(device)
-    whole = GeneratorRecipe(**common, **own)
-    return GeneratorSource(network, whole, seed)
+    return GeneratorSource(network, GeneratorRecipe(**common, **spec.model_dump(include=OWN)), seed)
 
 
 def sizes_of(form: GeneratorForm, colours: int) -> Sizes:
