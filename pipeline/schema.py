@@ -65,6 +65,18 @@ class Section(BaseModel):
         return value
 
 
+def dump_section(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
+    """A section as plain JSON values, fields with a neutral default left out while they have it."""
+    data = model.model_dump(mode="json", exclude=set(without))
+    for name, info in type(model).model_fields.items():
+        extra = info.json_schema_extra or {}
+        if name in data and "neutral" in extra and data[name] == extra["neutral"]:
+            del data[name]
+        elif name in data and isinstance(getattr(model, name), BaseModel):
+            data[name] = dump_section(getattr(model, name))
+    return data
+
+
 def unknown_key(key: str, known) -> PydanticCustomError:
     """The error for a key that no field has; ``render`` puts the path before it."""
     hint = suggestion(key, known).replace("{", "(").replace("}", ")")

@@ -182,7 +182,7 @@ def with_bank(clean: DatasetSource, folder: Path, needs: Iterable[str]) -> BankS
     bank = read_bank(folder)
     fields = {name: bank.fields[name] for name in ("row", "x_adv", *OUTPUTS) if name in bank.fields}
     replay = None
-    if "views" in bank.spec:
+    if bank.spec.views is not None:
         rows = torch.arange(len(clean.labels)).numpy()
         own, samples = Side(clean.images, rows, bank.clean_starts), None
         if "x_adv" in fields:

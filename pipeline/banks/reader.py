@@ -13,11 +13,12 @@ from pipeline.banks.shards import (
     PARTS,
     PICTURES,
     Block,
-    encoding_of,
     fields_of,
     read_shard,
     shard_name,
 )
+from pipeline.config.sections.bank import BankSpec, OutputsSpec
+from pipeline.config.specs import spec_of
 from pipeline.core import topk_logits
 from pipeline.errors import RetortError
 from pipeline.store.artifact import Artifact, open_artifact
@@ -36,7 +37,7 @@ class Stored:
         starts: (S+1,) first sample of each shard, and one past the last.
     """
 
-    spec: dict
+    spec: BankSpec
     fields: dict[str, Tensor]
     clean_starts: np.ndarray
     starts: np.ndarray
@@ -50,21 +51,21 @@ def read_bank(folder: Path, needs: Iterable[str] = ()) -> Stored:
             ``needs`` that it does not hold; no accepted sample.
     """
     artifact = open_artifact(folder)
-    spec, paths = artifact.manifest.spec, shards_of(artifact)
+    spec, paths = spec_of(artifact.manifest), shards_of(artifact)
     shards = [list(blocks_of(path, spec)) for path in paths]
     check_rows(artifact, shards)
     blocks = [block for shard in shards for block in shard]
     fields = {name: joined(blocks, name) for name in fields_of(spec) if name != "accepted"}
-    if "attack" in spec:
+    if spec.has_samples:
         fields["row"] = torch.cat([torch.from_numpy(b["row"][b["accepted"]]) for b in blocks])
         if len(fields["row"]) == 0:
             raise RetortError(
                 f"{folder}: no sample was accepted; lower banks.*.attack.eps or set reject: keep"
             )
     fields["row"] = fields["row"].long()
-    if encoding_of(spec) in PICTURES:
+    if spec.encoding in PICTURES:
         fields["x_adv"] = pictures_of(paths, shards)
-    fields = with_outputs(fields, spec.get("outputs") or {})
+    fields = with_outputs(fields, spec.outputs)
     if lacking := [need for need in needs if need not in fields]:
         raise RetortError(f"{folder}: has no '{lacking[0]}'; it has {', '.join(fields)}")
     sizes = [[len(b["row"]) for b in shard] for shard in shards]
@@ -83,7 +84,7 @@ def shards_of(artifact: Artifact) -> list[Path]:
     Raises:
         RetortError: naming the first that is not.
     """
-    names = [shard_name(i) for i in range(artifact.manifest.spec["shards"])]
+    names = [shard_name(i) for i in range(spec_of(artifact.manifest).shards)]
     if foreign := sorted(artifact.manifest.files.keys() - set(names)):
         raise RetortError(
             f"{artifact.folder / foreign[0]}: is not of this bank of {len(names)} shards; delete "
@@ -92,7 +93,7 @@ def shards_of(artifact: Artifact) -> list[Path]:
     return [artifact.path(name) for name in names]
 
 
-def blocks_of(path: Path, spec: dict) -> Iterable[Block]:
+def blocks_of(path: Path, spec: BankSpec) -> Iterable[Block]:
     """A shard's blocks, each with every declared field.
 
     Raises:
@@ -138,13 +139,13 @@ def pictures_of(paths: list[Path], shards: list[list[Block]]) -> image_codec.Pic
     return image_codec.Pictures.of(tuple(paths), np.array(places, np.int64))
 
 
-def with_outputs(fields: dict, outputs: dict) -> dict:
+def with_outputs(fields: dict, outputs: OutputsSpec) -> dict:
     """The fields with top-k outputs in the place of their parts."""
-    if not outputs.get("top_k"):
+    if not outputs.top_k:
         return fields
     found = {name: value for name, value in fields.items() if name.rpartition("_")[2] not in PARTS}
     for name in ("t_clean", "t_adv"):
         parts = [fields.get(f"{name}_{part}") for part in PARTS]
         if parts[0] is not None:
-            found[name] = topk_logits.Packed(*parts, outputs["classes"])
+            found[name] = topk_logits.Packed(*parts, outputs.classes)
     return found

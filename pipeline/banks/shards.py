@@ -14,7 +14,7 @@ import ast
 import io
 import math
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
+from pipeline.config.sections.bank import BankSpec
 from pipeline.errors import RetortError
 from pipeline.store.artifact import describe, read_json, replacing, sha256_of, write_json
 
@@ -55,35 +56,24 @@ ANEW = "delete it and its bank's manifest, and run again"
 
 RECORD = 512  # bytes of a tar's records
 PLAIN_FILE = 156  # where a record says what kind of file follows
-PLAIN: Mapping = {"attack": {}}  # blocks of pixels, fp16 outputs
+PLAIN = BankSpec(seed=0, device="cpu", reject="drop")  # blocks of pixels, fp16 outputs
 
 Block = dict[str, np.ndarray | list]
 
 
-def fields_of(spec: Mapping) -> tuple[str, ...]:
+def fields_of(spec: BankSpec) -> tuple[str, ...]:
     """Names of a block's arrays for a bank's spec, in the order of ``KINDS``."""
-    outputs, samples = spec.get("outputs") or {}, "attack" in spec
 
     def stored(name: str) -> set[str]:
-        return {f"{name}_{part}" for part in PARTS} if outputs.get("top_k") else {name}
+        return {f"{name}_{part}" for part in PARTS} if spec.outputs.top_k else {name}
 
-    names = {"row", "label"} | (stored("t_clean") if outputs.get("clean", True) else set())
-    if samples:
+    names = {"row", "label"} | (stored("t_clean") if spec.outputs.clean else set())
+    if spec.has_samples:
         names |= {"accepted", "flips"} | stored("t_adv")
-        names |= {"x_adv"} if encoding_of(spec) == "blocks" else set()
-        names |= {"tokens"} if has_tokens(spec) else set()
-        names |= {"predicted"} if "views" in spec else set()
+        names |= {"x_adv"} if spec.encoding == "blocks" else set()
+        names |= {"tokens"} if spec.has_tokens else set()
+        names |= {"predicted"} if spec.views is not None else set()
     return tuple(name for name in KINDS if name in names)
-
-
-def encoding_of(spec: Mapping) -> str:
-    """How samples are stored: blocks, png, jpeg or tokens."""
-    return spec.get("encoding", "blocks")
-
-
-def has_tokens(spec: Mapping) -> bool:
-    """Whether tokens are stored."""
-    return spec.get("tokens", False) or encoding_of(spec) == "tokens"
 
 
 @dataclass(frozen=True)
@@ -146,7 +136,7 @@ def whole(path: Path, key: str) -> bool:
 def write_shard(
     path: Path,
     blocks: Iterator[tuple[int, Block, dict]],
-    spec: Mapping = PLAIN,
+    spec: BankSpec = PLAIN,
     key: str = "",
 ) -> dict:
     """Write a shard of (block number, fields, counts) and then its sidecar, both atomically.
@@ -170,17 +160,17 @@ def write_shard(
     return note
 
 
-def check_block(path: Path, block: Block, spec: Mapping) -> None:
+def check_block(path: Path, block: Block, spec: BankSpec) -> None:
     """Refuse a block whose fields or types are not the declared ones."""
     names = fields_of(spec)
     found = {name: array.dtype.name for name, array in block.items() if name in names}
-    pictured = {"x_adv"} if encoding_of(spec) in PICTURES else set()
+    pictured = {"x_adv"} if spec.encoding in PICTURES else set()
     fit = all(np.dtype(kind) in map(np.dtype, KINDS[name]) for name, kind in found.items())
     if not fit or block.keys() != {*names, *pictured}:
         raise RetortError(f"{path.name}: block has fields {found}; declared are {names}")
 
 
-def members_of(number: int, block: Block, spec: Mapping) -> Iterator[dict]:
+def members_of(number: int, block: Block, spec: BankSpec) -> Iterator[dict]:
     """A block as members of a tar: its arrays as npy files, then a picture a sample if asked."""
     arrays: dict[str, str | bytes] = {"__key__": f"{number:06d}"}
     for name in fields_of(spec):
@@ -188,8 +178,8 @@ def members_of(number: int, block: Block, spec: Mapping) -> Iterator[dict]:
         np.save(buffer, block[name], allow_pickle=False)
         arrays[f"{name}.npy"] = buffer.getvalue()
     yield arrays
-    if encoding_of(spec) in PICTURES:
-        suffix, rows = PICTURES[encoding_of(spec)], block["row"][block["accepted"]]
+    if spec.encoding in PICTURES:
+        suffix, rows = PICTURES[spec.encoding], block["row"][block["accepted"]]
         for row, data in zip(rows.tolist(), block["x_adv"], strict=True):
             yield {"__key__": f"{row:09d}", suffix: data}
 

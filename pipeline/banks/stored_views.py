@@ -4,7 +4,6 @@ Everything is a function of (seed, source row, view): flip, crop, operations, pa
 box. Pixels stay uint8 and are mixed in integers, so that they are the same on every device.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.config.sections.bank import BankSpec
 from pipeline.core.augment import PAD, mirrored, rand_augment, window
 from pipeline.core.seeding import generator, seed_of, uniforms
 
@@ -55,9 +55,9 @@ class Views:
     cutmix: float
 
     @classmethod
-    def of(cls, spec: Mapping) -> "Views":
-        """The views of a bank's spec."""
-        return cls(seed=seed_of(spec["seed"], "views"), **spec["views"])
+    def of(cls, spec: BankSpec) -> "Views":
+        """The views of a bank's spec, which must have some."""
+        return cls(seed=seed_of(spec.seed, "views"), **spec.views.model_dump())
 
     @property
     def mixes(self) -> bool:

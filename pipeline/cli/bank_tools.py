@@ -15,15 +15,15 @@ from pipeline.banks.shards import (
     PICTURES,
     Block,
     Layout,
-    encoding_of,
     fault,
-    has_tokens,
     read_shard,
     shard_name,
     sidecar_of,
     whole,
     write_shard,
 )
+from pipeline.config.sections.bank import BankSpec
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
 from pipeline.models.classifier import MODEL
@@ -42,7 +42,7 @@ from pipeline.store.artifact import (
 from pipeline.store.lease import leased
 
 UNUSED = Path("/nonexistent")  # a lease that never finds the work done already
-FORM = ("encoding", "quality", "tokens")  # what tells a bank of tokens from its twin with pixels
+FORM = {"encoding", "quality", "tokens"}  # what tells a bank of tokens from its twin with pixels
 
 
 def show(options: argparse.Namespace) -> None:
@@ -67,7 +67,7 @@ def finished(job: Job) -> Manifest | None:
 
 def names_of(job: Job) -> list[str]:
     """File names of all of a bank's shards."""
-    return [shard_name(i) for i in range(job.spec["shards"])]
+    return [shard_name(i) for i in range(spec_of(job).shards)]
 
 
 # verify
@@ -79,18 +79,18 @@ def verify(job: Job, mend: bool) -> None:
     Raises:
         RetortError: something is wrong and was left as it is.
     """
-    manifest = finished(job)
+    manifest, shards = finished(job), spec_of(job).shards
     broken = dict(faults(job, manifest))
     foreign = sorted({p.name for p in job.folder.glob("shard-*.tar")} - set(names_of(job)))
     for name, what in broken.items():
         print(f"{job.folder / name}: {what}")
     for name in foreign:
-        print(f"{job.folder / name}: is not of this bank of {job.spec['shards']} shards; delete it")
+        print(f"{job.folder / name}: is not of this bank of {shards} shards; delete it")
     if not broken:
         state = "complete" if manifest is not None else "not finished: run snakemake"
-        print(f"{job.folder}: all {job.spec['shards']} shards are whole; {state}")
+        print(f"{job.folder}: all {shards} shards are whole; {state}")
         return
-    count = f"{len(broken)} of {job.spec['shards']} shards"
+    count = f"{len(broken)} of {shards} shards"
     if not mend:
         raise RetortError(
             f"{job.folder}: {count} are not whole; run 'bank verify --mend', then snakemake: it "
@@ -123,14 +123,15 @@ def faults(job: Job, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
 
 def misplaced(job: Job, manifest: Manifest | None, number: int) -> str:
     """What is wrong inside a shard whose sum is right, empty if nothing is."""
+    spec = spec_of(job)
     try:
-        blocks = [b["row"] for b in blocks_of(job.folder / shard_name(number), job.spec)]
+        blocks = [b["row"] for b in blocks_of(job.folder / shard_name(number), spec)]
     except RetortError as error:
         return str(error).partition(": ")[2]
     rows = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
     if manifest is None:
         return ""
-    layout = Layout(manifest.facts["rows"], job.spec["shards"], job.spec["block"])
+    layout = Layout(manifest.facts["rows"], spec.shards, spec.block)
     due = layout.rows_in(number)
     if np.array_equal(rows, np.arange(due.start, due.stop)):
         return ""
@@ -154,14 +155,14 @@ def info(job: Job) -> Iterator[tuple[str, str]]:
     manifest = finished(job)
     if manifest is None:
         raise RetortError(f"{job.folder}: is not finished; run snakemake")
-    facts = manifest.facts
+    facts, spec = manifest.facts, spec_of(job)
     yield "name", f"{manifest.name} ({manifest.key})"
-    yield "shards", f"{job.spec['shards']} of blocks of {job.spec['block']} rows"
-    yield "encoding", encoding_of(job.spec) if "attack" in job.spec else "outputs alone"
+    yield "shards", f"{spec.shards} of blocks of {spec.block} rows"
+    yield "encoding", spec.encoding if spec.has_samples else "outputs alone"
     for name, value in facts.items():
         yield name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
     total = sum(file["bytes"] for file in manifest.files.values())
-    kept = facts["rows"] if manifest.spec.get("reject") != "drop" else facts["accepted"]
+    kept = facts["rows"] if spec.reject != "drop" else facts["accepted"]
     yield "bytes", f"{total:,}"
     yield "bytes a sample", f"{total / max(kept, 1):.1f}"
     block = next(read_shard(job.folder / shard_name(0)), {})
@@ -183,20 +184,21 @@ def decode(job: Job, twin: Job) -> None:
         RetortError: the two are not one bank in two forms.
     """
     check_twins(job, twin)
+    spec, wanted = spec_of(job), spec_of(twin)
     source = open_artifact(job.folder)
     path = open_artifact(twin.inputs["discretizer"]).path(MODEL)
-    quantiser = vqgan.load(path).to(twin.spec["device"]).requires_grad_(False)
-    layout = Layout(source.manifest.facts["rows"], job.spec["shards"], job.spec["block"])
+    quantiser = vqgan.load(path).to(wanted.device).requires_grad_(False)
+    layout = Layout(source.manifest.facts["rows"], spec.shards, spec.block)
     with leased(twin.folder, twin.folder / MANIFEST) as needed:
         for number, name in enumerate(names_of(twin) if needed else ()):
             if not whole(twin.folder / name, twin.key):
                 path, first = source.path(name), layout.blocks_of(number).start
                 counts = read_json(sidecar_of(path), "copy it with its shard")["counts"]
                 decoded = (
-                    (n, with_pixels(block, twin, quantiser), counts if n == first else {})
+                    (n, with_pixels(block, wanted, quantiser), counts if n == first else {})
                     for n, block in enumerate(read_shard(path), first)
                 )
-                write_shard(twin.folder / name, decoded, twin.spec, twin.key)
+                write_shard(twin.folder / name, decoded, wanted, twin.key)
         if needed:
             finish(twin, manifest_of(twin))
     print(f"{twin.folder}: holds the pixels of {job.folder.name}")
@@ -204,40 +206,41 @@ def decode(job: Job, twin: Job) -> None:
 
 def check_twins(job: Job, twin: Job) -> None:
     """Raise unless ``twin`` is the same bank as ``job`` with pixels, losslessly encoded."""
-    if not has_tokens(job.spec) or encoding_of(job.spec) == "jpeg":
+    spec, wanted = spec_of(job), spec_of(twin)
+    if not spec.has_tokens or spec.encoding == "jpeg":
         raise RetortError(
             f"{job.folder}: has no tokens of what the teacher judged; give a bank with 'tokens: "
             "true' or 'encoding: tokens'"
         )
-    if encoding_of(twin.spec) not in ("blocks", "png"):
+    if wanted.encoding not in ("blocks", "png"):
         raise RetortError(
-            f"{twin.folder}: encoding is {encoding_of(twin.spec)}; the outputs are of exact "
+            f"{twin.folder}: encoding is {wanted.encoding}; the outputs are of exact "
             "pixels, so set it to blocks or png"
         )
-    specs = [{k: v for k, v in j.spec.items() if k not in FORM} for j in (job, twin)]
+    specs = [one.model_dump(exclude=FORM) for one in (spec, wanted)]
     if specs[0] != specs[1] or job.inputs != twin.inputs:
         raise RetortError(
             f"{twin.folder}: is another bank than {job.folder.name}, not its twin; let the two "
-            f"differ in {', '.join(FORM)} alone"
+            f"differ in {', '.join(sorted(FORM))} alone"
         )
 
 
 @torch.no_grad()
-def with_pixels(block: Block, twin: Job, quantiser: vqgan.VQGAN) -> Block:
-    """A block of tokens in the form that the twin's spec asks for."""
+def with_pixels(block: Block, spec: BankSpec, quantiser: vqgan.VQGAN) -> Block:
+    """A block of tokens in the form that a spec asks for."""
     tokens = torch.from_numpy(block["tokens"].astype(np.int64))
     kept = torch.from_numpy(block["accepted"])
     grid = torch.zeros((len(kept), *tokens.shape[1:]), dtype=torch.int64)
     grid[kept] = tokens
-    images = (quantiser.decode_tokens(grid.to(twin.spec["device"])) * 255).round()
+    images = (quantiser.decode_tokens(grid.to(spec.device)) * 255).round()
     block = {**block, "x_adv": images.to(torch.uint8).cpu()[kept].numpy()}
-    if encoding_of(twin.spec) in PICTURES:
+    if spec.encoding in PICTURES:
         encoded = image_codec.encoded
-        form, shown = encoding_of(twin.spec), torch.from_numpy(block["x_adv"])
+        form, shown = spec.encoding, torch.from_numpy(block["x_adv"])
         block[FILES] = [encoded(image, form, 100) for image in shown]
-    if not has_tokens(twin.spec):
+    if not spec.has_tokens:
         del block["tokens"]
-    return as_written(block, twin.spec)
+    return as_written(block, spec)
 
 
 # merge

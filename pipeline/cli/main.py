@@ -11,6 +11,7 @@ from types import ModuleType
 from safetensors import SafetensorError
 
 from pipeline.cli.arguments import parser
+from pipeline.config.specs import spec_of
 from pipeline.core import collectives
 from pipeline.discovery import plugin
 from pipeline.errors import RetortError, no_memory_left, no_room_left
@@ -109,7 +110,7 @@ def make_part(job: Job, stage: ModuleType) -> None:
     if job.kind == "evaluation":
         stage.run_part(job, *torchrun.place_among(job))
         return
-    collectives.join(job.spec["device"])
+    collectives.join(spec_of(job).device)
     finish(job, stage.run(job))
 
 

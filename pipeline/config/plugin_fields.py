@@ -44,6 +44,7 @@ def sourced(value: Any) -> str | dict:
     return name
 
 
+Plugin = dict[str, dict[str, Any]]  # in a spec: {name: options}, all of them checked already
 ObjectiveSpec = Annotated[dict[str, dict], plugged("objectives", "Objective")]
 AttackSpec = Annotated[dict[str, dict], plugged("attacks", "Attack")]
 LossSpec = Annotated[dict[str, dict], plugged("generator_losses", "Loss")]

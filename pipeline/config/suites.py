@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.plugin_fields import AttackSpec
+from pipeline.config.plugin_fields import AttackSpec, Plugin
+from pipeline.config.sections.trained import Computed
 from pipeline.schema import Count, Number, Positive, Section, added
 
 
@@ -57,6 +58,19 @@ class Suite(Section):
         return sum("boundary_risk" in attack for attack in self.attacks)
 
 
+class EvaluationSpec(Computed):
+    """An evaluation as its job makes it.
+
+    Attributes:
+        shifted: whether the model is tested on images of another data set than its own.
+        epoch: whose weights are evaluated; None for the exported ones.
+    """
+
+    attacks: tuple[Plugin, ...]
+    shifted: bool = False
+    epoch: Positive | None = None
+
+
 class Wasserstein(Section):
     """The study of distances between training images and shifted ones.
 
@@ -75,6 +89,12 @@ class Report(Section):
     title: str = "Robust students, one teacher bank"
     samples: Positive = 6
     wasserstein: Wasserstein | None = added(None)
+
+
+class ReportSpec(Report):
+    """The report as its job writes it: ``names`` are all of `kind/name`, each with its ref."""
+
+    names: tuple[tuple[str, str], ...]
 
 
 class Needs(Section):

@@ -1,12 +1,17 @@
 """Data-free training: a generator's source, its warm student, and how both are kept on disk."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from pipeline.config.recipe import Recipe
+from pipeline.config.sections.generator import Generator as GeneratorSection
+from pipeline.config.sections.generator import GeneratorForm, GeneratorSpec
+from pipeline.config.sections.student import Sampling
+from pipeline.config.specs import spec_of
 from pipeline.core.seeding import seed_of
 from pipeline.data.batches import Source
 from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
@@ -21,15 +26,22 @@ from pipeline.store.artifact import Artifact, open_artifact
 REVISION = 1
 
 SOURCE = "source.pt"
+OWN = {"student_steps", "clip_grad", "replayed"}  # of a generator that learns all along
 
 
-def loss_of(spec: dict) -> dict[str, dict]:
+def loss_of(generator: GeneratorSection | GeneratorSpec) -> dict[str, dict]:
     """What a generator minimises, as {name: options}: DERD's losses if its spec names none."""
-    return spec.get("losses") or {"derd": spec["weights"]}
+    return generator.losses or {"derd": generator.weights}
 
 
 def make_source(
-    spec: dict, about: dict, recipe: Recipe, seed: int, device: str, role: str = "natural"
+    spec: GeneratorSpec,
+    about: dict,
+    recipe: Recipe,
+    seed: int,
+    device: str,
+    role: str = "natural",
+    learns: bool = True,
 ) -> Source:
     """A generator with random weights and its optimiser, as a generator's spec describes them.
 
@@ -39,37 +51,34 @@ def make_source(
         recipe: epochs, images per batch and their augmentation.
         seed: of the draws; the weights' is the spec's.
         role: of the teacher that it learns from.
+        learns: whether it goes on learning.
     """
     sizes = sizes_of(spec, len(about["mean"]))
     ((name, options),) = loss_of(spec).items()
     common = {
         "epochs": recipe.epochs,
-        "steps": spec["steps_per_epoch"],
+        "steps": spec.steps_per_epoch,
         "batch": recipe.batch,
-        "pool": spec["pool"],
-        "lr": spec["lr_generator"],
+        "pool": spec.pool,
+        "lr": spec.lr_generator,
         "loss": make("generator_losses", "Loss", name, options),
-        "learns": spec.get("learns", True),
+        "learns": learns,
         "teacher": role,
         "augment": recipe.augment,
-        "grids": tuple(spec.get("grids", ())),
+        "grids": spec.grids,
     }
-    if "rounds" in spec:
-        own = {"classes": len(about["classes"]), **spec["rounds"]}
+    if spec.rounds is not None:
+        own = {"classes": len(about["classes"]), **spec.rounds.model_dump()}
         return RoundSource(sizes, RoundRecipe(**common, **own), seed, device)
-    own = {name: spec[name] for name in ("student_steps", "clip_grad") if name in spec}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec["seed"])
+        torch.manual_seed(spec.seed)
         network = Generator(sizes).to(device)
-    whole = GeneratorRecipe(**common, **own, replayed=spec["replayed"])
-    return GeneratorSource(network, whole, seed)
+    return GeneratorSource(network, GeneratorRecipe(**common, **spec.model_dump(include=OWN)), seed)
 
 
-def sizes_of(spec: dict, colours: int) -> Sizes:
-    """How large a spec's generator is."""
-    doublings = spec.get("doublings", 2)
-    numbers = (spec["latent"], spec["channels"], spec["image"], colours, spec["drawn"], doublings)
-    return Sizes(*numbers)
+def sizes_of(form: GeneratorForm, colours: int) -> Sizes:
+    """How large a generator is."""
+    return Sizes(form.latent, form.channels, form.image, colours, form.drawn, form.doublings)
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,10 @@ class Warm:
 
     artifact: Artifact
 
-    @property
-    def spec(self) -> dict:
+    @cached_property
+    def spec(self) -> GeneratorSpec:
         """The generator's own."""
-        return self.artifact.manifest.spec
+        return spec_of(self.artifact.manifest)
 
     @property
     def about(self) -> dict:
@@ -109,26 +118,27 @@ class Warm:
 
     def student(self, seed: int) -> nn.Module:
         """The warm student; without a warm-up, one with weights drawn from ``seed``."""
-        if self.spec.get("warm", True):
+        if self.spec.warm:
             return load_classifier(self.artifact.path(MODEL))
         about = self.about
-        return initialised(self.spec["model"], len(self.classes), about["mean"], about["std"], seed)
+        return initialised(self.spec.model, len(self.classes), about["mean"], about["std"], seed)
 
     def snapshot(self, epoch: int) -> nn.Module:
         """The student as it stood after an epoch of the warm-up, counted from 1."""
-        last = epoch == self.spec["recipe"]["epochs"]
+        last = epoch == self.spec.recipe.epochs
         return load_classifier(self.artifact.path(MODEL if last else kept(epoch)))
 
     def source(
-        self, recipe: Recipe, sampling: dict, seed: int, device: str, role: str = "natural"
+        self, recipe: Recipe, sampling: Sampling, seed: int, device: str, role: str = "natural"
     ) -> Source:
         """The generator as it stood at the end, ready to go on learning with draws of its own."""
-        chosen = {name: value for name, value in sampling.items() if value is not None}
-        spec = {**self.spec, "grids": (), **chosen}
-        warm = spec.get("warm", True)
-        spec |= {} if warm else {"seed": seed}
-        source = make_source(spec, self.about, recipe, seed_of("stage II", seed), device, role)
-        if warm:
+        chosen: dict = {"grids": ()} if self.spec.warm else {"grids": (), "seed": seed}
+        for name in ("steps_per_epoch", "replayed"):
+            if (value := getattr(sampling, name)) is not None:
+                chosen[name] = value
+        spec, draws = self.spec.model_copy(update=chosen), seed_of("stage II", seed)
+        source = make_source(spec, self.about, recipe, draws, device, role, sampling.learns)
+        if spec.warm:
             source.load_state_dict(checkpoint.restore(self.artifact.path(SOURCE), device))
         return source
 

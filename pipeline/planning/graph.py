@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pipeline.config.reader import Config, parse
+from pipeline.config.specs import spec_of
 from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Entry, Plan, check_store
 from pipeline.planning.resolver import SECTIONS, Resolver
@@ -44,7 +45,7 @@ def students(resolver: Resolver) -> list[Entry]:
 def seeded(resolver: Resolver, name: str, seed: int) -> Entry:
     """One student of one seed."""
     first = resolver.get("students", name)
-    if first.spec["seed"] == seed:
+    if spec_of(first).seed == seed:
         return first
     return resolver.plan.add(student.entry(resolver, name, seed))
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from pipeline.config.names import LONGEST_LABEL, trouble
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.store.artifact import MANIFEST, SPEC, read_json, write_json
 from pipeline.store.code_revisions import fingerprint, revisions
@@ -102,20 +101,8 @@ class Plan:
 
     def groups(self, ref: str) -> list[str]:
         """Shard ranges `a-b` of a bank's jobs."""
-        shards, size = self.entries[ref].spec["shards"], self.run["shards_per_job"]
+        shards, size = spec_of(self.entries[ref]).shards, self.run["shards_per_job"]
         return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
-
-
-def dumped(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
-    """A section as plain JSON values, fields with a neutral default left out while they have it."""
-    data = model.model_dump(mode="json", exclude=set(without))
-    for name, info in type(model).model_fields.items():
-        extra = info.json_schema_extra or {}
-        if name in data and "neutral" in extra and data[name] == extra["neutral"]:
-            del data[name]
-        elif name in data and isinstance(getattr(model, name), BaseModel):
-            data[name] = dumped(getattr(model, name))
-    return data
 
 
 def work_order(entry: Entry, run: dict) -> dict:

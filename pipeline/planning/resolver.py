@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pipeline.config.reader import Config
+from pipeline.config.specs import spec_of
 from pipeline.discovery import plugin, suggestion
 from pipeline.errors import RetortError
 from pipeline.planning.plan import Entry, Plan
@@ -55,7 +56,7 @@ class Resolver:
         """
         first = self.get("generators", name, seen_from)
         seeds = self.config.generators[name].seeds
-        if seeds is None or first.spec["seed"] == seed:
+        if seeds is None or spec_of(first).seed == seed:
             return first
         if seed not in seeds:
             known = ", ".join(map(str, seeds))

@@ -1,9 +1,12 @@
 """The report's tables of what was made: ingredients, costs, reuse, keys."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
+from pipeline.config.sections.discretizer import DiscretizerSpec
+from pipeline.config.sections.teacher import TeacherSpec
+from pipeline.config.specs import spec_of
 from pipeline.report.outcomes import CLEAN, Group, Study
-from pipeline.report.tables import NONE, amount, grid, is_clip, signed
+from pipeline.report.tables import NONE, amount, grid, signed
 from pipeline.store.artifact import STAGES, Artifact, read_json
 from pipeline.store.attempt_cost import cost_of
 
@@ -17,7 +20,7 @@ def ingredients(study: Study) -> str:
     """What the students were made from, and how good it is."""
     rows: list[Fact] = []
     for name, artifact in study.of("discretizer").items():
-        what = f"discretiser {name} ({'' if origin(artifact.manifest.spec) else 'small '}VQGAN)"
+        what = f"discretiser {name} ({'' if origin(spec_of(artifact.manifest)) else 'small '}VQGAN)"
         rows += [(what, *fact) for fact in quantiser_facts(artifact)]
     for group in study.groups:
         if group.kind == "teacher":
@@ -46,7 +49,7 @@ def share(value: float, digits: int = 1) -> str:
 def quantiser_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     """Quality of a discretiser on the test images."""
     facts = artifact.manifest.facts
-    if came := origin(artifact.manifest.spec):
+    if came := origin(spec_of(artifact.manifest)):
         yield "made", came
     if "psnr_db" not in facts:
         yield "codes", f"{facts['n_codes']:,}"
@@ -56,26 +59,29 @@ def quantiser_facts(artifact: Artifact) -> Iterator[tuple[str, str]]:
     yield "tokens an image", "×".join(map(str, facts["grid"]))
 
 
-def origin(spec: Mapping) -> str:
+def origin(spec: TeacherSpec | DiscretizerSpec) -> str:
     """What a teacher or discretiser from outside is; empty for what was trained here."""
-    about = spec.get("open_clip")
-    if about and about["pretrained"] == "random":
-        return f"{about['model']} at random weights: a trial, no result"
-    if about:
-        return f"{about['model']} from a file, {about['head']} head"
-    return f"{spec.get('model', 'VQGAN')} from a file" if "checkpoint" in spec else ""
+    if isinstance(spec, DiscretizerSpec):
+        return "" if spec.checkpoint is None else "VQGAN from a file"
+    about = spec.open_clip
+    if about is not None and about.pretrained == "random":
+        return f"{about.model} at random weights: a trial, no result"
+    if about is not None:
+        return f"{about.model} from a file, {about.head} head"
+    return "" if spec.checkpoint is None else f"{spec.model} from a file"
 
 
 def teacher_facts(group: Group) -> Iterator[Fact]:
     """Accuracy of a teacher; of a CLIP, without any training on labels as such."""
-    facts, spec = group.members[0].manifest.facts, group.members[0].manifest.spec
-    clip, came = is_clip(spec), origin(spec) or ("small CLIP trained here" if is_clip(spec) else "")
+    facts, spec = group.members[0].manifest.facts, spec_of(group.members[0].manifest)
+    came = origin(spec) or ("small CLIP trained here" if spec.is_clip else "")
     name = f"teacher {group.name}" + (f" ({came})" if came else "")
     clean = group.estimate((CLEAN,))
     if "zero_shot" in facts:
         yield name, "zero-shot accuracy", share(facts["zero_shot"])
     elif clean is not None:
-        zero_shot = clip and spec.get("open_clip", {}).get("head") != "finetuned"
+        tuned = spec.open_clip is not None and spec.open_clip.head == "finetuned"
+        zero_shot = spec.is_clip and not tuned
         yield name, "zero-shot accuracy" if zero_shot else "clean test accuracy", share(clean.value)
     if "epochs" in facts:
         yield name, "epochs", str(facts["epochs"])
@@ -110,7 +116,7 @@ def generator_facts(study: Study, artifact: Artifact) -> Iterator[tuple[str, str
     """How long a generator was warmed up, and how good its warm student is where that is known."""
     manifest = artifact.manifest
     yield "made from teacher", study.name_of(manifest.inputs["teacher"])
-    yield "epochs × steps", f"{manifest.facts['epochs']} × {manifest.spec['steps_per_epoch']}"
+    yield "epochs × steps", f"{manifest.facts['epochs']} × {spec_of(manifest).steps_per_epoch}"
     for name, value in manifest.facts.items():
         if "accuracy" in name:
             yield name.replace("_", " "), share(value)

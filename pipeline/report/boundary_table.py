@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from pipeline.config.specs import spec_of
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_shift
 from pipeline.report.outcomes import Outcome, Study, paired, read_outcomes
@@ -76,10 +77,10 @@ def measured(study: Study) -> list[tuple[str, int | None, str, AttackPoint, Risk
     """Model, epoch (None: exported), suite, point of the images, and risks, in the plan's order."""
     rows = []
     for name, evaluation in study.of("evaluation").items():
-        spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
-        if any("boundary_risk" in attack for attack in spec.get("attacks", ())):
+        spec, inputs = spec_of(evaluation.manifest), evaluation.manifest.inputs
+        if any("boundary_risk" in attack for attack in spec.attacks):
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            who = study.name_of(inputs["model"]), spec.get("epoch"), name.rpartition(".")[2]
+            who = study.name_of(inputs["model"]), spec.epoch, name.rpartition(".")[2]
             rows += [(*who, point, found) for point, found in risks(points).items()]
     return rows
 

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.attacks.corruptions import corrupt_batch
 from pipeline.banks.reader import read_bank
+from pipeline.config.specs import spec_of
+from pipeline.config.suites import Wasserstein
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.images import pixels
 from pipeline.data.dataset_artifact import Data, open_data
@@ -110,26 +112,26 @@ def reads_samples(student: Artifact) -> bool:
     """Whether a student's objective reads a bank's samples beside the teacher's outputs."""
     from pipeline.schema import make
 
-    ((name, options),) = student.manifest.spec["objective"].items()
+    ((name, options),) = spec_of(student.manifest).objective.items()
     return "x_adv" in make("objectives", "Objective", name, options).needs()
 
 
-def measured(study: Study, about: dict) -> list[Spot]:
+def measured(study: Study, about: Wasserstein) -> list[Spot]:
     """Every point of the study.
 
     Raises:
         RetortError: the network that compares has no BatchNorm.
     """
     found = {**study.of("teacher"), **study.of("student")}
-    network = found.get(about["network"]) or found[f"{about['network']}-0"]
+    network = found.get(about.network) or found[f"{about.network}-0"]
     model = load_teacher(network.folder, "cpu").eval()
     try:
-        return list(Distances(study, model, about["images"]).spots())
+        return list(Distances(study, model, about.images).spots())
     except RetortError as error:
-        raise RetortError(f"report.wasserstein.network: '{about['network']}': {error}") from error
+        raise RetortError(f"report.wasserstein.network: '{about.network}': {error}") from error
 
 
-def section(spots: list[Spot], about: dict) -> str:
+def section(spots: list[Spot], about: Wasserstein) -> str:
     """The study as a table, with the rank correlation of distance and accuracy."""
     rows = [
         [
@@ -145,8 +147,8 @@ def section(spots: list[Spot], about: dict) -> str:
     found = spearmanr([s.distance for s in spots], [s.accuracy for s in spots])
     return (
         f"{grid(head, rows, left=2)}\n\n*W between a student's training images (the first "
-        f"{about['images']:,} of them, as many samples of its bank) and the shifted test images, "
-        f"by the BatchNorm inputs of '{about['network']}'. Spearman's rank correlation of W and "
+        f"{about.images:,} of them, as many samples of its bank) and the shifted test images, "
+        f"by the BatchNorm inputs of '{about.network}'. Spearman's rank correlation of W and "
         f"accuracy over the {len(spots)} points: {found.statistic:.2f} (p = {found.pvalue:.2g}; "
         "the points are not independent).*"
     )

@@ -1,5 +1,6 @@
 """The report's table of weights kept during training, beside those that a student exports."""
 
+from pipeline.config.specs import spec_of
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.outcomes import Group, Outcome, Study, read_outcomes, take
 from pipeline.report.tables import caption, results
@@ -16,10 +17,10 @@ def measured(study: Study) -> dict[tuple[str, int], dict[AttackPoint, Outcome]]:
     """What suites of kept weights found, by the model's key and the epoch."""
     found: dict[tuple[str, int], dict[AttackPoint, Outcome]] = {}
     for evaluation in study.of("evaluation").values():
-        spec, inputs = evaluation.manifest.spec, evaluation.manifest.inputs
-        if "epoch" in spec:
+        spec, inputs = spec_of(evaluation.manifest), evaluation.manifest.inputs
+        if spec.epoch is not None:
             points = read_outcomes(evaluation.path("outcomes.parquet"))
-            take(found.setdefault((inputs["model"], spec["epoch"]), {}), points)
+            take(found.setdefault((inputs["model"], spec.epoch), {}), points)
     return {where: points for where, points in found.items() if points}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config.specs import spec_of
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.planning.plan import SEED
 from pipeline.report.attack_labels import NEAR, USUAL_STEP
@@ -152,7 +153,8 @@ class Study:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
         found: dict[str, dict[AttackPoint, Outcome]] = {}
         for evaluation in self.of("evaluation").values():
-            if {"shifted", "epoch"} & set(evaluation.manifest.spec):  # in tables of their own
+            spec = spec_of(evaluation.manifest)
+            if spec.shifted or spec.epoch is not None:  # in tables of their own
                 continue
             of_model = found.setdefault(evaluation.manifest.inputs["model"], {})
             points = read_outcomes(evaluation.path("outcomes.parquet"))
@@ -204,7 +206,7 @@ def open_study(job: Job) -> Study:
         RetortError: one of them is not finished.
     """
     artifacts = {ref: open_artifact(folder) for ref, folder in job.inputs.items()}
-    return Study(artifacts, dict(job.spec["names"]))
+    return Study(artifacts, dict(spec_of(job).names))
 
 
 def is_corruption(point: AttackPoint) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from pipeline.config.specs import spec_of
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_plainly, format_radius
 from pipeline.report.distribution_shift import ALEXNET, mean_corruption_error
@@ -19,7 +20,7 @@ def found_of(study: Study, model: Artifact) -> Found:
     return {
         study.name_of(e.manifest.inputs["dataset"]): read_outcomes(e.path("outcomes.parquet"))
         for e in study.of("evaluation").values()
-        if "shifted" in e.manifest.spec and e.manifest.inputs["model"] == model.manifest.key
+        if spec_of(e.manifest).shifted and e.manifest.inputs["model"] == model.manifest.key
     }
 
 

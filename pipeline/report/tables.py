@@ -1,12 +1,13 @@
 """The report's tables, as aligned Markdown that also reads well in a terminal."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, floor
 
 from tabulate import tabulate
 
+from pipeline.config.specs import spec_of
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import generator
 from pipeline.report.attack_labels import (
@@ -127,13 +128,8 @@ def signed(value: float) -> str:
 
 def role_of(group: Group) -> str:
     """What a row is: a student, a teacher, or a teacher that is a CLIP."""
-    clip = group.kind == "teacher" and is_clip(group.members[0].manifest.spec)
+    clip = group.kind == "teacher" and spec_of(group.members[0].manifest).is_clip
     return "CLIP teacher" if clip else group.kind
-
-
-def is_clip(spec: Mapping) -> bool:
-    """Whether a teacher's image tower learnt beside a text tower."""
-    return bool(spec.get("clip") or spec.get("open_clip"))
 
 
 def results(groups: Sequence[Group], brief: bool = False) -> str:
@@ -198,7 +194,7 @@ def comparisons(study: Study) -> str:
 def comparable(bank: Group, other: Group) -> bool:
     """Whether only one learnt from a bank, and architecture and data set are the same."""
     one, two = bank.members[0].manifest, other.members[0].manifest
-    same = one.spec["model"] == two.spec["model"]
+    same = spec_of(one).model == spec_of(two).model
     same &= one.inputs.get("dataset") == two.inputs.get("dataset") is not None
     return "bank" in one.inputs and "bank" not in two.inputs and same
 
@@ -222,13 +218,14 @@ def gap(a: Outcome, b: Outcome, name: str) -> Interval:
 def costs_of(study: Study, group: Group) -> tuple[float, float, float]:
     """Epochs, CPU-seconds (mean over seeds) and samples seen of a student on a data set."""
     first = group.members[0].manifest
-    recipe = first.spec["recipe"]
+    spec = spec_of(first)
+    recipe = spec.recipe
     train = study.artifacts[f"dataset/{first.inputs['dataset']}"].manifest.facts["counts"]["train"]
-    seen = recipe["epochs"] * (train // recipe["batch"]) * recipe["batch"]
+    seen = recipe.epochs * (train // recipe.batch) * recipe.batch
     seconds = sum(cost_of(m.folder)["cpu_seconds"] for m in group.members) / len(group.members)
-    ((name, options),) = first.spec["objective"].items()
+    ((name, options),) = spec.objective.items()
     twice = "x_adv" in make("objectives", "Objective", name, options).needs()
-    return recipe["epochs"], seconds, seen * (1 + twice)
+    return recipe.epochs, seconds, seen * (1 + twice)
 
 
 def compared_at(bank: tuple[float, float, float], other: tuple[float, float, float]) -> str:

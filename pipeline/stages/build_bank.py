@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pipeline.banks.builder import Maker, as_written
 from pipeline.banks.shards import Block, shard_name, sidecar_of, whole, write_shard
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.interrupts import Wish, stoppable
 from pipeline.progress import Progress
@@ -25,10 +26,11 @@ def run_group(job: Job, shards: range) -> None:
         RetortError: the range is not of this bank.
         SystemExit: the process was asked to stop; finished shards stay.
     """
-    if not 0 <= shards.start < shards.stop <= job.spec["shards"]:
+    count = spec_of(job).shards
+    if not 0 <= shards.start < shards.stop <= count:
         raise RetortError(
-            f"--shards {shards.start}:{shards.stop}: the bank has {job.spec['shards']} shards; "
-            f"give a range within 0:{job.spec['shards']}"
+            f"--shards {shards.start}:{shards.stop}: the bank has {count} shards; "
+            f"give a range within 0:{count}"
         )
     maker = Maker(job)
     for shard in shards:
@@ -40,14 +42,14 @@ def run_group(job: Job, shards: range) -> None:
 
 def make_shard(maker: Maker, shard: int, wish: Wish) -> None:
     """Compute and write one shard."""
-    job = maker.job
+    job, spec = maker.job, maker.spec
     path = job.folder / shard_name(shard)
     sidecar_of(path).unlink(missing_ok=True)
     made = blocks(maker, shard, wish)
-    if "views" in job.spec:
+    if spec.views is not None:
         made = maker.with_views(list(made))
-    written = ((number, as_written(block, job.spec), counts) for number, block, counts in made)
-    counts = write_shard(path, written, job.spec, job.key)["counts"]
+    written = ((number, as_written(block, spec), counts) for number, block, counts in made)
+    counts = write_shard(path, written, spec, job.key)["counts"]
     log.info("shard %d: %d rows%s", shard, counts["rows"], shown_share(counts))
 
 
@@ -72,13 +74,13 @@ def blocks(maker: Maker, shard: int, wish: Wish) -> Made:
 
 def run(job: Job) -> Manifest:
     """Make what is missing, then the manifest over all shards."""
-    run_group(job, range(job.spec["shards"]))
+    run_group(job, range(spec_of(job).shards))
     return manifest_of(job)
 
 
 def manifest_of(job: Job) -> Manifest:
     """The manifest over a bank's finished shards, with the facts of all."""
-    names = [shard_name(shard) for shard in range(job.spec["shards"])]
+    names = [shard_name(shard) for shard in range(spec_of(job).shards)]
     totals: dict[str, float] = {}
     for name in names:
         note = read_json(sidecar_of(job.folder / name), "run again to make the shard anew")

@@ -2,6 +2,7 @@
 
 import torch
 
+from pipeline.config.specs import spec_of
 from pipeline.core.batch import Roles
 from pipeline.data.dataset_artifact import Data
 from pipeline.models.classifier import MODEL
@@ -14,7 +15,6 @@ from pipeline.training.job_setup import (
     last,
     normalisation,
     place_of,
-    recipe_of,
     validation_of,
 )
 from pipeline.training.loop import fit, write_history
@@ -30,16 +30,16 @@ def train_clip(job: Job, data: Data) -> Manifest:
     The zero-shot head, an ensemble over the templates, is computed once and is part of the file
     that students and banks load; the text tower lies beside it.
     """
-    spec, recipe = job.spec, recipe_of(job)
-    prompt, templates = spec["clip"]["prompt"], TEMPLATES[spec["clip"]["templates"]]
-    size = {k: v for k, v in spec["clip"].items() if k in Size.__dataclass_fields__}
-    config = config_of(Size(**size))
-    mean, std = normalisation(job, data)
+    spec = spec_of(job)
+    recipe, about, templates = spec.recipe, spec.clip, TEMPLATES[spec.clip.templates]
+    own = about.model_dump(exclude={"prompt", "templates"})
+    config = config_of(Size(**own))
+    mean, std = normalisation(data, spec.normalise)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec["seed"])
-        student = PromptClassifier(config, data.classes, mean, std, prompt, templates)
-    roles = Roles(student.to(spec["device"]))
-    ((name, options),) = spec["objective"].items()
+        torch.manual_seed(spec.seed)
+        student = PromptClassifier(config, data.classes, mean, std, about.prompt, templates)
+    roles = Roles(student.to(spec.device))
+    ((name, options),) = spec.objective.items()
     objective = make("objectives", "Objective", name, options)
     history = fit(
         roles,

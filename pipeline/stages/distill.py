@@ -1,9 +1,12 @@
 """Stage: a student, distilled from its teachers on a data set, a bank or a generator."""
 
+from pathlib import Path
+
 from torch import nn
 
 from pipeline.banks.batches import with_bank
 from pipeline.config.recipe import Recipe
+from pipeline.config.specs import spec_of
 from pipeline.core.batch import Roles
 from pipeline.data import mixture
 from pipeline.data.batches import Source
@@ -17,7 +20,6 @@ from pipeline.training.job_setup import (
     dataset_source,
     normalisation,
     place_of,
-    recipe_of,
     save_student,
     teachers_of,
     validation_of,
@@ -31,23 +33,24 @@ def run(job: Job) -> Manifest:
     """Train and save the student that the spec describes."""
     if "generator" in job.inputs:
         return run_data_free(job)
-    data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
+    data, spec = open_data(job.inputs["dataset"]), spec_of(job)
     classes, teachers = classes_of(job, data), teachers_of(job)
-    mean, std = normalisation(job, data)
-    student = initialised(job.spec["model"], len(classes), mean, std, job.spec["seed"])
-    if "init" in job.spec:
-        finetune_init.begin(job, student, len(classes))
-    roles = Roles(student.to(job.spec["device"]), teachers, quantiser_of(job))
-    watched = validation_of(job, data, recipe) if classes == data.classes else None
-    source = source_of(job, data, recipe)
-    fitted = fit(roles, objective_of(job), source, recipe, place_of(job), watched)
+    mean, std = normalisation(data, spec.normalise, spec.init)
+    student = initialised(spec.model, len(classes), mean, std, spec.seed)
+    if spec.init is not None:
+        path = Path(job.run["init"]).expanduser()
+        finetune_init.begin(path, spec.init.sha256, student, len(classes))
+    roles = Roles(student.to(spec.device), teachers, quantiser_of(job))
+    watched = validation_of(job, data, spec.recipe) if classes == data.classes else None
+    source = source_of(job, data, spec.recipe)
+    fitted = fit(roles, objective_of(job), source, spec.recipe, place_of(job), watched)
     return save_student(job, roles, classes, fitted)
 
 
 def classes_of(job: Job, data: Data) -> tuple[str, ...]:
     """The classes a student learns: its data set's, or its teacher's where labels mean nothing."""
     teachers = [folder for role, folder in job.inputs.items() if role.startswith("teachers.")]
-    if not job.spec.get("label_free") or not teachers:
+    if not spec_of(job).label_free or not teachers:
         return data.classes
     return tuple(read_about(open_artifact(teachers[0]).path(MODEL))["classes"])
 
@@ -59,32 +62,33 @@ def quantiser_of(job: Job) -> nn.Module | None:
     path = open_artifact(job.inputs["discretizer"]).path(MODEL)
     from pipeline.models import vqgan  # imports taming
 
-    return vqgan.load(path).to(job.spec["device"]).requires_grad_(False)
+    return vqgan.load(path).to(spec_of(job).device).requires_grad_(False)
 
 
 def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
     """Batches of the data set, with a bank or a second data set where the job has one."""
     source: Source = dataset_source(job, data, recipe)
+    spec = spec_of(job)
     if "bank" in job.inputs:
         needs = objective_of(job).needs()
         source = with_bank(source, job.inputs["bank"], needs)
     if "extra" in job.inputs:
         extra = open_data(job.inputs["extra"]).split("train")
-        share = job.spec["extra"]["share"]
-        source = mixture.MixedSource(source, extra.images, extra.labels, share)
-    if job.spec.get("label_free"):
+        source = mixture.MixedSource(source, extra.images, extra.labels, spec.extra.share)
+    if spec.label_free:
         source = mixture.Unlabelled(source)
     return source
 
 
 def run_data_free(job: Job) -> Manifest:
     """A student that goes on from a generator's warm-up, without one real image."""
-    recipe, seed, device = recipe_of(job), job.spec["seed"], job.spec["device"]
+    spec = spec_of(job)
+    recipe, seed, device = spec.recipe, spec.seed, spec.device
     warm, teachers = open_warm(job.inputs["generator"]), teachers_of(job)
-    if "surrogate" in job.spec:
-        early = warm.snapshot(job.spec["surrogate"]).to(device)
+    if spec.surrogate is not None:
+        early = warm.snapshot(spec.surrogate).to(device)
         teachers["natural"] = early.requires_grad_(False)
-    source = warm.source(recipe, job.spec["sampling"], seed, device, warm.role_in(job.inputs))
+    source = warm.source(recipe, spec.sampling, seed, device, warm.role_in(job.inputs))
     roles = Roles(warm.student(seed).to(device), teachers)
     fitted = fit(roles, objective_of(job), source, recipe, place_of(job))
     return save_student(job, roles, warm.classes, fitted)
@@ -92,5 +96,5 @@ def run_data_free(job: Job) -> Manifest:
 
 def objective_of(job: Job) -> nn.Module | object:
     """The job's objective with its hyper-parameters."""
-    ((name, options),) = job.spec["objective"].items()
+    ((name, options),) = spec_of(job).objective.items()
     return make("objectives", "Objective", name, options)

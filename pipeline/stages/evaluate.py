@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from pipeline.config.specs import spec_of
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.core.images import pixels
 from pipeline.core.seeding import seed_of
@@ -73,7 +74,7 @@ def run_part(job: Job, rank: int, count: int) -> list[Path]:
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if job.spec["device"] == "cuda":
+    if spec_of(job).device == "cuda":
         torch.cuda.set_device(rank)
     models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
     if data.scored:
@@ -92,7 +93,7 @@ def run_part(job: Job, rank: int, count: int) -> list[Path]:
 
 def chunks(job: Job, images: int) -> Iterator[tuple[Path, object, range]]:
     """Every chunk's file, attack and rows of the test split."""
-    for place, entry in enumerate(job.spec["attacks"]):
+    for place, entry in enumerate(spec_of(job).attacks):
         ((name, options),) = entry.items()
         attack = make("attacks", "Attack", name, options)
         stop = images if attack.n_eval is None else min(attack.n_eval, images)
@@ -110,22 +111,23 @@ def halt(wish: Wish) -> None:
 
 def attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
     """The model that attacks look into and the one that is evaluated: two for a transfer."""
-    file = kept(job.spec["epoch"]) if "epoch" in job.spec else MODEL
-    judge = load_teacher(job.inputs["model"], job.spec["device"], file)
+    spec = spec_of(job)
+    file = MODEL if spec.epoch is None else kept(spec.epoch)
+    judge = load_teacher(job.inputs["model"], spec.device, file)
     if "surrogate" not in job.inputs:
         return judge, judge
-    return load_teacher(job.inputs["surrogate"], job.spec["device"]), judge
+    return load_teacher(job.inputs["surrogate"], spec.device), judge
 
 
 def chunk(
     job: Job, attack, models: tuple[nn.Module, nn.Module], test: Split, rows: range
 ) -> pa.Table:
     """One attack on some rows of the test split, one record a sample and radius."""
-    device = job.spec["device"]
-    x = pixels(test.images[rows.start : rows.stop].to(device))
-    y = test.labels[rows.start : rows.stop].to(device)
-    seed = seed_of(job.spec["seed"], "evaluate", rows.start) % 2**31
-    known = {"epoch": job.spec.get("epoch")}
+    spec = spec_of(job)
+    x = pixels(test.images[rows.start : rows.stop].to(spec.device))
+    y = test.labels[rows.start : rows.stop].to(spec.device)
+    seed = seed_of(spec.seed, "evaluate", rows.start) % 2**31
+    known = {"epoch": spec.epoch}
     surrogate = job.inputs["surrogate"].name if "surrogate" in job.inputs else None
     tables = []
     for point, prediction in attack(models[0], x, y, seed, models[1]).items():

@@ -7,6 +7,7 @@ import torch
 from open_clip.model import convert_to_custom_text_state_dict
 from torch import nn
 
+from pipeline.config.specs import spec_of
 from pipeline.data.dataset_artifact import Data
 from pipeline.errors import RetortError
 from pipeline.models import clip, clip_tuned
@@ -32,41 +33,42 @@ def load_open_clip(job: Job, data: Data) -> Manifest:
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
     """
-    about = job.spec["open_clip"]
-    tuned = about["head"] == "finetuned"
+    about = spec_of(job).open_clip
+    tuned = about.head == "finetuned"
     make = tuned_classifier if tuned else zero_shot_classifier
     model, facts = make(job, data)
-    if about["pretrained"] != "random":
+    if about.pretrained != "random":
         facts["accuracy_of_first_rows"] = tried(model.cpu(), data)
     with replacing(job.folder / MODEL) as temporary:
         (clip_tuned if tuned else clip).save(model, temporary)
-    facts |= {"weights": about["pretrained"], "classes": len(data.classes)}
+    facts |= {"weights": about.pretrained, "classes": len(data.classes)}
     return job.manifest([MODEL], facts)
 
 
 def zero_shot_classifier(job: Job, data: Data) -> tuple[clip.ZeroShot, dict]:
     """The zero-shot classifier and what to say of it."""
-    about, device = job.spec["open_clip"], job.spec["device"]
-    config = config_of(about["model"], text=True)
+    spec = spec_of(job)
+    about, device = spec.open_clip, spec.device
+    config = config_of(about.model, text=True)
     whole, left = filled(job, config)
-    templates = clip.TEMPLATES[about["templates"]]
+    templates = clip.TEMPLATES[about.templates]
     tokenizer = clip.tokenizer_of(config)
-    weights = clip.zero_shot(whole.to(device), tokenizer, about["prompted"], templates)
-    parts = config, data.classes, about["mean"], about["std"], weights, whole.logit_scale.exp()
-    model = clip.ZeroShot(whole.visual, *parts, job.spec["resize"]).eval()
+    weights = clip.zero_shot(whole.to(device), tokenizer, about.prompted, templates)
+    parts = config, data.classes, about.mean, about.std, weights, whole.logit_scale.exp()
+    model = clip.ZeroShot(whole.visual, *parts, spec.resize).eval()
     return model, {"templates": len(templates), "left_out": left}
 
 
 def filled(job: Job, config: dict) -> tuple[nn.Module, list[str]]:
     """The whole model with the file's weights, or with random ones, and the names left out."""
-    about = job.spec["open_clip"]
-    if about["pretrained"] == "random":
+    about = spec_of(job).open_clip
+    if about.pretrained == "random":
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(job.spec["seed"])
+            torch.manual_seed(spec_of(job).seed)
             return clip.build(config).eval(), []
     model, path = clip.build(config).eval(), place_of(job)
-    state, left = renamed(read(path, about["pretrained"]), model)
-    model.load_state_dict(exactly(model.state_dict(), state, str(path), remedy_for(about["model"])))
+    state, left = renamed(read(path, about.pretrained), model)
+    model.load_state_dict(exactly(model.state_dict(), state, str(path), remedy_for(about.model)))
     return model, left
 
 
@@ -102,13 +104,14 @@ def renamed(state: State, model: nn.Module) -> tuple[State, list[str]]:
 
 def tuned_classifier(job: Job, data: Data) -> tuple[clip_tuned.Tuned, dict]:
     """The tower with the file's own linear head, and what to say of it."""
-    about, path = job.spec["open_clip"], place_of(job)
-    config = config_of(about["model"], text=False)
-    tower, head, left = parted(read(path, about["pretrained"]), str(path))
-    unit, resize = about.get("unit_features", True), job.spec["resize"]
-    parts = config, data.classes, about["mean"], about["std"], unit, resize
+    spec, path = spec_of(job), place_of(job)
+    about = spec.open_clip
+    config = config_of(about.model, text=False)
+    tower, head, left = parted(read(path, about.pretrained), str(path))
+    unit, resize = about.unit_features, spec.resize
+    parts = config, data.classes, about.mean, about.std, unit, resize
     model = clip_tuned.Tuned(clip.tower_of(config), *parts).eval()
-    remedy = remedy_for(about["model"])
+    remedy = remedy_for(about.model)
     model.visual.load_state_dict(exactly(model.visual.state_dict(), tower, str(path), remedy))
     own = model.linear.state_dict()
     head.setdefault("bias", torch.zeros_like(own["bias"]))

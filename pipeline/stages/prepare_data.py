@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config.dataset_source import collection, places_of
+from pipeline.config.specs import spec_of
 from pipeline.data.splits import SPLITS, Split, save_split
 from pipeline.data.statistics import moments
 from pipeline.errors import RetortError
@@ -20,11 +21,12 @@ log = logging.getLogger("retort")
 
 def run(job: Job) -> Manifest:
     """Fetch the source if it is not at hand, cut the splits and save them."""
-    source = collection(job.spec["source"], places_of(job.run))
+    spec = spec_of(job)
+    source = collection(spec.source, places_of(job.run))
     if source.index is not None:
         return prepare_index.prepare(job, source)
     cache = Path(job.run["data"])
-    train, val, test = (job.spec[name] for name in SPLITS)
+    train, val, test = spec.train, spec.val, spec.test
     images, labels = (torch.from_numpy(a) for a in source.load("train", cache))
     splits = {
         "train": cut(job, images, labels, range(train)),

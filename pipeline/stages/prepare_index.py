@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config.dataset_source import Collection
+from pipeline.config.specs import spec_of
 from pipeline.data.file_index import tabled
 from pipeline.data.lazy_images import FileImages
 from pipeline.data.splits import SPLITS
@@ -27,8 +28,8 @@ def prepare(job: Job, source: Collection) -> Manifest:
     Mean and std are those of the first 4,096 training images, in a fixed random order; of the test
     images where there are no others.
     """
-    spec, cache = job.spec, Path(job.run["data"])
-    train, val, test = (spec[name] for name in SPLITS)
+    spec, cache = spec_of(job), Path(job.run["data"])
+    train, val, test = spec.train, spec.val, spec.test
     first = source.index("train", cache) if train else None
     last = source.index("test", cache) if test else None
     splits = {

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.config.specs import dump_spec, spec_of
 from pipeline.data.dataset_artifact import open_data
 from pipeline.errors import RetortError
 from pipeline.models.classifier import MODEL
@@ -29,12 +30,12 @@ def load_checkpoint(job: Job) -> Manifest:
     Raises:
         RetortError: the file is not what the configuration says, or holds no such VQGAN.
     """
-    path = Path(job.run["checkpoint"]).expanduser()
-    state, left = mapped(read(path, job.spec["checkpoint"]["sha256"]))
+    path, spec = Path(job.run["checkpoint"]).expanduser(), spec_of(job)
+    state, left = mapped(read(path, spec.checkpoint.sha256))
     if any(name.startswith(GUMBEL_NAMES) for name in state):
         raise RetortError(f"{path}: {GUMBEL}")
-    stated = job.spec.get("architecture")
-    fields = stated or recognised(state, str(path))
+    stated = spec.architecture
+    fields = recognised(state, str(path)) if stated is None else dump_spec(stated)
     model = filled(Architecture(**fields), state, str(path), stated is not None)
     facts = {"n_codes": model.architecture.n_codes, "architecture": fields}
     if "dataset" in job.inputs:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.config.specs import spec_of
 from pipeline.data.dataset_artifact import Data
 from pipeline.errors import RetortError
 from pipeline.models.classifier import MODEL, Classifier, initialised, save_classifier
@@ -24,18 +25,19 @@ def load_checkpoint(job: Job, data: Data) -> Manifest:
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
     """
-    about, path = job.spec["checkpoint"], Path(job.run["checkpoint"]).expanduser()
-    mean = about["mean"] or [0.0] * data.shape[0]
-    std = about["std"] or [1.0] * data.shape[0]
-    state = read(path, about["sha256"])
-    model = initialised(job.spec["model"], len(data.classes), mean, std, 0)
-    model.resize = job.spec.get("resize")
+    spec, path = spec_of(job), Path(job.run["checkpoint"]).expanduser()
+    about = spec.checkpoint
+    mean = list(about.mean or [0.0] * data.shape[0])
+    std = list(about.std or [1.0] * data.shape[0])
+    state = read(path, about.sha256)
+    model = initialised(spec.model, len(data.classes), mean, std, 0)
+    model.resize = spec.resize
     dropped = fit_to(model, state, str(path))
-    if about["mean"]:
+    if about.mean:
         agree(model, mean, std, path)
     accuracy = tried(model, data)
     with replacing(job.folder / MODEL) as temporary:
-        save_classifier(model, temporary, job.spec["model"], data.classes)
+        save_classifier(model, temporary, spec.model, data.classes)
     return job.manifest([MODEL], {"left_out": dropped, "accuracy_of_first_rows": accuracy})
 
 

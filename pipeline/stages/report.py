@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from pipeline.config.specs import spec_of
 from pipeline.report import (
     artifact_tables,
     boundary_table,
@@ -25,7 +26,7 @@ FIGURES = "figures"
 
 def run(job: Job) -> Manifest:
     """Write the report as Markdown and as one HTML file, its main table, and its figures."""
-    study = open_study(job)
+    study, spec = open_study(job), spec_of(job)
     drawn = draw(job, study)
     parts = [
         *opening(job, study),
@@ -38,7 +39,7 @@ def run(job: Job) -> Manifest:
     ]
     text = "\n\n".join(part for part in parts if part)
     write_text(job.folder / "report.md", text + "\n")
-    write_text(job.folder / "report.html", page(text, job.spec["title"], job.folder))
+    write_text(job.folder / "report.html", page(text, spec.title, job.folder))
     write_text(job.folder / "table.md", tables.results(study.evaluated, brief=True))
     files = ["report.md", "report.html", "table.md", *drawn.values()]
     return job.manifest(files, facts(study))
@@ -61,7 +62,7 @@ def draw(job: Job, study: Study) -> dict[str, str]:
     folder, drawn = job.folder / FIGURES, {}
     folder.mkdir(exist_ok=True)
     for name, bank in study.of("bank").items():
-        chosen = choose(study, bank, job.spec["samples"])
+        chosen = choose(study, bank, spec_of(job).samples)
         if chosen:
             drawn[f"samples {name}"] = f"{FIGURES}/samples.png"
             figures.samples(folder / "samples.png", chosen)
@@ -85,7 +86,7 @@ def draw(job: Job, study: Study) -> dict[str, str]:
 
 def distances(job: Job, study: Study, drawn: dict[str, str]) -> list[str]:
     """Distance to the shifted images against accuracy, where the configuration asks for it."""
-    about = job.spec.get("wasserstein")
+    about = spec_of(job).wasserstein
     if about is None:
         return []
     spots = distance_study.measured(study, about)
@@ -111,12 +112,12 @@ def copied(folder: Path, name: str, made: Artifact) -> dict[str, str]:
 
 def opening(job: Job, study: Study) -> list[str]:
     """Title, what was compared on what, and the main table."""
-    groups = study.evaluated
+    groups, title = study.evaluated, f"# {tables.plain(spec_of(job).title)}"
     if not groups:
-        return [f"# {tables.plain(job.spec['title'])}", setting(study), "Nothing was evaluated."]
+        return [title, setting(study), "Nothing was evaluated."]
     separate = tables.corruptions(groups)
     return [
-        f"# {tables.plain(job.spec['title'])}",
+        title,
         setting(study),
         "## Accuracy",
         tables.results(groups),
@@ -134,8 +135,8 @@ def setting(study: Study) -> str:
         for name, data in study.of("dataset").items()
         for counts in [data.manifest.facts["counts"]]
     ]
-    specs = [artifact.manifest.spec for artifact in study.artifacts.values()]
-    devices = {spec["device"] for spec in specs if "device" in spec}
+    manifests = [artifact.manifest for artifact in study.artifacts.values()]
+    devices = {spec_of(made).device for made in manifests if made.kind != "dataset"} - {None}
     entries = {g.kind: [h.name for h in study.groups if h.kind == g.kind] for g in study.groups}
     seeds = sorted({len(g.members) for g in study.groups if g.kind == "student"})
     parts = [
@@ -150,11 +151,11 @@ def setting(study: Study) -> str:
 
 def sources(study: Study) -> list[str]:
     """Which teachers and discretisers were trained here, and which came from files."""
-    specs = {n: t.manifest.spec for n, t in study.of("teacher").items()}
-    quantisers = {n: q.manifest.spec for n, q in study.of("discretizer").items()}
+    specs = {n: spec_of(t.manifest) for n, t in study.of("teacher").items()}
+    quantisers = {n: spec_of(q.manifest) for n, q in study.of("discretizer").items()}
     told = {n: artifact_tables.origin(spec) for n, spec in {**specs, **quantisers}.items()}
     came = {n: what for n, what in told.items() if what}
-    clips = ", ".join(n for n, spec in specs.items() if spec.get("clip"))
+    clips = ", ".join(n for n, spec in specs.items() if spec.clip is not None)
     here = "All" if not came.keys() & specs.keys() else "The other"
     return [
         "; ".join(f"{name} is {what}" for name, what in came.items()) + "." if came else "",
@@ -186,15 +187,15 @@ def reading(study: Study) -> str:
 
 def has_shifts(study: Study) -> bool:
     """Whether a suite looked at other test sets than the models' own."""
-    return any("shifted" in e.manifest.spec for e in study.of("evaluation").values())
+    return any(spec_of(e.manifest).shifted for e in study.of("evaluation").values())
 
 
 def extras(study: Study) -> list[str]:
     """Sections that a report has if its evaluations ask for them."""
-    specs = [e.manifest.spec for e in study.of("evaluation").values()]
-    attacks = [name for spec in specs for attack in spec.get("attacks", ()) for name in attack]
+    specs = [spec_of(e.manifest) for e in study.of("evaluation").values()]
+    attacks = [name for spec in specs for attack in spec.attacks for name in attack]
     parts = shift_table.section(study) if has_shifts(study) else []
-    parts += epoch_table.section(study) if any("epoch" in spec for spec in specs) else []
+    parts += epoch_table.section(study) if any(spec.epoch is not None for spec in specs) else []
     return parts + (boundary_table.section(study) if "boundary_risk" in attacks else [])
 
 

@@ -1,5 +1,6 @@
 """Stage: a teacher: a classifier trained here or elsewhere, or a CLIP."""
 
+from pipeline.config.specs import spec_of
 from pipeline.core.batch import Roles
 from pipeline.data.dataset_artifact import Data, open_data
 from pipeline.models.classifier import initialised
@@ -10,7 +11,6 @@ from pipeline.training.job_setup import (
     dataset_source,
     normalisation,
     place_of,
-    recipe_of,
     save_student,
     validation_of,
 )
@@ -21,14 +21,14 @@ REVISION = 1
 
 def run(job: Job) -> Manifest:
     """Train, or take over, and save the teacher that the spec describes."""
-    data = open_data(job.inputs["dataset"])
-    if "checkpoint" in job.spec:
+    data, spec = open_data(job.inputs["dataset"]), spec_of(job)
+    if spec.checkpoint is not None:
         return pretrained_teacher.load_checkpoint(job, data)
-    if "open_clip" in job.spec:
+    if spec.open_clip is not None:
         from pipeline.stages import open_clip_teacher  # imports open_clip
 
         return open_clip_teacher.load_open_clip(job, data)
-    if job.spec["clip"] is not None:
+    if spec.clip is not None:
         from pipeline.stages import clip_teacher
 
         return clip_teacher.train_clip(job, data)
@@ -37,11 +37,11 @@ def run(job: Job) -> Manifest:
 
 def train_classifier(job: Job, data: Data) -> Manifest:
     """A classifier on its objective."""
-    spec, recipe = job.spec, recipe_of(job)
-    mean, std = normalisation(job, data)
-    student = initialised(spec["model"], len(data.classes), mean, std, spec["seed"])
-    roles = Roles(student.to(spec["device"]))
-    ((name, options),) = spec["objective"].items()
+    spec = spec_of(job)
+    recipe, (mean, std) = spec.recipe, normalisation(data, spec.normalise)
+    student = initialised(spec.model, len(data.classes), mean, std, spec.seed)
+    roles = Roles(student.to(spec.device))
+    ((name, options),) = spec.objective.items()
     objective = make("objectives", "Objective", name, options)
     source = dataset_source(job, data, recipe)
     fitted = fit(roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe))

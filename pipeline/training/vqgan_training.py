@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.config.specs import spec_of
 from pipeline.core.lpips import Lpips
 from pipeline.models.pretrained.checkpoint_files import State, read
 from pipeline.models.pretrained.state_dict_match import exactly, without
@@ -22,15 +23,15 @@ def refined(job: Job, base: Reconstruction, channels: int) -> Refined:
     Raises:
         RetortError: a file is not what the configuration says, or holds other weights.
     """
-    spec, adversary, discriminator = job.spec, None, None
-    if about := spec.get("adversarial"):
-        adversary = Adversary(about["weight"], about["start"], about["rule"])
+    spec, adversary, discriminator = spec_of(job), None, None
+    if (about := spec.adversarial) is not None:
+        adversary = Adversary(about.weight, about.start, about.rule)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(spec["seed"])
-            discriminator = discriminator_of(channels, about["width"], about["layers"])
+            torch.manual_seed(spec.seed)
+            discriminator = discriminator_of(channels, about.width, about.layers)
     perceptual = None
-    if "perceptual" in spec:
-        perceptual = Perceptual(lpips_of(job), spec["perceptual"]["weight"])
+    if spec.perceptual is not None:
+        perceptual = Perceptual(lpips_of(job), spec.perceptual.weight)
     return Refined(base, perceptual, adversary, discriminator)
 
 
@@ -64,4 +65,5 @@ def place_of(job: Job, part: str) -> Path:
 
 def content(job: Job, part: str) -> State:
     """The tensors of one of the two files."""
-    return read(place_of(job, part), job.spec["perceptual"][part]["sha256"])
+    about = spec_of(job).perceptual
+    return read(place_of(job, part), {"vgg": about.vgg, "lin": about.lin}[part].sha256)

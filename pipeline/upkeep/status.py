@@ -2,8 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from pipeline.config.reader import read
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
@@ -81,17 +83,17 @@ def standing(plan: Plan, ref: str) -> tuple[str, str]:
             return "broken", str(error)
         return "made", ""
     workers = [who for lock in sorted(folder.glob("*.lock")) if (who := worker(lock))]
-    done = progress(folder, plan.entries[ref].spec)
+    done = progress(folder, spec_of(plan.entries[ref]))
     if workers:
         return "running", "; ".join(filter(None, [f"on {', '.join(workers)}", done]))
     return ("unfinished", done) if done else ("missing", "")
 
 
-def progress(folder: Path, spec: dict) -> str:
+def progress(folder: Path, spec: Any) -> str:
     """How far unfinished work is; empty if it has not begun."""
     parts = []
     if shards := len(list(folder.glob("shard-*.json"))):
-        parts.append(f"{shards} of {spec['shards']} shards")
+        parts.append(f"{shards} of {spec.shards} shards")
     if chunks := len(list((folder / "state").glob("*.parquet"))):
         parts.append(f"{chunks} chunks of attacks")
     for path in sorted((folder / "state").glob("*.pt")):
@@ -99,11 +101,14 @@ def progress(folder: Path, spec: dict) -> str:
     return ", ".join(parts)
 
 
-def trained(path: Path, spec: dict) -> str:
+def trained(path: Path, spec: Any) -> str:
     """How far a training's checkpoint is."""
     try:
         counters = (checkpoint.restore(path, "cpu", mapped=True) or {}).get("counters")
     except RetortError as error:
         return str(error)
-    epochs = spec.get("recipe", {}).get("epochs", "?")
-    return f"epoch {counters[0] + 1} of {epochs}, step {counters[1]}" if counters else path.name
+    return (
+        f"epoch {counters[0] + 1} of {spec.recipe.epochs}, step {counters[1]}"
+        if counters
+        else path.name
+    )

@@ -197,7 +197,7 @@ def test_every_form_is_at_its_floor(name):
 
 def test_a_bank_of_outputs_costs_one_forward():
     made = maker()
-    del made.job.spec["attack"]
+    del made.job.spec["attack"], made.job.spec["reject"]
     block, counts = made.block(range(COUNT), True)
     assert set(block) == {"row", "label", "t_clean"}
     assert counts == {"rows": COUNT, "clean_right": COUNT}

@@ -20,12 +20,14 @@ from pipeline.banks.shards import (
     whole,
     write_shard,
 )
+from pipeline.config.specs import dump_spec, spec_of
 from pipeline.core import topk_logits
 from pipeline.core.seeding import generator
 from pipeline.errors import RetortError
 from pipeline.stages import build_bank
 from pipeline.store import artifact
 from pipeline.store.artifact import SPEC, Job, finish, read_job, write_json
+from tests.helpers.specs import bank_spec
 
 ROWS, SHARDS, BLOCK = 21, 4, 2
 KEY = "0123456789ab"
@@ -57,7 +59,7 @@ class Fake:
     before = staticmethod(lambda rows: None)
 
     def __init__(self, job: Job) -> None:
-        self.job, self.layout = job, LAYOUT
+        self.job, self.layout, self.spec = job, LAYOUT, spec_of(job)
 
     def block(self, rows: range, first: bool) -> tuple[Block, dict]:
         Fake.before(rows)
@@ -77,7 +79,7 @@ def job_in(folder) -> Job:
     """A bank's job in a store of its own."""
     folder = folder / "bank" / KEY
     order = {"kind": "bank", "name": "dad", "key": KEY, "inputs": {}, "code": {}}
-    write_json(folder / SPEC, {**order, "spec": {"shards": SHARDS, **PLAIN}, "run": {}})
+    write_json(folder / SPEC, {**order, "spec": {"shards": SHARDS, **dump_spec(PLAIN)}, "run": {}})
     return read_job(folder)
 
 
@@ -261,7 +263,7 @@ def test_ranges_that_are_not_of_the_bank(shards, tmp_path):
 def test_a_sample_of_tokens_at_224_px_takes_at_most_1700_bytes_and_its_outputs(tmp_path):
     """28x28 tokens of 16384 codes, ten logits of a thousand on image and sample."""
     outputs = {"top_k": 10, "temperature": 4.0, "clean": True, "classes": 1000}
-    spec = {"attack": {}, "encoding": "tokens", "outputs": outputs}
+    spec = bank_spec(reject="drop", encoding="tokens", outputs=outputs)
     rng, size = np.random.default_rng(0), 128
 
     def tokens_of(rows: range) -> tuple[Block, dict]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.banks.stored_views import Side, Views, beta_quantile, blended
 from pipeline.core.seeding import seed_of, uniforms
+from tests.helpers.specs import bank_spec
 
 ROWS, SIDE = 12, 10
 MASK = 2**64 - 1
@@ -21,7 +22,7 @@ def images(count: int = ROWS) -> torch.Tensor:
 
 
 def views(count: int = 3, **options: object) -> Views:
-    return Views.of({"seed": 5, "views": {"count": count, **NEUTRAL, **options}})
+    return Views.of(bank_spec(seed=5, views={"count": count, **NEUTRAL, **options}))
 
 
 def side(starts: tuple[int, ...] = (0, 5, ROWS)) -> Side:

@@ -18,7 +18,8 @@ from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
 from pipeline.models import classifier
 from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, dumped, write_orders
+from pipeline.planning.plan import Plan, write_orders
+from pipeline.schema import dump_section
 from pipeline.stages import distill, evaluate, prepare_data, train_teacher
 from pipeline.store.artifact import Manifest, finish, open_artifact, read_job
 from pipeline.training.job_setup import recipe_of
@@ -60,7 +61,7 @@ def entry(raw: dict, name: str = "rslad-0"):
 
 def test_a_plain_source_stands_in_the_key_as_it_always_did():
     section = Dataset(source="cifar10", train=512, val=64, test=64)
-    assert dumped(section) == {"source": "cifar10", "train": 512, "val": 64, "test": 64}
+    assert dump_section(section) == {"source": "cifar10", "train": 512, "val": 64, "test": 64}
     assert Dataset(source={"cifar10": {}}, train=512, val=64, test=64) == section
 
 

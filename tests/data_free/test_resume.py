@@ -17,6 +17,7 @@ from pipeline.store import checkpoint
 from pipeline.training.loop import STATE, fit
 from pipeline.training.state import Place
 from tests.helpers.plain import make_objective
+from tests.helpers.specs import generator_spec
 
 EPOCHS, STEPS = 3, 4
 RECIPE = Recipe(epochs=EPOCHS, batch=6, lr=0.05, schedule="step", augment="crop_flip", ema=0.9)
@@ -98,7 +99,7 @@ def fresh(name: str, teachers: dict[str, nn.Module]) -> tuple[Roles, object, Sou
     more, objective = CASES[name]
     both = teachers if "robust" in objective().needs() else {"natural": teachers["natural"]}
     about = {"classes": ["a", "b", "c"], "mean": [0.5] * 3}
-    source = make_source({**SPEC, **more}, about, RECIPE, 5, "cpu")
+    source = make_source(generator_spec({**SPEC, **more}), about, RECIPE, 5, "cpu")
     return Roles(network(9), both), objective(), source
 
 

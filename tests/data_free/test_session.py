@@ -18,6 +18,7 @@ from pipeline.objectives import derd
 from pipeline.store.artifact import Artifact, Manifest
 from pipeline.training.loop import fit
 from pipeline.training.state import Place, copied
+from tests.helpers.specs import generator_spec
 
 SPEC = {
     "seed": 0,
@@ -41,13 +42,15 @@ def about(colours: int) -> dict:
 
 @pytest.mark.parametrize(("colours", "side"), [(3, 32), (1, 28), (1, 16)])
 def test_images_have_the_teachers_colours_and_side(colours, side):
-    source = make_source({**SPEC, "image": side}, about(colours), RECIPE, 0, "cpu")
+    source = make_source(generator_spec({**SPEC, "image": side}), about(colours), RECIPE, 0, "cpu")
     images = source.network(torch.randn(2, 8))
     assert images.shape == (2, colours, side, side)
     assert source.steps == 3
 
 
-def trained(models: dict[str, str], side: int, tmp_path, **more) -> tuple[dict, GeneratorSource]:
+def trained(
+    models: dict[str, str], side: int, tmp_path, learns: bool = True, **more
+) -> tuple[dict, GeneratorSource]:
     """One epoch of one DERD step with networks of these names: its record, and the source."""
     networks = {
         role: initialised(name, 3, (0.5,) * 3, (0.25,) * 3, seed).eval()
@@ -55,9 +58,9 @@ def trained(models: dict[str, str], side: int, tmp_path, **more) -> tuple[dict, 
     }
     student = networks.pop("student")
     teachers = {role: network.requires_grad_(False) for role, network in networks.items()}
-    spec = {**SPEC, "image": side, "steps_per_epoch": 1, **more}
+    spec = generator_spec({**SPEC, "image": side, "steps_per_epoch": 1, **more})
     recipe = Recipe(epochs=1, batch=2, lr=0.01, augment="none")
-    source = make_source(spec, about(3), recipe, 0, "cpu")
+    source = make_source(spec, about(3), recipe, 0, "cpu", learns=learns)
     before = copied(student)
     fitted = fit(Roles(student, teachers), derd.Objective(steps=1), source, recipe, Place(tmp_path))
     assert any(not torch.equal(value, before[key]) for key, value in copied(student).items())
@@ -80,7 +83,9 @@ def test_vision_transformers_at_224_pixels(tmp_path):
 
 def test_a_teacher_without_batchnorm_drops_the_statistics():
     """And nothing else: the other three losses reach the generator."""
-    source = make_source({**SPEC, "image": 32, "steps_per_epoch": 1}, about(3), RECIPE, 0, "cpu")
+    source = make_source(
+        generator_spec({**SPEC, "image": 32, "steps_per_epoch": 1}), about(3), RECIPE, 0, "cpu"
+    )
     teacher = initialised("vit-tiny-p16", 3, (0.5,) * 3, (0.25,) * 3, 0).eval()
     before = copied(source.network)
     terms = {}
@@ -104,7 +109,7 @@ def test_grids_are_taken_at_shares_of_the_run(epochs):
 def test_a_student_may_stop_the_generator(tmp_path):
     models = {"natural": "resnet8-s2-w4", "robust": "resnet8-s2-w4", "student": "resnet8-s2-w4"}
     _, source = trained(models, 16, tmp_path, learns=False)
-    fresh = make_source(SPEC, about(3), RECIPE, 0, "cpu").network.state_dict()
+    fresh = make_source(generator_spec(SPEC), about(3), RECIPE, 0, "cpu").network.state_dict()
     for key, value in source.network.state_dict().items():
         assert torch.equal(value, fresh[key])
 

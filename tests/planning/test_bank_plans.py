@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.banks.shards import PLAIN, fields_of
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.planning.graph import plan_from
 from tests.planning.test_plan import edited, keys, small
@@ -76,7 +77,7 @@ def test_a_bank_without_a_discretiser_has_neither_attack_nor_filter():
     found = entry(student(bank(**OUTPUTS), **STUDENT_ALONE))
     assert found.spec == {"seed": 0, "device": "cpu", "shards": 2, "block": 64}
     assert set(found.inputs) == {"dataset", "teacher"}
-    assert fields_of(found.spec) == ("row", "label", "t_clean")
+    assert fields_of(spec_of(found)) == ("row", "label", "t_clean")
     assert "x_adv" in fields_of(PLAIN)
 
 

@@ -7,8 +7,7 @@ from pipeline.config.recipe import Recipe
 from pipeline.errors import RetortError
 from pipeline.objectives import dad, dad_augment, kd, rslad, rslad_dad
 from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import dumped
-from pipeline.schema import flatten
+from pipeline.schema import dump_section, flatten
 from pipeline.stages import distill
 from pipeline.store import artifact
 from pipeline.store.artifact import SPEC, Job, read_job, write_json
@@ -33,7 +32,7 @@ def student(store: Store, bank: Job, objective: dict, **recipe: object) -> Job:
     spec = {
         "model": "resnet8-s2-w8",
         "objective": objective,
-        "recipe": dumped(Recipe(**plain | recipe)),
+        "recipe": dump_section(Recipe(**plain | recipe)),
         "seed": 0,
         "device": "cpu",
     }

@@ -16,8 +16,8 @@ from pipeline.config.reader import read
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import Student
 from pipeline.planning.graph import make_plan, plan_from
-from pipeline.planning.plan import Plan, dumped, work_order, write_orders
-from pipeline.schema import Section, added
+from pipeline.planning.plan import Plan, work_order, write_orders
+from pipeline.schema import Section, added, dump_section
 from pipeline.store import code_revisions
 from pipeline.store.artifact import read_job
 
@@ -197,12 +197,12 @@ class Holder(Section):
 
 
 def test_a_new_field_stays_out_of_the_key_while_it_is_neutral():
-    assert dumped(Later()) == dumped(Recipe())
-    assert dumped(Later(novelty=1)) == {**dumped(Recipe()), "novelty": 1}
-    assert dumped(Holder()) == {"recipe": dumped(Recipe())}
-    assert dumped(Holder(recipe=Later(novelty=1)))["recipe"]["novelty"] == 1
+    assert dump_section(Later()) == dump_section(Recipe())
+    assert dump_section(Later(novelty=1)) == {**dump_section(Recipe()), "novelty": 1}
+    assert dump_section(Holder()) == {"recipe": dump_section(Recipe())}
+    assert dump_section(Holder(recipe=Later(novelty=1)))["recipe"]["novelty"] == 1
     section = Student(dataset="tiny", model="m", objective="natural")
-    assert "bank" not in dumped(section, without=("bank",))
+    assert "bank" not in dump_section(section, without=("bank",))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from pipeline.store.attempt_cost import timed
 from pipeline.store.code_revisions import revision_of
 from pipeline.training.loop import write_history
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
+from tests.helpers.specs import completed
 
 # webdataset leaves a shard's file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -49,7 +50,7 @@ class Store:
         folder = self.folder / kind / key
         folder.mkdir(parents=True)
         sources = {role: self.inputs[dict(self.names)[at]] for role, at in inputs.items()}
-        job = Job(folder, kind, name, key, spec, sources, STAGE_CODE)
+        job = Job(folder, kind, name, key, completed(kind, spec), sources, STAGE_CODE)
         with timed(job, "run"):
             files = write(folder)
         finish(job, job.manifest(files, facts or {}))

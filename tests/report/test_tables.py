@@ -18,6 +18,7 @@ from pipeline.report.sanity_checks import doubts
 from pipeline.report.tables import cell, columns_of, compared_at, corruptions, grid, results
 from pipeline.store.artifact import Artifact, Manifest
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
+from tests.helpers.specs import completed
 
 
 def outcome(right, start=0):
@@ -33,7 +34,7 @@ def of(n, right):
 
 def group(name, *outcomes, kind="student", spec=None):
     """A table's row without anything on disk."""
-    manifest = Manifest(kind, name, "k", spec or {}, {}, {}, {}, {})
+    manifest = Manifest(kind, name, "k", completed(kind, spec or {}), {}, {}, {}, {})
     return Group(name, kind, (Artifact(Path(name), manifest),) * len(outcomes), outcomes)
 
 

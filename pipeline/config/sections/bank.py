@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.sections.trained import Computed
 from pipeline.schema import Count, NonNegative, Positive, Rate, Section, Share, added
 
 
@@ -42,6 +43,12 @@ class Outputs(Section):
     clean: bool = True
 
 
+class OutputsSpec(Outputs):
+    """The same with the number of classes, which a spec holds where only some are kept."""
+
+    classes: Positive | None = None
+
+
 class Views(Section):
     """Augmented views of every image and sample, with the teacher's outputs on exactly those.
 
@@ -67,7 +74,47 @@ class Views(Section):
         return self
 
 
-class Bank(Section):
+class BankForm(Section):
+    """What a bank's section and its spec share.
+
+    Attributes:
+        block: rows computed and stored together.
+        quality: of a jpeg. The teacher judges what will be decoded.
+        tokens: whether tokens are stored beside the pixels.
+    """
+
+    shards: Positive = 8
+    block: Positive = 128
+    quality: Annotated[int, Field(ge=1, le=100)] = added(95)
+    tokens: bool = added(False)
+    views: Views | None = added(None)
+
+
+class BankSpec(BankForm, Computed):
+    """A bank as its job makes it.
+
+    Attributes:
+        attack: None where samples are Q(x) itself, or where there are none.
+        reject: None for a bank without discretiser, which holds no samples.
+    """
+
+    attack: BankAttack | None = None
+    reject: Literal["drop", "keep"] | None = None
+    encoding: Literal["blocks", "png", "jpeg", "tokens"] = "blocks"
+    outputs: OutputsSpec = OutputsSpec()
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether it holds samples beside the teacher's outputs on clean images."""
+        return self.reject is not None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the samples' tokens are stored."""
+        return self.tokens or self.encoding == "tokens"
+
+
+class Bank(BankForm):
     """Discretised adversarial samples and teacher outputs, made once for every student.
 
     Without a discretiser it holds the teacher's outputs on the data set alone.
@@ -75,11 +122,8 @@ class Bank(Section):
     Attributes:
         reject: what becomes of samples whose label the teacher no longer says: none is stored, or
             Q(x) in its place.
-        block: rows computed and stored together.
         encoding: `blocks` of pixels, one `png` or `jpeg` a sample, `tokens` alone; `auto` is blocks
             up to 64 px and png above.
-        quality: of a jpeg. The teacher judges what will be decoded.
-        tokens: whether tokens are stored beside the pixels.
     """
 
     dataset: str
@@ -87,13 +131,8 @@ class Bank(Section):
     discretizer: str | None = None
     attack: BankAttack | None = BankAttack()
     reject: Literal["drop", "keep"] = "drop"
-    shards: Positive = 8
-    block: Positive = 128
     encoding: Literal["auto", "blocks", "png", "jpeg", "tokens"] = added("auto")
-    quality: Annotated[int, Field(ge=1, le=100)] = added(95)
-    tokens: bool = added(False)
     outputs: Outputs | None = added(None)
-    views: Views | None = added(None)
 
     @model_validator(mode="after")
     def fields_fit(self):

@@ -4,11 +4,20 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, model_validator
 
-from pipeline.config.plugin_fields import sourced
+from pipeline.config.plugin_fields import Plugin, sourced
 from pipeline.schema import Count, Section, below
 
 
-class Dataset(Section):
+class DatasetSpec(Section):
+    """A data set as its job makes it: the source without the places of its files."""
+
+    source: str | Plugin
+    train: Count
+    val: Count = 0
+    test: Count = 0
+
+
+class Dataset(DatasetSpec):
     """Images: the first ``train`` training rows, the next ``val``, the first ``test`` test rows.
 
     A set that no model is tested on, such as one of generated images, does without test rows; one
@@ -16,9 +25,6 @@ class Dataset(Section):
     """
 
     source: Annotated[str | dict[str, dict], BeforeValidator(sourced)]
-    train: Count
-    val: Count = 0
-    test: Count = 0
 
     @model_validator(mode="after")
     def some(self):

@@ -5,20 +5,27 @@ from typing import Literal
 from pydantic import model_validator
 
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.outside import File
-from pipeline.config.sections.trained import Trained, plain_recipe
+from pipeline.config.sections.outside import File, FileSpec
+from pipeline.config.sections.trained import Taken, Trained, plain_recipe
 from pipeline.schema import Count, NonNegative, Positive, Section, Share, added, below
 
 
-class Perceptual(Section):
-    """LPIPS on VGG-16 (Zhang et al., CVPR 2018), from two local files.
+class PerceptualSpec(Section):
+    """LPIPS on VGG-16 (Zhang et al., CVPR 2018), from two files by their sums.
 
     The weight stands beside an L1 in [0,1]; taming's 1.0 beside an L1 in [-1,1] is 0.5 here.
     """
 
-    vgg: File  # torchvision's VGG-16
-    lin: File  # LPIPS's linear layers
+    vgg: FileSpec  # torchvision's VGG-16
+    lin: FileSpec  # LPIPS's linear layers
     weight: NonNegative = 0.5
+
+
+class Perceptual(PerceptualSpec):
+    """The same from two local files."""
+
+    vgg: File
+    lin: File
 
 
 class Adversarial(Section):
@@ -44,14 +51,9 @@ class Adversarial(Section):
         return self.rule == "adaptive"
 
 
-class Discretizer(Trained):
-    """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set or from a file.
+class VqganShape(Section):
+    """What an experiment may choose of a VQGAN's architecture."""
 
-    ``checkpoint`` is a taming or latent-diffusion file; ``config`` its YAML, without which the
-    shapes of its tensors tell the architecture. Its data set is where it is measured, if anywhere.
-    """
-
-    dataset: str | None = None
     ch: Positive = 32
     ch_mult: tuple[Positive, ...] = (1,)
     num_res_blocks: Count = 0
@@ -61,6 +63,42 @@ class Discretizer(Trained):
     n_codes: Positive = 256
     unshuffle: Positive = 2
     mid_attention: bool = False
+
+
+class ArchitectureSpec(VqganShape):
+    """A foreign VQGAN's whole architecture, as the configuration beside its file tells it."""
+
+    resolution: Positive
+    in_channels: Positive
+
+
+class DiscretizerSpec(Trained, VqganShape, Taken):
+    """A discretiser as its job trains it, or takes it from a file.
+
+    Attributes:
+        checkpoint: None where it is trained; else nothing but ``architecture`` says its shape.
+        architecture: None where the file's tensors alone tell it.
+    """
+
+    checkpoint: FileSpec | None = None
+    architecture: ArchitectureSpec | None = None
+    perceptual: PerceptualSpec | None = None
+    adversarial: Adversarial | None = None
+
+    @property
+    def shape(self) -> VqganShape | None:
+        """Its shape; None for a file that only its tensors describe."""
+        return self if self.checkpoint is None else self.architecture
+
+
+class Discretizer(Trained, VqganShape):
+    """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set or from a file.
+
+    ``checkpoint`` is a taming or latent-diffusion file; ``config`` its YAML, without which the
+    shapes of its tensors tell the architecture. Its data set is where it is measured, if anywhere.
+    """
+
+    dataset: str | None = None
     checkpoint: File | None = added(None)
     config: str | None = added(None)
     perceptual: Perceptual | None = added(None)

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.plugin_fields import LossSpec
-from pipeline.config.sections.trained import Trained, plain_recipe
+from pipeline.config.plugin_fields import LossSpec, Plugin
+from pipeline.config.sections.trained import Computed, Trained, plain_recipe
 from pipeline.discovery import plugin
 from pipeline.schema import Count, NonNegative, Number, Positive, Rate, Section, Share, added
 
@@ -26,8 +26,8 @@ class Rounds(Section):
     lr_images: Rate = 0.01
 
 
-class Generator(Trained):
-    """DERD's stage I: a generator and a warm student from a teacher, without data.
+class GeneratorForm(Trained):
+    """What a generator's section and its spec share.
 
     Attributes:
         weights: of the four losses of DERD; `losses` names others, with their options.
@@ -37,10 +37,8 @@ class Generator(Trained):
         clip_grad: largest norm of its gradient, 0 for none.
         rounds: how images are made in rounds instead.
         grids: shares of the warm-up at which a picture of its images is kept.
-        seeds: of several warm-ups, one artefact each: a student of one seed begins with that one.
     """
 
-    teacher: str
     model: str
     latent: Positive = 128
     channels: Positive = 64
@@ -51,13 +49,30 @@ class Generator(Trained):
     weights: dict[Literal["oh", "activation", "bn", "balance"], Number] = {}
     pool: Count = 0
     replayed: Count = 0
-    losses: LossSpec = added({})
     warm: bool = added(True)
     student_steps: Positive = added(1)
     doublings: Positive = added(2)
     clip_grad: NonNegative = added(0.0)
     rounds: Rounds | None = added(None)
     grids: tuple[Share, ...] = added(())
+
+
+class GeneratorSpec(GeneratorForm, Computed):
+    """A generator as its job warms it up."""
+
+    losses: Plugin = {}
+
+
+class Generator(GeneratorForm):
+    """DERD's stage I: a generator and a warm student from a teacher, without data.
+
+    Attributes:
+        losses: others than DERD's, with their options.
+        seeds: of several warm-ups, one artefact each: a student of one seed begins with that one.
+    """
+
+    teacher: str
+    losses: LossSpec = added({})
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = added(None)
 
     @model_validator(mode="after")

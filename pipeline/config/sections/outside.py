@@ -13,30 +13,41 @@ Colours = tuple[Number, Number, Number]
 Deviations = tuple[Rate, Rate, Rate]
 
 
-class File(Section):
+class FileSpec(Section):
+    """A file by its sum, as specs name it."""
+
+    sha256: Sha256
+
+
+class File(FileSpec):
     """A file. The sum names it in the key; where it lies does not count."""
 
     path: str
-    sha256: Sha256
 
 
-class Checkpoint(Section):
-    """Weights from elsewhere. The sum names them in the key; where the file lies does not count.
+class CheckpointSpec(FileSpec):
+    """Weights from elsewhere by their sum, as specs name them.
 
     Without mean and std the file's own normalisation holds, and without one in the file, none.
-    ``classes`` are the names in the order of the file's head, to be compared with the data set's.
     """
 
-    path: str
-    sha256: Sha256
     mean: Colours | None = None
     std: Deviations | None = None
-    classes: tuple[str, ...] | None = added(None)
 
     @model_validator(mode="after")
     def both(self):
         """One of mean and std alone is a slip."""
         return with_both(self)
+
+
+class Checkpoint(CheckpointSpec):
+    """Weights from elsewhere. The sum names them in the key; where the file lies does not count.
+
+    ``classes`` are the names in the order of the file's head, to be compared with the data set's.
+    """
+
+    path: str
+    classes: tuple[str, ...] | None = added(None)
 
 
 class Pretrained(Section):

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.config.plugin_fields import ObjectiveSpec
-from pipeline.config.sections.outside import Checkpoint
-from pipeline.config.sections.trained import Normalise, Trained, plain_recipe
+from pipeline.config.plugin_fields import ObjectiveSpec, Plugin
+from pipeline.config.sections.outside import Checkpoint, CheckpointSpec
+from pipeline.config.sections.trained import Computed, Normalise, Trained, plain_recipe
 from pipeline.schema import Count, Positive, Section, Share, added
 
 
@@ -21,14 +21,41 @@ class Sampling(Section):
     learns: bool = added(True)
 
 
-class Extra(Section):
-    """A second data set, of generated images for one: its share of every batch."""
+class ExtraSpec(Section):
+    """A second data set's share of every batch."""
 
-    dataset: str
     share: Share
 
 
-class Student(Trained):
+class Extra(ExtraSpec):
+    """A second data set, of generated images for one: its share of every batch."""
+
+    dataset: str
+
+
+class StudentForm(Trained):
+    """What a student's section and its spec share."""
+
+    sampling: Sampling = Sampling()
+    model: str
+    normalise: Normalise = added("dataset")
+    surrogate: Positive | None = added(None)
+
+
+class StudentSpec(StudentForm, Computed):
+    """A student of one seed as its job trains it.
+
+    Attributes:
+        label_free: whether its batches have no labels that mean anything to it.
+    """
+
+    objective: Plugin
+    init: CheckpointSpec | None = None
+    extra: ExtraSpec | None = None
+    label_free: bool = False
+
+
+class Student(StudentForm):
     """A network distilled from teachers, on a data set, with a bank, or on a generator.
 
     ``surrogate`` is the epoch of the generator's warm-up whose student, frozen, is the teacher
@@ -40,13 +67,9 @@ class Student(Trained):
     bank: str | None = None
     generator: str | None = None
     discretizer: str | None = added(None)
-    sampling: Sampling = Sampling()
     extra: Extra | None = added(None)
     teachers: dict[str, str] = {}
-    model: str
     init: Checkpoint | None = added(None)
-    normalise: Normalise = added("dataset")
-    surrogate: Positive | None = added(None)
     objective: ObjectiveSpec
     seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
 

@@ -4,10 +4,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.config.plugin_fields import ObjectiveSpec
+from pipeline.config.plugin_fields import ObjectiveSpec, Plugin
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.outside import Checkpoint, Pretrained
-from pipeline.config.sections.trained import Normalise, Trained
+from pipeline.config.sections.outside import (
+    Checkpoint,
+    CheckpointSpec,
+    Colours,
+    Deviations,
+    Pretrained,
+    Sha256,
+)
+from pipeline.config.sections.trained import Normalise, Taken, Trained
 from pipeline.schema import Positive, Section, added
 
 FILES = {  # a field that loads a file -> what it loads, and where mean and std are given
@@ -56,24 +63,46 @@ def named(value: Any) -> Any:
     raise ValueError("give 'dataset', 'imagenet', a list of names, or {class: name}")
 
 
-class OpenClip(Section):
-    """Any open_clip model by name, its weights from a local file.
+class OpenClipForm(Section):
+    """What the section and the spec of an open_clip model share.
 
     Attributes:
-        pretrained: the file, or `random`: weights drawn from the seed, for trial runs alone.
         head: class prompts through the text tower, or the linear head that the file brings.
         templates: prompts a class: OpenAI's 80 for ImageNet, or their simple seven.
-        names: what the prompts call the classes: the data set's own names; ImageNet's English
-            names by WordNet id or number; a list in the data set's order; or {class: name}.
         unit_features: whether a finetuned head reads features of unit length.
     """
 
     model: str
-    pretrained: Annotated[Pretrained | None, BeforeValidator(file_or_random)]
     head: Literal["zeroshot", "finetuned"] = "zeroshot"
     templates: Literal["openai", "simple"] = "openai"
-    names: Annotated[str | tuple[str, ...] | dict[str, str], BeforeValidator(named)] = "dataset"
     unit_features: bool = added(True)
+
+
+class OpenClipSpec(OpenClipForm):
+    """An open_clip model as its job takes it from a file.
+
+    Attributes:
+        pretrained: sum of the file, or `random`.
+        prompted: what the prompts call each class; empty where there are none.
+    """
+
+    pretrained: Sha256 | Literal["random"]
+    mean: Colours
+    std: Deviations
+    prompted: tuple[str, ...] = ()
+
+
+class OpenClip(OpenClipForm):
+    """Any open_clip model by name, its weights from a local file.
+
+    Attributes:
+        pretrained: the file, or `random`: weights drawn from the seed, for trial runs alone.
+        names: what the prompts call the classes: the data set's own names; ImageNet's English
+            names by WordNet id or number; a list in the data set's order; or {class: name}.
+    """
+
+    pretrained: Annotated[Pretrained | None, BeforeValidator(file_or_random)]
+    names: Annotated[str | tuple[str, ...] | dict[str, str], BeforeValidator(named)] = "dataset"
 
     @model_validator(mode="after")
     def head_has_weights(self):
@@ -87,20 +116,38 @@ class OpenClip(Section):
         return self
 
 
-class Teacher(Trained):
-    """A classifier trained on a data set or loaded from a file, or a CLIP.
+class TeacherForm(Trained):
+    """What a teacher's section and its spec share.
 
     ``resize`` is the side in pixels to which the model resizes images inside itself; only a model
     from a file has it, and nothing is resized without it.
     """
 
-    dataset: str
     model: str | None = None
     clip: Clip | None = None
-    open_clip: OpenClip | None = added(None)
-    checkpoint: Checkpoint | None = added(None)
     resize: Positive | None = added(None)
     normalise: Normalise = added("dataset")
+
+
+class TeacherSpec(TeacherForm, Taken):
+    """A teacher as its job trains it, or takes it from a file: then it has no objective."""
+
+    open_clip: OpenClipSpec | None = None
+    checkpoint: CheckpointSpec | None = None
+    objective: Plugin = {}
+
+    @property
+    def is_clip(self) -> bool:
+        """Whether it is a CLIP, trained here or from a file."""
+        return self.clip is not None or self.open_clip is not None
+
+
+class Teacher(TeacherForm):
+    """A classifier trained on a data set or loaded from a file, or a CLIP."""
+
+    dataset: str
+    open_clip: OpenClip | None = added(None)
+    checkpoint: Checkpoint | None = added(None)
     objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)
 
     @model_validator(mode="after")

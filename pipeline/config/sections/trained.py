@@ -3,7 +3,7 @@
 from typing import Literal
 
 from pipeline.config.recipe import Recipe
-from pipeline.schema import Section
+from pipeline.schema import Count, Device, Section
 
 Normalise = Literal["dataset", "none"]  # the data set's mean and std, or images as they are
 
@@ -12,6 +12,20 @@ class Trained(Section):
     """What every trained entry has: a recipe by name, or its fields."""
 
     recipe: Recipe = Recipe()
+
+
+class Computed(Section):
+    """What the spec of an artefact holds whose numbers depend on a seed and a device."""
+
+    seed: Count
+    device: Device
+
+
+class Taken(Section):
+    """The same of one that may come from a file instead, which depends on neither."""
+
+    seed: Count | None = None
+    device: Device | None = None
 
 
 def plain_recipe(recipe: Recipe) -> None:

@@ -7,23 +7,21 @@ from torch import nn
 
 from pipeline.models.classifier import Classifier
 from pipeline.models.pretrained.checkpoint_files import fit_to, ours, read
-from pipeline.store.artifact import Job
 
 REVISION = 1
 
 log = logging.getLogger("retort")
 
 
-def begin(job: Job, student: Classifier, classes: int) -> None:
-    """Load the job's `init` file, whose place is in the work order and whose sum is in the key.
+def begin(path: Path, sha256: str, student: Classifier, classes: int) -> None:
+    """Load a file, which must have a sum, into a student of so many classes.
 
     A head of another size, or none, leaves the student's own head as it was drawn from the seed.
 
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
     """
-    path = Path(job.run["init"]).expanduser()
-    state, own = read(path, job.spec["init"]["sha256"]), student.network.state_dict()
+    state, own = read(path, sha256), student.network.state_dict()
     head = head_of(student.network, classes)
     targets = {name: ours(name, own) for name in state}
     fits = [n for n, t in targets.items() if t in head and state[n].shape == own[t].shape]

@@ -13,7 +13,7 @@ from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
 
 def modules_of(generator: Generator) -> tuple[str, ...]:
     """What makes a generator's batches, beside what every generator has: its loss and its kind."""
-    (loss,) = loss_of(generator.model_dump())
+    (loss,) = loss_of(generator)
     batches = GENERATOR_BATCHES if generator.rounds is None else INVERSION_BATCHES
     return (f"{package_of('generator_losses')}.{loss}", *batches)
 
@@ -28,10 +28,10 @@ def check_generator(config: Config, where: str, generator: Generator) -> None:
         )
     check_replayed(f"{where}.replayed", generator.replayed, generator.recipe)
     try:
-        sizes_of(generator.model_dump(), colours)
+        sizes_of(generator, colours)
     except RetortError as error:
         raise RetortError(f"{where}.{str(error).removeprefix('generator.')}") from error
-    ((_, loss),) = loss_of(generator.model_dump()).items()
+    ((_, loss),) = loss_of(generator).items()
     count = len(classes(config, generator.teacher))
     if loss.get("labels") == "given" and generator.rounds is None and generator.latent < count:
         raise RetortError(

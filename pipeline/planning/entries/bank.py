@@ -2,6 +2,7 @@
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.bank import Bank
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_size,
@@ -12,8 +13,9 @@ from pipeline.planning.compatibility.fits import (
 from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.compatibility.students import classes, data_of
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (
     *DATA,
@@ -50,7 +52,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     if section.discretizer is not None:
         label = f"{where}.discretizer"
         inputs["discretizer"] = resolver.get("discretizers", section.discretizer, label)
-        check_grid(resolver.config, label, inputs["discretizer"].spec, section.dataset)
+        check_grid(resolver.config, label, spec_of(inputs["discretizer"]), section.dataset)
     check_bank(resolver.config, where, section)
     spec = {**described(resolver.config, section), **resolver.common()}
     return Entry("bank", name, spec, inputs, components(section, spec))
@@ -61,17 +63,17 @@ def described(config: Config, bank: Bank) -> dict:
     without = ["dataset", "teacher", "discretizer", "encoding", "outputs", "views"]
     if bank.discretizer is None:
         without += ["attack", "reject"]
-    spec = dumped(bank, without=tuple(without))
+    spec = dump_section(bank, without=tuple(without))
     if bank.discretizer is not None and not bank.attacks:
         spec["attack"] = None
     if bank.discretizer is not None and (form := encoding(config, bank)) != "blocks":
         spec["encoding"] = form
     if bank.outputs is not None and bank.outputs != type(bank.outputs)():
-        spec["outputs"] = dumped(bank.outputs)
+        spec["outputs"] = dump_section(bank.outputs)
         if bank.outputs.top_k:
             spec["outputs"]["classes"] = len(classes_of(config, bank.dataset))
     if bank.views is not None:
-        spec["views"] = dumped(bank.views)
+        spec["views"] = dump_section(bank.views)
     return spec
 
 

@@ -2,8 +2,9 @@
 
 from pipeline.config.dataset_source import collection, keyed, places_in
 from pipeline.errors import RetortError
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (
     "pipeline.core.images",
@@ -38,7 +39,8 @@ def entry(resolver: Resolver, name: str) -> Entry:
                 f"datasets.{name}.{split}: {asked} images asked for{also}, "
                 f"{source.name} has {known}; ask for fewer"
             )
-    spec = {**dumped(section), "source": keyed(section.source)}
+    spec = dump_section(section)
+    spec["source"] = keyed(spec["source"])
     outside = places_in(section.source)
     components = (*COMPONENTS, source.module, *(OPTIONAL["index"] if source.index else ()))
     return Entry("dataset", name, spec, {}, components, outside)

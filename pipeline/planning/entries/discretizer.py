@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.discretizer import Discretizer
+from pipeline.config.specs import read_spec
 from pipeline.errors import RetortError, under
 from pipeline.planning.compatibility.fits import check_whole_batch, shape_of
 from pipeline.planning.compatibility.grids import check_grid
@@ -15,8 +16,9 @@ from pipeline.planning.components import (
     TRAINING,
     spread_over,
 )
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (*TRAINING, "pipeline.models.vqgan", "pipeline.stages.train_discretizer")
 OPTIONAL = {
@@ -52,12 +54,12 @@ def entry(resolver: Resolver, name: str) -> Entry:
         check_discretizer(resolver.config, where, section.dataset)
     if section.checkpoint is not None:
         return foreign(resolver, name, inputs)
-    spec = {**dumped(section, without=("dataset",)), **resolver.common()}
+    spec = {**dump_section(section, without=("dataset",)), **resolver.common()}
     outside = {}
     if section.perceptual is not None:
         for part in ("vgg", "lin"):
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
-    check_grid(resolver.config, where, spec, section.dataset)
+    check_grid(resolver.config, where, read_spec("discretizer", spec), section.dataset)
     check_losses(resolver.config, where, section)
     rule = "the rule 'adaptive' of 'adversarial'"
     check_whole_batch(where, section.recipe, section.adversarial, rule)
@@ -76,7 +78,8 @@ def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
         with under(f"discretizers.{name}.config: "):
             spec["architecture"] = described(Path(section.config).expanduser())
     if section.dataset is not None:
-        check_grid(resolver.config, f"discretizers.{name}", spec, section.dataset)
+        read = read_spec("discretizer", spec)
+        check_grid(resolver.config, f"discretizers.{name}", read, section.dataset)
     outside = {"checkpoint": section.checkpoint.path}
     return Entry("discretizer", name, spec, inputs, CHECKPOINT, outside)
 

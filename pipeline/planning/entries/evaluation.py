@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from pipeline.config.specs import spec_of
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import check_size, classes_of, counted
 from pipeline.planning.compatibility.students import classes, data_of
@@ -13,8 +14,9 @@ from pipeline.planning.components import (
     IN_MODEL_KEY,
     attack_modules,
 )
-from pipeline.planning.plan import EPOCH, Entry, dumped
+from pipeline.planning.plan import EPOCH, Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (
     *CLASSIFIER,
@@ -48,7 +50,7 @@ def add_suite(
         models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm}
     components = (*COMPONENTS, *attack_modules(suite.attacks))
     components += OPTIONAL["dataset"] if suite.dataset else ()
-    spec = {"attacks": dumped(suite)["attacks"], **resolver.common()}
+    spec = {"attacks": dump_section(suite)["attacks"], **resolver.common()}
     spec |= {"shifted": True} if suite.dataset else {}
     for label, model, base, asked in versions(models, suite.epochs, spec, f"suites.{name}.epochs"):
         data = tested_on(resolver, base, name)
@@ -84,7 +86,7 @@ def versions(
 
 def keeps(model: Entry, epoch: int) -> bool:
     """Whether a training leaves the weights after an epoch beside its last ones."""
-    return epoch in (model.spec.get("recipe") or {}).get("keep_epochs", ())
+    return epoch in spec_of(model).recipe.keep_epochs
 
 
 def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:

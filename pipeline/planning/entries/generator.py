@@ -13,8 +13,9 @@ from pipeline.planning.components import (
     TRAINING,
     spread_over,
 )
-from pipeline.planning.plan import SEED, Entry, dumped
+from pipeline.planning.plan import SEED, Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (
     *TRAINING,
@@ -35,7 +36,7 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     section, where = resolver.config.generators[name], f"generators.{name}"
     inputs = {"teacher": resolver.classifier(section.teacher, f"{where}.teacher")}
     check_generator(resolver.config, where, section)
-    spec = {**dumped(section, without=("teacher", "seeds")), **resolver.common()}
+    spec = {**dump_section(section, without=("teacher", "seeds")), **resolver.common()}
     label = name
     if section.seeds is not None:
         spec["seed"] = section.seeds[0] if seed is None else seed

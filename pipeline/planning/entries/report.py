@@ -1,8 +1,9 @@
 """The report: one over everything that a configuration names."""
 
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (
     *DATA,
@@ -46,7 +47,7 @@ EXEMPT = {
 def add_report(resolver: Resolver) -> None:
     """Plan the report over everything; the names it prints are part of its content."""
     names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.names.items()]
-    spec = {**dumped(resolver.config.report), "names": names}
+    spec = {**dump_section(resolver.config.report), "names": names}
     inputs = dict(resolver.plan.entries)
     suites = resolver.config.suites.values()
     components = COMPONENTS

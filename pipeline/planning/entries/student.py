@@ -1,6 +1,7 @@
 """Students: one artefact a seed."""
 
 from pipeline.config.sections.student import Student
+from pipeline.config.specs import spec_of
 from pipeline.planning.compatibility.fits import family_for
 from pipeline.planning.compatibility.generators import modules_of
 from pipeline.planning.compatibility.grids import check_grid
@@ -17,8 +18,9 @@ from pipeline.planning.components import (
     objective_module,
     spread_over,
 )
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (*TRAINING, "pipeline.stages.distill")
 OPTIONAL = {
@@ -66,11 +68,11 @@ def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
     about = describe_student(config, section)
     check_student(config, where, section, about)
     if about.discretizer:
-        spec = inputs["discretizer"].spec
-        check_grid(config, f"{where}.discretizer", spec, about.dataset)
+        quantiser = spec_of(inputs["discretizer"])
+        check_grid(config, f"{where}.discretizer", quantiser, about.dataset)
     more = settings(section, about)
     without = (*SOURCES, "extra", "teachers", "seeds")
-    spec = {**dumped(section, without=without), **more, **resolver.common(), "seed": seed}
+    spec = {**dump_section(section, without=without), **more, **resolver.common(), "seed": seed}
     family = family_for(config, section.model, f"{where}.model", about.dataset)
     components = (*COMPONENTS, objective_module(section.objective), family)
     components += spread_over(section.recipe)

@@ -23,8 +23,9 @@ from pipeline.planning.components import (
     spread_over,
 )
 from pipeline.planning.open_clip_registry import config_of, equal, normalisation, prompted, side_of
-from pipeline.planning.plan import Entry, dumped
+from pipeline.planning.plan import Entry
 from pipeline.planning.resolver import Resolver
+from pipeline.schema import dump_section
 
 COMPONENTS = (*TRAINING, "pipeline.stages.train_teacher")
 OPTIONAL = {
@@ -56,7 +57,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
     """A teacher of any kind."""
     config, section, where = resolver.config, resolver.config.teachers[name], f"teachers.{name}"
     inputs = {"dataset": resolver.get("datasets", section.dataset, f"{where}.dataset")}
-    spec = {**dumped(section, without=("dataset",)), **resolver.common()}
+    spec = {**dump_section(section, without=("dataset",)), **resolver.common()}
     check_teacher(config, where, section)
     if section.clip is not None or section.open_clip is not None:
         check_colours(config, f"{where}.dataset", section.dataset)
@@ -79,7 +80,7 @@ def foreign(config: Config, name: str, section: Teacher, inputs: dict[str, Entry
     """A teacher from a file: neither seed nor device nor the file's place changes it."""
     where = f"teachers.{name}"
     family = family_for(config, section.model, f"{where}.model", section.dataset, section.resize)
-    spec = dumped(section, without=("dataset", "recipe", "objective"))
+    spec = dump_section(section, without=("dataset", "recipe", "objective"))
     if section.checkpoint.classes is not None:
         with under(f"{where}.checkpoint.classes: "):
             equal(classes_of(config, section.dataset), section.checkpoint.classes)
@@ -91,7 +92,7 @@ def foreign(config: Config, name: str, section: Teacher, inputs: dict[str, Entry
 def open_clip(resolver: Resolver, name: str, section: Teacher, inputs: dict[str, Entry]) -> Entry:
     """A CLIP from a file: what its head is made of is in the key, word by word."""
     config, about, where = resolver.config, section.open_clip, f"teachers.{name}"
-    spec = {"open_clip": dumped(about), **resolver.common(), "resize": section.resize}
+    spec = {"open_clip": dump_section(about), **resolver.common(), "resize": section.resize}
     told, file = spec["open_clip"], about.pretrained
     with under(f"{where}.open_clip."):
         side = side_of(config_of(about.model, about.head == "zeroshot"))

@@ -1,0 +1,65 @@
+"""What jobs read of an artefact: its spec as an object, with the defaults of all that it omits."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from pipeline.config.sections.bank import BankSpec
+from pipeline.config.sections.dataset import DatasetSpec
+from pipeline.config.sections.discretizer import DiscretizerSpec
+from pipeline.config.sections.generator import GeneratorSpec
+from pipeline.config.sections.student import StudentSpec
+from pipeline.config.sections.teacher import TeacherSpec
+from pipeline.config.suites import EvaluationSpec, ReportSpec
+from pipeline.errors import RetortError
+from pipeline.schema import Section, render
+
+SPECS: dict[str, type[Section]] = {  # by kind of artefact
+    "dataset": DatasetSpec,
+    "teacher": TeacherSpec,
+    "discretizer": DiscretizerSpec,
+    "bank": BankSpec,
+    "generator": GeneratorSpec,
+    "student": StudentSpec,
+    "evaluation": EvaluationSpec,
+    "report": ReportSpec,
+}
+
+
+class Described(Protocol):
+    """A planned artefact, a work order or a manifest."""
+
+    kind: str
+    key: str
+    spec: dict
+
+
+def read_spec(kind: str, values: Mapping[str, Any], place: str = "") -> Any:
+    """A spec of some kind from its plain values; ``place`` says whose it is.
+
+    Raises:
+        RetortError: an unknown or missing field, or a value that its field does not take.
+    """
+    try:
+        return SPECS[kind].model_validate(values)
+    except ValidationError as error:
+        what = render(error, "spec")
+        raise RetortError(
+            f"{place or kind}: {what}; delete its spec.json, and manifest.json if there is one, "
+            "and run snakemake again"
+        ) from error
+
+
+def spec_of(artifact: Described) -> Any:
+    """The spec of a planned artefact, a work order or a manifest.
+
+    Raises:
+        RetortError: as above.
+    """
+    return read_spec(artifact.kind, artifact.spec, f"{artifact.kind}/{artifact.key}")
+
+
+def dump_spec(spec: Section) -> dict[str, Any]:
+    """A spec as the plain JSON values that it was read from: what was not given is left out."""
+    return spec.model_dump(mode="json", exclude_unset=True)
