@@ -159,7 +159,7 @@ def learnt(config: Config, section: Generator) -> int:
 def drawn(config: Config, section: Generator) -> tuple[float, int]:
     """FLOP and parameters of a generator's network."""
     colours = shape_of(config, data_of(config, section.teacher))[0]
-    return flops.generator(sizes_of(section.model_dump(), colours))
+    return flops.generator(sizes_of(section, colours))
 
 
 def synthesised(
@@ -171,7 +171,7 @@ def synthesised(
     a batch without one is 1 F of generator and teacher; a round of pixels needs no generator.
     """
     guide, own = network_of(config, section.teacher)[0], drawn(config, section)[0]
-    ((name, options),) = loss_of(section.model_dump()).items()
+    ((name, options),) = loss_of(section).items()
     needs = make("generator_losses", "Loss", name, options).needs()
     through = 2 * (("teacher" in needs) * guide + ("student" in needs) * student)
     batches = recipe.epochs * section.steps_per_epoch

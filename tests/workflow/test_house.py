@@ -17,6 +17,7 @@ PLUGINS = {"architectures", "attacks", "datasets", "objectives", "generator_loss
 BASES = {"nn.Module", "BaseModel", "Section", "Trained", "Protocol", "Exception"}
 BASES |= {"pickle.Unpickler"}
 BASES |= {"torch.autograd.Function", "TorchFunctionMode"}  # where torch asks for a class
+SHARED_FIELDS = ("Form", "Spec", "Computed")
 FUNCTION_LINES, FILE_LINES = 40, 300
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -114,6 +115,8 @@ def test_classes_inherit_from_nothing_of_ours(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ClassDef):
             bases = {ast.unparse(base) for base in node.bases}
+            if "config" in path.parts:  # a section and its spec share fields, as classes of them
+                bases = {base for base in bases if not base.endswith(SHARED_FIELDS)}
             assert bases <= BASES, f"{label(path)}: class {node.name} inherits {bases - BASES}"
 
 
