@@ -7,8 +7,8 @@ sys.path.insert(0, workflow.basedir)
 
 from pathlib import Path
 
-from pipeline.training.torchrun import processes
-from pipeline.resources import gpus, needs
+from pipeline.training.torchrun import count_processes
+from pipeline.resources import count_gpus, resolve_resources
 
 # A job on a cluster parses this file again: it must not look at the configuration, which may have
 # been edited since. It reads its folder's spec.json instead, and imports next to nothing.
@@ -22,13 +22,13 @@ RUN = []  # what there was when it started
 
 if workflow.is_main_process:
     from pipeline.errors import RetortError
-    from pipeline.training.gpu_locks import devices
-    from pipeline.planning.plan import write_orders
-    from pipeline.planning.graph import plan_from
-    from pipeline.upkeep.run_summary import Run
+    from pipeline.training.gpu_locks import list_gpus
+    from pipeline.planning.plan import write_job_files
+    from pipeline.planning.graph import make_plan_from_dict
+    from pipeline.upkeep.run_summary import PlanRun
 
     try:
-        PLAN = plan_from(config)
+        PLAN = make_plan_from_dict(config)
     except RetortError as error:
         sys.exit(f"error: {error}")
     os.environ["RETORT_STORE"] = str(PLAN.store)
@@ -37,7 +37,7 @@ STORE = os.environ["RETORT_STORE"]
 
 # Jobs on this machine take turns at its GPUs, unless `--resources gpu=N` says otherwise.
 if workflow.is_main_process and workflow.local_exec and "gpu" not in workflow.global_resources:
-    if found := devices():
+    if found := list_gpus():
         workflow.register_resource("gpu", len(found))
 
 
@@ -54,21 +54,21 @@ include: "rules/report.smk"
 
 onstart:
     try:
-        write_orders(PLAN)
+        write_job_files(PLAN)
     except RetortError as error:
         sys.exit(f"error: {error}")
-    RUN.append(Run(PLAN))
+    RUN.append(PlanRun(PLAN))
 
 
 onsuccess:
-    print(*(run.summary() for run in RUN), file=sys.stderr)
+    print(*(run.format_summary() for run in RUN), file=sys.stderr)
 
 
 onerror:
-    print(*(run.summary() for run in RUN), file=sys.stderr)
+    print(*(run.format_summary() for run in RUN), file=sys.stderr)
 
 
 rule all:
     input:
-        PLAN.targets() if PLAN else [],
+        PLAN.list_targets() if PLAN else [],
     default_target: True

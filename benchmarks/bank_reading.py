@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.banks.builder import FILES, as_written
-from pipeline.banks.image_codec import encoded
+from pipeline.banks.builder import FILES_FIELD, convert_to_stored_form
+from pipeline.banks.image_codec import encode_image
 from pipeline.banks.reader import read_bank
-from pipeline.banks.shards import Layout, shard_name, write_shard
-from pipeline.store import artifact
-from pipeline.store.artifact import Job, finish
+from pipeline.banks.shards import ShardLayout, shard_name, write_shard
+from pipeline.store import artefact
+from pipeline.store.artefact import Job, write_manifest
 
 ROUNDS, CLASSES, SHARDS, BLOCK = 5, 10, 4, 128
 FORMS = {  # name -> spec, side in pixels, images
@@ -46,14 +46,18 @@ def written(folder: Path, spec: dict, side: int, count: int) -> Job:
     """A finished bank of random images."""
     folder.mkdir(parents=True)
     spec = {"attack": {}, "shards": SHARDS, "block": BLOCK, **spec}
-    job, layout = Job(folder, "bank", "b", folder.name, spec, {}, {}), Layout(count, SHARDS, BLOCK)
+    job, layout = (
+        Job(folder, "bank", "b", folder.name, spec, {}, {}),
+        ShardLayout(count, SHARDS, BLOCK),
+    )
     rng = np.random.default_rng(0)
     for shard in range(SHARDS):
         blocks = (
-            (n, block_of(rng, layout.rows_of(n), side, spec), {}) for n in layout.blocks_of(shard)
+            (n, block_of(rng, layout.get_block_rows(n), side, spec), {})
+            for n in layout.get_shard_blocks(shard)
         )
         write_shard(folder / shard_name(shard), blocks, spec, folder.name)
-    finish(job, job.manifest([shard_name(i) for i in range(SHARDS)], {"rows": count}))
+    write_manifest(job, job.build_manifest([shard_name(i) for i in range(SHARDS)], {"rows": count}))
     return job
 
 
@@ -71,8 +75,8 @@ def block_of(rng: np.random.Generator, rows: range, side: int, spec: dict) -> di
         "flips": np.zeros(size, np.float16),
     }
     if "encoding" in spec:
-        block[FILES] = [encoded(image, spec["encoding"], 95) for image in images]
-    return as_written(block, spec)
+        block[FILES_FIELD] = [encode_image(image, spec["encoding"], 95) for image in images]
+    return convert_to_stored_form(block, spec)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -84,7 +88,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 def opened(folder: Path) -> None:
     """Make every sample of a bank pixels, in random batches where they are in files."""
-    artifact.verify.cache_clear()
+    artefact.verify.cache_clear()
     stored = read_bank(folder).fields["x_adv"]
     if not isinstance(stored, torch.Tensor):
         for rows in torch.randperm(len(stored)).split(BLOCK):

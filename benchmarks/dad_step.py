@@ -22,16 +22,16 @@ import yaml
 
 from pipeline.cli.main import main as stage
 from pipeline.core.batch import Batch, Roles
-from pipeline.data.dataset_artifact import open_data
-from pipeline.models.classifier import initialised
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
-from pipeline.planning.step_cost import Bench
-from pipeline.stages.distill import objective_of, source_of
-from pipeline.store.artifact import STAGES, read_job
-from pipeline.training.job_setup import place_of, recipe_of
-from pipeline.training.loop import update
-from pipeline.training.state import Training
+from pipeline.data.dataset_artefact import open_dataset
+from pipeline.models.classifier import initialise_classifier
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
+from pipeline.planning.step_cost import PassCounter
+from pipeline.stages.distill import make_objective, make_source
+from pipeline.store.artefact import STAGES_BY_KIND, read_job
+from pipeline.training.job_setup import make_checkpoint_settings, parse_recipe
+from pipeline.training.loop import take_optimizer_step
+from pipeline.training.state import TrainingState
 
 ROOT = Path(__file__).parents[1]
 ROUNDS, STEPS, WARM = 5, 4, 2
@@ -67,30 +67,34 @@ def experiment(folder: Path, model: str) -> dict:
 
 def made(plan: Plan) -> None:
     """Make all that the students read."""
-    write_orders(plan)
-    for ref, entry in plan.entries.items():
+    write_job_files(plan)
+    for ref, entry in plan.artefacts.items():
         if entry.kind in ("dataset", "teacher", "discretizer", "bank"):
             with contextlib.redirect_stderr(io.StringIO()):
-                status = stage([STAGES[entry.kind], str(plan.folder(ref))])
+                status = stage([STAGES_BY_KIND[entry.kind], str(plan.folder_path(ref))])
             assert status == 0, f"{entry.kind} {entry.name} failed"
 
 
-def training_of(plan: Plan, name: str) -> Training:
+def training_of(plan: Plan, name: str) -> TrainingState:
     """A student's training, before its first step."""
-    job = read_job(plan.folder(plan.names["student", f"{name}-0"]))
-    data, recipe = open_data(job.inputs["dataset"]), recipe_of(job)
-    student = initialised(job.spec["model"], len(data.classes), data.mean, data.std, 0)
-    source = source_of(job, data, recipe)
-    return Training(Roles(student), objective_of(job), source, recipe, place_of(job), None)
+    job = read_job(plan.folder_path(plan.refs_by_name["student", f"{name}-0"]))
+    data, recipe = open_dataset(job.inputs["dataset"]), parse_recipe(job)
+    student = initialise_classifier(job.spec["model"], len(data.classes), data.mean, data.std, 0)
+    source = make_source(job, data, recipe)
+    return TrainingState(
+        Roles(student), make_objective(job), source, recipe, make_checkpoint_settings(job), None
+    )
 
 
-def endless(training: Training) -> Iterator[Batch]:
+def endless(training: TrainingState) -> Iterator[Batch]:
     """Batches of one epoch after the other."""
     for epoch in itertools.count():
-        yield from training.source.batches(epoch % training.recipe.epochs, 0, training.roles)
+        yield from training.source.iterate_batches(
+            epoch % training.recipe.epochs, 0, training.roles
+        )
 
 
-def measured(trainings: dict[str, Training]) -> dict[str, float]:
+def measured(trainings: dict[str, TrainingState]) -> dict[str, float]:
     """Median CPU seconds of a step, loading included, the students taking turns."""
     streams = {name: endless(training) for name, training in trainings.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
@@ -98,7 +102,7 @@ def measured(trainings: dict[str, Training]) -> dict[str, float]:
         for name, training in trainings.items():
             began = time.process_time()
             for _ in range(STEPS):
-                update(training, next(streams[name]))
+                take_optimizer_step(training, next(streams[name]))
             if turn >= WARM:
                 seconds[name].append((time.process_time() - began) / STEPS)
     return {name: statistics.median(found) for name, found in seconds.items()}
@@ -110,15 +114,15 @@ def main() -> None:
     options.add_argument("--model", default="resnet8-s2-w32")
     model = options.parse_args().model
     with tempfile.TemporaryDirectory() as folder:
-        plan = plan_from(experiment(Path(folder), model))
+        plan = make_plan_from_dict(experiment(Path(folder), model))
         made(plan)
         trainings = {name: training_of(plan, name) for name in STUDENTS}
         seconds = measured(trainings)
-    standard = Bench(()).step(trainings["natural"].objective, ()).student
+    standard = PassCounter(()).measure_step(trainings["natural"].objective, ()).student
     print(f"{model}, batch 128, {ROUNDS} rounds of {STEPS} steps, one thread")
     print(f"{'student':10}{'F_S':>6}{'F_T':>6}{'passes':>9}{'CPU ms':>9}{'time':>8}")
     for name, stored in STUDENTS.items():
-        passes = Bench(()).step(trainings[name].objective, stored)
+        passes = PassCounter(()).measure_step(trainings[name].objective, stored)
         taught = sum(passes.teachers.values())
         print(
             f"{name:10}{passes.student:6.0f}{taught:6.0f}{passes.student / standard:8.2f}x"

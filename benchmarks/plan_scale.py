@@ -40,15 +40,15 @@ SHARDS, GROUP = 10_000, 100
 PLAN = """
 import json, resource, sys, time
 from pathlib import Path
-from pipeline.config.reader import read
-from pipeline.planning.plan import write_orders
+from pipeline.config.reader import read_config
+from pipeline.planning.plan import write_job_files
 from pipeline.planning.graph import make_plan
 began = time.process_time()
-plan = make_plan(read(Path(sys.argv[1])))
+plan = make_plan(read_config(Path(sys.argv[1])))
 planned = time.process_time()
-refs = list(plan.entries)
+refs = list(plan.artefacts)
 if len(sys.argv) > 2:
-    write_orders(plan)
+    write_job_files(plan)
 written = time.process_time()
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 print(json.dumps({

@@ -12,7 +12,7 @@ def load(folder: str | Path):
         RetortError: the folder has no manifest, or a file in it was altered.
     """
     from pipeline.models.loading import load_classifier
-    from pipeline.store.artifact import open_artifact
+    from pipeline.store.artefact import open_artefact
 
-    artifact = open_artifact(Path(folder))
-    return load_classifier(artifact.path("model.safetensors"))
+    artefact = open_artefact(Path(folder))
+    return load_classifier(artefact.get_verified_path("model.safetensors"))

@@ -8,22 +8,24 @@ from types import ModuleType
 
 from pipeline.errors import RetortError
 
-PLACES = {"generator_losses": "data_free.generator_losses"}  # rooms that lie within another
+NESTED_PACKAGES = {
+    "generator_losses": "data_free.generator_losses"
+}  # rooms that lie within another
 
 
-def package_of(folder: str) -> str:
+def get_package_name(folder: str) -> str:
     """The dotted name of a folder of plug-ins."""
-    return f"pipeline.{PLACES.get(folder, folder)}"
+    return f"pipeline.{NESTED_PACKAGES.get(folder, folder)}"
 
 
 @cache
-def names_in(folder: str) -> tuple[str, ...]:
+def list_plugin_names(folder: str) -> tuple[str, ...]:
     """Names of the plug-ins in a folder, sorted."""
-    package = importlib.import_module(package_of(folder))
+    package = importlib.import_module(get_package_name(folder))
     return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
 
 
-def suggestion(word: str, known) -> str:
+def suggest_known(word: str, known) -> str:
     """«; did you mean 'x'?» for the nearest known word, or the list of what is known."""
     near = difflib.get_close_matches(word, list(known), n=1)
     if near:
@@ -31,17 +33,19 @@ def suggestion(word: str, known) -> str:
     return f"; known: {', '.join(sorted(known)) or 'none'}"
 
 
-def plugin(folder: str, name: str) -> ModuleType:
+def load_plugin(folder: str, name: str) -> ModuleType:
     """The module ``<name>.py`` of a folder of plug-ins.
 
     Raises:
         RetortError: there is no such file.
     """
-    if name not in names_in(folder):
-        raise RetortError(f"{folder}: '{name}' is unknown{suggestion(name, names_in(folder))}")
-    return importlib.import_module(f"{package_of(folder)}.{name}")
+    if name not in list_plugin_names(folder):
+        raise RetortError(
+            f"{folder}: '{name}' is unknown{suggest_known(name, list_plugin_names(folder))}"
+        )
+    return importlib.import_module(f"{get_package_name(folder)}.{name}")
 
 
-def modules_in(folder: str) -> list[ModuleType]:
+def load_plugins(folder: str) -> list[ModuleType]:
     """Every plug-in module of a folder, in order of name."""
-    return [plugin(folder, name) for name in names_in(folder)]
+    return [load_plugin(folder, name) for name in list_plugin_names(folder)]

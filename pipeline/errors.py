@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-FULL = ("ENOSPC", "EDQUOT", "EFBIG")  # why a file could not be written for lack of room
+NO_SPACE_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG")  # why a file could not be written for lack of room
 
 
 class RetortError(Exception):
@@ -15,21 +15,21 @@ class RetortError(Exception):
 
 
 @contextmanager
-def under(place: str) -> Iterator[None]:
+def prefix_errors(prefix: str) -> Iterator[None]:
     """Put a place before the message of every RetortError of a block."""
     try:
         yield
     except RetortError as error:
-        raise RetortError(f"{place}{error}") from error
+        raise RetortError(f"{prefix}{error}") from error
 
 
-def no_room_left(error: OSError) -> bool:
+def is_disk_full(error: OSError) -> bool:
     """Whether an operation failed because a disk, quota or file-size limit is exhausted."""
-    return errno.errorcode.get(error.errno) in FULL
+    return errno.errorcode.get(error.errno) in NO_SPACE_ERRORS
 
 
-def no_memory_left(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether Python, or torch on a CPU or a GPU, could not allocate."""
-    torchs = ("OutOfMemoryError", "can't allocate memory", "not enough memory")
-    said = f"{type(error).__name__}: {error}"
-    return isinstance(error, MemoryError) or any(word in said for word in torchs)
+    torch_messages = ("OutOfMemoryError", "can't allocate memory", "not enough memory")
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or any(word in text for word in torch_messages)

@@ -7,28 +7,30 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Wish:
+class StopRequest:
     """Whether, and by which signal, the process was asked to stop."""
 
-    signal: int = 0
+    signal_number: int = 0
 
     def __bool__(self) -> bool:
-        return self.signal != 0
+        return self.signal_number != 0
 
 
 @contextmanager
-def stoppable() -> Iterator[Wish]:
+def defer_stop_signals() -> Iterator[StopRequest]:
     """Inside the block a first SIGTERM or SIGINT is noted instead of obeyed, a second obeyed."""
-    wish = Wish()
+    stop_request = StopRequest()
 
-    def note(number: int, frame) -> None:
-        wish.signal = number
-        for each, handler in before.items():
+    def record_signal(number: int, frame) -> None:
+        stop_request.signal_number = number
+        for each, handler in previous_handlers.items():
             signal.signal(each, handler)
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
+    previous_handlers = {
+        s: signal.signal(s, record_signal) for s in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
-        yield wish
+        yield stop_request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

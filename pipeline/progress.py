@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 
-EVERY_SECONDS = 15
+LOG_INTERVAL_SECONDS = 15
 
 log = logging.getLogger("retort")
 
@@ -19,28 +19,32 @@ class Progress:
         done: how many were done before this attempt.
     """
 
-    what: str
+    unit: str
     total: int
     done: int = 0
-    first: int = field(init=False)
-    began: float = field(init=False)
-    said: float = field(init=False)
+    initial: int = field(init=False)
+    start_time: float = field(init=False)
+    last_log_time: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.first = self.done
-        self.began = self.said = time.monotonic()
+        self.initial = self.done
+        self.start_time = self.last_log_time = time.monotonic()
 
-    def step(self, count: int = 1) -> None:
+    def add_steps(self, count: int = 1) -> None:
         """Count steps that are done now."""
         self.done += count
         now = time.monotonic()
-        if now - self.said >= EVERY_SECONDS and self.done < self.total:
-            self.said = now
-            left = (self.total - self.done) * (now - self.began) / (self.done - self.first)
-            log.info("%s %d/%d  %s left", self.what, self.done, self.total, spoken(left))
+        if now - self.last_log_time >= LOG_INTERVAL_SECONDS and self.done < self.total:
+            self.last_log_time = now
+            seconds_left = (
+                (self.total - self.done) * (now - self.start_time) / (self.done - self.initial)
+            )
+            log.info(
+                "%s %d/%d  %s left", self.unit, self.done, self.total, format_duration(seconds_left)
+            )
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as one reads it: `40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 100:
         return f"{seconds:.0f} s"

@@ -17,34 +17,34 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pipeline.discovery import plugin, suggestion
+from pipeline.discovery import load_plugin, suggest_known
 from pipeline.errors import RetortError
 
-FRACTION = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s*")
+FRACTION_PATTERN = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s*")
 
 
-def fraction(value: Any) -> Any:
+def parse_fractions(value: Any) -> Any:
     """'8/255' as a float; a whole structure is searched; anything else is returned as it is."""
     if isinstance(value, str):
-        match = FRACTION.fullmatch(value) if "/" in value else None
+        match = FRACTION_PATTERN.fullmatch(value) if "/" in value else None
         return float(match[1]) / float(match[2]) if match and float(match[2]) else value
     if isinstance(value, Mapping):
-        return {k: fraction(v) for k, v in value.items()}
+        return {k: parse_fractions(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [fraction(v) for v in value]
+        return [parse_fractions(v) for v in value]
     return value
 
 
-Number = Annotated[float, BeforeValidator(fraction)]
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+Number = Annotated[float, BeforeValidator(parse_fractions)]
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
-Rate = Annotated[Number, Field(gt=0)]
+PositiveFloat = Annotated[Number, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
-NonNegative = Annotated[Number, Field(ge=0)]
+NonNegativeFloat = Annotated[Number, Field(ge=0)]
 
 
-def added(neutral: Any) -> Any:
+def make_neutral_field(neutral: Any) -> Any:
     """A field that is left out of the key while it equals ``neutral``, its default."""
     return Field(default=neutral, json_schema_extra={"neutral": neutral})
 
@@ -56,12 +56,12 @@ class Section(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def known_keys(cls, value: Any) -> Any:
+    def reject_unknown_keys(cls, value: Any) -> Any:
         """Reject the first unknown key with its nearest known neighbour."""
         if isinstance(value, Mapping):
             for key in value:
                 if key not in cls.model_fields:
-                    raise unknown_key(str(key), cls.model_fields)
+                    raise make_unknown_key_error(str(key), cls.model_fields)
         return value
 
 
@@ -77,21 +77,21 @@ def dump_section(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
     return data
 
 
-def unknown_key(key: str, known) -> PydanticCustomError:
+def make_unknown_key_error(key: str, known) -> PydanticCustomError:
     """The error for a key that no field has; ``render`` puts the path before it."""
-    hint = suggestion(key, known).replace("{", "(").replace("}", ")")
+    hint = suggest_known(key, known).replace("{", "(").replace("}", ")")
     return PydanticCustomError("unknown_key", "{key}: unknown{hint}", {"key": key, "hint": hint})
 
 
-def below(text: str) -> PydanticCustomError:
+def make_nested_error(text: str) -> PydanticCustomError:
     """An error whose text starts with the path below the field that is checked."""
     return PydanticCustomError("below", "{text}", {"text": text})
 
 
-def render(error: ValidationError, *above: str) -> str:
+def format_validation_error(error: ValidationError, *parent_path: str) -> str:
     """The first problem of a validation as one line: dotted path, then what is wrong."""
     first = error.errors()[0]
-    path = ".".join([*above, *(str(part) for part in first["loc"])])
+    path = ".".join([*parent_path, *(str(part) for part in first["loc"])])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("unknown_key", "below"):
         return f"{path}.{message}" if path else message
@@ -100,7 +100,7 @@ def render(error: ValidationError, *above: str) -> str:
     return f"{path}: {message}{shown}" if path else f"{message}{shown}"
 
 
-def named_options(value: Any) -> tuple[str, dict]:
+def parse_named_options(value: Any) -> tuple[str, dict]:
     """`natural` or `{pgd_at: {…}}` as (name, options)."""
     if isinstance(value, str):
         return value, {}
@@ -111,7 +111,7 @@ def named_options(value: Any) -> tuple[str, dict]:
     raise ValueError("expected a name, or one name with its options: {name: {option: value}}")
 
 
-ALWAYS = object()  # the neutral value of an option that is in the key whatever its value
+NO_NEUTRAL = object()  # the neutral value of an option that is in the key whatever its value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,11 +128,11 @@ class Option:
     kind: Any
     path: tuple[str, ...]
     default: Any
-    neutral: Any = ALWAYS
+    neutral: Any = NO_NEUTRAL
 
 
 @cache
-def options_of(target: type) -> dict[str, Option]:
+def list_options(target: type) -> dict[str, Option]:
     """A dataclass's options by name: its fields and, in a group's place, those of the group.
 
     A group is a field that holds a dataclass of settings, marked by metadata: "fixed" names the
@@ -141,54 +141,54 @@ def options_of(target: type) -> dict[str, Option]:
     hints, found = get_type_hints(target), {}
     for field in dataclasses.fields(target):
         if "fixed" in field.metadata:
-            found |= grouped(field, hints[field.name])
+            found |= list_group_options(field, hints[field.name])
         elif field.init:
-            neutral = field.metadata.get("neutral", ALWAYS)
+            neutral = field.metadata.get("neutral", NO_NEUTRAL)
             found[field.name] = Option(hints[field.name], (field.name,), field.default, neutral)
     return found
 
 
-def grouped(group: dataclasses.Field, kind: type) -> dict[str, Option]:
+def list_group_options(group: dataclasses.Field, kind: type) -> dict[str, Option]:
     """The options of one group."""
     hints, found = get_type_hints(kind), {}
     for field in dataclasses.fields(kind):
         if field.name not in group.metadata["fixed"]:
             default = getattr(group.default, field.name)
-            neutral = default if field.name in group.metadata["neutral_options"] else ALWAYS
+            neutral = default if field.name in group.metadata["neutral_options"] else NO_NEUTRAL
             path = (group.name, field.name)
             found[field.name] = Option(hints[field.name], path, default, neutral)
     return found
 
 
-def defaults_of(target: type) -> dict[str, Any]:
+def get_defaults(target: type) -> dict[str, Any]:
     """The default of each option."""
-    return {name: option.default for name, option in options_of(target).items()}
+    return {name: option.default for name, option in list_options(target).items()}
 
 
-def flatten(instance: Any) -> dict[str, Any]:
+def flatten_options(instance: Any) -> dict[str, Any]:
     """The value of each option."""
-    known = options_of(type(instance))
+    known = list_options(type(instance))
     return {name: reduce(getattr, option.path, instance) for name, option in known.items()}
 
 
 @cache
-def schema_of(target: type) -> type[Section]:
+def build_section_class(target: type) -> type[Section]:
     """A dataclass's options as a section: a plan asks for the same few thousands of times."""
-    fields = {name: (option.kind, None) for name, option in options_of(target).items()}
+    fields = {name: (option.kind, None) for name, option in list_options(target).items()}
     return create_model(target.__name__, __base__=Section, **fields)
 
 
-def build(target: type, options: Mapping) -> Any:
+def build_instance(target: type, options: Mapping) -> Any:
     """An instance of a dataclass from its options, which are checked.
 
     Raises:
         ValueError: unknown option, or a value it does not take. The message starts with its name.
     """
     try:
-        given = schema_of(target).model_validate(fraction(options))
+        given = build_section_class(target).model_validate(parse_fractions(options))
     except ValidationError as error:
-        raise ValueError(render(error)) from error
-    known, fields, groups = options_of(target), {}, {}
+        raise ValueError(format_validation_error(error)) from error
+    known, fields, groups = list_options(target), {}, {}
     for name in given.model_fields_set:
         field, *inside = known[name].path
         place = groups.setdefault(field, {}) if inside else fields
@@ -198,15 +198,15 @@ def build(target: type, options: Mapping) -> Any:
     return target(**fields)
 
 
-def make(folder: str, kind: str, name: str, options: Mapping) -> Any:
+def make_plugin(folder: str, class_name: str, name: str, options: Mapping) -> Any:
     """An instance of dataclass ``kind`` from plug-in ``name``, its options checked.
 
     Raises:
         RetortError: unknown plug-in or option, or a value its field does not take. The message
             starts with the option's path below the plug-in.
     """
-    target = getattr(plugin(folder, name), kind)
+    target = getattr(load_plugin(folder, name), class_name)
     try:
-        return build(target, options)
+        return build_instance(target, options)
     except ValueError as error:
         raise RetortError(f"{name}.{error}") from error

@@ -4,8 +4,8 @@
 def groups(wildcards):
     """The markers of a bank's groups: the plan's, or in a job those that were made for it."""
     ref = f"bank/{wildcards.key}"
-    if PLAN is not None and ref in PLAN.entries:
-        return [ancient(f"{STORE}/{ref}/groups/{group}.json") for group in PLAN.groups(ref)]
+    if PLAN is not None and ref in PLAN.artefacts:
+        return [ancient(f"{STORE}/{ref}/groups/{group}.json") for group in PLAN.list_shard_groups(ref)]
     return [ancient(str(path)) for path in sorted((Path(STORE) / ref).glob("groups/*.json"))]
 
 

@@ -6,13 +6,13 @@ import shlex
 PYTHON = shlex.quote(sys.executable)
 
 
-def order(kind, wildcards):
+def find_job(kind, wildcards):
     """An artefact's spec, inputs and way of running: the plan's, or in a job its spec.json's."""
     ref = f"{kind}/{wildcards.key}"
-    if PLAN is not None and ref in PLAN.entries:
-        entry = PLAN.entries[ref]
-        made_from = {role: source.ref for role, source in entry.inputs.items()}
-        return {"spec": entry.spec, "inputs": made_from, "run": PLAN.run}
+    if PLAN is not None and ref in PLAN.artefacts:
+        planned = PLAN.artefacts[ref]
+        made_from = {role: source.ref for role, source in planned.inputs.items()}
+        return {"spec": planned.spec, "inputs": made_from, "run": PLAN.run}
     path = Path(STORE) / ref / "spec.json"
     if not path.exists():
         raise WorkflowError(f"{path}: is missing; run snakemake from the start")
@@ -25,13 +25,13 @@ def alike(kind, asked):
     It is a plain value where it is the same for all of them: Snakemake looks at a function's
     signature, several times, for every job.
     """
-    planned = [e for e in PLAN.entries.values() if e.kind == kind] if PLAN is not None else []
+    planned = [e for e in PLAN.artefacts.values() if e.kind == kind] if PLAN is not None else []
     found = {asked(entry.spec, PLAN.run) for entry in planned}
     if len(found) == 1:
         return found.pop()
 
     def find(wildcards):
-        written = order(kind, wildcards)
+        written = find_job(kind, wildcards)
         return asked(written["spec"], written["run"])
 
     return find
@@ -39,14 +39,14 @@ def alike(kind, asked):
 
 def workers(kind):
     """How many processes make an artefact; each has a thread."""
-    return alike(kind, lambda spec, run: processes(kind, spec, run))
+    return alike(kind, lambda spec, run: count_processes(kind, spec, run))
 
 
 def inputs(kind):
     """The manifests an artefact is made from."""
 
     def find(wildcards):
-        refs = set(order(kind, wildcards)["inputs"].values())
+        refs = set(find_job(kind, wildcards)["inputs"].values())
         return [ancient(f"{STORE}/{ref}/manifest.json") for ref in sorted(refs)]
 
     return find
@@ -59,8 +59,8 @@ def resources(kind):
     `default-resources` count elsewhere. A job on a cluster has been given all but its GPUs.
     """
 
-    gpu = alike(kind, lambda spec, run: gpus(kind, spec, run, processes(kind, spec, run)))
-    asked = needs(PLAN.run if PLAN is not None else {}, kind)
+    gpu = alike(kind, lambda spec, run: count_gpus(kind, spec, run, count_processes(kind, spec, run)))
+    asked = resolve_resources(PLAN.run if PLAN is not None else {}, kind)
     found = {"gpu": gpu, "mem_mb": lambda wildcards, attempt: attempt * asked["mem_mb"]}
     if asked["runtime"] is not None:
         found["runtime"] = lambda wildcards, attempt: attempt * asked["runtime"]
@@ -74,8 +74,8 @@ def label(kind):
 
     def name(wildcards):
         ref = f"{kind}/{wildcards.key}"
-        if PLAN is not None and ref in PLAN.entries:
-            return f"{kind} {PLAN.entries[ref].name}"
+        if PLAN is not None and ref in PLAN.artefacts:
+            return f"{kind} {PLAN.artefacts[ref].name}"
         return f"{kind} {wildcards.key}"
 
     return name

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import write_orders
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from tests.helpers.graph import Folder, text, tiny
 
 
@@ -53,7 +53,7 @@ def test_a_fault_is_one_line(fault: Callable):
     raw["datasets"]["tiny"]["val"] = 64
     fault(raw)
     with pytest.raises(RetortError) as caught:
-        plan_from(raw)
+        make_plan_from_dict(raw)
     line = f"error: {caught.value}"
     assert FAULTS[fault] in line
     assert "\n" not in line
@@ -84,9 +84,9 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path):
 def test_a_full_store_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 5 * 2**20))
-    plan = plan_from({**tiny(), "store": str(tmp_path / "store")})
+    plan = make_plan_from_dict({**tiny(), "store": str(tmp_path / "store")})
     with pytest.raises(RetortError, match=r"has 5 MB left and a run wants at least 200; free some"):
-        write_orders(plan)
+        write_job_files(plan)
     assert list((tmp_path / "store").iterdir()) == []
 
 
@@ -139,7 +139,7 @@ def test_a_moved_data_folder_reaches_an_unfinished_artefact(tmp_path):
     folder, names = started(tmp_path)
     raw = tiny()
     raw["run"]["data"] = "elsewhere"
-    write_orders(plan_from({**raw, "store": str(tmp_path / "store")}))
+    write_job_files(make_plan_from_dict({**raw, "store": str(tmp_path / "store")}))
     order = (names / "dataset/tiny/spec.json").read_text()
     assert '"data": "elsewhere"' in order
 
@@ -148,7 +148,7 @@ def test_more_shards_than_blocks_is_refused():
     raw = tiny()
     raw["banks"]["dad"]["shards"] = 9
     with pytest.raises(RetortError, match=r"banks\.dad\.shards: 9 shards, but its images are 8"):
-        plan_from(raw)
+        make_plan_from_dict(raw)
 
 
 @pytest.mark.parametrize("section", ["discretizers", "generators"])
@@ -157,7 +157,7 @@ def test_nothing_selects_without_labels(section):
     (entry,) = raw[section].values()
     entry["recipe"]["select_on"] = "val"
     with pytest.raises(RetortError, match=r"recipe\.select_on: there are no labels"):
-        plan_from(raw)
+        make_plan_from_dict(raw)
 
 
 def test_a_suite_needs_test_images():
@@ -167,4 +167,4 @@ def test_a_suite_needs_test_images():
         del raw[section]
     raw["students"] = {name: raw["students"][name] for name in ("natural", "rslad")}
     with pytest.raises(RetortError, match=r"datasets\.tiny\.test: 0 images, but suite 'main'"):
-        plan_from(raw)
+        make_plan_from_dict(raw)

@@ -7,11 +7,11 @@ import pytest
 
 from pipeline import progress
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.progress import Progress, spoken
-from pipeline.resources import gpus, needs
-from pipeline.store.logs import kept, log_of
-from pipeline.upkeep.run_summary import Run
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.progress import Progress, format_duration
+from pipeline.resources import count_gpus, resolve_resources
+from pipeline.store.logs import capture_job_log, get_log_path
+from pipeline.upkeep.run_summary import PlanRun
 from tests.config.test_reader import changed, line_of, small
 from tests.training.test_loop import run as train
 
@@ -31,7 +31,7 @@ def test_progress_says_what_is_left_after_a_resume(clock, caplog):
     steps = Progress("step", total=100, done=40)
     for second in range(1, 61):  # one step a second
         clock[0] = 100.0 + second
-        steps.step()
+        steps.add_steps()
     said = ["step 55/100  45 s left", "step 70/100  30 s left", "step 85/100  15 s left"]
     assert caplog.messages == said
 
@@ -40,13 +40,13 @@ def test_the_rate_is_the_mean_of_this_attempt(clock, caplog):
     caplog.set_level(logging.INFO, "retort")
     blocks = Progress("block", total=1000)
     clock[0] += 60
-    blocks.step(10)
+    blocks.add_steps(10)
     assert caplog.messages == ["block 10/1000  99 min left"]
 
 
 def test_training_counts_its_steps_over_all_epochs(tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO, "retort")
-    monkeypatch.setattr(progress, "EVERY_SECONDS", 0)
+    monkeypatch.setattr(progress, "LOG_INTERVAL_SECONDS", 0)
     train(tmp_path)
     said = [text.partition("  ")[0] for text in caplog.messages if text.startswith("step ")]
     assert said == [f"step {n}/8" for n in range(1, 8)]
@@ -57,12 +57,12 @@ def test_training_counts_its_steps_over_all_epochs(tmp_path, monkeypatch, caplog
     [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5940, "99 min"), (11100, "3 h 05 min")],
 )
 def test_times_are_spoken(seconds, words):
-    assert spoken(seconds) == words
+    assert format_duration(seconds) == words
 
 
 def attempt(folder, words: str, error: Exception) -> None:
     """A job that says something and fails."""
-    with kept(folder, "0:2"):
+    with capture_job_log(folder, "0:2"):
         log.warning(words)
         raise error
 
@@ -73,7 +73,7 @@ def test_a_log_keeps_every_attempt_and_how_it_ended(tmp_path):
         with pytest.raises(type(error)):
             attempt(tmp_path, words, error)
     log.warning("outside")
-    text = log_of(tmp_path, "0:2").read_text()
+    text = get_log_path(tmp_path, "0:2").read_text()
     ends = [line[20:] for line in text.splitlines() if line.startswith("20")]
     assert ends == [
         "first attempt",
@@ -82,39 +82,39 @@ def test_a_log_keeps_every_attempt_and_how_it_ended(tmp_path):
         "error: ZeroDivisionError('nothing')",
     ]
     assert "Traceback" in text
-    assert log_of(tmp_path, "0:2") == tmp_path / "attempts" / "0-2.log"
+    assert get_log_path(tmp_path, "0:2") == tmp_path / "attempts" / "0-2.log"
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path):
     (tmp_path / "attempts").write_text("a file in the folder's place")
-    with kept(tmp_path, "run"):
+    with capture_job_log(tmp_path, "run"):
         log.warning("goes on")
 
 
 def finished(plan, ref) -> None:
     """An artefact of a plan, as far as the plan looks."""
-    plan.folder(ref).mkdir(parents=True)
-    plan.manifest(ref).touch()
+    plan.folder_path(ref).mkdir(parents=True)
+    plan.manifest_path(ref).touch()
 
 
 def test_the_summary_tells_made_reused_failed_and_not_begun(tmp_path):
-    plan = plan_from(small() | {"store": str(tmp_path / "store")})
-    data, natural, robust = (plan.names[n] for n in NAMES)
+    plan = make_plan_from_dict(small() | {"store": str(tmp_path / "store")})
+    data, natural, robust = (plan.refs_by_name[n] for n in NAMES)
     finished(plan, data)
-    old = log_of(plan.folder(plan.names["discretizer", "vq"]))
+    old = get_log_path(plan.folder_path(plan.refs_by_name["discretizer", "vq"]))
     old.parent.mkdir(parents=True)
     old.write_text("2020-01-01 00:00:00 error: of an earlier run\n")
     os.utime(old, (1, 1))
-    run = Run(plan)
+    run = PlanRun(plan)
     finished(plan, natural)
-    with pytest.raises(RetortError), kept(plan.folder(robust), "run"):
+    with pytest.raises(RetortError), capture_job_log(plan.folder_path(robust), "run"):
         raise RetortError("recipe.lr: term 'ce' is not finite")
-    lines = run.summary().splitlines()
+    lines = run.format_summary().splitlines()
     assert lines[:3] == ["made: 1 (teacher natural)", "reused: 1 (dataset tiny)", "not finished: 1"]
     assert lines[3].startswith("  teacher robust: 20")
     assert "error: recipe.lr: term 'ce' is not finite" in lines[3]
-    assert str(log_of(plan.folder(robust))) in lines[3]
-    assert lines[4].startswith(f"not begun: {len(plan.entries) - 3} (discretizer vq; bank dad; ")
+    assert str(get_log_path(plan.folder_path(robust))) in lines[3]
+    assert lines[4].startswith(f"not begun: {len(plan.artefacts) - 3} (discretizer vq; bank dad; ")
     assert lines[5] == f"logs: {plan.store}/<kind>/<key>/attempts/*.log"
 
 
@@ -124,25 +124,27 @@ NAMES = (("dataset", "tiny"), ("teacher", "natural"), ("teacher", "robust"))
 def test_a_kinds_needs_stand_before_those_of_all():
     asked = {"all": {"mem_mb": 8000, "partition": "gpu"}, "bank": {"mem_mb": 16000, "runtime": 90}}
     raw = changed("run.resources", asked)
-    run = plan_from(raw).run
-    assert needs(run, "bank") == {
+    run = make_plan_from_dict(raw).run
+    assert resolve_resources(run, "bank") == {
         "mem_mb": 16000,
         "runtime": 90,
         "gpus": None,
         "partition": "gpu",
     }
-    assert needs(run, "student")["mem_mb"] == 8000
-    assert needs({}, "student")["mem_mb"] == 4000
-    assert plan_from(raw).entries.keys() == plan_from(small()).entries.keys()
+    assert resolve_resources(run, "student")["mem_mb"] == 8000
+    assert resolve_resources({}, "student")["mem_mb"] == 4000
+    assert (
+        make_plan_from_dict(raw).artefacts.keys() == make_plan_from_dict(small()).artefacts.keys()
+    )
 
 
 def test_gpus_are_those_asked_for_or_those_computed_on():
     run = {"resources": {"student": {"gpus": 3}}}
-    assert gpus("student", {"device": "cpu"}, run) == 3
-    assert gpus("teacher", {"device": "cuda"}, run) == 1
-    assert gpus("teacher", {"device": "cuda"}, run, processes=2) == 2
-    assert gpus("teacher", {"device": "cpu"}, run) == 0
-    assert gpus("dataset", {}, run) == 0
+    assert count_gpus("student", {"device": "cpu"}, run) == 3
+    assert count_gpus("teacher", {"device": "cuda"}, run) == 1
+    assert count_gpus("teacher", {"device": "cuda"}, run, processes=2) == 2
+    assert count_gpus("teacher", {"device": "cpu"}, run) == 0
+    assert count_gpus("dataset", {}, run) == 0
 
 
 def test_a_misspelt_need_is_named():

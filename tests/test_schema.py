@@ -14,17 +14,17 @@ from pydantic import BaseModel, ValidationError
 from pipeline import schema
 from pipeline.errors import RetortError
 from pipeline.schema import (
-    ALWAYS,
+    NO_NEUTRAL,
     Number,
     Section,
-    build,
-    defaults_of,
-    flatten,
-    fraction,
-    make,
-    named_options,
-    options_of,
-    render,
+    build_instance,
+    flatten_options,
+    format_validation_error,
+    get_defaults,
+    list_options,
+    make_plugin,
+    parse_fractions,
+    parse_named_options,
 )
 
 
@@ -57,35 +57,40 @@ class Gadget:
 @pytest.fixture
 def gadgets(monkeypatch):
     """`make` finds one plug-in, called gadget."""
-    monkeypatch.setattr(schema, "plugin", lambda folder, name: types.SimpleNamespace(Made=Gadget))
+    monkeypatch.setattr(
+        schema, "load_plugin", lambda folder, name: types.SimpleNamespace(Made=Gadget)
+    )
 
 
 @given(top=st.integers(-1000, 1000), bottom=st.integers(1, 1000))
 def test_a_fraction_is_its_quotient(top, bottom):
-    assert fraction(f"{top}/{bottom}") == top / bottom
-    assert fraction(f" {top} / {bottom} ") == top / bottom
+    assert parse_fractions(f"{top}/{bottom}") == top / bottom
+    assert parse_fractions(f" {top} / {bottom} ") == top / bottom
 
 
 @pytest.mark.parametrize(
     ("text", "value"), [("8/255", 8 / 255), ("3.33/255", 3.33 / 255), ("-1/2", -0.5), ("1e2/4", 25)]
 )
 def test_fractions(text, value):
-    assert fraction(text) == value
-    assert fraction({"a": [text, 1], "b": (text, "x")}) == {"a": [value, 1], "b": [value, "x"]}
+    assert parse_fractions(text) == value
+    assert parse_fractions({"a": [text, 1], "b": (text, "x")}) == {
+        "a": [value, 1],
+        "b": [value, "x"],
+    }
 
 
 @pytest.mark.parametrize(
     "text", ["8/0", "8/0.0", "1.2.3/4", "a/b", "1/2/3", "8", "/2", "", None, 3]
 )
 def test_anything_else_stays(text):
-    assert fraction(text) == text
+    assert parse_fractions(text) == text
 
 
 def fault(model: type[BaseModel], value: object, *above: str) -> str:
     """The rendered error of a value."""
     with pytest.raises(ValidationError) as caught:
         model.model_validate(value)
-    line = render(caught.value, *above)
+    line = format_validation_error(caught.value, *above)
     assert "\n" not in line
     return line
 
@@ -129,19 +134,21 @@ def test_sections_take_fractions_and_do_not_change():
     ],
 )
 def test_a_name_with_or_without_options(value, expected):
-    assert named_options(value) == expected
+    assert parse_named_options(value) == expected
 
 
 @pytest.mark.parametrize("value", [5, None, {}, {"a": {}, "b": {}}, {"a": 5}, ["a"]])
 def test_anything_else_is_no_name(value):
     with pytest.raises(ValueError, match="expected a name"):
-        named_options(value)
+        parse_named_options(value)
 
 
 @pytest.mark.usefixtures("gadgets")
 def test_make_fills_in_fields():
-    assert make("tools", "Made", "gadget", {}) == Gadget()
-    assert make("tools", "Made", "gadget", {"eps": "8/255", "steps": 3}) == Gadget(8 / 255, 3)
+    assert make_plugin("tools", "Made", "gadget", {}) == Gadget()
+    assert make_plugin("tools", "Made", "gadget", {"eps": "8/255", "steps": 3}) == Gadget(
+        8 / 255, 3
+    )
 
 
 @pytest.mark.usefixtures("gadgets")
@@ -156,14 +163,14 @@ def test_make_fills_in_fields():
 )
 def test_make_names_the_option(options, line):
     with pytest.raises(RetortError) as caught:
-        make("tools", "Made", "gadget", options)
+        make_plugin("tools", "Made", "gadget", options)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
 
 def test_make_knows_its_plug_ins():
     with pytest.raises(RetortError, match="objectives: 'rsald' is unknown; did you mean 'rslad'"):
-        make("objectives", "Objective", "rsald", {})
+        make_plugin("objectives", "Objective", "rsald", {})
 
 
 @dataclass(frozen=True)
@@ -190,13 +197,17 @@ class Walker:
 
 
 def test_a_groups_settings_are_flat_options():
-    assert defaults_of(Walker) == {"alpha": 1.0, "eps": 0.1, "steps": 5}
-    assert flatten(Walker(2.0, Walk(0.2, 1, "fast"))) == {"alpha": 2.0, "eps": 0.2, "steps": 1}
-    assert build(Walker, {}) == Walker()
-    assert build(Walker, {"eps": "1/4", "alpha": 2}) == Walker(2.0, Walk(0.25, 5))
-    assert build(Walker, flatten(Walker(3.0))) == Walker(3.0)
-    neutral = {name: option.neutral for name, option in options_of(Walker).items()}
-    assert neutral == {"alpha": ALWAYS, "eps": ALWAYS, "steps": 5}
+    assert get_defaults(Walker) == {"alpha": 1.0, "eps": 0.1, "steps": 5}
+    assert flatten_options(Walker(2.0, Walk(0.2, 1, "fast"))) == {
+        "alpha": 2.0,
+        "eps": 0.2,
+        "steps": 1,
+    }
+    assert build_instance(Walker, {}) == Walker()
+    assert build_instance(Walker, {"eps": "1/4", "alpha": 2}) == Walker(2.0, Walk(0.25, 5))
+    assert build_instance(Walker, flatten_options(Walker(3.0))) == Walker(3.0)
+    neutral = {name: option.neutral for name, option in list_options(Walker).items()}
+    assert neutral == {"alpha": NO_NEUTRAL, "eps": NO_NEUTRAL, "steps": 5}
 
 
 @pytest.mark.parametrize(
@@ -211,4 +222,4 @@ def test_a_groups_settings_are_flat_options():
 )
 def test_a_fault_in_a_group_is_named_by_its_option(options, line):
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
-        build(Walker, options)
+        build_instance(Walker, options)

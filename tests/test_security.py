@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.banks.shards import read_shard
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from tests.helpers.fuzz import a_shard
 from tests.helpers.graph import ROOT, Folder, tiny
 
@@ -86,7 +86,7 @@ def test_a_name_that_is_none_is_refused_with_one_line(section, name):
     raw = tiny()
     raw[section][name] = next(iter(raw[section].values()))
     with pytest.raises(RetortError, match=NAMES[name]) as caught:
-        plan_from(raw)
+        make_plan_from_dict(raw)
     assert str(caught.value).startswith(f"{section}: the name ")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 200
@@ -96,12 +96,12 @@ def test_an_evaluation_of_long_names_still_has_a_name():
     raw = tiny()
     raw["students"] = {"s" * 100: raw["students"]["natural"]}
     raw["suites"] = {"t" * 100: raw["suites"]["main"]}
-    plan = plan_from(raw)
-    longest = max(len(name) for _, name in plan.names)
+    plan = make_plan_from_dict(raw)
+    longest = max(len(name) for _, name in plan.refs_by_name)
     assert longest == 203
     raw["students"]["s" * 100] = {**raw["students"]["s" * 100], "seeds": [10**30]}
     with pytest.raises(RetortError, match="220 at most; shorten its parts"):
-        plan_from(raw)
+        make_plan_from_dict(raw)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_an_evaluation_of_long_names_still_has_a_name():
 )
 def test_a_store_that_is_none_is_refused_with_one_line(store, words):
     with pytest.raises(RetortError, match=words) as caught:
-        plan_from({**tiny(), "store": store})
+        make_plan_from_dict({**tiny(), "store": store})
     assert str(caught.value).isprintable()
 
 

@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 REVISION = 1
 
-NAME = re.compile(r"resnet(?P<depth>18|34|50)(-w(?P<width>[1-9]\d*))?")
-FORM = "resnet<18|34|50>[-w<stem width, 64>]"
+NAME_PATTERN = re.compile(r"resnet(?P<depth>18|34|50)(-w(?P<width>[1-9]\d*))?")
+NAME_FORMAT = "resnet<18|34|50>[-w<stem width, 64>]"
 STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+def build_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """Nothing where the shapes agree, else a 1x1 convolution with BatchNorm."""
-    if stride == 1 and inputs == outputs:
+    if stride == 1 and in_channels == out_channels:
         return nn.Sequential()
-    conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+    conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
 
 class BasicBlock(nn.Module):
@@ -29,13 +29,13 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int):
+    def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 3, stride, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.shortcut = shortcut(inputs, width, stride)
+        self.shortcut = build_shortcut(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,I,H,W) -> (B,width,H/stride,W/stride)."""
@@ -48,15 +48,15 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int):
+    def __init__(self, in_channels: int, width: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(4 * width)
-        self.shortcut = shortcut(inputs, 4 * width, stride)
+        self.shortcut = build_shortcut(in_channels, 4 * width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,I,H,W) -> (B,4 width,H/stride,W/stride)."""
@@ -73,15 +73,15 @@ class CifarResNet(nn.Module):
         block = Bottleneck if depth == 50 else BasicBlock
         self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        stages, inputs = [], width
+        stages, in_channels = [], width
         for stage, blocks in enumerate(STAGES[depth]):
-            layers, inner = [], width * 2**stage
+            layers, stage_width = [], width * 2**stage
             for place in range(blocks):
-                layers.append(block(inputs, inner, 2 if stage > 0 and place == 0 else 1))
-                inputs = inner * block.expansion
+                layers.append(block(in_channels, stage_width, 2 if stage > 0 and place == 0 else 1))
+                in_channels = stage_width * block.expansion
             stages.append(nn.Sequential(*layers))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
-        self.linear = nn.Linear(inputs, classes)
+        self.linear = nn.Linear(in_channels, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B,8W) of normalised images (B,C,H,W); 32W for resnet50."""
@@ -96,5 +96,5 @@ class CifarResNet(nn.Module):
 
 def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """The network called ``name``."""
-    match = NAME.fullmatch(name)
+    match = NAME_PATTERN.fullmatch(name)
     return CifarResNet(int(match["depth"]), int(match["width"] or 64), classes, channels)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 REVISION = 1
 
-NAME = re.compile("mobilenetv2")
-FORM = "mobilenetv2"
+NAME_PATTERN = re.compile("mobilenetv2")
+NAME_FORMAT = "mobilenetv2"
 STAGES = (  # expansion, width, blocks, stride of the first
     (1, 16, 1, 1),
     (6, 24, 2, 1),
@@ -22,33 +22,35 @@ STAGES = (  # expansion, width, blocks, stride of the first
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-STEM, LAST = 32, 1280
+STEM_WIDTH, LAST_WIDTH = 32, 1280
 
 
 class InvertedResidual(nn.Module):
     """Expand (1x1), filter each channel (3x3), project (1x1, linear)."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int):
+    def __init__(self, in_channels: int, out_channels: int, expansion: int, stride: int):
         super().__init__()
-        inner = expansion * inputs
-        self.residual = stride == 1
-        self.conv1 = nn.Conv2d(inputs, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, outputs, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(outputs)
+        hidden_channels = expansion * in_channels
+        self.has_residual = stride == 1
+        self.conv1 = nn.Conv2d(in_channels, hidden_channels, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(hidden_channels)
+        self.conv2 = nn.Conv2d(
+            hidden_channels, hidden_channels, 3, stride, 1, groups=hidden_channels, bias=False
+        )
+        self.bn2 = nn.BatchNorm2d(hidden_channels)
+        self.conv3 = nn.Conv2d(hidden_channels, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
         self.shortcut = nn.Sequential()
-        if stride == 1 and inputs != outputs:
-            conv = nn.Conv2d(inputs, outputs, 1, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+        if stride == 1 and in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,I,H,W) -> (B,O,H/stride,W/stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return y + self.shortcut(x) if self.residual else y
+        return y + self.shortcut(x) if self.has_residual else y
 
 
 class MobileNetV2(nn.Module):
@@ -56,19 +58,19 @@ class MobileNetV2(nn.Module):
 
     def __init__(self, classes: int, channels: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, STEM, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(STEM)
-        layers, inputs = [], STEM
+        self.conv1 = nn.Conv2d(channels, STEM_WIDTH, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(STEM_WIDTH)
+        layers, in_channels = [], STEM_WIDTH
         for expansion, width, blocks, stride in STAGES:
             for place in range(blocks):
                 layers.append(
-                    InvertedResidual(inputs, width, expansion, stride if place == 0 else 1)
+                    InvertedResidual(in_channels, width, expansion, stride if place == 0 else 1)
                 )
-                inputs = width
+                in_channels = width
         self.layers = nn.Sequential(*layers)
-        self.conv2 = nn.Conv2d(inputs, LAST, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(LAST)
-        self.linear = nn.Linear(LAST, classes)
+        self.conv2 = nn.Conv2d(in_channels, LAST_WIDTH, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(LAST_WIDTH)
+        self.linear = nn.Linear(LAST_WIDTH, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B,1280) of normalised images (B,C,H,W)."""

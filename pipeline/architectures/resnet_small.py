@@ -9,23 +9,23 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"resnet(?P<depth>\d+)-s(?P<stride>[12])-w(?P<width>\d+)")
-FORM = "resnet<8|14|20|…>-s<stem stride>-w<width>"
+NAME_PATTERN = re.compile(r"resnet(?P<depth>\d+)-s(?P<stride>[12])-w(?P<width>\d+)")
+NAME_FORMAT = "resnet<8|14|20|…>-s<stem stride>-w<width>"
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut (He et al., CVPR 2016)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
         self.shortcut = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+        if stride != 1 or in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,I,H,W) -> (B,O,H/s,W/s)."""
@@ -41,15 +41,15 @@ class SmallResNet(nn.Module):
         kernel = 4 if stem_stride == 2 else 3
         self.conv = nn.Conv2d(channels, width, kernel, stem_stride, 1, bias=False)
         self.bn = nn.BatchNorm2d(width)
-        layers, inputs = [], width
+        layers, in_channels = [], width
         for stage in range(3):
-            outputs = width * 2**stage
+            out_channels = width * 2**stage
             for block in range(blocks):
                 stride = 2 if stage > 0 and block == 0 else 1
-                layers.append(BasicBlock(inputs, outputs, stride))
-                inputs = outputs
+                layers.append(BasicBlock(in_channels, out_channels, stride))
+                in_channels = out_channels
         self.stages = nn.Sequential(*layers)
-        self.fc = nn.Linear(inputs, classes)
+        self.fc = nn.Linear(in_channels, classes)
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B, 4W) of normalised images (B,C,H,W)."""
@@ -67,7 +67,7 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     Raises:
         RetortError: the depth is none of 8, 14, 20, …
     """
-    match = NAME.fullmatch(name)
+    match = NAME_PATTERN.fullmatch(name)
     blocks, rest = divmod(int(match["depth"]) - 2, 6)
     if rest or blocks < 1:
         raise RetortError(f"model '{name}': the depth must be 6 n + 2, such as resnet8")

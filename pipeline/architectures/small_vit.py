@@ -12,9 +12,9 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"vit-(?P<size>tiny|small|base)-p(?P<patch>[1-9]\d*)")
-FORM = "vit-<tiny|small|base>-p<patch, 4>"
-SIDE = 32
+NAME_PATTERN = re.compile(r"vit-(?P<size>tiny|small|base)-p(?P<patch>[1-9]\d*)")
+NAME_FORMAT = "vit-<tiny|small|base>-p<patch, 4>"
+IMAGE_SIDE = 32
 SIZES = {"tiny": (192, 3), "small": (384, 6), "base": (768, 12)}  # width, heads
 
 
@@ -25,9 +25,9 @@ class SmallViT(nn.Module):
         from timm.models.vision_transformer import VisionTransformer  # seconds to import
 
         super().__init__()
-        self.side = SIDE
+        self.side = IMAGE_SIDE
         self.vit = VisionTransformer(
-            img_size=SIDE,
+            img_size=IMAGE_SIDE,
             patch_size=patch,
             in_chans=channels,
             embed_dim=width,
@@ -50,8 +50,10 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     Raises:
         RetortError: the patch does not divide 32.
     """
-    match = NAME.fullmatch(name)
+    match = NAME_PATTERN.fullmatch(name)
     patch = int(match["patch"])
-    if SIDE % patch:
-        raise RetortError(f"model '{name}': a patch of {patch} does not divide {SIDE}; use p4")
+    if IMAGE_SIDE % patch:
+        raise RetortError(
+            f"model '{name}': a patch of {patch} does not divide {IMAGE_SIDE}; use p4"
+        )
     return SmallViT(*SIZES[match["size"]], patch, classes, channels)

@@ -13,8 +13,8 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"timm/(?P<name>[\w.]+)(?:\+drop_path=(?P<drop>0?\.\d+))?")
-FORM = "timm/<timm's name>[+drop_path=0.1]"
+NAME_PATTERN = re.compile(r"timm/(?P<name>[\w.]+)(?:\+drop_path=(?P<drop>0?\.\d+))?")
+NAME_FORMAT = "timm/<timm's name>[+drop_path=0.1]"
 
 
 class TimmModel(nn.Module):
@@ -26,8 +26,12 @@ class TimmModel(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model
-        about = model.pretrained_cfg
-        self.side = about["input_size"][-1] if about.get("fixed_input_size") else None
+        pretrained_config = model.pretrained_cfg
+        self.side = (
+            pretrained_config["input_size"][-1]
+            if pretrained_config.get("fixed_input_size")
+            else None
+        )
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B,D) of normalised images of the model's own size."""
@@ -51,14 +55,14 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     """
     import timm  # seconds to import, and the plan reads every family
 
-    wanted, drop = NAME.fullmatch(name).groups()
+    timm_name, drop = NAME_PATTERN.fullmatch(name).groups()
     rate = {"drop_path_rate": float(drop)} if drop else {}
-    if not timm.is_model(wanted):
-        (near,) = difflib.get_close_matches(wanted, timm.list_models(), n=1, cutoff=0)
-        raise RetortError(f"model '{name}': timm has no '{wanted}'; did you mean 'timm/{near}'?")
+    if not timm.is_model(timm_name):
+        (near,) = difflib.get_close_matches(timm_name, timm.list_models(), n=1, cutoff=0)
+        raise RetortError(f"model '{name}': timm has no '{timm_name}'; did you mean 'timm/{near}'?")
     try:
         size = {"num_classes": classes, "in_chans": channels}
-        model = timm.create_model(wanted, pretrained=False, **size, **rate)
+        model = timm.create_model(timm_name, pretrained=False, **size, **rate)
     except TypeError as error:
         raise RetortError(
             f"model '{name}': it has no branches to drop; drop '+drop_path'"
@@ -67,7 +71,7 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
         raise RetortError(f"model '{name}': timm: {error}; drop what follows the dot") from error
     if not hasattr(model, "get_classifier"):
         raise RetortError(f"model '{name}': it is an encoder without classes; name a classifier")
-    last, aside = model.get_classifier(), getattr(model, "aux_head", None)
-    if not isinstance(last, nn.Module) or isinstance(last, nn.ModuleList) or aside is not None:
+    last, aux_head = model.get_classifier(), getattr(model, "aux_head", None)
+    if not isinstance(last, nn.Module) or isinstance(last, nn.ModuleList) or aux_head is not None:
         raise RetortError(f"model '{name}': it ends in several heads; name a model with one")
     return TimmModel(model)

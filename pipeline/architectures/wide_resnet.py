@@ -13,22 +13,22 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-NAME = re.compile(r"wrn-(?P<depth>\d+)-(?P<widening>[1-9]\d*)")
-FORM = "wrn-<28|34|70|…, 6 n + 4>-<widening>"
+NAME_PATTERN = re.compile(r"wrn-(?P<depth>\d+)-(?P<widening>[1-9]\d*)")
+NAME_FORMAT = "wrn-<28|34|70|…, 6 n + 4>-<widening>"
 
 
-class Block(nn.Module):
+class BasicBlock(nn.Module):
     """BatchNorm and ReLU before each 3x3 convolution; a 1x1 shortcut where the widths differ."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.convShortcut = None
-        if inputs != outputs:
-            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+        if in_channels != out_channels:
+            self.convShortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,I,H,W) -> (B,O,H/stride,W/stride)."""
@@ -40,10 +40,10 @@ class Block(nn.Module):
 class Stage(nn.Module):
     """Blocks of one width; the first may stride."""
 
-    def __init__(self, blocks: int, inputs: int, outputs: int, stride: int):
+    def __init__(self, blocks: int, in_channels: int, out_channels: int, stride: int):
         super().__init__()
-        rest = [Block(outputs, outputs, 1) for _ in range(blocks - 1)]
-        self.layer = nn.Sequential(Block(inputs, outputs, stride), *rest)
+        rest = [BasicBlock(out_channels, out_channels, 1) for _ in range(blocks - 1)]
+        self.layer = nn.Sequential(BasicBlock(in_channels, out_channels, stride), *rest)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,I,H,W) -> (B,O,H/stride,W/stride)."""
@@ -83,7 +83,7 @@ def build(name: str, classes: int, channels: int = 3) -> nn.Module:
     Raises:
         RetortError: the depth is none of 10, 16, 22, 28, 34, …
     """
-    match = NAME.fullmatch(name)
+    match = NAME_PATTERN.fullmatch(name)
     blocks, rest = divmod(int(match["depth"]) - 4, 6)
     if rest or blocks < 1:
         raise RetortError(f"model '{name}': the depth must be 6 n + 4, such as wrn-34-10")

@@ -11,17 +11,17 @@ from pipeline.core.attack_protocol import (
     check_count,
     check_model,
     check_radii,
-    predict,
-    seeded,
+    predict_classes,
+    seed_torch,
 )
-from pipeline.core.pgd import frozen
+from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
 
 REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
-UNBROKEN = 9_800  # forwards and input gradients with ten classes, counted
-FEWEST_CLASSES = 4  # the targeted DLR loss divides by the third and fourth largest logits
+PASSES_PER_UNBROKEN_IMAGE = 9_800  # forwards and input gradients with ten classes, counted
+MIN_CLASSES = 4  # the targeted DLR loss divides by the third and fourth largest logits
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """What an image costs that no attack breaks."""
-        return UNBROKEN
+        return PASSES_PER_UNBROKEN_IMAGE
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
@@ -61,17 +61,17 @@ class Attack:
         check_model(model)
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        if classes < FEWEST_CLASSES:
+        if classes < MIN_CLASSES:
             raise RetortError(
-                f"attack autoattack: needs at least {FEWEST_CLASSES} classes, the model has "
+                f"attack autoattack: needs at least {MIN_CLASSES} classes, the model has "
                 f"{classes}; use pgd or cw_linf"
             )
         x = x.contiguous()  # the library calls .view, which fails on channels_last images
-        with frozen(model), seeded(seed, x.device):
+        with freeze_modules(model), seed_torch(seed, x.device):
             library = AutoAttack(model, eps=self.eps, norm="Linf", seed=seed, device=x.device)
             targets = min(9, classes - 1)
             library.apgd_targeted.n_target_classes = library.fab.n_target_classes = targets
             images, predictions = library.run_standard_evaluation(x, y, batch_size=len(x))
             if judge is not None:
-                predictions = predict(judge, images)
+                predictions = predict_classes(judge, images)
         return {AttackPoint("autoattack", float(self.eps)): predictions}

@@ -11,11 +11,11 @@ from pipeline.core.attack_protocol import (
     check_count,
     check_model,
     check_steps,
-    predict,
+    predict_classes,
 )
 from pipeline.core.losses import cross_entropy
-from pipeline.core.pgd import ascend, frozen
-from pipeline.core.seeding import generator
+from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.seeding import make_generator
 from pipeline.core.threat_models import Linf
 
 REVISION = 2
@@ -61,12 +61,12 @@ class Attack:
                 "steps or more and a radius above 0"
             )
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """The path's gradients, and a probe with two predictions for x and each sample."""
-        probed = self.probing().passes(shape) + 1
+        probed = self.make_probe_attack().count_passes(shape) + 1
         return 2 * (self.steps - 1) + self.steps * probed
 
-    def probing(self) -> pgd.Attack:
+    def make_probe_attack(self) -> pgd.Attack:
         """What each sample is probed with."""
         return pgd.Attack(eps=self.eps, step=self.step, steps=self.probe)
 
@@ -76,18 +76,25 @@ class Attack:
         """Predictions (B,) of each sample, before and after the probe."""
         check_model(model)
         found = {}
-        for i, z in enumerate([x, *self.path(model, x, y, seed)]):
+        for i, z in enumerate([x, *self.make_intermediate_samples(model, x, y, seed)]):
             point = AttackPoint("boundary_risk", self.eps, sample=i)
-            found[point] = predict(judge or model, z)
-            (probed,) = self.probing()(model, z, y, seed, judge).values()
+            found[point] = predict_classes(judge or model, z)
+            (probed,) = self.make_probe_attack()(model, z, y, seed, judge).values()
             found[replace(point, probe=self.probe)] = probed
         return found
 
-    def path(self, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> list[Tensor]:
+    def make_intermediate_samples(
+        self, model: nn.Module, x: Tensor, y: Tensor, seed: int
+    ) -> list[Tensor]:
         """The intermediate samples 1 to n-1, each (B,C,H,W)."""
         samples: list[Tensor] = []
-        climb = {"steps": self.steps - 1, "step": self.step, "start": "gauss", "path": samples}
-        rng = generator("path", seed, device=x.device)
-        with frozen(model):
-            ascend(x, lambda z: cross_entropy(model(z), y), Linf(self.eps), rng=rng, **climb)
+        climb = {
+            "steps": self.steps - 1,
+            "step_size": self.step,
+            "start": "gauss",
+            "iterates": samples,
+        }
+        rng = make_generator("path", seed, device=x.device)
+        with freeze_modules(model):
+            run_pgd(x, lambda z: cross_entropy(model(z), y), Linf(self.eps), rng=rng, **climb)
         return samples

@@ -9,7 +9,7 @@ from pipeline.core.attack_protocol import (
     Predictions,
     check_count,
     check_model,
-    predict,
+    predict_classes,
 )
 
 REVISION = 2
@@ -27,7 +27,7 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """One forward."""
         return 1
 
@@ -36,4 +36,4 @@ class Attack:
     ) -> Predictions:
         """Predictions (B,) on x (B,C,H,W); y and seed play no part."""
         check_model(model)
-        return {AttackPoint("clean"): predict(judge or model, x)}
+        return {AttackPoint("clean"): predict_classes(judge or model, x)}

@@ -17,9 +17,9 @@ from pipeline.core.attack_protocol import (
     Predictions,
     check_count,
     check_model,
-    predict,
+    predict_classes,
 )
-from pipeline.core.seeding import seed_of
+from pipeline.core.seeding import derive_seed
 from pipeline.errors import RetortError
 
 REVISION = 2
@@ -30,18 +30,21 @@ COMPONENTS = (
     "pipeline.core.threat_models",
 )
 
-NAMES = (
+CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
     *("motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast"),
     *("elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur"),
     *("spatter", "saturate"),
 )
-OWN_SEED = ("impulse_noise", "glass_blur")  # these do not listen to numpy's global generator
-SMALLEST = 32
+SEEDED_BY_ARGUMENT = (
+    "impulse_noise",
+    "glass_blur",
+)  # these do not listen to numpy's global generator
+MIN_SIDE = 32
 
 
 @contextmanager
-def numpy_state() -> Iterator[None]:
+def preserve_numpy_state() -> Iterator[None]:
     """Restore numpy's global generator, the only one the library draws from."""
     state = np.random.get_state()
     try:
@@ -59,10 +62,10 @@ def corrupt_image(image: np.ndarray, name: str, severity: int, seed: int) -> np.
     from imagecorruptions import corrupt
 
     digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
-    draw = seed_of(seed, "corruption", name, severity, digest) % 2**32
-    np.random.seed(draw)
-    own = {"seed": draw} if name in OWN_SEED else {}
-    return corrupt(image, severity=severity, corruption_name=name, **own)
+    image_seed = derive_seed(seed, "corruption", name, severity, digest) % 2**32
+    np.random.seed(image_seed)
+    seed_option = {"seed": image_seed} if name in SEEDED_BY_ARGUMENT else {}
+    return corrupt(image, severity=severity, corruption_name=name, **seed_option)
 
 
 def corrupt_batch(x: Tensor, name: str, severity: int, seed: int) -> Tensor:
@@ -72,14 +75,14 @@ def corrupt_batch(x: Tensor, name: str, severity: int, seed: int) -> Tensor:
         RetortError: the images are smaller than 32 pixels or not of one or three channels.
     """
     channels, height, width = x.shape[1:]
-    if channels not in (1, 3) or min(height, width) < SMALLEST:
+    if channels not in (1, 3) or min(height, width) < MIN_SIDE:
         raise RetortError(
             f"attack corruptions: images are {channels}x{height}x{width}, but need 1 or 3 channels "
-            f"and {SMALLEST} pixels; leave corruptions out of this data set's suites"
+            f"and {MIN_SIDE} pixels; leave corruptions out of this data set's suites"
         )
     images = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     images = np.broadcast_to(images, (*images.shape[:3], 3))
-    with numpy_state():
+    with preserve_numpy_state():
         corrupted = np.stack([corrupt_image(i, name, severity, seed) for i in images])
     pixels = torch.from_numpy(corrupted).permute(0, 3, 1, 2)[:, :channels]
     return (pixels.to(x.device, x.dtype) / 255).contiguous()
@@ -106,15 +109,17 @@ class Attack:
     chunk: int = 500
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.names if name not in NAMES]
+        unknown = [name for name in self.names if name not in CORRUPTIONS]
         if unknown or not self.names:
-            raise ValueError(f"names: unknown {', '.join(unknown)}; choose from {', '.join(NAMES)}")
+            raise ValueError(
+                f"names: unknown {', '.join(unknown)}; choose from {', '.join(CORRUPTIONS)}"
+            )
         if self.severity not in range(1, 6):
             raise ValueError(f"severity: {self.severity} is outside 1 to 5")
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A forward for each corruption."""
         return len(self.names)
 
@@ -127,5 +132,5 @@ class Attack:
         for name in self.names:
             images = corrupt_batch(x, name, self.severity, seed)
             point = AttackPoint("corruptions", corruption=name, severity=self.severity)
-            found[point] = predict(judge or model, images)
+            found[point] = predict_classes(judge or model, images)
         return found

@@ -11,10 +11,10 @@ from pipeline.core.attack_protocol import (
     check_count,
     check_model,
     load_foolbox,
-    predict,
-    seeded,
+    predict_classes,
+    seed_torch,
 )
-from pipeline.core.pgd import frozen
+from pipeline.core.pgd import freeze_modules
 
 REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
@@ -51,7 +51,7 @@ class Attack:
         for name in ("searches", "steps", "n_eval", "chunk"):
             check_count(name, getattr(self, name))
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A gradient a step and the prediction."""
         return self.searches * 2 * self.steps + 1
 
@@ -68,10 +68,10 @@ class Attack:
             confidence=self.confidence,
             initial_const=self.constant,
         )
-        with frozen(model), seeded(seed, x.device):
+        with freeze_modules(model), seed_torch(seed, x.device):
             target = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
             _, images, _ = attack(target, x, y, epsilons=None)
             # foolbox leaves an image black, and calls that a success, where it found none
             broken = images.flatten(1).any(1)
             images = torch.where(broken.view(-1, 1, 1, 1), images, x)
-            return {AttackPoint("cw_l2"): predict(judge or model, images)}
+            return {AttackPoint("cw_l2"): predict_classes(judge or model, images)}

@@ -11,18 +11,18 @@ from pipeline.core.attack_protocol import (
     AttackPoint,
     Predictions,
     Radii,
-    by_foolbox,
     check_count,
     check_steps,
+    list_radii,
     load_foolbox,
-    radii,
+    run_foolbox_attack,
 )
 
 REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
-def margin(logits: Tensor, y: Tensor) -> Tensor:
+def compute_margin(logits: Tensor, y: Tensor) -> Tensor:
     """max_{c != y} z_c - z_y for logits (B,K), labels (B,): (B,), positive where misclassified.
 
     The untargeted form of f_6 without its floor (Carlini and Wagner, S&P 2017, Sec. V-A), maximised
@@ -33,11 +33,11 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return rival - logits.gather(1, y[:, None]).squeeze(1)
 
 
-def margin_loss(model: Callable, labels: Any) -> Callable:
+def make_margin_loss(model: Callable, labels: Any) -> Callable:
     """The batch's summed margin as foolbox maximises it: its own model, labels and tensors."""
     import eagerpy
 
-    return lambda inputs: eagerpy.astensor(margin(model(inputs).raw, labels.raw).sum())
+    return lambda inputs: eagerpy.astensor(compute_margin(model(inputs).raw, labels.raw).sum())
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A gradient a step, a check and the prediction, for every radius above 0."""
-        return sum(2 * self.steps + 2 if eps else 1 for eps in radii(self.eps))
+        return sum(2 * self.steps + 2 if eps else 1 for eps in list_radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
@@ -72,6 +72,6 @@ class Attack:
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
-        attack.get_loss_fn = margin_loss
+        attack.get_loss_fn = make_margin_loss
         point = AttackPoint("cw_linf")
-        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, point=point)
+        return run_foolbox_attack(attack, model, x, y, seed, judge, eps=self.eps, point=point)

@@ -8,11 +8,11 @@ from pipeline.core.attack_protocol import (
     AttackPoint,
     Predictions,
     Radii,
-    by_foolbox,
     check_count,
     check_radii,
+    list_radii,
     load_foolbox,
-    radii,
+    run_foolbox_attack,
 )
 
 REVISION = 2
@@ -36,9 +36,9 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A gradient, the library's check and the prediction, for every radius above 0."""
-        return sum(4 if eps else 1 for eps in radii(self.eps))
+        return sum(4 if eps else 1 for eps in list_radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
@@ -46,4 +46,4 @@ class Attack:
         """Predictions (B,) under the attack and eps for every radius; seed plays no part."""
         attack = load_foolbox().attacks.LinfFastGradientAttack(random_start=False)
         point = AttackPoint("fgsm")
-        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, point=point)
+        return run_foolbox_attack(attack, model, x, y, seed, judge, eps=self.eps, point=point)

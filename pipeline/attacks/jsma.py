@@ -11,9 +11,9 @@ from pipeline.core.attack_protocol import (
     Predictions,
     check_count,
     check_model,
-    predict,
+    predict_classes,
 )
-from pipeline.core.pgd import frozen
+from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
 
 REVISION = 2
@@ -43,7 +43,7 @@ class Attack:
         for name in ("n_eval", "chunk"):
             check_count(name, getattr(self, name))
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A gradient for each pair of pixels that may change, and two predictions."""
         return 3 * math.ceil(self.gamma * math.prod(shape) / 2) + 2
 
@@ -65,7 +65,7 @@ class Attack:
             classes = model(x[:1]).shape[1]
         rng = torch.Generator().manual_seed(seed)
         target = (y.cpu() + torch.randint(1, classes, y.shape, generator=rng)) % classes
-        with frozen(model):
+        with freeze_modules(model):
             classifier = PyTorchClassifier(
                 model,
                 nn.CrossEntropyLoss(),
@@ -76,4 +76,4 @@ class Attack:
             )
             library = SaliencyMapMethod(classifier, self.theta, self.gamma, len(x), verbose=False)
             images = torch.from_numpy(library.generate(x.cpu().numpy(), target.numpy()))
-        return {AttackPoint("jsma"): predict(judge or model, images.to(x))}
+        return {AttackPoint("jsma"): predict_classes(judge or model, images.to(x))}

@@ -9,22 +9,22 @@ from pipeline.core.attack_protocol import (
     AttackPoint,
     Predictions,
     Radii,
-    by_foolbox,
     check_count,
     check_steps,
+    list_radii,
     load_foolbox,
-    radii,
+    run_foolbox_attack,
 )
 
 REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
-NOISE = 0.001
+NOISE_STD = 0.001
 
 
-def gauss(x0: Any, epsilon: float) -> Any:
+def add_gaussian_noise(x0: Any, epsilon: float) -> Any:
     """x0 + 0.001 N(0, I), as TRADES starts; foolbox's tensors. The first step projects."""
-    return x0 + x0.normal(x0.shape, stddev=NOISE)
+    return x0 + x0.normal(x0.shape, stddev=NOISE_STD)
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class Attack:
         check_count("chunk", self.chunk)
 
     @property
-    def point(self) -> AttackPoint:
+    def describe_point(self) -> AttackPoint:
         """What the predictions at radius 0 are of."""
         return AttackPoint(
             "pgd", steps=self.steps, step=self.step, start=self.start, restarts=self.restarts
         )
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A gradient a step and the predictions, for every radius above 0."""
         steps = self.restarts * (2 * self.steps + 1) + 1
-        return sum(steps if eps else 1 for eps in radii(self.eps))
+        return sum(steps if eps else 1 for eps in list_radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
@@ -73,7 +73,9 @@ class Attack:
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )
         if self.start == "gauss":
-            attack.get_random_start = gauss
+            attack.get_random_start = add_gaussian_noise
         if self.restarts > 1:
             attack = attack.repeat(self.restarts)
-        return by_foolbox(attack, model, x, y, seed, judge, eps=self.eps, point=self.point)
+        return run_foolbox_attack(
+            attack, model, x, y, seed, judge, eps=self.eps, point=self.describe_point
+        )

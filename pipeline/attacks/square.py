@@ -10,15 +10,15 @@ from pipeline.core.attack_protocol import (
     check_count,
     check_model,
     check_radii,
-    predict,
-    seeded,
+    predict_classes,
+    seed_torch,
 )
-from pipeline.core.pgd import frozen
+from pipeline.core.pgd import freeze_modules
 
 REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
-CHECKS = 15  # forwards by which the library looks at the model first
+MODEL_CHECK_FORWARDS = 15  # forwards by which the library looks at the model first
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Attack:
         for name in ("queries", "n_eval", "chunk"):
             check_count(name, getattr(self, name))
 
-    def passes(self, shape: tuple[int, ...]) -> int:
+    def count_passes(self, shape: tuple[int, ...]) -> int:
         """A forward a query, if no image falls."""
-        return self.queries + CHECKS
+        return self.queries + MODEL_CHECK_FORWARDS
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
@@ -58,7 +58,7 @@ class Attack:
 
         check_model(model)
         x = x.contiguous()  # the library calls .view, which fails on channels_last images
-        with frozen(model), seeded(seed, x.device):
+        with freeze_modules(model), seed_torch(seed, x.device):
             library = AutoAttack(
                 model,
                 eps=self.eps,
@@ -71,4 +71,4 @@ class Attack:
             library.square.n_queries, library.square.p_init = self.queries, self.p_init
             images, _ = library.run_standard_evaluation(x, y, batch_size=len(x))
         point = AttackPoint("square", float(self.eps))
-        return {point: predict(judge or model, images)}
+        return {point: predict_classes(judge or model, images)}

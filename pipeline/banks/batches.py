@@ -14,26 +14,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.banks.reader import read_bank
-from pipeline.banks.stored_views import Side, Views
+from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.images import pixels
+from pipeline.core.images import scale_to_unit_range
 from pipeline.core.mixup import mix
 from pipeline.data import lazy_images
 from pipeline.data.batches import DatasetSource
 
-PAIRED = "paired"  # an objective's need: each sample beside its own image
-OUTPUTS = ("t_clean", "t_adv")
+PAIRED_NEED = "paired"  # an objective's need: each sample beside its own image
+OUTPUT_FIELDS = ("t_clean", "t_adv")
 
-Rows = tuple[Tensor, Tensor]  # a batch's source rows and its samples
-Shown = tuple[Tensor, Tensor, dict[str, Tensor]]
+BatchIndices = tuple[Tensor, Tensor]  # a batch's source rows and its samples
+BatchInputs = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Replay:
+class ViewReplay:
     """A bank's views, and their two sides: clean images, and samples or None."""
 
-    views: Views
-    sides: tuple[Side, Side | None]
+    views: StoredViews
+    image_sets: tuple[ImageSet, ImageSet | None]
 
 
 @dataclass
@@ -49,121 +49,149 @@ class BankSource:
     live: image and sample are augmented, and mixed apart from each other with one lambda and box.
     """
 
-    clean: DatasetSource
-    stored: Mapping[str, Tensor]  # t_clean (N,K); x_adv (M,C,H,W) uint8, t_adv (M,K), row (M,)
-    paired: bool = False
-    replay: Replay | None = None
+    dataset_source: DatasetSource
+    stored_fields: Mapping[
+        str, Tensor
+    ]  # t_clean (N,K); x_adv (M,C,H,W) uint8, t_adv (M,K), row (M,)
+    is_paired: bool = False
+    replay: ViewReplay | None = None
     steps: int = field(init=False)
 
     def __post_init__(self):
-        self.steps = self.clean.steps
-        device = self.clean.schedule.device
-        self.stored = {name: value.to(device) for name, value in self.stored.items()}
+        self.steps = self.dataset_source.steps
+        device = self.dataset_source.schedule.device
+        self.stored_fields = {name: value.to(device) for name, value in self.stored_fields.items()}
 
     @property
     def has_samples(self) -> bool:
         """Whether the bank holds more than outputs on the data set."""
-        return "x_adv" in self.stored
+        return "x_adv" in self.stored_fields
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
-        plan, size = self.clean.schedule, self.clean.schedule.batch
-        own, taken = plan.order(len(self.clean.labels), epoch), self.samples_in(epoch)
-        if self.paired:
-            own = self.stored["row"].cpu()[taken]
+        schedule, size = self.dataset_source.schedule, self.dataset_source.schedule.batch
+        row_order, sample_order = (
+            schedule.draw_permutation(len(self.dataset_source.labels), epoch),
+            self.draw_sample_order(epoch),
+        )
+        if self.is_paired:
+            row_order = self.stored_fields["row"].cpu()[sample_order]
         parts = [slice(i * size, (i + 1) * size) for i in range(start, self.steps)]
-        both = [(own[part].to(plan.device), taken[part].to(plan.device)) for part in parts]
-        show = self.live if self.replay is None else self.replayed
-        for step, ((rows, samples), images) in enumerate(self.read(both, epoch), start):
-            rng = plan.step_rng(epoch, step)
-            x, y, stored = show(images, rows, samples, epoch, rng)
+        index_pairs = [
+            (row_order[part].to(schedule.device), sample_order[part].to(schedule.device))
+            for part in parts
+        ]
+        make_inputs = self.augment_batch if self.replay is None else self.replay_view
+        for step, ((rows, samples), images) in enumerate(
+            self.read_images(index_pairs, epoch), start
+        ):
+            rng = schedule.make_step_rng(epoch, step)
+            x, y, stored = make_inputs(images, rows, samples, epoch, rng)
             yield Batch(
                 x=x,
                 y=y,
                 index=rows,
                 stored=stored,
-                progress=plan.progress(epoch, step, self.steps),
+                progress=schedule.compute_progress(epoch, step, self.steps),
                 epoch=epoch,
                 rng=rng,
             )
 
-    def read(self, parts: Sequence[Rows], epoch: int) -> Iterator[tuple[Rows, Any]]:
+    def read_images(
+        self, parts: Sequence[BatchIndices], epoch: int
+    ) -> Iterator[tuple[BatchIndices, Any]]:
         """Each part's rows and samples with their images, ahead of need where they are in files."""
 
-        def fetch(part: Rows) -> Any:
+        def fetch_images(part: BatchIndices) -> Any:
             rows, samples = part
             if self.replay is not None:
                 view = epoch % self.replay.views.count
                 return [
-                    side and self.replay.views.images(side, index, view)
-                    for side, index in zip(self.replay.sides, part, strict=True)
+                    side and self.replay.views.make_view(side, index, view)
+                    for side, index in zip(self.replay.image_sets, part, strict=True)
                 ]
-            ((_, images),) = self.clean.taken([rows], epoch)
-            return images, self.stored["x_adv"][samples] if self.has_samples else None
+            ((_, images),) = self.dataset_source.read_image_batches([rows], epoch)
+            return images, self.stored_fields["x_adv"][samples] if self.has_samples else None
 
-        kept = (self.clean.images, self.stored.get("x_adv"))
+        kept = (self.dataset_source.images, self.stored_fields.get("x_adv"))
         if all(images is None or isinstance(images, Tensor) for images in kept):
-            return ((part, fetch(part)) for part in parts)
-        return zip(parts, lazy_images.ahead(fetch, parts), strict=True)
+            return ((part, fetch_images(part)) for part in parts)
+        return zip(parts, lazy_images.prefetch_parts(fetch_images, parts), strict=True)
 
-    def samples_in(self, epoch: int) -> Tensor:
+    def draw_sample_order(self, epoch: int) -> Tensor:
         """The samples of an epoch, whole permutations one after the other; none without any."""
         if not self.has_samples:
             return torch.empty(0, dtype=torch.int64)
-        plan, count = self.clean.schedule, len(self.stored["x_adv"])
-        passes = range(-(-self.steps * plan.batch // count))
-        return torch.cat([plan.order(count, epoch, f"bank{i}") for i in passes])
+        schedule, count = self.dataset_source.schedule, len(self.stored_fields["x_adv"])
+        passes = range(-(-self.steps * schedule.batch // count))
+        return torch.cat([schedule.draw_permutation(count, epoch, f"bank{i}") for i in passes])
 
-    def live(
+    def augment_batch(
         self, images: tuple, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
-    ) -> Shown:
+    ) -> BatchInputs:
         """Images, labels and stored fields, augmented as the recipe says."""
-        plan, stored = self.clean.schedule, {}
-        x, y = self.clean.viewed.view(images[0], rng), self.clean.labels[rows]
+        schedule, stored = self.dataset_source.schedule, {}
+        x, y = (
+            self.dataset_source.remaining_augmentation.augment_images(images[0], rng),
+            self.dataset_source.labels[rows],
+        )
         if self.has_samples:
-            x_adv = plan.view(images[1], rng)
-            y_adv = self.clean.labels[self.stored["row"][samples]]
+            x_adv = schedule.augment_images(images[1], rng)
+            y_adv = self.dataset_source.labels[self.stored_fields["row"][samples]]
             before = rng.get_state()
-            x_adv, y_adv = mix(x_adv, y_adv, plan.mixing, rng)
+            x_adv, y_adv = mix(x_adv, y_adv, schedule.mixing, rng)
             rng.set_state(before)
             stored = {"x_adv": x_adv, "y_adv": y_adv}
-        x, y = mix(x, y, plan.mixing, rng)
-        if not plan.changes_pixels:
-            for name, index in zip(OUTPUTS, (rows, samples), strict=True):
-                if name in self.stored:
-                    stored[name] = self.stored[name][index].float()
+        x, y = mix(x, y, schedule.mixing, rng)
+        if not schedule.changes_pixels:
+            for name, index in zip(OUTPUT_FIELDS, (rows, samples), strict=True):
+                if name in self.stored_fields:
+                    stored[name] = self.stored_fields[name][index].float()
         return x, y, stored
 
-    def replayed(
+    def replay_view(
         self, images: list, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
-    ) -> Shown:
+    ) -> BatchInputs:
         """Images, labels and stored fields of this epoch's view; nothing is drawn here."""
         view, shown = epoch % self.replay.views.count, []
         for name, side, index, made in zip(
-            OUTPUTS, self.replay.sides, (rows, samples), images, strict=True
+            OUTPUT_FIELDS, self.replay.image_sets, (rows, samples), images, strict=True
         ):
             if side is None:
                 continue
             (x, partners, shares), source = made, torch.from_numpy(side.rows)
             labels, others = (
-                self.clean.labels[source[i.cpu()].to(index.device)] for i in (index, partners)
+                self.dataset_source.labels[source[i.cpu()].to(index.device)]
+                for i in (index, partners)
             )
-            output = self.stored[name][index][:, view].float() if name in self.stored else None
-            shown.append((pixels(x.to(index.device)), self.shared(labels, others, shares), output))
+            output = (
+                self.stored_fields[name][index][:, view].float()
+                if name in self.stored_fields
+                else None
+            )
+            shown.append(
+                (
+                    scale_to_unit_range(x.to(index.device)),
+                    self.mix_labels(labels, others, shares),
+                    output,
+                )
+            )
         (x, y, t_clean), *rest = shown
         stored = {"t_clean": t_clean}
         if rest:
             stored |= dict(zip(("x_adv", "y_adv", "t_adv"), rest[0], strict=True))
         return x, y, {name: value for name, value in stored.items() if value is not None}
 
-    def shared(self, labels: Tensor, others: Tensor, shares: Tensor) -> Tensor:
+    def mix_labels(self, labels: Tensor, partner_labels: Tensor, shares: Tensor) -> Tensor:
         """Labels (B,), or distributions (B,K) where views are mixed or labels smoothed."""
-        how = self.clean.schedule.mixing
-        if not self.replay.views.mixes and not how.smoothing:
+        mixing = self.dataset_source.schedule.mixing
+        if not self.replay.views.has_mixing and not mixing.smoothing:
             return labels
         own = shares.to(labels.device, torch.float32).unsqueeze(1)
-        hard = own * F.one_hot(labels, how.classes) + (1 - own) * F.one_hot(others, how.classes)
-        return hard * (1 - how.smoothing) + how.smoothing / how.classes
+        hard = own * F.one_hot(labels, mixing.classes) + (1 - own) * F.one_hot(
+            partner_labels, mixing.classes
+        )
+        return hard * (1 - mixing.smoothing) + mixing.smoothing / mixing.classes
 
     def state_dict(self) -> dict:
         """Nothing: every draw is named by epoch and step."""
@@ -173,19 +201,23 @@ class BankSource:
         """Nothing to take back."""
 
 
-def with_bank(clean: DatasetSource, folder: Path, needs: Iterable[str]) -> BankSource:
+def make_bank_source(
+    dataset_source: DatasetSource, folder: Path, needs: Iterable[str]
+) -> BankSource:
     """A data set's batches with what an objective needs of a finished bank.
 
     Raises:
         RetortError: the bank is not whole.
     """
     bank = read_bank(folder)
-    fields = {name: bank.fields[name] for name in ("row", "x_adv", *OUTPUTS) if name in bank.fields}
+    fields = {
+        name: bank.fields[name] for name in ("row", "x_adv", *OUTPUT_FIELDS) if name in bank.fields
+    }
     replay = None
     if bank.spec.views is not None:
-        rows = torch.arange(len(clean.labels)).numpy()
-        own, samples = Side(clean.images, rows, bank.clean_starts), None
+        rows = torch.arange(len(dataset_source.labels)).numpy()
+        own, samples = ImageSet(dataset_source.images, rows, bank.row_starts), None
         if "x_adv" in fields:
-            samples = Side(fields["x_adv"], fields["row"].numpy(), bank.starts)
-        replay = Replay(Views.of(bank.spec), (own, samples))
-    return BankSource(clean, fields, PAIRED in needs, replay)
+            samples = ImageSet(fields["x_adv"], fields["row"].numpy(), bank.sample_starts)
+        replay = ViewReplay(StoredViews.from_spec(bank.spec), (own, samples))
+    return BankSource(dataset_source, fields, PAIRED_NEED in needs, replay)

@@ -12,32 +12,32 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.banks import image_codec, rejected
-from pipeline.banks.shards import PICTURES, Block, Layout
-from pipeline.banks.stored_views import Side, Views
+from pipeline.banks.shards import IMAGE_SUFFIXES, Block, ShardLayout
+from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.config.sections.bank import BankSpec
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core import topk_logits
-from pipeline.core.images import pixels
+from pipeline.core.images import scale_to_unit_range
 from pipeline.core.losses import cross_entropy
-from pipeline.core.pgd import ascend, frozen
-from pipeline.core.seeding import generator
+from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.seeding import make_generator
 from pipeline.core.threat_models import L2, Linf
-from pipeline.data.dataset_artifact import open_data
+from pipeline.data.dataset_artefact import open_dataset
 from pipeline.data.splits import Split
 from pipeline.models import vqgan
-from pipeline.models.classifier import MODEL
+from pipeline.models.classifier import MODEL_FILE
 from pipeline.models.loading import load_teacher
-from pipeline.store.artifact import Job, open_artifact
+from pipeline.store.artefact import Job, open_artefact
 
-FILES = "files"  # a block's pictures until it is written
+FILES_FIELD = "files"  # a block's pictures until it is written
 
 
 # Images (B,C,H,W) uint8 as they are read back, their files if any, the teacher's outputs on them.
-Shown = tuple[Tensor, list[bytes] | None, Tensor]
+JudgedImages = tuple[Tensor, list[bytes] | None, Tensor]
 
 
 @dataclass(frozen=True)
-class Maker:
+class BankBuilder:
     """Everything a block is computed from. Models load when the first block needs them."""
 
     job: Job
@@ -45,12 +45,12 @@ class Maker:
     @cached_property
     def spec(self) -> BankSpec:
         """The bank's own."""
-        return spec_of(self.job)
+        return get_spec(self.job)
 
     @cached_property
     def split(self) -> Split:
         """The training split, the bank's source rows."""
-        return open_data(self.job.inputs["dataset"]).split("train")
+        return open_dataset(self.job.inputs["dataset"]).read_split("train")
 
     @cached_property
     def teacher(self) -> nn.Module:
@@ -58,62 +58,62 @@ class Maker:
         return load_teacher(self.job.inputs["teacher"], self.spec.device)
 
     @cached_property
-    def quantiser(self) -> vqgan.VQGAN:
+    def discretizer(self) -> vqgan.VQGAN:
         """Q, frozen."""
-        path = open_artifact(self.job.inputs["discretizer"]).path(MODEL)
+        path = open_artefact(self.job.inputs["discretizer"]).get_verified_path(MODEL_FILE)
         return vqgan.load(path).to(self.spec.device).requires_grad_(False)
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> ShardLayout:
         """How the rows fall into shards."""
-        return Layout(len(self.split.labels), self.spec.shards, self.spec.block)
+        return ShardLayout(len(self.split.labels), self.spec.shards, self.spec.block)
 
     @property
-    def ball(self) -> L2 | Linf:
+    def threat_model(self) -> L2 | Linf:
         """The threat model around Q(x)."""
         attack = self.spec.attack
         return {"l2": L2, "linf": Linf}[attack.norm](attack.eps)
 
-    def start(self, q: Tensor, rows: range) -> Tensor:
+    def draw_start(self, q: Tensor, rows: range) -> Tensor:
         """First iterates (B,C,H,W): noise in the ball with the start probability.
 
         Every row draws from its own seed, so that a bank does not depend on how it was batched.
         """
-        attack, ball = self.spec.attack, self.ball
+        attack, threat_model = self.spec.attack, self.threat_model
         starts = []
         for image, row in zip(q, rows, strict=True):
-            rng = generator(self.spec.seed, "bank", row)
+            rng = make_generator(self.spec.seed, "bank", row)
             noisy = torch.rand((), generator=rng).item() < attack.start_probability
             image = image.unsqueeze(0).cpu()
-            starts.append(ball.sample(image, rng) if noisy else image)
+            starts.append(threat_model.sample(image, rng) if noisy else image)
         return torch.cat(starts).to(q.device)
 
-    def attacked(self, q: Tensor, y: Tensor, rows: range) -> Tensor:
+    def attack_images(self, q: Tensor, y: Tensor, rows: range) -> Tensor:
         """Q(x) + delta (B,C,H,W): ascent on the teacher's cross-entropy in pixel space."""
         attack, ste = self.spec.attack, self.spec.attack.grad_path == "ste"
 
-        def loss(z: Tensor) -> Tensor:
-            return cross_entropy(self.teacher(self.quantiser(z) if ste else z), y)
+        def compute_loss(z: Tensor) -> Tensor:
+            return cross_entropy(self.teacher(self.discretizer(z) if ste else z), y)
 
-        with frozen(self.teacher, self.quantiser):
-            return ascend(
+        with freeze_modules(self.teacher, self.discretizer):
+            return run_pgd(
                 q,
-                loss,
-                self.ball,
+                compute_loss,
+                self.threat_model,
                 steps=attack.steps,
-                step=attack.step,
-                start=self.start(q, rows),
+                step_size=attack.step,
+                start=self.draw_start(q, rows),
             )
 
     @torch.no_grad()
-    def block(self, rows: range, first: bool) -> tuple[Block, dict]:
+    def build_block(self, rows: range, is_first: bool) -> tuple[Block, dict]:
         """One block's fields and counts; outputs on views are added when the shard is there.
 
         What plain re-quantisation flips costs an encoder pass more and is measured on first
         blocks alone.
         """
         spec = self.spec
-        x = pixels(self.split.images[rows.start : rows.stop].to(spec.device))
+        x = scale_to_unit_range(self.split.images[rows.start : rows.stop].to(spec.device))
         y = self.split.labels[rows.start : rows.stop].to(spec.device)
         block: Block = {
             "row": np.arange(rows.start, rows.stop, dtype=np.int64),
@@ -121,120 +121,126 @@ class Maker:
         }
         counts: dict[str, float] = {"rows": len(y)}
         if spec.has_samples:
-            samples, more = self.samples(x, y, rows, first)
+            samples, more = self.make_samples(x, y, rows, is_first)
             block, counts = block | samples, counts | more
-        if spec.views is None and "t_clean" in whose_outputs(spec):
+        if spec.views is None and "t_clean" in list_output_fields(spec):
             t_clean = self.teacher(x)
-            block |= self.output("t_clean", t_clean)
+            block |= self.encode_outputs("t_clean", t_clean)
             counts["clean_right"] = int((t_clean.argmax(1) == y).sum())
         return block, counts
 
-    def samples(self, x: Tensor, y: Tensor, rows: range, first: bool) -> tuple[Block, dict]:
+    def make_samples(self, x: Tensor, y: Tensor, rows: range, is_first: bool) -> tuple[Block, dict]:
         """Fields and counts of the samples of images x (B,C,H,W) with labels y (B,)."""
-        attack, keep = self.spec.attack, self.spec.reject == "keep"
-        tokens = self.quantiser.tokens(x)
-        q = self.quantiser.decode_tokens(tokens)
-        moved, image = tokens, q
+        attack, keeps_rejected = self.spec.attack, self.spec.reject == "keep"
+        tokens = self.discretizer.encode_to_tokens(x)
+        q = self.discretizer.decode_tokens(tokens)
+        attacked_tokens, image = tokens, q
         if attack is not None:
-            moved = self.quantiser.tokens(self.attacked(q, y, rows))
-            image = self.quantiser.decode_tokens(moved)
-        flips, shown = share_flipped(moved, tokens), self.shown(image)
-        kept = accepted = shown[2].argmax(1) == y
-        if keep:
+            attacked_tokens = self.discretizer.encode_to_tokens(self.attack_images(q, y, rows))
+            image = self.discretizer.decode_tokens(attacked_tokens)
+        flips, judged = compute_flip_share(attacked_tokens, tokens), self.judge_images(image)
+        kept = accepted = judged[2].argmax(1) == y
+        if keeps_rejected:
             kept, refused = torch.ones_like(accepted), (~accepted).nonzero().flatten()
             if attack is not None and len(refused):
-                shown = rejected.replaced(shown, refused, self.shown(q[refused]))
-                moved = torch.where(accepted.view(-1, 1, 1), moved, tokens)
+                judged = rejected.replace_rejected(judged, refused, self.judge_images(q[refused]))
+                attacked_tokens = torch.where(accepted.view(-1, 1, 1), attacked_tokens, tokens)
         counts = {
             "accepted": int(accepted.sum()),
             "flips": float(flips.sum()),
-            "change": float((pixels(shown[0]) - q).abs().flatten(1).mean(1).sum()),
+            "change": float((scale_to_unit_range(judged[0]) - q).abs().flatten(1).mean(1).sum()),
         }
-        if first and attack is not None:
-            counts |= self.probe(q, tokens, flips)
-        return self.sample_fields(kept, shown, moved, flips), counts
+        if is_first and attack is not None:
+            counts |= self.measure_requantisation(q, tokens, flips)
+        return self.make_sample_fields(kept, judged, attacked_tokens, flips), counts
 
-    def probe(self, q: Tensor, tokens: Tensor, flips: Tensor) -> dict:
+    def measure_requantisation(self, q: Tensor, tokens: Tensor, flips: Tensor) -> dict:
         """Counts of what re-quantising Q(x) flips by itself, beside what the attack flipped."""
-        requantised = share_flipped(self.quantiser.tokens(q), tokens)
+        requantised = compute_flip_share(self.discretizer.encode_to_tokens(q), tokens)
         return {
             "probed": len(q),
             "probed_requantised": float(requantised.sum()),
             "probed_flips": float(flips.sum()),
         }
 
-    def shown(self, image: Tensor) -> Shown:
+    def judge_images(self, image: Tensor) -> JudgedImages:
         """Images (B,C,H,W) as they will be read back, and what the teacher says of those."""
         images, files = (image * 255).round().to(torch.uint8), None
         form = self.spec.encoding
-        if form in PICTURES:
-            files = [image_codec.encoded(one, form, self.spec.quality) for one in images]
+        if form in IMAGE_SUFFIXES:
+            files = [image_codec.encode_image(one, form, self.spec.quality) for one in images]
             if form == "jpeg":
-                images = image_codec.decoded_all(files).to(image.device)
-        return images, files, self.teacher(pixels(images))
+                images = image_codec.decode_images(files).to(image.device)
+        return images, files, self.teacher(scale_to_unit_range(images))
 
-    def sample_fields(self, kept: Tensor, shown: Shown, tokens: Tensor, flips: Tensor) -> Block:
+    def make_sample_fields(
+        self, kept: Tensor, judged: JudgedImages, tokens: Tensor, flips: Tensor
+    ) -> Block:
         """The arrays of the kept samples."""
-        spec, (images, files, outputs) = self.spec, shown
+        spec, (images, files, outputs) = self.spec, judged
         block: Block = {"accepted": kept.cpu().numpy(), "x_adv": images[kept].cpu().numpy()}
         block["flips"] = flips[kept].cpu().numpy().astype(np.float16)
         if files is not None:
-            block[FILES] = [files[i] for i in kept.nonzero().flatten().tolist()]
+            block[FILES_FIELD] = [files[i] for i in kept.nonzero().flatten().tolist()]
         if spec.has_tokens:
-            kind = np.min_scalar_type(len(self.quantiser.codebook) - 1)
+            kind = np.min_scalar_type(len(self.discretizer.codebook) - 1)
             block["tokens"] = tokens[kept].cpu().numpy().astype(kind)
         if spec.views is not None:
             block["predicted"] = outputs[kept].argmax(1).cpu().numpy().astype(np.int16)
             return block
-        return block | self.output("t_adv", outputs[kept])
+        return block | self.encode_outputs("t_adv", outputs[kept])
 
-    def output(self, name: str, logits: Tensor) -> Block:
+    def encode_outputs(self, name: str, logits: Tensor) -> Block:
         """Arrays of outputs (...,K) as the spec wants them: fp16, or their top k."""
-        how = self.spec.outputs
-        if not how.top_k:
+        output_settings = self.spec.outputs
+        if not output_settings.top_k:
             return {name: logits.cpu().numpy().astype(np.float16)}
-        parts = topk_logits.packed(logits, how.top_k, how.temperature)
+        parts = topk_logits.pack_logits(logits, output_settings.top_k, output_settings.temperature)
         return {f"{name}_{part}": array for part, array in parts.items()}
 
     @torch.no_grad()
-    def with_views(self, made: list[tuple[int, Block, dict]]) -> Iterator[tuple[int, Block, dict]]:
+    def add_view_outputs(
+        self, numbered_blocks: list[tuple[int, Block, dict]]
+    ) -> Iterator[tuple[int, Block, dict]]:
         """A whole shard's blocks with the teacher's outputs on every view of theirs."""
         spec = self.spec
-        views, sides = Views.of(spec), {}
-        rows = np.concatenate([block["row"] for _, block, _ in made])
-        if "t_clean" in whose_outputs(spec):
+        views, image_sets = StoredViews.from_spec(spec), {}
+        rows = np.concatenate([block["row"] for _, block, _ in numbered_blocks])
+        if "t_clean" in list_output_fields(spec):
             images = self.split.images[int(rows[0]) : int(rows[-1]) + 1].to(spec.device)
-            sides["t_clean"] = Side(images, rows, np.array([0, len(rows)])), "row"
+            image_sets["t_clean"] = ImageSet(images, rows, np.array([0, len(rows)])), "row"
         if spec.has_samples:
-            images = np.concatenate([block["x_adv"] for _, block, _ in made])
-            own = rows[np.concatenate([block["accepted"] for _, block, _ in made])]
+            images = np.concatenate([block["x_adv"] for _, block, _ in numbered_blocks])
+            own = rows[np.concatenate([block["accepted"] for _, block, _ in numbered_blocks])]
             images = torch.from_numpy(images).to(spec.device)
-            sides["t_adv"] = Side(images, own, np.array([0, len(own)])), "x_adv"
-        done = dict.fromkeys(sides, 0)
-        for number, block, counts in made:
-            for name, (side, counted) in sides.items():
+            image_sets["t_adv"] = ImageSet(images, own, np.array([0, len(own)])), "x_adv"
+        done = dict.fromkeys(image_sets, 0)
+        for number, block, counts in numbered_blocks:
+            for name, (image_set, counted) in image_sets.items():
                 index = torch.arange(done[name], done[name] + len(block[counted]))
-                block |= self.output(name, self.over_views(views, side, index))
+                block |= self.encode_outputs(
+                    name, self.compute_view_logits(views, image_set, index)
+                )
                 done[name] += len(index)
             yield number, block, counts
 
-    def over_views(self, views: Views, side: Side, index: Tensor) -> Tensor:
+    def compute_view_logits(self, views: StoredViews, image_set: ImageSet, index: Tensor) -> Tensor:
         """The teacher's logits (B,V,K) on every view of some samples of a side."""
-        shown = (views.images(side, index, view)[0] for view in range(views.count))
-        return torch.stack([self.teacher(pixels(images)) for images in shown], 1)
+        shown = (views.make_view(image_set, index, view)[0] for view in range(views.count))
+        return torch.stack([self.teacher(scale_to_unit_range(images)) for images in shown], 1)
 
 
-def whose_outputs(spec: BankSpec) -> tuple[str, ...]:
+def list_output_fields(spec: BankSpec) -> tuple[str, ...]:
     """The outputs that a bank's spec stores, in whatever form."""
     clean = ("t_clean",) if spec.outputs.clean else ()
     return clean + (("t_adv",) if spec.has_samples else ())
 
 
-def as_written(block: Block, spec: BankSpec) -> Block:
+def convert_to_stored_form(block: Block, spec: BankSpec) -> Block:
     """A block without what its spec does not store; files in the place of pixels."""
     block = dict(block)
-    if spec.encoding in PICTURES:
-        block["x_adv"] = block.pop(FILES)
+    if spec.encoding in IMAGE_SUFFIXES:
+        block["x_adv"] = block.pop(FILES_FIELD)
     if spec.encoding == "tokens":
         del block["x_adv"]
     if spec.views is not None:
@@ -242,6 +248,6 @@ def as_written(block: Block, spec: BankSpec) -> Block:
     return block
 
 
-def share_flipped(tokens: Tensor, reference: Tensor) -> Tensor:
+def compute_flip_share(tokens: Tensor, reference: Tensor) -> Tensor:
     """Share of tokens (B,) that differ between two grids (B,h,w)."""
     return (tokens != reference).flatten(1).float().mean(1)

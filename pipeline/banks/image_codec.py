@@ -14,21 +14,21 @@ from torch import Tensor
 
 REVISION = 1
 
-PNG_LEVEL = 1  # two thirds of level 9's time to read, a tenth of its time to write
+PNG_COMPRESSION_LEVEL = 1  # two thirds of level 9's time to read, a tenth of its time to write
 
 
-def encoded(image: Tensor, form: str, quality: int) -> bytes:
+def encode_image(image: Tensor, encoding: str, quality: int) -> bytes:
     """One image (C,H,W) uint8 as a PNG, lossless, or as a JPEG, its chroma at half the size."""
     picture = Image.fromarray(image.permute(1, 2, 0).squeeze(-1).cpu().numpy())
     buffer = io.BytesIO()
-    if form == "png":
-        picture.save(buffer, "PNG", compress_level=PNG_LEVEL)
+    if encoding == "png":
+        picture.save(buffer, "PNG", compress_level=PNG_COMPRESSION_LEVEL)
     else:
         picture.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
     return buffer.getvalue()
 
 
-def decoded(data: bytes) -> Tensor:
+def decode_image(data: bytes) -> Tensor:
     """The image (C,H,W) uint8 of a file's bytes."""
     with Image.open(io.BytesIO(data)) as picture:
         array = np.array(picture)
@@ -36,52 +36,56 @@ def decoded(data: bytes) -> Tensor:
 
 
 @cache
-def readers() -> ThreadPoolExecutor:
+def get_decoder_pool() -> ThreadPoolExecutor:
     """The threads that decode: Pillow lets go of the interpreter while it does."""
     return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "pictures")
 
 
-def decoded_all(files: list[bytes]) -> Tensor:
+def decode_images(files: list[bytes]) -> Tensor:
     """Images (B,C,H,W) uint8 of several files' bytes."""
-    alone = len(os.sched_getaffinity(0)) == 1
-    return torch.stack(list(map(decoded, files) if alone else readers().map(decoded, files)))
+    has_one_cpu = len(os.sched_getaffinity(0)) == 1
+    return torch.stack(
+        list(
+            map(decode_image, files) if has_one_cpu else get_decoder_pool().map(decode_image, files)
+        )
+    )
 
 
 @dataclass(frozen=True)
-class Pictures:
+class EncodedImages:
     """Images (M,C,H,W) that lie in tar files; an index or a slice gives uint8 (B,C,H,W)."""
 
     paths: tuple[Path, ...]
-    places: np.ndarray  # (M,3) int64: which tar, offset, bytes
+    locations: np.ndarray  # (M,3) int64: which tar, offset, bytes
     shape: tuple[int, int, int, int]
     device: str = "cpu"
     open_files: dict[tuple[int, int], int] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def of(cls, paths: tuple[Path, ...], places: np.ndarray) -> "Pictures":
+    def from_tars(cls, paths: tuple[Path, ...], locations: np.ndarray) -> "EncodedImages":
         """Pictures of one size at their places, at least one."""
-        first = cls(paths, places, (len(places), 0, 0, 0))
-        size = decoded(first.bytes_at(*map(int, places[0]))).shape
-        return replace(first, shape=(len(places), *size))
+        first = cls(paths, locations, (len(locations), 0, 0, 0))
+        size = decode_image(first.read_bytes(*map(int, locations[0]))).shape
+        return replace(first, shape=(len(locations), *size))
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     def __getitem__(self, rows: Tensor | slice) -> Tensor:
         if isinstance(rows, Tensor):
             rows = rows.cpu().numpy()
-        files = [self.bytes_at(*map(int, place)) for place in self.places[rows]]
+        files = [self.read_bytes(*map(int, place)) for place in self.locations[rows]]
         if not files:
             return torch.empty((0, *self.shape[1:]), dtype=torch.uint8)
-        return decoded_all(files).to(self.device)
+        return decode_images(files).to(self.device)
 
-    def bytes_at(self, tar: int, offset: int, size: int) -> bytes:
+    def read_bytes(self, tar_index: int, offset: int, size: int) -> bytes:
         """One file's bytes; each process opens a tar once."""
-        key = (os.getpid(), tar)
+        key = (os.getpid(), tar_index)
         if key not in self.open_files:
-            self.open_files[key] = os.open(self.paths[tar], os.O_RDONLY)
+            self.open_files[key] = os.open(self.paths[tar_index], os.O_RDONLY)
         return os.pread(self.open_files[key], size, offset)
 
-    def to(self, device: str) -> "Pictures":
+    def to(self, device: str) -> "EncodedImages":
         """The same, its images put on a device as they are decoded."""
         return replace(self, device=device)

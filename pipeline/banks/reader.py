@@ -10,22 +10,22 @@ from torch import Tensor
 
 from pipeline.banks import image_codec
 from pipeline.banks.shards import (
-    PARTS,
-    PICTURES,
+    IMAGE_SUFFIXES,
+    TOPK_PARTS,
     Block,
-    fields_of,
+    list_fields,
     read_shard,
     shard_name,
 )
 from pipeline.config.sections.bank import BankSpec, OutputsSpec
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core import topk_logits
 from pipeline.errors import RetortError
-from pipeline.store.artifact import Artifact, open_artifact
+from pipeline.store.artefact import Artefact, open_artefact
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredBank:
     """What a bank holds.
 
     Attributes:
@@ -39,23 +39,25 @@ class Stored:
 
     spec: BankSpec
     fields: dict[str, Tensor]
-    clean_starts: np.ndarray
-    starts: np.ndarray
+    row_starts: np.ndarray
+    sample_starts: np.ndarray
 
 
-def read_bank(folder: Path, needs: Iterable[str] = ()) -> Stored:
+def read_bank(folder: Path, needs: Iterable[str] = ()) -> StoredBank:
     """A finished bank, its shards checked against the manifest first.
 
     Raises:
         RetortError: no manifest; a shard that is altered, missing or foreign; a field of
             ``needs`` that it does not hold; no accepted sample.
     """
-    artifact = open_artifact(folder)
-    spec, paths = spec_of(artifact.manifest), shards_of(artifact)
-    shards = [list(blocks_of(path, spec)) for path in paths]
-    check_rows(artifact, shards)
+    artefact = open_artefact(folder)
+    spec, paths = get_spec(artefact.manifest), list_shard_paths(artefact)
+    shards = [list(read_blocks(path, spec)) for path in paths]
+    check_row_order(artefact, shards)
     blocks = [block for shard in shards for block in shard]
-    fields = {name: joined(blocks, name) for name in fields_of(spec) if name != "accepted"}
+    fields = {
+        name: concatenate_field(blocks, name) for name in list_fields(spec) if name != "accepted"
+    }
     if spec.has_samples:
         fields["row"] = torch.cat([torch.from_numpy(b["row"][b["accepted"]]) for b in blocks])
         if len(fields["row"]) == 0:
@@ -63,44 +65,44 @@ def read_bank(folder: Path, needs: Iterable[str] = ()) -> Stored:
                 f"{folder}: no sample was accepted; lower banks.*.attack.eps or set reject: keep"
             )
     fields["row"] = fields["row"].long()
-    if spec.encoding in PICTURES:
-        fields["x_adv"] = pictures_of(paths, shards)
-    fields = with_outputs(fields, spec.outputs)
+    if spec.encoding in IMAGE_SUFFIXES:
+        fields["x_adv"] = open_encoded_images(paths, shards)
+    fields = pack_topk_outputs(fields, spec.outputs)
     if lacking := [need for need in needs if need not in fields]:
         raise RetortError(f"{folder}: has no '{lacking[0]}'; it has {', '.join(fields)}")
     sizes = [[len(b["row"]) for b in shard] for shard in shards]
     kept = [[int(b["accepted"].sum()) for b in shard if "accepted" in b] for shard in shards]
-    return Stored(spec, fields, ends(sizes), ends(kept))
+    return StoredBank(spec, fields, compute_shard_starts(sizes), compute_shard_starts(kept))
 
 
-def ends(sizes: list[list[int]]) -> np.ndarray:
+def compute_shard_starts(block_sizes: list[list[int]]) -> np.ndarray:
     """Where each shard begins and the last ends, (S+1,), of the sizes of its blocks."""
-    return np.concatenate([[0], np.cumsum([sum(shard) for shard in sizes])])
+    return np.concatenate([[0], np.cumsum([sum(shard) for shard in block_sizes])])
 
 
-def shards_of(artifact: Artifact) -> list[Path]:
+def list_shard_paths(artefact: Artefact) -> list[Path]:
     """A bank's shards, which must be those of its spec, and whole.
 
     Raises:
         RetortError: naming the first that is not.
     """
-    names = [shard_name(i) for i in range(spec_of(artifact.manifest).shards)]
-    if foreign := sorted(artifact.manifest.files.keys() - set(names)):
+    names = [shard_name(i) for i in range(get_spec(artefact.manifest).shards)]
+    if foreign := sorted(artefact.manifest.files.keys() - set(names)):
         raise RetortError(
-            f"{artifact.folder / foreign[0]}: is not of this bank of {len(names)} shards; delete "
+            f"{artefact.folder / foreign[0]}: is not of this bank of {len(names)} shards; delete "
             "it and the manifest, and run again"
         )
-    return [artifact.path(name) for name in names]
+    return [artefact.get_verified_path(name) for name in names]
 
 
-def blocks_of(path: Path, spec: BankSpec) -> Iterable[Block]:
+def read_blocks(path: Path, spec: BankSpec) -> Iterable[Block]:
     """A shard's blocks, each with every declared field.
 
     Raises:
         RetortError: one lacks a field.
     """
-    for block in read_shard(path, pictures=False):
-        if lacking := [name for name in fields_of(spec) if name not in block]:
+    for block in read_shard(path, loads_images=False):
+        if lacking := [name for name in list_fields(spec) if name not in block]:
             raise RetortError(
                 f"{path}: a block has no field '{lacking[0]}'; delete the shard and its bank's "
                 "manifest, and run again"
@@ -108,44 +110,46 @@ def blocks_of(path: Path, spec: BankSpec) -> Iterable[Block]:
         yield block
 
 
-def check_rows(artifact: Artifact, shards: list[list[Block]]) -> None:
+def check_row_order(artefact: Artefact, shards: list[list[Block]]) -> None:
     """Raise if the shards' rows are not 0, 1, 2, …: then one is another bank's."""
     expected = 0
     for number, shard in enumerate(shards):
         rows = np.concatenate([b["row"] for b in shard]) if shard else np.empty(0, np.int64)
         if not np.array_equal(rows, np.arange(expected, expected + len(rows))):
             raise RetortError(
-                f"{artifact.folder / shard_name(number)}: does not go on at row {expected}, so it "
+                f"{artefact.folder / shard_name(number)}: does not go on at row {expected}, so it "
                 "is of another bank; delete it and the manifest, and run again"
             )
         expected += len(rows)
 
 
-def joined(blocks: list[Block], name: str) -> Tensor:
+def concatenate_field(blocks: list[Block], name: str) -> Tensor:
     """A field of all blocks as one tensor; unsigned types that torch lacks become int32."""
     array = np.concatenate([block[name] for block in blocks])
     wide = array.dtype.kind == "u" and array.dtype.itemsize > 1
     return torch.from_numpy(array.astype(np.int32) if wide else array)
 
 
-def pictures_of(paths: list[Path], shards: list[list[Block]]) -> image_codec.Pictures:
+def open_encoded_images(paths: list[Path], shards: list[list[Block]]) -> image_codec.EncodedImages:
     """The samples of a bank of pictures, decoded when they are asked for."""
-    places = [
+    locations = [
         (tar, *place)
         for tar, shard in enumerate(shards)
         for block in shard
         for place in block.get("x_adv", [])
     ]
-    return image_codec.Pictures.of(tuple(paths), np.array(places, np.int64))
+    return image_codec.EncodedImages.from_tars(tuple(paths), np.array(locations, np.int64))
 
 
-def with_outputs(fields: dict, outputs: OutputsSpec) -> dict:
+def pack_topk_outputs(fields: dict, output_settings: OutputsSpec) -> dict:
     """The fields with top-k outputs in the place of their parts."""
-    if not outputs.top_k:
+    if not output_settings.top_k:
         return fields
-    found = {name: value for name, value in fields.items() if name.rpartition("_")[2] not in PARTS}
+    found = {
+        name: value for name, value in fields.items() if name.rpartition("_")[2] not in TOPK_PARTS
+    }
     for name in ("t_clean", "t_adv"):
-        parts = [fields.get(f"{name}_{part}") for part in PARTS]
+        parts = [fields.get(f"{name}_{part}") for part in TOPK_PARTS]
         if parts[0] is not None:
-            found[name] = topk_logits.Packed(*parts, outputs.classes)
+            found[name] = topk_logits.PackedLogits(*parts, output_settings.classes)
     return found

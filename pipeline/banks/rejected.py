@@ -5,17 +5,21 @@ from torch import Tensor
 
 REVISION = 1
 
-Shown = tuple[Tensor, list[bytes] | None, Tensor]  # images, their files if any, outputs on them
+JudgedImages = tuple[
+    Tensor, list[bytes] | None, Tensor
+]  # images, their files if any, outputs on them
 
 
-def replaced(shown: Shown, rows: Tensor, instead: Shown) -> Shown:
+def replace_rejected(
+    judged: JudgedImages, positions: Tensor, replacements: JudgedImages
+) -> JudgedImages:
     """What is shown of samples, that of ``rows`` (R,) replaced by what others show (R,...)."""
-    (images, files, outputs), (new_images, new_files, new_outputs) = shown, instead
+    (images, files, outputs), (new_images, new_files, new_outputs) = judged, replacements
     if files is not None:
-        others = dict(zip(rows.tolist(), new_files, strict=True))
+        others = dict(zip(positions.tolist(), new_files, strict=True))
         files = [others.get(i, data) for i, data in enumerate(files)]
     return (
-        torch.index_copy(images, 0, rows, new_images),
+        torch.index_copy(images, 0, positions, new_images),
         files,
-        torch.index_copy(outputs, 0, rows, new_outputs),
+        torch.index_copy(outputs, 0, positions, new_outputs),
     )

@@ -24,83 +24,94 @@ import webdataset
 
 from pipeline.config.sections.bank import BankSpec
 from pipeline.errors import RetortError
-from pipeline.store.artifact import describe, read_json, replacing, sha256_of, write_json
+from pipeline.store.artefact import (
+    compute_sha256,
+    describe_file,
+    read_json,
+    write_atomically,
+    write_json,
+)
 
 REVISION = 1
 
-UNSIGNED = (np.uint8, np.uint16, np.uint32)
-KINDS: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
+UNSIGNED_TYPES = (np.uint8, np.uint16, np.uint32)
+FIELD_TYPES: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
     "row": (np.int64, np.int32),
     "label": (np.int16,),
     "accepted": (np.bool_,),
     "t_clean": (np.float16,),
     "t_clean_top": (np.float16,),
-    "t_clean_class": UNSIGNED,
+    "t_clean_class": UNSIGNED_TYPES,
     "t_clean_tail": (np.float16,),
     "x_adv": (np.uint8,),
     "t_adv": (np.float16,),
     "t_adv_top": (np.float16,),
-    "t_adv_class": UNSIGNED,
+    "t_adv_class": UNSIGNED_TYPES,
     "t_adv_tail": (np.float16,),
     "flips": (np.float16,),
-    "tokens": UNSIGNED,
+    "tokens": UNSIGNED_TYPES,
     "predicted": (np.int16,),
 }
-PARTS = ("top", "class", "tail")
-PICTURES = {"png": "png", "jpeg": "jpg"}  # encoding -> suffix
-MEMBERS = {f"{name}.npy" for name in KINDS} | set(PICTURES.values())
-MAGIC = b"\x93NUMPY\x01\x00"
-MALFORMED = (EOFError, LookupError, ValueError, TypeError, SyntaxError)
-MALFORMED += (RecursionError, MemoryError, OverflowError)
-ANEW = "delete it and its bank's manifest, and run again"
+TOPK_PARTS = ("top", "class", "tail")
+IMAGE_SUFFIXES = {"png": "png", "jpeg": "jpg"}  # encoding -> suffix
+MEMBER_SUFFIXES = {f"{name}.npy" for name in FIELD_TYPES} | set(IMAGE_SUFFIXES.values())
+NPY_MAGIC = b"\x93NUMPY\x01\x00"
+MALFORMED_ERRORS = (EOFError, LookupError, ValueError, TypeError, SyntaxError)
+MALFORMED_ERRORS += (RecursionError, MemoryError, OverflowError)
+REBUILD_REMEDY = "delete it and its bank's manifest, and run again"
 
-RECORD = 512  # bytes of a tar's records
-PLAIN_FILE = 156  # where a record says what kind of file follows
-PLAIN = BankSpec(seed=0, device="cpu", reject="drop")  # blocks of pixels, fp16 outputs
+TAR_RECORD_BYTES = 512  # bytes of a tar's records
+TYPE_FLAG_OFFSET = 156  # where a record says what kind of file follows
+DEFAULT_SPEC = BankSpec(seed=0, device="cpu", reject="drop")  # blocks of pixels, fp16 outputs
 
 Block = dict[str, np.ndarray | list]
 
 
-def fields_of(spec: BankSpec) -> tuple[str, ...]:
+def list_fields(spec: BankSpec) -> tuple[str, ...]:
     """Names of a block's arrays for a bank's spec, in the order of ``KINDS``."""
 
-    def stored(name: str) -> set[str]:
-        return {f"{name}_{part}" for part in PARTS} if spec.outputs.top_k else {name}
+    def expand_output_fields(name: str) -> set[str]:
+        return {f"{name}_{part}" for part in TOPK_PARTS} if spec.outputs.top_k else {name}
 
-    names = {"row", "label"} | (stored("t_clean") if spec.outputs.clean else set())
+    names = {"row", "label"} | (expand_output_fields("t_clean") if spec.outputs.clean else set())
     if spec.has_samples:
-        names |= {"accepted", "flips"} | stored("t_adv")
+        names |= {"accepted", "flips"} | expand_output_fields("t_adv")
         names |= {"x_adv"} if spec.encoding == "blocks" else set()
         names |= {"tokens"} if spec.has_tokens else set()
         names |= {"predicted"} if spec.views is not None else set()
-    return tuple(name for name in KINDS if name in names)
+    return tuple(name for name in FIELD_TYPES if name in names)
 
 
 @dataclass(frozen=True)
-class Layout:
+class ShardLayout:
     """How source rows fall into blocks and blocks into shards; independent of jobs."""
 
-    rows: int
-    shards: int
-    block: int
+    row_count: int
+    shard_count: int
+    block_size: int
 
     @property
-    def blocks(self) -> int:
+    def block_count(self) -> int:
         """Number of row blocks; the last one may be short."""
-        return -(-self.rows // self.block)
+        return -(-self.row_count // self.block_size)
 
-    def blocks_of(self, shard: int) -> range:
+    def get_shard_blocks(self, shard: int) -> range:
         """Blocks of a shard."""
-        return range(shard * self.blocks // self.shards, (shard + 1) * self.blocks // self.shards)
+        return range(
+            shard * self.block_count // self.shard_count,
+            (shard + 1) * self.block_count // self.shard_count,
+        )
 
-    def rows_of(self, block: int) -> range:
+    def get_block_rows(self, block: int) -> range:
         """Source rows of a block."""
-        return range(block * self.block, min((block + 1) * self.block, self.rows))
+        return range(block * self.block_size, min((block + 1) * self.block_size, self.row_count))
 
-    def rows_in(self, shard: int) -> range:
+    def get_shard_rows(self, shard: int) -> range:
         """Source rows of a shard."""
-        blocks = self.blocks_of(shard)
-        return range(blocks.start * self.block, min(blocks.stop * self.block, self.rows))
+        blocks = self.get_shard_blocks(shard)
+        return range(
+            blocks.start * self.block_size, min(blocks.stop * self.block_size, self.row_count)
+        )
 
 
 def shard_name(shard: int) -> str:
@@ -108,35 +119,39 @@ def shard_name(shard: int) -> str:
     return f"shard-{shard:05d}.tar"
 
 
-def sidecar_of(path: Path) -> Path:
+def sidecar_path(path: Path) -> Path:
     """The small file that says a shard is whole."""
     return path.with_suffix(".json")
 
 
-def fault(path: Path, key: str) -> str:
+def describe_shard_fault(path: Path, key: str) -> str:
     """What is wrong with a shard of bank ``key`` by its sidecar, empty if nothing is."""
     if not path.exists():
         return "is missing"
     try:
-        note = read_json(sidecar_of(path), "")
+        sidecar = read_json(sidecar_path(path), "")
     except RetortError:
         return "has no readable sidecar, so that it may be cut off"
-    if note.get("bank") != key:
-        return f"is of bank {note.get('bank', 'that is not named')}, not of {key}"
-    if note.get("shard") != path.name:
-        return f"is {note.get('shard')} under another name"
-    return "" if note.get("sha256") == sha256_of(path) else "does not match its sidecar's sha256"
+    if sidecar.get("bank") != key:
+        return f"is of bank {sidecar.get('bank', 'that is not named')}, not of {key}"
+    if sidecar.get("shard") != path.name:
+        return f"is {sidecar.get('shard')} under another name"
+    return (
+        ""
+        if sidecar.get("sha256") == compute_sha256(path)
+        else "does not match its sidecar's sha256"
+    )
 
 
-def whole(path: Path, key: str) -> bool:
+def is_whole(path: Path, key: str) -> bool:
     """Whether a shard and its sidecar are there, readable, of bank ``key``, and agree."""
-    return not fault(path, key)
+    return not describe_shard_fault(path, key)
 
 
 def write_shard(
     path: Path,
     blocks: Iterator[tuple[int, Block, dict]],
-    spec: BankSpec = PLAIN,
+    spec: BankSpec = DEFAULT_SPEC,
     key: str = "",
 ) -> dict:
     """Write a shard of (block number, fields, counts) and then its sidecar, both atomically.
@@ -147,83 +162,83 @@ def write_shard(
         RetortError: a block's fields are not those that the spec declares.
     """
     totals: dict[str, float] = {}
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         with webdataset.TarWriter(str(temporary), mtime=0, user="retort", group="retort") as tar:
             for number, block, counts in blocks:
-                check_block(path, block, spec)
-                for member in members_of(number, block, spec):
+                check_block_fields(path, block, spec)
+                for member in iterate_tar_members(number, block, spec):
                     tar.write(member)
                 for name, value in counts.items():
                     totals[name] = totals.get(name, 0) + value
-    note = {**describe(path), "counts": totals, "bank": key, "shard": path.name}
-    write_json(sidecar_of(path), note)
-    return note
+    sidecar = {**describe_file(path), "counts": totals, "bank": key, "shard": path.name}
+    write_json(sidecar_path(path), sidecar)
+    return sidecar
 
 
-def check_block(path: Path, block: Block, spec: BankSpec) -> None:
+def check_block_fields(path: Path, block: Block, spec: BankSpec) -> None:
     """Refuse a block whose fields or types are not the declared ones."""
-    names = fields_of(spec)
+    names = list_fields(spec)
     found = {name: array.dtype.name for name, array in block.items() if name in names}
-    pictured = {"x_adv"} if spec.encoding in PICTURES else set()
-    fit = all(np.dtype(kind) in map(np.dtype, KINDS[name]) for name, kind in found.items())
+    pictured = {"x_adv"} if spec.encoding in IMAGE_SUFFIXES else set()
+    fit = all(np.dtype(kind) in map(np.dtype, FIELD_TYPES[name]) for name, kind in found.items())
     if not fit or block.keys() != {*names, *pictured}:
         raise RetortError(f"{path.name}: block has fields {found}; declared are {names}")
 
 
-def members_of(number: int, block: Block, spec: BankSpec) -> Iterator[dict]:
+def iterate_tar_members(number: int, block: Block, spec: BankSpec) -> Iterator[dict]:
     """A block as members of a tar: its arrays as npy files, then a picture a sample if asked."""
     arrays: dict[str, str | bytes] = {"__key__": f"{number:06d}"}
-    for name in fields_of(spec):
+    for name in list_fields(spec):
         buffer = io.BytesIO()
         np.save(buffer, block[name], allow_pickle=False)
         arrays[f"{name}.npy"] = buffer.getvalue()
     yield arrays
-    if spec.encoding in PICTURES:
-        suffix, rows = PICTURES[spec.encoding], block["row"][block["accepted"]]
+    if spec.encoding in IMAGE_SUFFIXES:
+        suffix, rows = IMAGE_SUFFIXES[spec.encoding], block["row"][block["accepted"]]
         for row, data in zip(rows.tolist(), block["x_adv"], strict=True):
             yield {"__key__": f"{row:09d}", suffix: data}
 
 
 @lru_cache(maxsize=256)
-def header_of(head: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
+def parse_npy_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
     """Type, shape and order of the numbers in an npy file's header."""
-    if head[: len(MAGIC)] != MAGIC:
+    if header[: len(NPY_MAGIC)] != NPY_MAGIC:
         raise ValueError("no npy file of version 1")
-    fields = ast.literal_eval(head[10:].decode("latin1"))
-    kind, shape = np.dtype(str(fields["descr"])), tuple(map(int, fields["shape"]))
-    return kind, shape, "F" if fields["fortran_order"] else "C"
+    fields = ast.literal_eval(header[10:].decode("latin1"))
+    dtype, shape = np.dtype(str(fields["descr"])), tuple(map(int, fields["shape"]))
+    return dtype, shape, "F" if fields["fortran_order"] else "C"
 
 
-def array_of(data: mmap.mmap, at: int) -> np.ndarray:
+def map_npy_array(data: mmap.mmap, offset: int) -> np.ndarray:
     """The array of an npy file at an offset, sharing its memory. Headers are parsed once."""
-    start = 10 + int.from_bytes(data[at + 8 : at + 10], "little")
-    kind, shape, order = header_of(data[at : at + start])
+    start = 10 + int.from_bytes(data[offset + 8 : offset + 10], "little")
+    dtype, shape, order = parse_npy_header(data[offset : offset + start])
     count = math.prod(shape)
-    return np.frombuffer(data, kind, count, offset=at + start).reshape(shape, order=order)
+    return np.frombuffer(data, dtype, count, offset=offset + start).reshape(shape, order=order)
 
 
-def files_of(data: mmap.mmap) -> Iterator[tuple[str, int, int]]:
+def iterate_tar_files(data: mmap.mmap) -> Iterator[tuple[str, int, int]]:
     """Name, offset and bytes of each file of a tar, whose headers are plain ones (POSIX ustar).
 
     Raises:
         EOFError: it ends too early.
         ValueError: a header is none, or not a plain file's.
     """
-    at = 0
-    while data[at : at + 1] != b"\0":
-        head = data[at : at + RECORD]
-        if len(head) < RECORD:
+    offset = 0
+    while data[offset : offset + 1] != b"\0":
+        header = data[offset : offset + TAR_RECORD_BYTES]
+        if len(header) < TAR_RECORD_BYTES:
             raise EOFError("no end")
-        name, size = head[:100].split(b"\0", 1)[0].decode(), int(head[124:135], 8)
-        if head[PLAIN_FILE] not in b"0\0" or size < 0:
+        name, size = header[:100].split(b"\0", 1)[0].decode(), int(header[124:135], 8)
+        if header[TYPE_FLAG_OFFSET] not in b"0\0" or size < 0:
             raise ValueError(f"{name}: no plain file")
-        if at + RECORD + size > len(data):
+        if offset + TAR_RECORD_BYTES + size > len(data):
             raise EOFError(name)
-        yield name, at + RECORD, size
-        at += RECORD + -(-size // RECORD) * RECORD
+        yield name, offset + TAR_RECORD_BYTES, size
+        offset += TAR_RECORD_BYTES + -(-size // TAR_RECORD_BYTES) * TAR_RECORD_BYTES
 
 
-def read_shard(path: Path, pictures: bool = True) -> Iterator[Block]:
+def read_shard(path: Path, loads_images: bool = True) -> Iterator[Block]:
     """The blocks of a shard in order; their arrays share the memory that the file is mapped to.
 
     Where samples are pictures, ``x_adv`` is the list of their files' bytes, or, without
@@ -234,30 +249,30 @@ def read_shard(path: Path, pictures: bool = True) -> Iterator[Block]:
             Nothing in it is ever unpickled.
     """
     try:
-        yield from blocks_in(path, pictures)
-    except MALFORMED as error:
+        yield from iterate_blocks(path, loads_images)
+    except MALFORMED_ERRORS as error:
         what = f"is cut, altered or no bank's shard ({type(error).__name__})"
-        raise RetortError(f"{path}: {what}; {ANEW}") from error
+        raise RetortError(f"{path}: {what}; {REBUILD_REMEDY}") from error
 
 
-def blocks_in(path: Path, pictures: bool) -> Iterator[Block]:
+def iterate_blocks(path: Path, loads_images: bool) -> Iterator[Block]:
     """The blocks of a shard, whatever goes wrong."""
     block: Block = {}
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    for member, at, size in files_of(data):
+    for member, offset, size in iterate_tar_files(data):
         _, _, kind = member.partition(".")
-        if kind not in MEMBERS:
+        if kind not in MEMBER_SUFFIXES:
             what = f"holds {member!r}, which no bank's shard does, and which is not read"
-            raise RetortError(f"{path}: {what}; {ANEW}")
+            raise RetortError(f"{path}: {what}; {REBUILD_REMEDY}")
         if not kind.endswith("npy"):
-            found = data[at : at + size] if pictures else (at, size)
+            found = data[offset : offset + size] if loads_images else (offset, size)
             block.setdefault("x_adv", []).append(found)
             continue
         name = kind.removesuffix(".npy")
         if name in block:
             yield block
             block = {}
-        block[name] = array_of(data, at)
+        block[name] = map_npy_array(data, offset)
     if block:
         yield block

@@ -7,29 +7,39 @@ is called, whose ``show(options)`` does the work.
 import argparse
 from pathlib import Path
 
-from pipeline.store.artifact import STAGES
+from pipeline.store.artefact import STAGES_BY_KIND
 
 
-def parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
     top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
-    for add in (stages, plan, results, checkpoints, bank, store, cost):
+    for add in (
+        add_stage_verbs,
+        add_plan_verb,
+        add_results_verb,
+        add_import_verb,
+        add_bank_verb,
+        add_store_verbs,
+        add_cost_verb,
+    ):
         add(verbs)
     return top
 
 
-def looking(verbs, name: str, module: tuple[str, str], what: str) -> argparse.ArgumentParser:
+def add_configured_verb(
+    verbs, name: str, module: tuple[str, str], help_text: str
+) -> argparse.ArgumentParser:
     """A verb of a module that reads a configuration."""
-    verb = verbs.add_parser(name, help=what, description=what)
+    verb = verbs.add_parser(name, help=help_text, description=help_text)
     verb.add_argument("--configfile", type=Path, default=Path("config.yaml"))
     verb.set_defaults(module=module)
     return verb
 
 
-def stages(verbs) -> None:
+def add_stage_verbs(verbs) -> None:
     """One verb a stage."""
-    for stage in STAGES.values():
+    for stage in STAGES_BY_KIND.values():
         verb = verbs.add_parser(stage, help=f"make an artefact with stage {stage}")
         verb.add_argument("folder", type=Path, help="store/<kind>/<key>, with its spec.json")
         if stage == "build_bank":
@@ -38,20 +48,20 @@ def stages(verbs) -> None:
             )
 
 
-def plan(verbs) -> None:
+def add_plan_verb(verbs) -> None:
     """The graph."""
     what = "print the graph: kind, name, key, made or missing"
-    verb = looking(verbs, "plan", ("cli", "inspect_plan"), what)
+    verb = add_configured_verb(verbs, "plan", ("cli", "inspect_plan"), what)
     verb.add_argument("--write", action="store_true", help="write each missing spec.json")
 
 
-def results(verbs) -> None:
+def add_results_verb(verbs) -> None:
     """The main table."""
     what = "print the newest report's table and its place"
-    looking(verbs, "results", ("cli", "inspect_plan"), what)
+    add_configured_verb(verbs, "results", ("cli", "inspect_plan"), what)
 
 
-def checkpoints(verbs) -> None:
+def add_import_verb(verbs) -> None:
     """Foreign files made readable."""
     what = "take the tensors out of a checkpoint that holds more than tensors; runs nothing in it"
     verb = verbs.add_parser("import", help=what, description=what)
@@ -62,7 +72,7 @@ def checkpoints(verbs) -> None:
     verb.set_defaults(module=("cli", "import_checkpoint"))
 
 
-def bank(verbs) -> None:
+def add_bank_verb(verbs) -> None:
     """Tools for a bank's folder."""
     what = "look at, check, mend, decode or merge a bank"
     tools = verbs.add_parser("bank", help=what, description=what).add_subparsers(
@@ -86,12 +96,12 @@ def bank(verbs) -> None:
             tool.add_argument("others", type=Path, nargs="+", help="the same bank's other folders")
 
 
-def store(verbs) -> None:
+def add_store_verbs(verbs) -> None:
     """What lies in the store."""
     what = "say what is made, running, unfinished or missing, and what other code has made"
-    looking(verbs, "status", ("upkeep", "status"), what)
+    add_configured_verb(verbs, "status", ("upkeep", "status"), what)
     what = "check every file against its sum, and name what is altered, truncated or missing"
-    verb = looking(verbs, "verify", ("upkeep", "verify"), what)
+    verb = add_configured_verb(verbs, "verify", ("upkeep", "verify"), what)
     verb.add_argument("--all", action="store_true", help="the whole store, not the configuration")
     verb.add_argument("--mend", action="store_true", help="have what is broken made again")
     what = "list what no configuration given refers to, and what dead jobs left"
@@ -99,28 +109,28 @@ def store(verbs) -> None:
     verb.add_argument("--configfile", type=Path, nargs="+", default=[Path("config.yaml")])
     verb.add_argument("--delete", action="store_true", help="delete what is listed")
     verb.set_defaults(module=("upkeep", "prune"))
-    carried(verbs)
+    add_transfer_verb(verbs)
 
 
-def carried(verbs) -> None:
+def add_transfer_verb(verbs) -> None:
     """Artefacts between stores."""
     what = "carry finished artefacts between stores, checked on arrival"
     ways = verbs.add_parser("store", help=what, description=what)
     ways = ways.add_subparsers(dest="way", required=True, metavar="export|import")
-    way = looking(ways, "export", ("upkeep", "transfer"), "write artefacts into a tar")
+    way = add_configured_verb(ways, "export", ("upkeep", "transfer"), "write artefacts into a tar")
     way.add_argument("artefacts", nargs="+", help="<kind>/<name>, a name, <kind>/<key> or a key")
     way.add_argument("--to", type=Path, required=True, metavar="FILE.tar")
     way.add_argument("--with-inputs", action="store_true", help="and all they are made from")
-    way = looking(
+    way = add_configured_verb(
         ways, "import", ("upkeep", "transfer"), "check a tar and put its artefacts in place"
     )
     way.add_argument("file", type=Path)
 
 
-def cost(verbs) -> None:
+def add_cost_verb(verbs) -> None:
     """What it will take."""
     what = "print what each artefact will take: images, GFLOP, hours, bytes; what is made, at zero"
-    verb = looking(verbs, "cost", ("cli", "cost_report"), what)
+    verb = add_configured_verb(verbs, "cost", ("cli", "cost_report"), what)
     verb.add_argument(
         "--gflops", type=float, metavar="RATE", help="GFLOP per second, in place of a measured rate"
     )

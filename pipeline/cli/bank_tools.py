@@ -9,43 +9,47 @@ import numpy as np
 import torch
 
 from pipeline.banks import image_codec
-from pipeline.banks.builder import FILES, as_written
-from pipeline.banks.reader import blocks_of
+from pipeline.banks.builder import FILES_FIELD, convert_to_stored_form
+from pipeline.banks.reader import read_blocks
 from pipeline.banks.shards import (
-    PICTURES,
+    IMAGE_SUFFIXES,
     Block,
-    Layout,
-    fault,
+    ShardLayout,
+    describe_shard_fault,
+    is_whole,
     read_shard,
     shard_name,
-    sidecar_of,
-    whole,
+    sidecar_path,
     write_shard,
 )
 from pipeline.config.sections.bank import BankSpec
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
-from pipeline.models.classifier import MODEL
-from pipeline.stages.build_bank import manifest_of
-from pipeline.store.artifact import (
-    MANIFEST,
+from pipeline.models.classifier import MODEL_FILE
+from pipeline.stages.build_bank import make_manifest
+from pipeline.store.artefact import (
+    MANIFEST_FILE,
     Job,
     Manifest,
-    finish,
-    open_artifact,
+    compute_sha256,
+    open_artefact,
     read_job,
     read_json,
-    replacing,
-    sha256_of,
+    write_atomically,
+    write_manifest,
 )
-from pipeline.store.lease import leased
+from pipeline.store.lease import hold_lease
 
-UNUSED = Path("/nonexistent")  # a lease that never finds the work done already
-FORM = {"encoding", "quality", "tokens"}  # what tells a bank of tokens from its twin with pixels
+NEVER_MADE = Path("/nonexistent")  # a lease that never finds the work done already
+FORM_FIELDS = {
+    "encoding",
+    "quality",
+    "tokens",
+}  # what tells a bank of tokens from its twin with pixels
 
 
-def show(options: argparse.Namespace) -> None:
+def run_verb(options: argparse.Namespace) -> None:
     """Run one of the tools on a folder."""
     job = read_job(options.folder)
     if job.kind != "bank":
@@ -53,21 +57,21 @@ def show(options: argparse.Namespace) -> None:
     if options.tool == "verify":
         verify(job, options.mend)
     elif options.tool == "info":
-        print("\n".join(f"{name:28} {value}" for name, value in info(job)))
+        print("\n".join(f"{name:28} {value}" for name, value in describe_bank(job)))
     elif options.tool == "decode":
-        decode(job, read_job(options.to))
+        decode_bank(job, read_job(options.to))
     else:
-        merge(job, [read_job(other) for other in options.others])
+        merge_banks(job, [read_job(other) for other in options.others])
 
 
-def finished(job: Job) -> Manifest | None:
+def read_manifest(job: Job) -> Manifest | None:
     """The bank's manifest, None if it is not complete."""
-    return open_artifact(job.folder).manifest if (job.folder / MANIFEST).exists() else None
+    return open_artefact(job.folder).manifest if (job.folder / MANIFEST_FILE).exists() else None
 
 
-def names_of(job: Job) -> list[str]:
+def list_shard_names(job: Job) -> list[str]:
     """File names of all of a bank's shards."""
-    return [shard_name(i) for i in range(spec_of(job).shards)]
+    return [shard_name(i) for i in range(get_spec(job).shards)]
 
 
 # verify
@@ -79,9 +83,9 @@ def verify(job: Job, mend: bool) -> None:
     Raises:
         RetortError: something is wrong and was left as it is.
     """
-    manifest, shards = finished(job), spec_of(job).shards
-    broken = dict(faults(job, manifest))
-    foreign = sorted({p.name for p in job.folder.glob("shard-*.tar")} - set(names_of(job)))
+    manifest, shards = read_manifest(job), get_spec(job).shards
+    broken = dict(find_faults(job, manifest))
+    foreign = sorted({p.name for p in job.folder.glob("shard-*.tar")} - set(list_shard_names(job)))
     for name, what in broken.items():
         print(f"{job.folder / name}: {what}")
     for name in foreign:
@@ -96,49 +100,53 @@ def verify(job: Job, mend: bool) -> None:
             f"{job.folder}: {count} are not whole; run 'bank verify --mend', then snakemake: it "
             "makes those again and no others"
         )
-    with leased(job.folder, UNUSED):
-        (job.folder / MANIFEST).unlink(missing_ok=True)
+    with hold_lease(job.folder, NEVER_MADE):
+        (job.folder / MANIFEST_FILE).unlink(missing_ok=True)
         for name in broken:
-            sidecar_of(job.folder / name).unlink(missing_ok=True)
-            for marker in markers(job, names_of(job).index(name)):
+            sidecar_path(job.folder / name).unlink(missing_ok=True)
+            for marker in find_group_markers(job, list_shard_names(job).index(name)):
                 marker.unlink()
     print(f"{job.folder}: the next run makes {count} again")
 
 
-def faults(job: Job, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
+def find_faults(job: Job, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
     """What is wrong with each shard that is not whole, by its manifest or else its sidecar."""
-    for number, name in enumerate(names_of(job)):
+    for number, name in enumerate(list_shard_names(job)):
         path = job.folder / name
         if manifest is None:
-            what = fault(path, job.key)
+            what = describe_shard_fault(path, job.key)
         elif not path.exists():
             what = "is missing"
         else:
-            same = sha256_of(path) == manifest.files.get(name, {}).get("sha256")
-            what = "" if same else fault(path, job.key) or "does not match the manifest's sha256"
-        what = what or misplaced(job, manifest, number)
+            same = compute_sha256(path) == manifest.files.get(name, {}).get("sha256")
+            what = (
+                ""
+                if same
+                else describe_shard_fault(path, job.key) or "does not match the manifest's sha256"
+            )
+        what = what or describe_row_fault(job, manifest, number)
         if what:
             yield name, what
 
 
-def misplaced(job: Job, manifest: Manifest | None, number: int) -> str:
+def describe_row_fault(job: Job, manifest: Manifest | None, number: int) -> str:
     """What is wrong inside a shard whose sum is right, empty if nothing is."""
-    spec = spec_of(job)
+    spec = get_spec(job)
     try:
-        blocks = [b["row"] for b in blocks_of(job.folder / shard_name(number), spec)]
+        blocks = [b["row"] for b in read_blocks(job.folder / shard_name(number), spec)]
     except RetortError as error:
         return str(error).partition(": ")[2]
     rows = np.concatenate(blocks) if blocks else np.empty(0, np.int64)
     if manifest is None:
         return ""
-    layout = Layout(manifest.facts["rows"], spec.shards, spec.block)
-    due = layout.rows_in(number)
+    layout = ShardLayout(manifest.facts["rows"], spec.shards, spec.block)
+    due = layout.get_shard_rows(number)
     if np.array_equal(rows, np.arange(due.start, due.stop)):
         return ""
     return f"does not hold rows {due.start} to {due.stop - 1}, so it is of another bank"
 
 
-def markers(job: Job, shard: int) -> list[Path]:
+def find_group_markers(job: Job, shard: int) -> list[Path]:
     """The workflow's markers of groups that hold a shard."""
     found = []
     for path in (job.folder / "groups").glob("*-*.json"):
@@ -150,12 +158,12 @@ def markers(job: Job, shard: int) -> list[Path]:
 # info
 
 
-def info(job: Job) -> Iterator[tuple[str, str]]:
+def describe_bank(job: Job) -> Iterator[tuple[str, str]]:
     """Identity, counts, rates, bytes a sample, fields."""
-    manifest = finished(job)
+    manifest = read_manifest(job)
     if manifest is None:
         raise RetortError(f"{job.folder}: is not finished; run snakemake")
-    facts, spec = manifest.facts, spec_of(job)
+    facts, spec = manifest.facts, get_spec(job)
     yield "name", f"{manifest.name} ({manifest.key})"
     yield "shards", f"{spec.shards} of blocks of {spec.block} rows"
     yield "encoding", spec.encoding if spec.has_samples else "outputs alone"
@@ -174,7 +182,7 @@ def info(job: Job) -> Iterator[tuple[str, str]]:
 # decode
 
 
-def decode(job: Job, twin: Job) -> None:
+def decode_bank(job: Job, twin: Job) -> None:
     """Fill a bank's folder with the pixels of its tokens, and complete it.
 
     Each block is decoded at the batch size at which it was made, so that on the same kind of
@@ -184,29 +192,29 @@ def decode(job: Job, twin: Job) -> None:
         RetortError: the two are not one bank in two forms.
     """
     check_twins(job, twin)
-    spec, wanted = spec_of(job), spec_of(twin)
-    source = open_artifact(job.folder)
-    path = open_artifact(twin.inputs["discretizer"]).path(MODEL)
-    quantiser = vqgan.load(path).to(wanted.device).requires_grad_(False)
-    layout = Layout(source.manifest.facts["rows"], spec.shards, spec.block)
-    with leased(twin.folder, twin.folder / MANIFEST) as needed:
-        for number, name in enumerate(names_of(twin) if needed else ()):
-            if not whole(twin.folder / name, twin.key):
-                path, first = source.path(name), layout.blocks_of(number).start
-                counts = read_json(sidecar_of(path), "copy it with its shard")["counts"]
+    spec, wanted = get_spec(job), get_spec(twin)
+    source = open_artefact(job.folder)
+    path = open_artefact(twin.inputs["discretizer"]).get_verified_path(MODEL_FILE)
+    discretizer = vqgan.load(path).to(wanted.device).requires_grad_(False)
+    layout = ShardLayout(source.manifest.facts["rows"], spec.shards, spec.block)
+    with hold_lease(twin.folder, twin.folder / MANIFEST_FILE) as needed:
+        for number, name in enumerate(list_shard_names(twin) if needed else ()):
+            if not is_whole(twin.folder / name, twin.key):
+                path, first = source.get_verified_path(name), layout.get_shard_blocks(number).start
+                counts = read_json(sidecar_path(path), "copy it with its shard")["counts"]
                 decoded = (
-                    (n, with_pixels(block, wanted, quantiser), counts if n == first else {})
+                    (n, decode_block(block, wanted, discretizer), counts if n == first else {})
                     for n, block in enumerate(read_shard(path), first)
                 )
                 write_shard(twin.folder / name, decoded, wanted, twin.key)
         if needed:
-            finish(twin, manifest_of(twin))
+            write_manifest(twin, make_manifest(twin))
     print(f"{twin.folder}: holds the pixels of {job.folder.name}")
 
 
 def check_twins(job: Job, twin: Job) -> None:
     """Raise unless ``twin`` is the same bank as ``job`` with pixels, losslessly encoded."""
-    spec, wanted = spec_of(job), spec_of(twin)
+    spec, wanted = get_spec(job), get_spec(twin)
     if not spec.has_tokens or spec.encoding == "jpeg":
         raise RetortError(
             f"{job.folder}: has no tokens of what the teacher judged; give a bank with 'tokens: "
@@ -217,58 +225,58 @@ def check_twins(job: Job, twin: Job) -> None:
             f"{twin.folder}: encoding is {wanted.encoding}; the outputs are of exact "
             "pixels, so set it to blocks or png"
         )
-    specs = [one.model_dump(exclude=FORM) for one in (spec, wanted)]
+    specs = [one.model_dump(exclude=FORM_FIELDS) for one in (spec, wanted)]
     if specs[0] != specs[1] or job.inputs != twin.inputs:
         raise RetortError(
             f"{twin.folder}: is another bank than {job.folder.name}, not its twin; let the two "
-            f"differ in {', '.join(sorted(FORM))} alone"
+            f"differ in {', '.join(sorted(FORM_FIELDS))} alone"
         )
 
 
 @torch.no_grad()
-def with_pixels(block: Block, spec: BankSpec, quantiser: vqgan.VQGAN) -> Block:
+def decode_block(block: Block, spec: BankSpec, discretizer: vqgan.VQGAN) -> Block:
     """A block of tokens in the form that a spec asks for."""
     tokens = torch.from_numpy(block["tokens"].astype(np.int64))
     kept = torch.from_numpy(block["accepted"])
     grid = torch.zeros((len(kept), *tokens.shape[1:]), dtype=torch.int64)
     grid[kept] = tokens
-    images = (quantiser.decode_tokens(grid.to(spec.device)) * 255).round()
+    images = (discretizer.decode_tokens(grid.to(spec.device)) * 255).round()
     block = {**block, "x_adv": images.to(torch.uint8).cpu()[kept].numpy()}
-    if spec.encoding in PICTURES:
-        encoded = image_codec.encoded
+    if spec.encoding in IMAGE_SUFFIXES:
+        encoded = image_codec.encode_image
         form, shown = spec.encoding, torch.from_numpy(block["x_adv"])
-        block[FILES] = [encoded(image, form, 100) for image in shown]
+        block[FILES_FIELD] = [encoded(image, form, 100) for image in shown]
     if not spec.has_tokens:
         del block["tokens"]
-    return as_written(block, spec)
+    return convert_to_stored_form(block, spec)
 
 
 # merge
 
 
-def merge(job: Job, others: list[Job]) -> None:
+def merge_banks(job: Job, other_jobs: list[Job]) -> None:
     """Copy whole shards of the same bank from elsewhere; complete the bank once all are there.
 
     Raises:
         RetortError: a folder is of another bank; nothing is copied then.
     """
-    for other in others:
+    for other in other_jobs:
         if other.key != job.key:
             raise RetortError(
                 f"{other.folder}: is bank {other.key}, not {job.key}; merge folders of one key"
             )
-    for other in others:
-        for name in names_of(job):
+    for other in other_jobs:
+        for name in list_shard_names(job):
             source, target = other.folder / name, job.folder / name
-            if whole(source, job.key) and not whole(target, job.key):
-                for path in (source, sidecar_of(source)):
-                    with replacing(job.folder / path.name) as temporary:
+            if is_whole(source, job.key) and not is_whole(target, job.key):
+                for path in (source, sidecar_path(source)):
+                    with write_atomically(job.folder / path.name) as temporary:
                         shutil.copyfile(path, temporary)
-    missing = [name for name in names_of(job) if not whole(job.folder / name, job.key)]
+    missing = [name for name in list_shard_names(job) if not is_whole(job.folder / name, job.key)]
     if missing:
         print(f"{job.folder}: {len(missing)} shards are missing still: {', '.join(missing)}")
         return
-    with leased(job.folder, job.folder / MANIFEST) as needed:
+    with hold_lease(job.folder, job.folder / MANIFEST_FILE) as needed:
         if needed:
-            finish(job, manifest_of(job))
+            write_manifest(job, make_manifest(job))
     print(f"{job.folder}: complete")

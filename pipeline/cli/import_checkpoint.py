@@ -9,16 +9,25 @@ from typing import Any
 from safetensors.torch import save_file
 
 from pipeline.errors import RetortError
-from pipeline.models.pretrained.checkpoint_files import WRAPPERS, beginning, is_script
-from pipeline.models.pretrained.safe_unpickle import Inert, Pickled, opened, tensors_in
-from pipeline.store.artifact import replacing, sha256_of
+from pipeline.models.pretrained.checkpoint_files import (
+    WRAPPER_KEYS,
+    is_torchscript,
+    read_file_header,
+)
+from pipeline.models.pretrained.safe_unpickle import (
+    PickledCheckpoint,
+    Placeholder,
+    iterate_tensors,
+    open_checkpoint,
+)
+from pipeline.store.artefact import compute_sha256, write_atomically
 
-SHOWN = 12  # names listed at most
+NAMES_LISTED = 12  # names listed at most
 
 log = logging.getLogger("retort")
 
 
-def show(options: argparse.Namespace) -> None:
+def run_verb(options: argparse.Namespace) -> None:
     """Write the tensors of ``options.file`` to ``options.out`` and print what was left behind.
 
     Raises:
@@ -27,54 +36,59 @@ def show(options: argparse.Namespace) -> None:
     path, out = options.file, options.out
     if out.suffix != ".safetensors":
         raise RetortError(f"{out}: is written as safetensors; let its name end in .safetensors")
-    start = beginning(path)
+    start = read_file_header(path)
     if start[8:9] == b"{":
         raise RetortError(f"{path}: is a safetensors file already; name it as it is")
-    check_sum(path, options.sha256)
-    pickled = opened(path)
-    taken, value = chosen(pickled, options.take)
-    tensors = {name: pickled.tensor(stub) for name, stub in tensors_in(value)}
+    check_sha256(path, options.sha256)
+    pickled = open_checkpoint(path)
+    taken, value = choose_part(pickled, options.take)
+    tensors = {name: pickled.read_tensor(stub) for name, stub in iterate_tensors(value)}
     if not tensors:
         raise RetortError(f"{path}: holds no tensors by name; --take names the part that does")
-    with replacing(out) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", "imported": sha256_of(path)})
+    with write_atomically(out) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt", "imported": compute_sha256(path)})
     size = sum(tensor.nbytes for tensor in tensors.values()) / 2**20
     print(f"kept     {len(tensors)} tensors, {size:.1f} MB, of {taken or 'the whole file'}")
-    print(f"dropped  {listed(dropped(pickled.root, taken, value))}")
-    print(f"not run  {listed(sorted(pickled.foreign))}")
-    print(f"sha256   {sha256_of(out)}  {out}")
+    print(f"dropped  {format_names(list_dropped(pickled.content, taken, value))}")
+    print(f"not run  {format_names(sorted(pickled.foreign_names))}")
+    print(f"sha256   {compute_sha256(out)}  {out}")
 
 
-def check_sum(path: Path, declared: str | None) -> None:
+def check_sha256(path: Path, declared_sha256: str | None) -> None:
     """Raise if the file is another than declared; a TorchScript archive must be declared."""
-    if declared is None:
-        if is_script(path):
+    if declared_sha256 is None:
+        if is_torchscript(path):
             raise RetortError(
                 f"{path}: is a TorchScript archive, which is code; name the one you trust with "
                 "--sha256"
             )
         return
-    if (found := sha256_of(path)) != declared.lower():
-        raise RetortError(f"{path}: sha256 is {found}, expected {declared}; download it again")
+    if (found := compute_sha256(path)) != declared_sha256.lower():
+        raise RetortError(
+            f"{path}: sha256 is {found}, expected {declared_sha256}; download it again"
+        )
 
 
-def chosen(pickled: Pickled, take: str | None) -> tuple[str, Any]:
+def choose_part(pickled: PickledCheckpoint, part_name: str | None) -> tuple[str, Any]:
     """The part of a checkpoint whose tensors are kept, and its dotted name.
 
     Raises:
         RetortError: there is no part of the name that was asked for.
     """
-    value, names = pickled.root, []
-    for name in take.split(".") if take else ():
-        inside = contents(value)
+    value, names = pickled.content, []
+    for name in part_name.split(".") if part_name else ():
+        inside = get_entries(value)
         if name not in inside:
             raise RetortError(
-                f"{pickled.path}: --take {take}: has no '{name}'; it has {listed(list(inside))}"
+                f"{pickled.path}: --take {part_name}: has no '{name}'; it has "
+                f"{format_names(list(inside))}"
             )
         value = inside[name]
         names.append(name)
-    while not take and isinstance(value, Mapping):
-        name = next((n for n in WRAPPERS if isinstance(value.get(n), Mapping | Inert)), None)
+    while not part_name and isinstance(value, Mapping):
+        name = next(
+            (n for n in WRAPPER_KEYS if isinstance(value.get(n), Mapping | Placeholder)), None
+        )
         if name is None:
             break
         value = value[name]
@@ -82,22 +96,22 @@ def chosen(pickled: Pickled, take: str | None) -> tuple[str, Any]:
     return ".".join(names), value
 
 
-def contents(value: Any) -> Mapping[str, Any]:
+def get_entries(value: Any) -> Mapping[str, Any]:
     """What a mapping or placeholder holds by name."""
-    if isinstance(value, Inert):
+    if isinstance(value, Placeholder):
         value = value.entries or value.state
     return value if isinstance(value, Mapping) else {}
 
 
-def dropped(root: Any, taken: str, value: Any) -> list[str]:
+def list_dropped(root: Any, taken: str, value: Any) -> list[str]:
     """Names at the top of a file that were not kept, and those inside the kept part."""
-    top = [str(n) for n in contents(root) if n != taken.partition(".")[0]] if taken else []
-    kept = {name.partition(".")[0] for name, _ in tensors_in(value)}
+    top = [str(n) for n in get_entries(root) if n != taken.partition(".")[0]] if taken else []
+    kept = {name.partition(".")[0] for name, _ in iterate_tensors(value)}
     whole = isinstance(value, Mapping)
     return top + [str(n) for n in value if str(n).partition(".")[0] not in kept] if whole else top
 
 
-def listed(names: list[str]) -> str:
+def format_names(names: list[str]) -> str:
     """Names in a line, the first dozen."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) + more) or "nothing"
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return (", ".join(names[:NAMES_LISTED]) + more) or "nothing"

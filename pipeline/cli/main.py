@@ -10,114 +10,128 @@ from types import ModuleType
 
 from safetensors import SafetensorError
 
-from pipeline.cli.arguments import parser
-from pipeline.config.specs import spec_of
+from pipeline.cli.arguments import build_parser
+from pipeline.config.specs import get_spec
 from pipeline.core import collectives
-from pipeline.discovery import plugin
-from pipeline.errors import RetortError, no_memory_left, no_room_left
-from pipeline.resources import gpus
+from pipeline.discovery import load_plugin
+from pipeline.errors import RetortError, is_disk_full, is_out_of_memory
+from pipeline.resources import count_gpus
 from pipeline.store import logs
-from pipeline.store.artifact import MANIFEST, STAGES, Job, finish, read_job, write_json
-from pipeline.store.attempt_cost import timed
-from pipeline.store.lease import leased
+from pipeline.store.artefact import (
+    MANIFEST_FILE,
+    STAGES_BY_KIND,
+    Job,
+    read_job,
+    write_json,
+    write_manifest,
+)
+from pipeline.store.attempt_cost import record_attempt_cost
+from pipeline.store.lease import hold_lease
 from pipeline.training import gpu_locks, torchrun
 from pipeline.upkeep.code_drift import check_code
 
-DENIED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
 log = logging.getLogger("retort")
 
 
 def main(arguments: list[str]) -> int:
     """Run one verb; bad input prints one line and gives exit status 2."""
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
     try:
-        if options.verb in STAGES.values():
-            make_artifact(options)
+        if options.verb in STAGES_BY_KIND.values():
+            make_artefact(options)
         else:
-            plugin(*options.module).show(options)
+            load_plugin(*options.module).run_verb(options)
     except RetortError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if no_room_left(error):
-            return no_room(options, error.strerror)
-        if error.errno not in DENIED:
+        if is_disk_full(error):
+            return report_no_room(options, error.strerror)
+        if error.errno not in DENIED_ERRNOS:
             raise
         print(f"error: {error.filename}: {error.strerror}; make it writable", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not no_memory_left(error):
+        if not is_out_of_memory(error):
             raise
-        return no_room(options, "out of memory", "give its rule more (mem_mb) or lower its batch")
+        return report_no_room(
+            options, "out of memory", "give its rule more (mem_mb) or lower its batch"
+        )
     except SafetensorError as error:
         if "I/O error" not in str(error):
             raise
-        return no_room(options, str(error))
+        return report_no_room(options, str(error))
     return 0
 
 
-def no_room(options: argparse.Namespace, why: str, remedy: str = "free some space") -> int:
+def report_no_room(
+    options: argparse.Namespace, problem: str, remedy: str = "free some space"
+) -> int:
     """Say that a file or an array found no room; what was whole before is kept."""
     where = getattr(options, "folder", "store")
-    print(f"error: {where}: {why}; {remedy} and run again", file=sys.stderr)
+    print(f"error: {where}: {problem}; {remedy} and run again", file=sys.stderr)
     return 2
 
 
-def make_artifact(options: argparse.Namespace) -> None:
+def make_artefact(options: argparse.Namespace) -> None:
     """Run a stage on a folder unless its manifest is there already."""
     job = read_job(options.folder)
-    prefix(job.kind, job.name)
+    prefix_log_lines(job.kind, job.name)
     check_verb(job, options)
     check_code(job)
-    count = torchrun.processes(job.kind, job.spec, job.run)
+    count = torchrun.count_processes(job.kind, job.spec, job.run)
     part = getattr(options, "shards", None) or "run"
-    with logs.kept(job.folder, part), gpu_locks.held(gpus(job.kind, job.spec, job.run, count)):
-        make_here(job, options)
+    with (
+        logs.capture_job_log(job.folder, part),
+        gpu_locks.hold_gpus(count_gpus(job.kind, job.spec, job.run, count)),
+    ):
+        make_in_process(job, options)
 
 
-def make_here(job: Job, options: argparse.Namespace) -> None:
+def make_in_process(job: Job, options: argparse.Namespace) -> None:
     """Run the stage, its log kept and its GPUs this process's own."""
-    one_thread()
+    limit_threads()
     check_device(job)
-    stage = plugin("stages", options.verb)
+    stage = load_plugin("stages", options.verb)
     if getattr(options, "shards", None):
-        shards = shard_range(options.shards)
-        with timed(job, options.shards):
+        shards = parse_shard_range(options.shards)
+        with record_attempt_cost(job, options.shards):
             stage.run_group(job, shards)
         write_json(job.folder / "groups" / f"{shards.start}-{shards.stop}.json", {})
         return
-    if torchrun.place_among(job)[1] > 1:
-        make_part(job, stage)
+    if torchrun.get_rank_and_world_size(job)[1] > 1:
+        make_rank_part(job, stage)
         return
-    with leased(job.folder, job.folder / MANIFEST) as needed:
+    with hold_lease(job.folder, job.folder / MANIFEST_FILE) as needed:
         if not needed:
             log.info("already made")
         else:
-            with timed(job, "run"):
-                if (count := torchrun.processes(job.kind, job.spec, job.run)) > 1:
-                    torchrun.start(job, options.verb, count)
-                if not (job.folder / MANIFEST).exists():
-                    finish(job, stage.run(job))
-        shutil.rmtree(job.state)
+            with record_attempt_cost(job, "run"):
+                if (count := torchrun.count_processes(job.kind, job.spec, job.run)) > 1:
+                    torchrun.run_processes(job, options.verb, count)
+                if not (job.folder / MANIFEST_FILE).exists():
+                    write_manifest(job, stage.run(job))
+        shutil.rmtree(job.state_folder)
 
 
-def make_part(job: Job, stage: ModuleType) -> None:
+def make_rank_part(job: Job, stage: ModuleType) -> None:
     """One process's part of an artefact; that of rank 0 finishes what is trained."""
-    torchrun.follow()
+    torchrun.set_up_rank_process()
     if job.kind == "evaluation":
-        stage.run_part(job, *torchrun.place_among(job))
+        stage.run_part(job, *torchrun.get_rank_and_world_size(job))
         return
-    collectives.join(spec_of(job).device)
-    finish(job, stage.run(job))
+    collectives.init_process_group(get_spec(job).device)
+    write_manifest(job, stage.run(job))
 
 
 def check_verb(job: Job, options: argparse.Namespace) -> None:
     """Refuse a stage that does not make this kind: the key would not be its own."""
-    if STAGES.get(job.kind) != options.verb:
-        right = STAGES.get(job.kind, "none")
+    if STAGES_BY_KIND.get(job.kind) != options.verb:
+        right = STAGES_BY_KIND.get(job.kind, "none")
         raise RetortError(
             f"{options.folder}: holds a {job.kind}; the stage that makes it is {right}"
         )
@@ -129,7 +143,7 @@ def check_device(job: Job) -> None:
 
     if job.spec.get("device") != "cuda":
         return
-    wanted, seen = torchrun.processes(job.kind, job.spec, job.run), torch.cuda.device_count()
+    wanted, seen = torchrun.count_processes(job.kind, job.spec, job.run), torch.cuda.device_count()
     if not seen:
         raise RetortError(
             f"device: {job.kind} {job.name} wants cuda, torch sees none; set it to cpu"
@@ -140,7 +154,7 @@ def check_device(job: Job) -> None:
         )
 
 
-def shard_range(text: str) -> range:
+def parse_shard_range(text: str) -> range:
     """`2:4` as a range."""
     first, _, stop = text.partition(":")
     if not (first.isdecimal() and stop.isdecimal()):
@@ -148,14 +162,14 @@ def shard_range(text: str) -> range:
     return range(int(first), int(stop))
 
 
-def prefix(kind: str, name: str) -> None:
+def prefix_log_lines(kind: str, name: str) -> None:
     """Put the artefact's name before every line, since jobs share a terminal."""
     form = f"%(asctime)s {kind} {name}: %(message)s"
     for handler in logging.getLogger().handlers:
         handler.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
 
 
-def one_thread() -> None:
+def limit_threads() -> None:
     """Keep torch to the threads that the workflow gave the job; without any, to one."""
     import torch
 

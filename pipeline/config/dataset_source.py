@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.discovery import plugin
-from pipeline.schema import make, named_options
+from pipeline.discovery import load_plugin
+from pipeline.schema import make_plugin, parse_named_options
 
-KIND = "Images"  # the dataclass of a plug-in that has options
-PLACE = "source."  # before the names of outside places in a work order
+OPTIONS_CLASS = "Images"  # the dataclass of a plug-in that has options
+PATH_PREFIX = "source."  # before the names of outside places in a work order
 
 
 @dataclass(frozen=True)
-class Collection:
+class DatasetPlugin:
     """A data set's plug-in with its options.
 
     Attributes:
@@ -43,48 +43,50 @@ def has_options(name: str) -> bool:
     Raises:
         RetortError: there is no such plug-in.
     """
-    return hasattr(plugin("datasets", name), KIND)
+    return hasattr(load_plugin("datasets", name), OPTIONS_CLASS)
 
 
-def collection(source: str | Mapping, places: Mapping[str, str] | None = None) -> Collection:
+def open_dataset_plugin(
+    source: str | Mapping, paths: Mapping[str, str] | None = None
+) -> DatasetPlugin:
     """A plug-in's name, or {name: {option: value}}, opened; ``places`` are further options.
 
     Raises:
         RetortError: no such plug-in, or options it does not take.
     """
-    name, options = named_options(source)
-    module = plugin("datasets", name)
+    name, options = parse_named_options(source)
+    module = load_plugin("datasets", name)
     if not has_options(name):
         about = (module.SIZES, module.SHAPE, tuple(module.CLASSES), module.load)
-        return Collection(name, module.__name__, *about)
-    images = make("datasets", KIND, name, {**options, **(places or {})})
+        return DatasetPlugin(name, module.__name__, *about)
+    images = make_plugin("datasets", OPTIONS_CLASS, name, {**options, **(paths or {})})
     reads = (getattr(images, "load", None), getattr(images, "index", None))
     about = (images.sizes, images.shape, tuple(images.classes), *reads)
-    return Collection(name, module.__name__, *about)
+    return DatasetPlugin(name, module.__name__, *about)
 
 
-def outside_fields(name: str) -> tuple[str, ...]:
+def list_path_options(name: str) -> tuple[str, ...]:
     """Options that say where files lie: `field(metadata={"outside": True})`. No key holds them."""
-    kind = getattr(plugin("datasets", name), KIND)
+    kind = getattr(load_plugin("datasets", name), OPTIONS_CLASS)
     return tuple(f.name for f in fields(kind) if "outside" in f.metadata)
 
 
-def keyed(source: str | Mapping) -> str | dict:
+def strip_paths(source: str | Mapping) -> str | dict:
     """A source without the places of its files."""
     if isinstance(source, str):
         return source
     ((name, options),) = source.items()
-    return {name: {k: v for k, v in options.items() if k not in outside_fields(name)}}
+    return {name: {k: v for k, v in options.items() if k not in list_path_options(name)}}
 
 
-def places_in(source: str | Mapping) -> dict[str, str]:
+def collect_job_paths(source: str | Mapping) -> dict[str, str]:
     """The places of a source's files, under their names in a work order."""
     if isinstance(source, str):
         return {}
     ((name, options),) = source.items()
-    return {f"{PLACE}{k}": options[k] for k in outside_fields(name)}
+    return {f"{PATH_PREFIX}{k}": options[k] for k in list_path_options(name)}
 
 
-def places_of(run: Mapping[str, str]) -> dict[str, str]:
+def extract_job_paths(run: Mapping[str, str]) -> dict[str, str]:
     """The same places, taken back from a work order."""
-    return {k.removeprefix(PLACE): v for k, v in run.items() if k.startswith(PLACE)}
+    return {k.removeprefix(PATH_PREFIX): v for k, v in run.items() if k.startswith(PATH_PREFIX)}

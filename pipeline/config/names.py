@@ -4,12 +4,20 @@ from collections.abc import Iterable
 
 from pipeline.errors import RetortError
 
-LONGEST = 100  # bytes of one name
-LONGEST_LABEL = 220  # bytes of an evaluation's, which is two names and a seed
-NAMED = ("datasets", "teachers", "discretizers", "banks", "generators", "students", "suites")
+MAX_NAME_BYTES = 100  # bytes of one name
+MAX_LABEL_BYTES = 220  # bytes of an evaluation's, which is two names and a seed
+NAMED_SECTIONS = (
+    "datasets",
+    "teachers",
+    "discretizers",
+    "banks",
+    "generators",
+    "students",
+    "suites",
+)
 
 
-def trouble(name: str, longest: int = LONGEST) -> str:
+def explain_bad_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
     """Why a text is no name; empty if it is one."""
     if not name or name != name.strip():
         return "is empty or has spaces around it"
@@ -20,7 +28,7 @@ def trouble(name: str, longest: int = LONGEST) -> str:
     if not name.isprintable():
         return "holds a character that cannot be printed"
     size = len(name.encode())
-    return f"has {size} bytes, {longest} at most" if size > longest else ""
+    return f"has {size} bytes, {max_bytes} at most" if size > max_bytes else ""
 
 
 def check_names(section: str, names: Iterable[object]) -> None:
@@ -30,6 +38,6 @@ def check_names(section: str, names: Iterable[object]) -> None:
         RetortError: naming the section and the entry.
     """
     for name in names:
-        if isinstance(name, str) and (why := trouble(name)):
-            shown = name if len(name) <= LONGEST else f"{name[:20]}…"
+        if isinstance(name, str) and (why := explain_bad_name(name)):
+            shown = name if len(name) <= MAX_NAME_BYTES else f"{name[:20]}…"
             raise RetortError(f"{section}: the name {shown!r} {why}; call it otherwise")

@@ -4,47 +4,60 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from pipeline.config.dataset_source import KIND, has_options
-from pipeline.discovery import names_in
+from pipeline.config.dataset_source import OPTIONS_CLASS, has_options
+from pipeline.discovery import list_plugin_names
 from pipeline.errors import RetortError
-from pipeline.schema import below, flatten, make, named_options, options_of, unknown_key
+from pipeline.schema import (
+    flatten_options,
+    list_options,
+    make_nested_error,
+    make_plugin,
+    make_unknown_key_error,
+    parse_named_options,
+)
 
 
-def all_but_neutral(plug: Any) -> dict:
+def collect_key_options(instance: Any) -> dict:
     """A plug-in's options; one added later, `field(metadata={"neutral": v})`, only if not at v."""
-    known = options_of(type(plug))
-    return {name: v for name, v in flatten(plug).items() if v != known[name].neutral}
+    known = list_options(type(instance))
+    return {name: v for name, v in flatten_options(instance).items() if v != known[name].neutral}
 
 
-def plugged(folder: str, kind: str) -> Any:
+def make_plugin_validator(folder: str, class_name: str) -> Any:
     """A validator that turns a plug-in's name and options into {name: {every field}}."""
 
-    def check(value: Any) -> dict:
-        name, options = named_options(value)
-        if name not in names_in(folder):
-            raise unknown_key(name, names_in(folder))
+    def resolve_options(value: Any) -> dict:
+        name, options = parse_named_options(value)
+        if name not in list_plugin_names(folder):
+            raise make_unknown_key_error(name, list_plugin_names(folder))
         try:
-            return {name: all_but_neutral(make(folder, kind, name, options))}
+            return {name: collect_key_options(make_plugin(folder, class_name, name, options))}
         except RetortError as error:
-            raise below(str(error)) from error
+            raise make_nested_error(str(error)) from error
 
-    return BeforeValidator(check)
+    return BeforeValidator(resolve_options)
 
 
-def sourced(value: Any) -> str | dict:
+def resolve_source(value: Any) -> str | dict:
     """A data set's name, or with options {name: {every field}}."""
-    name, options = named_options(value)
+    name, options = parse_named_options(value)
     try:
         if has_options(name):
-            return {name: all_but_neutral(make("datasets", KIND, name, options))}
+            return {
+                name: collect_key_options(make_plugin("datasets", OPTIONS_CLASS, name, options))
+            }
     except RetortError as error:
-        raise (below(str(error)) if name in names_in("datasets") else ValueError(error)) from error
+        raise (
+            make_nested_error(str(error))
+            if name in list_plugin_names("datasets")
+            else ValueError(error)
+        ) from error
     if options:
         raise ValueError(f"'{name}' has no options; write its name alone")
     return name
 
 
 Plugin = dict[str, dict[str, Any]]  # in a spec: {name: options}, all of them checked already
-ObjectiveSpec = Annotated[dict[str, dict], plugged("objectives", "Objective")]
-AttackSpec = Annotated[dict[str, dict], plugged("attacks", "Attack")]
-LossSpec = Annotated[dict[str, dict], plugged("generator_losses", "Loss")]
+ObjectiveSpec = Annotated[dict[str, dict], make_plugin_validator("objectives", "Objective")]
+AttackSpec = Annotated[dict[str, dict], make_plugin_validator("attacks", "Attack")]
+LossSpec = Annotated[dict[str, dict], make_plugin_validator("generator_losses", "Loss")]

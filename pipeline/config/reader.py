@@ -6,43 +6,50 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from pipeline.config.names import NAMED, check_names
+from pipeline.config.names import NAMED_SECTIONS, check_names
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.bank import Bank
-from pipeline.config.sections.dataset import Dataset
-from pipeline.config.sections.discretizer import Discretizer
-from pipeline.config.sections.generator import Generator
-from pipeline.config.sections.student import Student
-from pipeline.config.sections.teacher import Teacher
-from pipeline.config.suites import Report, Run, Suite
-from pipeline.config.sweep import expand
-from pipeline.discovery import suggestion
+from pipeline.config.sections.bank import BankSettings
+from pipeline.config.sections.dataset import DatasetSettings
+from pipeline.config.sections.discretizer import DiscretizerSettings
+from pipeline.config.sections.generator import GeneratorSettings
+from pipeline.config.sections.student import StudentSettings
+from pipeline.config.sections.teacher import TeacherSettings
+from pipeline.config.suites import ReportSettings, RunSettings, SuiteSettings
+from pipeline.config.sweep import expand_grids
+from pipeline.discovery import suggest_known
 from pipeline.errors import RetortError
-from pipeline.schema import Count, Device, Positive, Section, fraction, render
+from pipeline.schema import (
+    Device,
+    NonNegativeInt,
+    PositiveInt,
+    Section,
+    format_validation_error,
+    parse_fractions,
+)
 
 
 class Config(Section):
     """A whole experiment."""
 
     store: str = "store"
-    seed: Count = 0
+    seed: NonNegativeInt = 0
     device: Device = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key
-    gpus: Positive = 1  # of every recipe that names no number
-    run: Run = Run()
+    gpus: PositiveInt = 1  # of every recipe that names no number
+    run: RunSettings = RunSettings()
     recipes: dict[str, dict] = {}
-    datasets: dict[str, Dataset] = {}
-    teachers: dict[str, Teacher] = {}
-    discretizers: dict[str, Discretizer] = {}
-    banks: dict[str, Bank] = {}
-    generators: dict[str, Generator] = {}
-    students: dict[str, Student] = {}
-    suites: dict[str, Suite] = {}
-    report: Report | None = None
+    datasets: dict[str, DatasetSettings] = {}
+    teachers: dict[str, TeacherSettings] = {}
+    discretizers: dict[str, DiscretizerSettings] = {}
+    banks: dict[str, BankSettings] = {}
+    generators: dict[str, GeneratorSettings] = {}
+    students: dict[str, StudentSettings] = {}
+    suites: dict[str, SuiteSettings] = {}
+    report: ReportSettings | None = None
 
 
-TRAINED = ("teachers", "discretizers", "generators", "students")
-OWN = ("epochs", "gpus")  # what an entry may say beside its recipe
+TRAINED_SECTIONS = ("teachers", "discretizers", "generators", "students")
+RECIPE_OVERRIDES = ("epochs", "gpus")  # what an entry may say beside its recipe
 
 
 def merge_recipes(raw: dict) -> dict:
@@ -52,7 +59,7 @@ def merge_recipes(raw: dict) -> dict:
         RetortError: a recipe is named that does not exist.
     """
     recipes, merged = raw.get("recipes") or {}, dict(raw)
-    for section in TRAINED:
+    for section in TRAINED_SECTIONS:
         entries = {}
         if not isinstance(raw.get(section), dict):
             continue
@@ -62,11 +69,13 @@ def merge_recipes(raw: dict) -> dict:
                 recipe = entry.get("recipe", {})
                 if isinstance(recipe, str):
                     if recipe not in recipes:
-                        hint = suggestion(recipe, recipes)
+                        hint = suggest_known(recipe, recipes)
                         raise RetortError(f"{section}.{name}.recipe: no recipe '{recipe}'{hint}")
                     recipe = recipes[recipe]
                 if isinstance(recipe, dict):
-                    recipe = recipe | {name: entry.pop(name) for name in OWN if name in entry}
+                    recipe = recipe | {
+                        name: entry.pop(name) for name in RECIPE_OVERRIDES if name in entry
+                    }
                     if recipe and "gpus" in raw:
                         recipe = {"gpus": raw["gpus"], **recipe}
                 entry["recipe"] = recipe
@@ -75,7 +84,7 @@ def merge_recipes(raw: dict) -> dict:
     return merged
 
 
-def parse(raw: dict) -> Config:
+def parse_config(raw: dict) -> Config:
     """A configuration from plain dicts and lists.
 
     Raises:
@@ -90,24 +99,24 @@ def parse(raw: dict) -> Config:
             check_recipe(name, recipe)
         students = raw.get("students")
         if isinstance(students, dict):
-            raw["students"] = expand("students", students)
-        for section in NAMED:
+            raw["students"] = expand_grids("students", students)
+        for section in NAMED_SECTIONS:
             if isinstance(raw.get(section), dict):
                 check_names(section, raw[section])
         return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
-        raise RetortError(render(error)) from error
+        raise RetortError(format_validation_error(error)) from error
 
 
 def check_recipe(name: str, recipe: Any) -> None:
     """Check a named recipe where it stands, so that the fault is reported there once."""
     try:
-        Recipe.model_validate(fraction(recipe))
+        Recipe.model_validate(parse_fractions(recipe))
     except ValidationError as error:
-        raise RetortError(render(error, "recipes", str(name))) from error
+        raise RetortError(format_validation_error(error, "recipes", str(name))) from error
 
 
-def read(path: Path) -> Config:
+def read_config(path: Path) -> Config:
     """A configuration file.
 
     Raises:
@@ -122,4 +131,4 @@ def read(path: Path) -> Config:
         raise RetortError(f"{path}: not valid YAML: {line}") from error
     if not isinstance(raw, dict):
         raise RetortError(f"{path}: a mapping of sections is expected")
-    return parse(raw)
+    return parse_config(raw)

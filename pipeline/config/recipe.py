@@ -4,7 +4,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.schema import NonNegative, Number, Positive, Rate, Section, Share, added
+from pipeline.schema import (
+    NonNegativeFloat,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    make_neutral_field,
+)
 
 
 class Recipe(Section):
@@ -30,36 +38,36 @@ class Recipe(Section):
             rows', and the running statistics are averaged.
     """
 
-    epochs: Positive = 200
-    batch: Positive = 128
+    epochs: PositiveInt = 200
+    batch: PositiveInt = 128
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Rate = 0.1
+    lr: PositiveFloat = 0.1
     momentum: Share = 0.9
     nesterov: bool = False
-    weight_decay: NonNegative = 5e-4
+    weight_decay: NonNegativeFloat = 5e-4
     schedule: Literal["constant", "step", "cosine", "onecycle"] = "step"
     milestones: tuple[Share, ...] = (0.5, 0.75)
-    gamma: Rate = 0.1
+    gamma: PositiveFloat = 0.1
     warmup: Share = 0.0
     augment: Literal["none", "flip", "crop_flip", "resized_crop"] = "crop_flip"
     ema: Annotated[Number, Field(ge=0, lt=1)] = 0.0
     bf16: Literal["none", "inner", "outer", "both"] = "none"
     channels_last: bool = False
-    clip_grad: NonNegative = 0.0
+    clip_grad: NonNegativeFloat = 0.0
     select_on: Literal["last", "val", "test"] = "last"
-    keep_epochs: tuple[Positive, ...] = added(())
-    accumulate: Positive = added(1)
-    smoothing: Share = added(0.0)
-    mixup: NonNegative = added(0.0)
-    cutmix: NonNegative = added(0.0)
-    rand_augment: Annotated[int, Field(ge=0, le=30)] = added(0)
-    erase: Share = added(0.0)
-    compile: Literal["none", "eager", "inductor"] = added("none")
-    gpus: Positive = added(1)
-    sync_bn: bool = added(True)
+    keep_epochs: tuple[PositiveInt, ...] = make_neutral_field(())
+    accumulate: PositiveInt = make_neutral_field(1)
+    smoothing: Share = make_neutral_field(0.0)
+    mixup: NonNegativeFloat = make_neutral_field(0.0)
+    cutmix: NonNegativeFloat = make_neutral_field(0.0)
+    rand_augment: Annotated[int, Field(ge=0, le=30)] = make_neutral_field(0)
+    erase: Share = make_neutral_field(0.0)
+    compile: Literal["none", "eager", "inductor"] = make_neutral_field("none")
+    gpus: PositiveInt = make_neutral_field(1)
+    sync_bn: bool = make_neutral_field(True)
 
     @model_validator(mode="after")
-    def ordered(self):
+    def check_epochs_and_batch(self):
         """Milestones must rise, kept epochs exist, a batch split evenly."""
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones {self.milestones} must rise; sort them")
@@ -70,7 +78,7 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def shared_evenly(self):
+    def check_gpu_split(self):
         """The processes must get equal rows, and have nothing that is made for one alone."""
         if self.gpus == 1 and not self.sync_bn:
             raise ValueError("sync_bn: means nothing to one GPU; drop it, or set gpus")
@@ -82,6 +90,6 @@ class Recipe(Section):
         return self
 
     @property
-    def mixes(self) -> bool:
+    def has_soft_labels(self) -> bool:
         """Whether labels become distributions over classes."""
         return self.mixup > 0 or self.cutmix > 0 or self.smoothing > 0

@@ -13,7 +13,7 @@ from pipeline.config.sections.student import StudentSpec
 from pipeline.config.sections.teacher import TeacherSpec
 from pipeline.config.suites import EvaluationSpec, ReportSpec
 from pipeline.errors import RetortError
-from pipeline.schema import Section, render
+from pipeline.schema import Section, format_validation_error
 
 SPECS: dict[str, type[Section]] = {  # by kind of artefact
     "dataset": DatasetSpec,
@@ -27,7 +27,7 @@ SPECS: dict[str, type[Section]] = {  # by kind of artefact
 }
 
 
-class Described(Protocol):
+class HasSpec(Protocol):
     """A planned artefact, a work order or a manifest."""
 
     kind: str
@@ -44,20 +44,20 @@ def read_spec(kind: str, values: Mapping[str, Any], place: str = "") -> Any:
     try:
         return SPECS[kind].model_validate(values)
     except ValidationError as error:
-        what = render(error, "spec")
+        what = format_validation_error(error, "spec")
         raise RetortError(
             f"{place or kind}: {what}; delete its spec.json, and manifest.json if there is one, "
             "and run snakemake again"
         ) from error
 
 
-def spec_of(artifact: Described) -> Any:
+def get_spec(artefact: HasSpec) -> Any:
     """The spec of a planned artefact, a work order or a manifest.
 
     Raises:
         RetortError: as above.
     """
-    return read_spec(artifact.kind, artifact.spec, f"{artifact.kind}/{artifact.key}")
+    return read_spec(artefact.kind, artefact.spec, f"{artefact.kind}/{artefact.key}")
 
 
 def dump_spec(spec: Section) -> dict[str, Any]:

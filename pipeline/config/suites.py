@@ -6,10 +6,10 @@ from pydantic import Field, model_validator
 
 from pipeline.config.plugin_fields import AttackSpec, Plugin
 from pipeline.config.sections.trained import Computed
-from pipeline.schema import Count, Number, Positive, Section, added
+from pipeline.schema import NonNegativeInt, Number, PositiveInt, Section, make_neutral_field
 
 
-class Suite(Section):
+class SuiteSettings(Section):
     """Attacks, run on students, teachers, generators' warm students, or all of them.
 
     With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
@@ -26,11 +26,11 @@ class Suite(Section):
     )
     surrogate: str | None = None
     dataset: str | None = None
-    epochs: tuple[Positive, ...] = added(())
+    epochs: tuple[PositiveInt, ...] = make_neutral_field(())
 
     @model_validator(mode="before")
     @classmethod
-    def one_word(cls, value: Any) -> Any:
+    def expand_models_shorthand(cls, value: Any) -> Any:
         """`models: students` is short for a list of one, `all` for every section."""
         if isinstance(value, dict) and isinstance(value.get("models"), str):
             word = value["models"]
@@ -39,21 +39,21 @@ class Suite(Section):
         return value
 
     @model_validator(mode="after")
-    def belongs_together(self):
+    def check_attacks_fit_models(self):
         """Weights of an epoch and boundaries are of a model by itself, on its own images."""
-        alone = {"epochs": bool(self.epochs), "attacks.boundary_risk": self.boundaries > 0}
+        alone = {"epochs": bool(self.epochs), "attacks.boundary_risk": self.boundary_count > 0}
         for name, asked in alone.items():
             for other in ("surrogate", "dataset"):
                 if asked and getattr(self, other) is not None:
                     raise ValueError(f"{name}: does not go with '{other}'; drop one of them")
-        if self.boundaries > 1:
+        if self.boundary_count > 1:
             raise ValueError(
                 "attacks.boundary_risk: once in a suite; give the other a suite of its own"
             )
         return self
 
     @property
-    def boundaries(self) -> int:
+    def boundary_count(self) -> int:
         """How often the attack `boundary_risk` is asked for."""
         return sum("boundary_risk" in attack for attack in self.attacks)
 
@@ -68,10 +68,10 @@ class EvaluationSpec(Computed):
 
     attacks: tuple[Plugin, ...]
     shifted: bool = False
-    epoch: Positive | None = None
+    epoch: PositiveInt | None = None
 
 
-class Wasserstein(Section):
+class WassersteinSettings(Section):
     """The study of distances between training images and shifted ones.
 
     Attributes:
@@ -80,51 +80,51 @@ class Wasserstein(Section):
     """
 
     network: str
-    images: Positive = 1000
+    images: PositiveInt = 1000
 
 
-class Report(Section):
+class ReportSettings(Section):
     """What the report says of itself and compares."""
 
     title: str = "Robust students, one teacher bank"
-    samples: Positive = 6
-    wasserstein: Wasserstein | None = added(None)
+    samples: PositiveInt = 6
+    wasserstein: WassersteinSettings | None = make_neutral_field(None)
 
 
-class ReportSpec(Report):
+class ReportSpec(ReportSettings):
     """The report as its job writes it: ``names`` are all of `kind/name`, each with its ref."""
 
     names: tuple[tuple[str, str], ...]
 
 
-class Needs(Section):
+class ResourceNeeds(Section):
     """What a kind's jobs ask of a cluster; memory and time times the attempt."""
 
-    mem_mb: Positive | None = None
-    runtime: Positive | None = None  # minutes
-    gpus: Count | None = None  # default: those that it computes on
+    mem_mb: PositiveInt | None = None
+    runtime: PositiveInt | None = None  # minutes
+    gpus: NonNegativeInt | None = None  # default: those that it computes on
     partition: str | None = None
 
 
-class Resources(Section):
+class ResourceSettings(Section):
     """Needs by kind; `all` stands for what a kind leaves open."""
 
-    all: Needs = Needs()
-    dataset: Needs = Needs()
-    teacher: Needs = Needs()
-    discretizer: Needs = Needs()
-    bank: Needs = Needs()
-    generator: Needs = Needs()
-    student: Needs = Needs()
-    evaluation: Needs = Needs()
-    report: Needs = Needs()
+    all: ResourceNeeds = ResourceNeeds()
+    dataset: ResourceNeeds = ResourceNeeds()
+    teacher: ResourceNeeds = ResourceNeeds()
+    discretizer: ResourceNeeds = ResourceNeeds()
+    bank: ResourceNeeds = ResourceNeeds()
+    generator: ResourceNeeds = ResourceNeeds()
+    student: ResourceNeeds = ResourceNeeds()
+    evaluation: ResourceNeeds = ResourceNeeds()
+    report: ResourceNeeds = ResourceNeeds()
 
 
-class Run(Section):
+class RunSettings(Section):
     """How jobs run. Nothing here changes a number, so nothing here is in a key."""
 
     data: str = "data"
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
-    shards_per_job: Positive = 1
-    gpus_per_evaluation: Positive = 1
-    resources: Resources = Resources()
+    shards_per_job: PositiveInt = 1
+    gpus_per_evaluation: PositiveInt = 1
+    resources: ResourceSettings = ResourceSettings()

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipeline.errors import RetortError
 
-Path = tuple[str, ...]
+KeyPath = tuple[str, ...]
 
 
-def expand(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+def expand_grids(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
     """Entries with every grid in them laid out, in order.
 
     An entry `adaad` with `eps: {grid: [8/255, 16/255]}` becomes `adaad.eps=8_255` and
@@ -20,15 +20,15 @@ def expand(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RetortError: a grid that is no list, or an empty one.
     """
-    laid: dict[str, Any] = {}
+    expanded: dict[str, Any] = {}
     for name, entry in entries.items():
-        laid.update(variants(section, name, entry))
-    return laid
+        expanded.update(iterate_variants(section, name, entry))
+    return expanded
 
 
-def variants(section: str, name: str, entry: Any) -> Iterator[tuple[str, Any]]:
+def iterate_variants(section: str, name: str, entry: Any) -> Iterator[tuple[str, Any]]:
     """An entry's variants with their names; the entry itself if it holds no grid."""
-    found = first_grid(entry, ())
+    found = find_first_grid(entry, ())
     if found is None:
         yield name, entry
         return
@@ -37,30 +37,30 @@ def variants(section: str, name: str, entry: Any) -> Iterator[tuple[str, Any]]:
         where = ".".join((section, name, *path))
         raise RetortError(f"{where}.grid: a list of values is expected; give at least one")
     for value in values:
-        label = f"{name}.{shown(path[-1], value)}"
-        yield from variants(section, label, replaced(entry, path, value))
+        label = f"{name}.{format_value(path[-1], value)}"
+        yield from iterate_variants(section, label, replace_value(entry, path, value))
 
 
-def shown(key: str, value: Any) -> str:
+def format_value(key: str, value: Any) -> str:
     """A value in a name: no character that a file's name cannot have."""
     if isinstance(value, Mapping) and value:
-        return ".".join(shown(str(k), v) for k, v in value.items())
+        return ".".join(format_value(str(k), v) for k, v in value.items())
     return f"{key}={value}".replace("/", "_").replace(" ", "")
 
 
-def first_grid(value: Any, path: Path) -> tuple[Path, Any] | None:
+def find_first_grid(value: Any, path: KeyPath) -> tuple[KeyPath, Any] | None:
     """Path and values of the first grid below a value."""
     if not isinstance(value, Mapping):
         return None
     if path and set(value) == {"grid"}:
         return path, value["grid"]
     for key, below in value.items():
-        if (found := first_grid(below, (*path, str(key)))) is not None:
+        if (found := find_first_grid(below, (*path, str(key)))) is not None:
             return found
     return None
 
 
-def replaced(value: Mapping, path: Path, new: Any) -> dict:
+def replace_value(value: Mapping, path: KeyPath, new: Any) -> dict:
     """A copy of nested mappings with one value replaced."""
     key, *rest = path
-    return {**value, key: replaced(value[key], tuple(rest), new) if rest else new}
+    return {**value, key: replace_value(value[key], tuple(rest), new) if rest else new}

@@ -22,7 +22,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.pgd import frozen
+from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
 
 REVISION = 2
@@ -70,16 +70,16 @@ POINT_COLUMNS = tuple(field.name for field in fields(AttackPoint))
 Predictions = dict[AttackPoint, Tensor]
 
 
-def radii(eps: Radii) -> tuple[float, ...]:
+def list_radii(eps: Radii) -> tuple[float, ...]:
     """One radius or several, as a tuple of floats."""
     return tuple(float(e) for e in eps) if isinstance(eps, Sequence) else (float(eps),)
 
 
 def check_radii(eps: Radii) -> None:
     """Raise ValueError unless every radius lies in [0,1]."""
-    if not radii(eps):
+    if not list_radii(eps):
         raise ValueError("eps: give at least one radius")
-    for value in radii(eps):
+    for value in list_radii(eps):
         if not 0 <= value <= 1:
             raise ValueError(f"eps: {value} is outside [0, 1]; radii are in pixels, e.g. 8/255")
 
@@ -90,15 +90,17 @@ def check_count(name: str, value: int | None) -> None:
         raise ValueError(f"{name}: {value} is below 1")
 
 
-def check_steps(eps: Radii, step: float, steps: int) -> None:
+def check_steps(eps: Radii, step_size: float, steps: int) -> None:
     """Raise ValueError unless ``steps`` of size ``step`` make sense in the largest ball."""
     check_radii(eps)
     check_count("steps", steps)
-    largest = max(radii(eps))
-    if not 0 < step <= 1:
-        raise ValueError(f"step: {step} is outside (0, 1]; steps are in pixels, e.g. 2/255")
-    if steps > 1 and step > largest > 0:
-        raise ValueError(f"step: {step} is larger than eps {largest}, which wastes {steps} steps")
+    largest = max(list_radii(eps))
+    if not 0 < step_size <= 1:
+        raise ValueError(f"step: {step_size} is outside (0, 1]; steps are in pixels, e.g. 2/255")
+    if steps > 1 and step_size > largest > 0:
+        raise ValueError(
+            f"step: {step_size} is larger than eps {largest}, which wastes {steps} steps"
+        )
 
 
 def check_model(model: nn.Module) -> None:
@@ -112,14 +114,14 @@ def check_model(model: nn.Module) -> None:
             )
 
 
-def predict(model: nn.Module, x: Tensor) -> Tensor:
+def predict_classes(model: nn.Module, x: Tensor) -> Tensor:
     """The predicted classes (B,) int64 on images (B,C,H,W) in [0,1]."""
     with torch.no_grad():
         return model(x).argmax(1)
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
+def seed_torch(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's global generators start from ``seed`` inside the block and are restored after it.
 
     foolbox and AutoAttack draw from the global generators and take no other.
@@ -141,7 +143,7 @@ def load_foolbox() -> ModuleType:
     return foolbox
 
 
-def by_foolbox(
+def run_foolbox_attack(
     attack: Callable,
     model: nn.Module,
     x: Tensor,
@@ -158,13 +160,13 @@ def by_foolbox(
     the curve alone. Radius 0 is the prediction on the clean images.
     """
     check_model(model)
-    found = {}
-    with frozen(model):
+    predictions = {}
+    with freeze_modules(model):
         target = load_foolbox().PyTorchModel(model, bounds=(0, 1), device=x.device)
-        for radius in radii(eps):
+        for radius in list_radii(eps):
             images = x
             if radius > 0:
-                with seeded(seed, x.device):
+                with seed_torch(seed, x.device):
                     _, images, _ = attack(target, x, y, epsilons=radius)
-            found[replace(point, eps=radius)] = predict(judge or model, images)
-    return found
+            predictions[replace(point, eps=radius)] = predict_classes(judge or model, images)
+    return predictions

@@ -11,36 +11,36 @@ from torch import Tensor
 REVISION = 1
 
 Images = Float[Tensor, "B C H W"]
-PAD = 4  # pixels, the usual CIFAR crop
+PADDING = 4  # pixels, the usual CIFAR crop
 
 
 def flip(x: Images, rng: torch.Generator) -> Images:
     """Mirror each image left to right with probability one half."""
-    return mirrored(x, torch.rand(len(x), generator=rng, device=x.device) < 0.5)
+    return flip_where(x, torch.rand(len(x), generator=rng, device=x.device) < 0.5)
 
 
-def mirrored(x: Tensor, which: Tensor) -> Tensor:
+def flip_where(x: Tensor, mask: Tensor) -> Tensor:
     """Images (B,C,H,W) with those of ``which`` (B,) bool mirrored left to right."""
-    return torch.where(which.view(-1, 1, 1, 1), x.flip(3), x)
+    return torch.where(mask.view(-1, 1, 1, 1), x.flip(3), x)
 
 
 def crop(x: Images, rng: torch.Generator) -> Images:
     """Pad with zeros by 4 pixels and cut a window of the old size at a random place."""
-    shift = torch.randint(0, 2 * PAD + 1, (2, len(x), 1), generator=rng, device=x.device)
-    return window(x, shift[0], shift[1])
+    shift = torch.randint(0, 2 * PADDING + 1, (2, len(x), 1), generator=rng, device=x.device)
+    return crop_at_shift(x, shift[0], shift[1])
 
 
-def window(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
+def crop_at_shift(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
     """Images (B,C,H,W) padded by zeros and cut at (B,1) shifts of 0 to 8 pixels; 4 is in place."""
     b, c, h, w = x.shape
-    padded = F.pad(x, (PAD,) * 4)
+    padded = F.pad(x, (PADDING,) * 4)
     rows = (down + torch.arange(h, device=x.device)).view(b, 1, h, 1)
     columns = (right + torch.arange(w, device=x.device)).view(b, 1, 1, w)
-    cut = padded.gather(2, rows.expand(b, c, h, w + 2 * PAD))
+    cut = padded.gather(2, rows.expand(b, c, h, w + 2 * PADDING))
     return cut.gather(3, columns.expand(b, c, h, w))
 
 
-def crop_box(width: int, height: int, rng: torch.Generator) -> tuple[int, int, int, int]:
+def draw_crop_box(width: int, height: int, rng: torch.Generator) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a random part of an image (Szegedy et al., CVPR 2015).
 
     Its area is 8 to 100 % of the image's, its ratio of sides 3/4 to 4/3; after ten draws that do
@@ -64,13 +64,13 @@ def resized_crop(x: Images, rng: torch.Generator) -> Images:
     size = x.shape[2:]
     parts = []
     for image in x:
-        left, top, right, bottom = crop_box(size[1], size[0], rng)
+        left, top, right, bottom = draw_crop_box(size[1], size[0], rng)
         part = image[None, :, top:bottom, left:right]
         parts.append(F.interpolate(part, size, mode="bilinear", antialias=True))
     return torch.cat(parts)
 
 
-def erase(x: Images, chance: float, rng: torch.Generator) -> Images:
+def erase(x: Images, probability: float, rng: torch.Generator) -> Images:
     """With some chance an image's random box becomes uniform noise (Zhong et al., AAAI 2020).
 
     Its area is 2 to 33 % of the image's, its ratio of sides 0.3 to 3.3, as in timm.
@@ -87,7 +87,7 @@ def erase(x: Images, chance: float, rng: torch.Generator) -> Images:
         begin, length = begin.view(-1, 1, 1, 1), length.view(-1, 1, 1, 1)
         inside = inside & (place >= begin) & (place < begin + length)
     noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
-    return torch.where(inside & (hit < chance).view(-1, 1, 1, 1), noise, x)
+    return torch.where(inside & (hit < probability).view(-1, 1, 1, 1), noise, x)
 
 
 def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor:
@@ -106,12 +106,14 @@ def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor
 
 
 def augment(
-    x: Images, kind: Literal["none", "flip", "crop_flip", "resized_crop"], rng: torch.Generator
+    x: Images,
+    augmentation: Literal["none", "flip", "crop_flip", "resized_crop"],
+    rng: torch.Generator,
 ) -> Images:
     """The batch under a recipe's augmentation; all but "none" flip."""
-    if kind == "none":
+    if augmentation == "none":
         return x
     x = flip(x, rng)
-    if kind == "resized_crop":
+    if augmentation == "resized_crop":
         return resized_crop(x, rng)
-    return crop(x, rng) if kind == "crop_flip" else x
+    return crop(x, rng) if augmentation == "crop_flip" else x

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 REVISION = 1
 
-WORDS = {
+NEED_DESCRIPTIONS = {
     "teacher": "exactly one teacher",
     "label": "labels (a data set)",
     "generated": "a generator",
@@ -69,22 +69,22 @@ class Roles:
         return teacher
 
 
-def split(batch: Batch, parts: int) -> list[Batch]:
+def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """A batch cut into equal parts along its samples; they share the step's randomness."""
     if parts == 1:
         return [batch]
     size = len(batch.x) // parts
 
-    def cut(value: Tensor | None, start: int) -> Tensor | None:
+    def slice_samples(value: Tensor | None, start: int) -> Tensor | None:
         return None if value is None else value[start : start + size]
 
     return [
         replace(
             batch,
-            x=cut(batch.x, start),
-            y=cut(batch.y, start),
-            index=cut(batch.index, start),
-            stored={name: cut(value, start) for name, value in batch.stored.items()},
+            x=slice_samples(batch.x, start),
+            y=slice_samples(batch.y, start),
+            index=slice_samples(batch.index, start),
+            stored={name: slice_samples(value, start) for name, value in batch.stored.items()},
         )
         for start in range(0, parts * size, size)
     ]
@@ -100,7 +100,7 @@ def needs_whole_batch(method: object) -> bool:
     return getattr(method, "needs_whole_batch", False)
 
 
-def clean_target(roles: Roles, batch: Batch) -> Tensor:
+def get_clean_teacher_logits(roles: Roles, batch: Batch) -> Tensor:
     """Teacher logits on the clean images (B,K): from the bank if stored, else one forward."""
     if "t_clean" in batch.stored:
         return batch.stored["t_clean"]
@@ -108,7 +108,7 @@ def clean_target(roles: Roles, batch: Batch) -> Tensor:
         return roles.teacher(batch.x)
 
 
-def adversarial_target(roles: Roles, batch: Batch) -> Tensor:
+def get_adversarial_teacher_logits(roles: Roles, batch: Batch) -> Tensor:
     """Teacher logits on the bank's images (B,K): from the bank if stored, else one forward."""
     if "t_adv" in batch.stored:
         return batch.stored["t_adv"]
@@ -116,16 +116,20 @@ def adversarial_target(roles: Roles, batch: Batch) -> Tensor:
         return roles.teacher(batch.stored["x_adv"])
 
 
-def missing_needs(needs: tuple[str, ...], roles: Iterable[str], given: Iterable[str]) -> str:
+def describe_missing_needs(
+    needs: tuple[str, ...], teacher_roles: Iterable[str], available: Iterable[str]
+) -> str:
     """What of an objective's needs is not there, as words; empty if nothing lacks.
 
     Needs are names of teacher roles, "teacher" (exactly one, whatever its role), "label",
     "generated" (a generator's images), "paired", "discretizer", or stored fields. Teacher outputs
     t_clean and t_adv may also come from a live teacher.
     """
-    roles, given = set(roles), set(given)
-    have = roles | given
-    if len(roles) == 1:
-        have |= {"teacher", "t_clean"}
-        have |= {"t_adv"} if "x_adv" in given else set()
-    return ", ".join(WORDS.get(need, f"'{need}'") for need in needs if need not in have)
+    teacher_roles, available = set(teacher_roles), set(available)
+    satisfied = teacher_roles | available
+    if len(teacher_roles) == 1:
+        satisfied |= {"teacher", "t_clean"}
+        satisfied |= {"t_adv"} if "x_adv" in available else set()
+    return ", ".join(
+        NEED_DESCRIPTIONS.get(need, f"'{need}'") for need in needs if need not in satisfied
+    )

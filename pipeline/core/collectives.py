@@ -17,36 +17,36 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-PATIENCE = timedelta(minutes=30)  # for the slowest rank of an exchange
+EXCHANGE_TIMEOUT = timedelta(minutes=30)  # for the slowest rank of an exchange
 
 
-def size() -> int:
+def get_world_size() -> int:
     """How many processes share the batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def rank() -> int:
+def get_rank() -> int:
     """This process's number among them, from 0."""
-    return dist.get_rank() if size() > 1 else 0
+    return dist.get_rank() if get_world_size() > 1 else 0
 
 
-def join(device: str) -> None:
+def init_process_group(device: str) -> None:
     """Meet the other processes that torchrun started, each on a GPU of its own."""
     backend = "gloo"
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         backend = "cpu:gloo,cuda:nccl"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    dist.init_process_group(backend, timeout=EXCHANGE_TIMEOUT)
 
 
-def leave() -> None:
+def destroy_process_group() -> None:
     """Wait for the others and part from them; a process alone goes on."""
-    if size() > 1:
+    if get_world_size() > 1:
         dist.barrier()
         dist.destroy_process_group()
 
 
-class Summed(torch.autograd.Function):
+class AllReduceSum(torch.autograd.Function):
     """The sum of the ranks' tensors; its gradient is the sum of theirs."""
 
     @staticmethod
@@ -60,87 +60,91 @@ class Summed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> Tensor:
         """The same for gradients."""
-        return Summed.forward(ctx, grad)
+        return AllReduceSum.forward(ctx, grad)
 
 
-def summed(x: Tensor) -> Tensor:
+def all_reduce_sum(x: Tensor) -> Tensor:
     """The sum of the ranks' tensors of one shape, with gradient."""
-    return x if size() == 1 else Summed.apply(x)
+    return x if get_world_size() == 1 else AllReduceSum.apply(x)
 
 
-def gathered(x: Tensor) -> Tensor:
+def all_gather(x: Tensor) -> Tensor:
     """The rows (B,…) of every rank as (N B,…) in order of rank, with gradient."""
-    if size() == 1:
+    if get_world_size() == 1:
         return x
     if x.requires_grad:
-        none = torch.zeros_like(x)
-        return summed(torch.cat([x if i == rank() else none for i in range(size())]))
-    parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size())]
+        zeros = torch.zeros_like(x)
+        return all_reduce_sum(
+            torch.cat([x if i == get_rank() else zeros for i in range(get_world_size())])
+        )
+    parts = [
+        torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(get_world_size())
+    ]
     dist.all_gather(parts, x.contiguous())
     return torch.cat(parts)
 
 
-def own(rows: Tensor) -> Tensor:
+def take_own_rows(rows: Tensor) -> Tensor:
     """This rank's rows (B,…) of those of all, (N B,…)."""
-    return rows if size() == 1 else rows.chunk(size())[rank()]
+    return rows if get_world_size() == 1 else rows.chunk(get_world_size())[get_rank()]
 
 
-def repeated(x: Tensor) -> Tensor:
+def repeat_for_ranks(x: Tensor) -> Tensor:
     """(B,…) as (N B,…), the shape of the whole batch: for draws of which each takes its own."""
-    return x if size() == 1 else x.repeat(size(), *[1] * (x.ndim - 1))
+    return x if get_world_size() == 1 else x.repeat(get_world_size(), *[1] * (x.ndim - 1))
 
 
 @torch.no_grad()
-def means(tensors: list[Tensor]) -> list[Tensor]:
+def all_reduce_mean(tensors: list[Tensor]) -> list[Tensor]:
     """The mean over the ranks of each tensor, by one exchange for each dtype."""
-    if size() == 1 or not tensors:
+    if get_world_size() == 1 or not tensors:
         return tensors
     found: dict[int, Tensor] = {}
     for dtype in dict.fromkeys(t.dtype for t in tensors):
         places = [i for i, t in enumerate(tensors) if t.dtype == dtype]
         flat = torch.cat([tensors[i].flatten() for i in places])
         dist.all_reduce(flat)
-        parts = (flat / size()).split([tensors[i].numel() for i in places])
+        parts = (flat / get_world_size()).split([tensors[i].numel() for i in places])
         found |= {i: p.view(tensors[i].shape) for i, p in zip(places, parts, strict=True)}
     return [found[i] for i in range(len(tensors))]
 
 
 @torch.no_grad()
-def average(tensors: list[Tensor]) -> None:
+def average_tensors(tensors: list[Tensor]) -> None:
     """Put the mean over the ranks in place of each tensor."""
-    if size() > 1:
-        for tensor, mean in zip(tensors, means(tensors), strict=True):
+    if get_world_size() > 1:
+        for tensor, mean in zip(tensors, all_reduce_mean(tensors), strict=True):
             tensor.copy_(mean)
 
 
-def averaged(values: Mapping[str, float]) -> dict[str, float]:
+def average_numbers(values: Mapping[str, float]) -> dict[str, float]:
     """The mean over the ranks of each number."""
-    if size() == 1 or not values:
+    if get_world_size() == 1 or not values:
         return dict(values)
-    sums = zip(values, totals(values.values()), strict=True)
-    return {name: total / size() for name, total in sums}
+    sums = zip(values, sum_numbers(values.values()), strict=True)
+    return {name: total / get_world_size() for name, total in sums}
 
 
-def totals(values: Iterable[float]) -> list[float]:
+def sum_numbers(values: Iterable[float]) -> list[float]:
     """The sum over the ranks of each number."""
     numbers = torch.tensor(list(values), dtype=torch.float64)
-    if size() > 1:
+    if get_world_size() > 1:
         dist.all_reduce(numbers)
     return numbers.tolist()
 
 
-def agreed(number: int) -> int:
+def all_reduce_max(number: int) -> int:
     """The largest of the ranks' numbers, which all of them learn."""
-    if size() == 1:
+    if get_world_size() == 1:
         return number
     largest = torch.tensor(number)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest)
 
 
-def first_ones(value: object) -> object:
+def broadcast_object(value: object) -> object:
     """Rank 0's value, on every rank."""
     holder = [value]
-    if size() > 1:
+    if get_world_size() > 1:
         dist.broadcast_object_list(holder, 0)
     return holder[0]

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
-from pipeline.core.pgd import Start, ascend, attacked
+from pipeline.core.pgd import Start, freeze_for_attack, run_pgd
 from pipeline.core.threat_models import Linf, check_steps
 
 REVISION = 1
@@ -38,7 +38,7 @@ class InnerAttack:
         check_steps(self.eps, self.step, self.steps)
 
 
-def attack_options(
+def declare_attack_options(
     default: InnerAttack | None = None,
     *,
     fixed: Collection[str] = (),
@@ -56,7 +56,7 @@ def attack_options(
     return field(default=default or InnerAttack(), metadata=metadata)
 
 
-def perturbed(
+def make_adversarial_examples(
     attack: InnerAttack,
     batch: Batch,
     loss: Callable[[Tensor], Tensor],
@@ -72,20 +72,20 @@ def perturbed(
         student: held still, without parameter gradients, while it is attacked.
         teachers: those that the loss looks through with its gradient.
     """
-    with attacked(student, *teachers, bn=attack.attack_bn):
-        return ascend(
+    with freeze_for_attack(student, *teachers, bn=attack.attack_bn):
+        return run_pgd(
             batch.x,
             loss,
             Linf(attack.eps),
             steps=attack.steps,
-            step=attack.step,
+            step_size=attack.step,
             start=attack.start,
             rng=batch.rng,
             dtype=batch.attack_dtype,
         )
 
 
-class Hardened(Protocol):
+class RobustObjective(Protocol):
     """What a data-free objective with a robust form has among its fields.
 
     RSLAD's inner maximisation (Zi et al., ICCV 2021) serves every loss: its start and BatchNorm
@@ -97,17 +97,22 @@ class Hardened(Protocol):
     inner_attack: InnerAttack
 
 
-def views(
-    method: Hardened, student: nn.Module, batch: Batch, climbed: Callable[[Tensor], Tensor]
+def iterate_training_views(
+    objective: RobustObjective,
+    student: nn.Module,
+    batch: Batch,
+    attack_loss: Callable[[Tensor], Tensor],
 ) -> Iterator[tuple[str, float, Tensor]]:
     """What the student is trained on: the name and weight of a term, and its logits (B,K).
 
     Plain: S(x) alone. ``attack: rslad``: S(x*) with weight alpha and S(x) with the rest, where x*
     climbs ``climbed``, a loss (B,) of the student's logits.
     """
-    if method.attack == "none":
+    if objective.attack == "none":
         yield "kd", 1.0, student(batch.x)
         return
-    x_adv = perturbed(method.inner_attack, batch, lambda z: climbed(student(z)), student)
-    yield "kd_adv", method.alpha, student(x_adv)
-    yield "kd", 1 - method.alpha, student(batch.x)
+    x_adv = make_adversarial_examples(
+        objective.inner_attack, batch, lambda z: attack_loss(student(z)), student
+    )
+    yield "kd_adv", objective.alpha, student(x_adv)
+    yield "kd", 1 - objective.alpha, student(batch.x)

@@ -12,7 +12,7 @@ Labels = Int[Tensor, " B"]
 PerSample = Float[Tensor, " B"]
 
 
-def widened(logits: Logits) -> Logits:
+def upcast_logits(logits: Logits) -> Logits:
     """Logits in at least single precision.
 
     Autocast on a CPU leaves softmax in bf16: a third of a KL's gradient at t = 30 is rounding then.
@@ -28,21 +28,26 @@ def cross_entropy(logits: Logits, y: Labels | Logits, smoothing: float = 0.0) ->
     return F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
 
 
-def kl(student: Logits, teacher: Logits) -> PerSample:
+def kl_divergence(student_logits: Logits, teacher_logits: Logits) -> PerSample:
     """KL(teacher || student) = sum_c p_T (log p_T - log p_S); gradients flow into both."""
-    log_s, log_t = F.log_softmax(widened(student), 1), F.log_softmax(widened(teacher), 1)
+    log_s, log_t = (
+        F.log_softmax(upcast_logits(student_logits), 1),
+        F.log_softmax(upcast_logits(teacher_logits), 1),
+    )
     return (log_t.exp() * (log_t - log_s)).sum(1)
 
 
-def kd_kl(student: Logits, teacher: Logits, t: float = 1.0) -> PerSample:
+def kd_loss(student_logits: Logits, teacher_logits: Logits, t: float = 1.0) -> PerSample:
     """t^2 KL_t(teacher || student): both softened by temperature t (Hinton et al., 2015).
 
     The factor t^2 keeps the gradient's size comparable across temperatures.
     """
-    return t * t * kl(widened(student) / t, widened(teacher) / t)
+    return (
+        t * t * kl_divergence(upcast_logits(student_logits) / t, upcast_logits(teacher_logits) / t)
+    )
 
 
-def entropy(logits: Logits) -> PerSample:
+def softmax_entropy(logits: Logits) -> PerSample:
     """Shannon entropy of the softmax."""
     log_p = F.log_softmax(logits, 1)
     return -(log_p.exp() * log_p).sum(1)
@@ -64,7 +69,7 @@ def negative_mean_entropy(logits: Logits) -> Float[Tensor, ""]:
     return torch.special.xlogy(mean, mean).sum()
 
 
-def relations(logits: Logits) -> Float[Tensor, "B others"]:
+def pairwise_cosine_similarity(logits: Logits) -> Float[Tensor, "B others"]:
     """Cosine of each sample's logits with every other sample's, in the batch's order."""
     z = F.normalize(logits, dim=1)
     others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
@@ -77,7 +82,7 @@ def info_nce(anchors: Float[Tensor, "B D"], positives: Float[Tensor, "B D"], t: 
     return cross_entropy(cosines / t, torch.arange(len(cosines), device=cosines.device))
 
 
-def triplet(anchor: Logits, near: Logits, far: Logits, margin: float) -> PerSample:
+def triplet_loss(anchor: Logits, positive: Logits, negative: Logits, margin: float) -> PerSample:
     """max(||p - q||^2 - ||p - r||^2 + margin, 0), squared Euclidean; no nats."""
-    gap = (anchor - near).square().sum(1) - (anchor - far).square().sum(1)
+    gap = (anchor - positive).square().sum(1) - (anchor - negative).square().sum(1)
     return (gap + margin).clamp_min(0)

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-FILLS = {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
+RANDOM_FILLS = {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
 
 
-class Unfilled(TorchFunctionMode):
+class NoRandomFillMode(TorchFunctionMode):
     """Inside the block random fills leave tensors as they are.
 
     On the meta device they load torch's compiler first: seconds of work, and 160 MB.
@@ -17,12 +17,12 @@ class Unfilled(TorchFunctionMode):
 
     def __torch_function__(self, func: Callable, types, args=(), kwargs=None):
         """What torch calls in place of each of its functions."""
-        if func in FILLS:
+        if func in RANDOM_FILLS:
             return args[0]
         return func(*args, **(kwargs or {}))
 
 
-def outline(build: Callable, *arguments: object) -> torch.nn.Module:
+def build_on_meta(build: Callable, *arguments: object) -> torch.nn.Module:
     """What ``build(*arguments)`` returns, on the meta device."""
-    with torch.device("meta"), Unfilled():
+    with torch.device("meta"), NoRandomFillMode():
         return build(*arguments)

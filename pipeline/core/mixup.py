@@ -13,7 +13,7 @@ REVISION = 1
 
 
 @dataclass(frozen=True)
-class Mixing:
+class MixSettings:
     """How much a batch's images and labels are mixed; all at zero leaves them alone.
 
     Attributes:
@@ -29,18 +29,18 @@ class Mixing:
     classes: int = 0
 
     @property
-    def mixes(self) -> bool:
+    def mixes_images(self) -> bool:
         """Whether images are mixed."""
         return self.mixup > 0 or self.cutmix > 0
 
     @property
-    def soft(self) -> bool:
+    def has_soft_labels(self) -> bool:
         """Whether labels become distributions (B,K)."""
-        return self.mixes or self.smoothing > 0
+        return self.mixes_images or self.smoothing > 0
 
 
 @contextmanager
-def numpy_seeded(rng: torch.Generator) -> Iterator[None]:
+def seed_numpy(rng: torch.Generator) -> Iterator[None]:
     """Numpy's global generator seeded from the step's for the block, which timm draws from."""
     before = np.random.get_state()
     np.random.seed(int(torch.randint(2**31, (), generator=rng, device=rng.device)))
@@ -50,26 +50,31 @@ def numpy_seeded(rng: torch.Generator) -> Iterator[None]:
         np.random.set_state(before)
 
 
-def smoothed(y: Tensor, classes: int, smoothing: float) -> Tensor:
+def smooth_labels(y: Tensor, classes: int, smoothing: float) -> Tensor:
     """Labels (B,) as distributions (B,K): 1 - smoothing on the label, the rest spread over all."""
     return F.one_hot(y, classes) * (1 - smoothing) + smoothing / classes
 
 
-def mix(x: Tensor, y: Tensor, how: Mixing, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def mix(x: Tensor, y: Tensor, settings: MixSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Images (B,C,H,W) and labels (B,), mixed with the batch in reverse order; labels (B,K).
 
     Without any softening both come back as they are. An odd batch is mixed but for its last
     sample, which timm cannot pair.
     """
-    if not how.soft:
+    if not settings.has_soft_labels:
         return x, y
-    if not how.mixes:
-        return x, smoothed(y, how.classes, how.smoothing)
+    if not settings.mixes_images:
+        return x, smooth_labels(y, settings.classes, settings.smoothing)
     from timm.data.mixup import Mixup
 
     even = len(x) - len(x) % 2
-    with numpy_seeded(rng):
-        mixer = Mixup(how.mixup, how.cutmix, label_smoothing=how.smoothing, num_classes=how.classes)
+    with seed_numpy(rng):
+        mixer = Mixup(
+            settings.mixup,
+            settings.cutmix,
+            label_smoothing=settings.smoothing,
+            num_classes=settings.classes,
+        )
         images, labels = mixer(x[:even].clone(), y[:even])
-    rest = smoothed(y[even:], how.classes, how.smoothing)
+    rest = smooth_labels(y[even:], settings.classes, settings.smoothing)
     return torch.cat([images, x[even:]]), torch.cat([labels, rest])

@@ -5,15 +5,15 @@ from torch import Tensor
 
 REVISION = 1
 
-TRIES = 10
+MAX_SWAP_TRIES = 10
 
 
-def clashes(labels: list[int], partner: list[int]) -> int:
+def count_clashes(labels: list[int], partner: list[int]) -> int:
     """How many rows have a partner of their own label."""
     return sum(labels[j] == label for label, j in zip(labels, partner, strict=True))
 
 
-def differing(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+def pair_different_labels(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """A random permutation that gives each row a partner of another label, where there is one.
 
     A row that drew its own label swaps partners with a random row, up to ten times, if that mends
@@ -29,14 +29,14 @@ def differing(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """
     count, labels, device = len(y), y.tolist(), rng.device
     drawn = torch.randperm(count, generator=rng, device=device)
-    others = torch.randint(count, (count, TRIES), generator=rng, device=device).tolist()
+    others = torch.randint(count, (count, MAX_SWAP_TRIES), generator=rng, device=device).tolist()
     partner = drawn.tolist()
     for i, label in enumerate(labels):
         for j in others[i] if labels[partner[i]] == label else ():
             if labels[partner[j]] != label and labels[partner[i]] != labels[j]:
                 partner[i], partner[j] = partner[j], partner[i]
                 break
-    if clashes(labels, partner):
+    if count_clashes(labels, partner):
         order = sorted(drawn.tolist(), key=labels.__getitem__)
         half = count // 2
         for i, j in zip(order, order[half:] + order[:half], strict=True):

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.collectives import own, repeated
-from pipeline.core.threat_models import Ball
+from pipeline.core.collectives import repeat_for_ranks, take_own_rows
+from pipeline.core.threat_models import ThreatModel
 
 REVISION = 1
 
@@ -17,7 +17,7 @@ GAUSS_SCALE = 0.001  # TRADES, RSLAD, AdaAD and DARWIN all start at x + 0.001 N(
 
 
 @contextmanager
-def frozen(*modules: nn.Module) -> Iterator[None]:
+def freeze_modules(*modules: nn.Module) -> Iterator[None]:
     """Put modules into eval mode without parameter gradients; restore each one's exact state."""
     modes = [(m, m.training) for module in modules for m in module.modules()]
     grads = [(p, p.requires_grad) for module in modules for p in module.parameters()]
@@ -33,7 +33,7 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def attacked(
+def freeze_for_attack(
     student: nn.Module, *others: nn.Module, bn: Literal["eval", "train"]
 ) -> Iterator[None]:
     """``frozen`` for an inner maximisation; ``bn='train'`` leaves the student's modes alone.
@@ -43,26 +43,28 @@ def attacked(
     """
     with ExitStack() as stack:
         modes = [(m, m.training) for m in student.modules()]
-        stack.enter_context(frozen(student, *others))
+        stack.enter_context(freeze_modules(student, *others))
         if bn == "train":
             for m, training in modes:
                 m.training = training
         yield
 
 
-def begin(x: Tensor, ball: Ball, start: Start | Tensor, rng: torch.Generator | None) -> Tensor:
+def make_first_iterate(
+    x: Tensor, threat_model: ThreatModel, start: Start | Tensor, rng: torch.Generator | None
+) -> Tensor:
     """The first iterate (B,C,H,W) of an ascent around x; ranks draw the whole batch's noise."""
     if isinstance(start, Tensor):
         return start
     if start == "clean":
         return x
     if start == "uniform":
-        return own(ball.sample(repeated(x), rng))
-    noise = torch.randn(repeated(x).shape, generator=rng, device=x.device, dtype=x.dtype)
-    return (x + GAUSS_SCALE * own(noise)).clamp(0, 1)
+        return take_own_rows(threat_model.sample(repeat_for_ranks(x), rng))
+    noise = torch.randn(repeat_for_ranks(x).shape, generator=rng, device=x.device, dtype=x.dtype)
+    return (x + GAUSS_SCALE * take_own_rows(noise)).clamp(0, 1)
 
 
-def input_gradient(
+def compute_input_gradient(
     loss: Callable[[Tensor], Tensor], z: Tensor, dtype: torch.dtype | None = None
 ) -> Tensor:
     """Gradient of the summed loss with respect to z alone, same shape as z.
@@ -76,22 +78,26 @@ def input_gradient(
     return grad
 
 
-def advanced(z: Tensor, grad: Tensor, x: Tensor, ball: Ball, step: float) -> Tensor:
+def take_projected_step(
+    z: Tensor, grad: Tensor, x: Tensor, threat_model: ThreatModel, step_size: float
+) -> Tensor:
     """One projected step from z along the gradient, all (B,C,H,W), detached."""
-    return ball.project(z.detach() + step * ball.steepest(grad), x)
+    return threat_model.project(
+        z.detach() + step_size * threat_model.find_steepest_direction(grad), x
+    )
 
 
-def ascend(
+def run_pgd(
     x: Tensor,
     loss: Callable[[Tensor], Tensor],
-    ball: Ball,
+    threat_model: ThreatModel,
     *,
     steps: int,
-    step: float,
+    step_size: float,
     start: Start | Tensor,
     rng: torch.Generator | None = None,
     sign: int = +1,
-    path: list[Tensor] | None = None,
+    iterates: list[Tensor] | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Projected gradient ascent (descent with ``sign=-1``) on a per-sample loss.
@@ -111,23 +117,23 @@ def ascend(
         The last iterate (B,C,H,W), detached. Projection happens outside the graph, because a
         clamp inside it would zero the gradient of saturated pixels.
     """
-    z = begin(x, ball, start, rng).detach()
+    z = make_first_iterate(x, threat_model, start, rng).detach()
     for _ in range(steps):
-        grad = input_gradient(loss, z, dtype)
-        z = advanced(z, grad, x, ball, sign * step)
-        if path is not None:
-            path.append(z)
+        grad = compute_input_gradient(loss, z, dtype)
+        z = take_projected_step(z, grad, x, threat_model, sign * step_size)
+        if iterates is not None:
+            iterates.append(z)
     return z.detach()
 
 
-def ascend_shared(
+def iterate_shared_pgd(
     x: Tensor,
     network: Callable[[Tensor], Tensor],
     loss: Callable[[Tensor], Tensor],
-    ball: Ball,
+    threat_model: ThreatModel,
     *,
     steps: int,
-    step: float,
+    step_size: float,
     start: Start | Tensor,
     rng: torch.Generator | None = None,
     sign: int = +1,
@@ -145,12 +151,12 @@ def ascend_shared(
     Yields:
         For each of the ``steps`` iterates z (B,C,H,W), detached, and ``network(z)`` (B,K).
     """
-    following = begin(x, ball, start, rng)
+    next_iterate = make_first_iterate(x, threat_model, start, rng)
     for done in range(steps + 1):
-        z = following.detach().requires_grad_()
+        z = next_iterate.detach().requires_grad_()
         logits = network(z)
         if done < steps:
             (grad,) = torch.autograd.grad(loss(logits).sum(), z, retain_graph=done > 0)
-            following = advanced(z, grad, x, ball, sign * step)
+            next_iterate = take_projected_step(z, grad, x, threat_model, sign * step_size)
         if done > 0:
             yield z.detach(), logits

@@ -11,29 +11,29 @@ import torch
 
 REVISION = 1
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+FIRST_MULTIPLIER, SECOND_MULTIPLIER = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
-def seed_of(*names: int | str) -> int:
+def derive_seed(*names: int | str) -> int:
     """A 63-bit seed from a tuple of names, the same on every machine and run."""
     digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(*names: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+def make_generator(*names: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator seeded by ``seed_of(*names)``."""
-    return torch.Generator(device).manual_seed(seed_of(*names))
+    return torch.Generator(device).manual_seed(derive_seed(*names))
 
 
-def scrambled(z: np.ndarray) -> np.ndarray:
+def scramble_words(z: np.ndarray) -> np.ndarray:
     """SplitMix64's bijection of 64-bit words, of any shape."""
-    z = (z ^ (z >> np.uint64(30))) * FIRST
-    z = (z ^ (z >> np.uint64(27))) * SECOND
+    z = (z ^ (z >> np.uint64(30))) * FIRST_MULTIPLIER
+    z = (z ^ (z >> np.uint64(27))) * SECOND_MULTIPLIER
     return z ^ (z >> np.uint64(31))
 
 
-def uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndarray:
+def draw_uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndarray:
     """Draws 0 to ``count`` - 1 of each row in a view: (B,count) float64 in [0,1).
 
     Args:
@@ -42,7 +42,7 @@ def uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndarray:
     """
     key = np.full(len(rows), seed, np.uint64)
     for part in (rows.astype(np.uint64), np.full(len(rows), view, np.uint64)):
-        key = scrambled(key + GOLDEN) ^ part
-    steps = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
-    words = scrambled(scrambled(key + GOLDEN)[:, None] + steps)
+        key = scramble_words(key + GOLDEN_GAMMA) ^ part
+    steps = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN_GAMMA
+    words = scramble_words(scramble_words(key + GOLDEN_GAMMA)[:, None] + steps)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

@@ -9,17 +9,17 @@ from torch import Tensor
 REVISION = 1
 
 Images = Float[Tensor, "B C H W"]
-TINY = 1e-12
+MIN_NORM = 1e-12
 
 
-def norms(v: Images) -> Float[Tensor, "B 1 1 1"]:
+def compute_norms(v: Images) -> Float[Tensor, "B 1 1 1"]:
     """Euclidean norm of each sample."""
     return v.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
 
 
-def unit(v: Images) -> Images:
+def normalise_samples(v: Images) -> Images:
     """Each sample divided by its Euclidean norm; a zero sample stays zero."""
-    return v / norms(v).clamp_min(TINY)
+    return v / compute_norms(v).clamp_min(MIN_NORM)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Linf:
         noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         return self.project(x + (2 * noise - 1) * self.eps, x)
 
-    def steepest(self, grad: Images) -> Images:
+    def find_steepest_direction(self, grad: Images) -> Images:
         """The direction of steepest ascent of unit L-infinity length."""
         return grad.sign()
 
@@ -51,28 +51,28 @@ class L2:
     def sample(self, x: Images, rng: torch.Generator) -> Images:
         """A random direction of length eps from x, cut to the image range (DAD's start)."""
         noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
-        return self.project(x + self.eps * unit(noise), x)
+        return self.project(x + self.eps * normalise_samples(noise), x)
 
-    def steepest(self, grad: Images) -> Images:
+    def find_steepest_direction(self, grad: Images) -> Images:
         """The gradient scaled to unit Euclidean length; zero where it is zero."""
-        return unit(grad)
+        return normalise_samples(grad)
 
     def project(self, z: Images, x: Images) -> Images:
         """Shrink z - x to length eps, then cut to [0,1]; cutting cannot leave the ball."""
         delta = z - x
-        scale = (self.eps / norms(delta).clamp_min(TINY)).clamp_max(1.0)
+        scale = (self.eps / compute_norms(delta).clamp_min(MIN_NORM)).clamp_max(1.0)
         return (x + delta * scale).clamp(0, 1)
 
 
 @dataclass(frozen=True)
-class Free:
+class Unconstrained:
     """The image range alone, for discrepancy data without a ball (DERD, Sec. 3.3)."""
 
     def sample(self, x: Images, rng: torch.Generator) -> Images:
         """A uniform image."""
         return torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
 
-    def steepest(self, grad: Images) -> Images:
+    def find_steepest_direction(self, grad: Images) -> Images:
         """The sign of the gradient, as in the L-infinity ball."""
         return grad.sign()
 
@@ -81,10 +81,10 @@ class Free:
         return z.clamp(0, 1)
 
 
-Ball = Linf | L2 | Free
+ThreatModel = Linf | L2 | Unconstrained
 
 
-def check_steps(eps: float, step: float, steps: int) -> None:
+def check_steps(eps: float, step_size: float, steps: int) -> None:
     """Refuse radii and steps that cannot be meant.
 
     Raises:
@@ -92,7 +92,7 @@ def check_steps(eps: float, step: float, steps: int) -> None:
     """
     if eps < 0:
         raise ValueError(f"eps: {eps:g} is negative; give a radius in [0,1], such as 8/255")
-    if step < 0 or steps < 0:
-        raise ValueError(f"step: step {step:g} and steps {steps} must not be negative")
-    if steps > 1 and step > eps:
-        raise ValueError(f"step: {step:g} is more than eps {eps:g}; are the two swapped?")
+    if step_size < 0 or steps < 0:
+        raise ValueError(f"step: step {step_size:g} and steps {steps} must not be negative")
+    if steps > 1 and step_size > eps:
+        raise ValueError(f"step: {step_size:g} is more than eps {eps:g}; are the two swapped?")

@@ -21,12 +21,12 @@ from torch import Tensor
 REVISION = 1
 
 
-def index_type(count: int) -> np.dtype:
+def get_index_dtype(count: int) -> np.dtype:
     """The smallest unsigned integer type that numbers ``count`` things."""
     return np.min_scalar_type(count - 1)
 
 
-def packed(logits: Tensor, k: int, temperature: float) -> dict[str, np.ndarray]:
+def pack_logits(logits: Tensor, k: int, temperature: float) -> dict[str, np.ndarray]:
     """``top`` (…,k) float16, ``class`` (…,k) unsigned and ``tail`` (…) float16 of logits (…,K)."""
     count = logits.shape[-1]
     values, classes = logits.float().sort(dim=-1, descending=True, stable=True)
@@ -34,33 +34,33 @@ def packed(logits: Tensor, k: int, temperature: float) -> dict[str, np.ndarray]:
     rest = (values[..., k:] / temperature).logsumexp(-1) - math.log(count - k)
     return {
         "top": values[..., :k].cpu().numpy().astype(np.float16),
-        "class": classes[..., :k].cpu().numpy().astype(index_type(count)),
+        "class": classes[..., :k].cpu().numpy().astype(get_index_dtype(count)),
         "tail": (temperature * rest).cpu().numpy().astype(np.float16),
     }
 
 
-def rebuilt(top: Tensor, classes: Tensor, tail: Tensor, count: int) -> Tensor:
+def unpack_logits(top: Tensor, classes: Tensor, tail: Tensor, class_count: int) -> Tensor:
     """Logits (…,K) float32, the largest at 0, from what ``packed`` gives as tensors."""
-    logits = tail.float().unsqueeze(-1).repeat_interleave(count, -1)
+    logits = tail.float().unsqueeze(-1).repeat_interleave(class_count, -1)
     return logits.scatter(-1, classes.long(), top.float())
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedLogits:
     """Stored outputs of many samples; an index gives their rebuilt logits (B,…,K)."""
 
     top: Tensor
     classes: Tensor
     tail: Tensor
-    count: int
+    class_count: int
 
     def __len__(self) -> int:
         return len(self.top)
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        return rebuilt(self.top[rows], self.classes[rows], self.tail[rows], self.count)
+        return unpack_logits(self.top[rows], self.classes[rows], self.tail[rows], self.class_count)
 
-    def to(self, device: str) -> "Packed":
+    def to(self, device: str) -> "PackedLogits":
         """The same on a device."""
         moved = {name: getattr(self, name).to(device) for name in ("top", "classes", "tail")}
         return replace(self, **moved)

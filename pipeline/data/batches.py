@@ -9,22 +9,22 @@ from torch import Tensor
 
 from pipeline.core.augment import augment, erase, rand_augment
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.collectives import gathered, own
-from pipeline.core.images import pixels
-from pipeline.core.mixup import Mixing, mix
-from pipeline.core.seeding import generator
+from pipeline.core.collectives import all_gather, take_own_rows
+from pipeline.core.images import scale_to_unit_range
+from pipeline.core.mixup import MixSettings, mix
+from pipeline.core.seeding import make_generator
 from pipeline.data import lazy_images
 from pipeline.errors import RetortError
 
 REVISION = 1
 
 
-class Source(Protocol):
+class BatchSource(Protocol):
     """A stream of batches that can start at any step and carry state of its own."""
 
     steps: int  # per epoch
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
 
     def state_dict(self) -> dict:
@@ -35,7 +35,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class BatchSchedule:
     """The counters every source shares: how long training is and what seeds it."""
 
     epochs: int
@@ -45,31 +45,31 @@ class Schedule:
     device: str = "cpu"
     rand_augment: int = 0
     erase: float = 0.0
-    mixing: Mixing = Mixing()
+    mixing: MixSettings = MixSettings()
 
-    def order(self, rows: int, epoch: int, what: str = "order") -> Tensor:
+    def draw_permutation(self, row_count: int, epoch: int, seed_name: str = "order") -> Tensor:
         """A permutation of the rows for an epoch."""
-        return torch.randperm(rows, generator=generator(self.seed, what, epoch))
+        return torch.randperm(row_count, generator=make_generator(self.seed, seed_name, epoch))
 
-    def step_rng(self, epoch: int, step: int) -> torch.Generator:
+    def make_step_rng(self, epoch: int, step: int) -> torch.Generator:
         """The step's own randomness."""
-        return generator(self.seed, "step", epoch, step, device=self.device)
+        return make_generator(self.seed, "step", epoch, step, device=self.device)
 
-    def progress(self, epoch: int, step: int, steps: int) -> float:
+    def compute_progress(self, epoch: int, step: int, steps: int) -> float:
         """From 0 at the first step towards 1."""
         return (epoch * steps + step) / (self.epochs * steps)
 
     @property
     def changes_pixels(self) -> bool:
         """Whether images are augmented or mixed, so that stored outputs are of other pixels."""
-        drawn = self.rand_augment or self.erase or self.mixing.mixes
+        drawn = self.rand_augment or self.erase or self.mixing.mixes_images
         return self.augment != "none" or bool(drawn)
 
-    def view(self, images: Tensor, rng: torch.Generator) -> Tensor:
+    def augment_images(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """uint8 images (B,C,H,W) as augmented floats in [0,1]."""
         if self.rand_augment:
             images = rand_augment(images, self.rand_augment, rng)
-        x = augment(pixels(images), self.augment, rng)
+        x = augment(scale_to_unit_range(images), self.augment, rng)
         return erase(x, self.erase, rng) if self.erase else x
 
 
@@ -84,7 +84,7 @@ class DatasetSource:
 
     images: Tensor  # (N,C,H,W) uint8, held or lazy
     labels: Tensor  # (N,) int64
-    schedule: Schedule
+    schedule: BatchSchedule
     steps: int = field(init=False)
 
     def __post_init__(self):
@@ -97,45 +97,58 @@ class DatasetSource:
         self.images = self.images.to(self.schedule.device)
         self.labels = self.labels.to(self.schedule.device)
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
-        plan, size = self.schedule, self.schedule.batch
-        order = plan.order(len(self.images), epoch).to(plan.device)
+        schedule, size = self.schedule, self.schedule.batch
+        order = schedule.draw_permutation(len(self.images), epoch).to(schedule.device)
         parts = [order[i * size : (i + 1) * size] for i in range(start, self.steps)]
-        for step, (rows, images) in enumerate(self.taken(parts, epoch), start):
-            rng = plan.step_rng(epoch, step)
-            x, y = mix(self.viewed.view(images, rng), self.labels[rows], plan.mixing, rng)
+        for step, (rows, images) in enumerate(self.read_image_batches(parts, epoch), start):
+            rng = schedule.make_step_rng(epoch, step)
+            x, y = mix(
+                self.remaining_augmentation.augment_images(images, rng),
+                self.labels[rows],
+                schedule.mixing,
+                rng,
+            )
             yield Batch(
                 x=x,
                 y=y,
                 index=rows,
                 stored={},
-                progress=plan.progress(epoch, step, self.steps),
+                progress=schedule.compute_progress(epoch, step, self.steps),
                 epoch=epoch,
                 rng=rng,
             )
 
     @property
-    def cuts(self) -> bool:
+    def crops_while_decoding(self) -> bool:
         """Whether random crops are cut while files are decoded."""
         return self.schedule.augment == "resized_crop" and not isinstance(self.images, Tensor)
 
     @property
-    def viewed(self) -> Schedule:
+    def remaining_augmentation(self) -> BatchSchedule:
         """What is left to do with the images that were taken."""
-        return replace(self.schedule, augment="flip") if self.cuts else self.schedule
+        return (
+            replace(self.schedule, augment="flip") if self.crops_while_decoding else self.schedule
+        )
 
-    def taken(self, parts: Sequence[Tensor], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def read_image_batches(
+        self, parts: Sequence[Tensor], epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows (B,) and their images (B,C,H,W) uint8, part by part."""
         if isinstance(self.images, Tensor):
             return ((rows, self.images[rows]) for rows in parts)
 
-        def read(rows: Tensor) -> Tensor:
+        def read_rows(rows: Tensor) -> Tensor:
             seed = self.schedule.seed
-            return self.images.crops(rows, seed, epoch) if self.cuts else self.images[rows]
+            return (
+                self.images.read_random_crops(rows, seed, epoch)
+                if self.crops_while_decoding
+                else self.images[rows]
+            )
 
-        shares = lazy_images.ahead(read, [own(rows) for rows in parts])
-        return zip(parts, map(gathered, shares), strict=True)
+        shares = lazy_images.prefetch_parts(read_rows, [take_own_rows(rows) for rows in parts])
+        return zip(parts, map(all_gather, shares), strict=True)
 
     def state_dict(self) -> dict:
         """Nothing: every draw is named by epoch and step."""

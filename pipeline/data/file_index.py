@@ -9,18 +9,18 @@ import pyarrow as pa
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from pipeline.core.seeding import generator
+from pipeline.core.seeding import make_generator
 from pipeline.data import imagenet
-from pipeline.data.lazy_images import SCHEMA
+from pipeline.data.lazy_images import INDEX_SCHEMA
 from pipeline.errors import RetortError
 
 REVISION = 1
 
-Place = tuple[str, int, int, int, str | None]  # file, offset, size, label, group
+ImageLocation = tuple[str, int, int, int, str | None]  # file, offset, size, label, group
 
 
 @dataclass(frozen=True)
-class Index:
+class FileIndex:
     """Where the images of a split lie.
 
     Attributes:
@@ -33,18 +33,24 @@ class Index:
     root: Path
     table: pa.Table
     crop: float
-    scored: tuple[int, ...] = ()
+    scored_labels: tuple[int, ...] = ()
 
 
-def tabled(places: Sequence[Place], *names: str) -> pa.Table:
+def build_index_table(locations: Sequence[ImageLocation], *seed_names: str) -> pa.Table:
     """Places as a table, in a fixed random order named by ``names``: every class comes first."""
-    order = torch.randperm(len(places), generator=generator("folders", *names)).tolist()
-    columns = zip(*(places[i] for i in order), strict=True) if places else [[]] * len(SCHEMA)
-    arrays = [pa.array(c, kind) for c, kind in zip(columns, SCHEMA.types, strict=True)]
-    return pa.table(arrays, schema=SCHEMA)
+    order = torch.randperm(
+        len(locations), generator=make_generator("folders", *seed_names)
+    ).tolist()
+    columns = (
+        zip(*(locations[i] for i in order), strict=True) if locations else [[]] * len(INDEX_SCHEMA)
+    )
+    arrays = [pa.array(c, kind) for c, kind in zip(columns, INDEX_SCHEMA.types, strict=True)]
+    return pa.table(arrays, schema=INDEX_SCHEMA)
 
 
-def labelled(names: Iterable[str], classes: Sequence[str], where: Path) -> dict[str, int]:
+def label_folders(
+    folder_names: Iterable[str], classes: Sequence[str], where: Path
+) -> dict[str, int]:
     """Labels of the folders that a data set has, each the place of its class in the list.
 
     Folders that are all numbers are the labels themselves, "10" after "2" (ImageNet-V2).
@@ -53,7 +59,7 @@ def labelled(names: Iterable[str], classes: Sequence[str], where: Path) -> dict[
         RetortError: a folder that is no class, a class without a folder, or numbers that are not
             0 to K-1.
     """
-    found, count = sorted(names), len(classes)
+    found, count = sorted(folder_names), len(classes)
     known = {name: label for label, name in enumerate(classes)}
     if not known.keys() & set(found) and all(name.isdecimal() for name in found):
         if sorted(map(int, found)) != list(range(count)):
@@ -91,7 +97,7 @@ def check_options(version: str, size: int, crop: float) -> None:
         raise ValueError(f"crop: {crop:g} of {size} px; crop is in (0, 1], size > 0")
 
 
-def class_list(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+def list_class_names(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """Class names in label order: those given, the folders' own, or ImageNet's thousand.
 
     Raises:
@@ -99,7 +105,7 @@ def class_list(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     """
     if len(set(folders)) < len(folders):
         raise ValueError("folders: one is named twice")
-    count = len(folders or imagenet.wnids())
+    count = len(folders or imagenet.load_wordnet_ids())
     if names and len(names) != count:
         raise ValueError(f"names: {len(names)} class names for {count} folders; give one for each")
-    return tuple(names or folders or imagenet.names())
+    return tuple(names or folders or imagenet.load_class_names())

@@ -11,19 +11,19 @@ SUBSETS = ("a", "r")  # ImageNet-A and ImageNet-R: 200 classes each of the thous
 
 
 @cache
-def listed(name: str) -> tuple[str, ...]:
+def read_timm_list(name: str) -> tuple[str, ...]:
     """The lines of one of timm's lists."""
     (place,) = find_spec("timm").submodule_search_locations
     return tuple((Path(place) / "data" / "_info" / f"{name}.txt").read_text().split())
 
 
-def wnids() -> tuple[str, ...]:
+def load_wordnet_ids() -> tuple[str, ...]:
     """The thousand WordNet ids of ILSVRC 2012 in label order, which is sorted order."""
-    return listed("imagenet_synsets")
+    return read_timm_list("imagenet_synsets")
 
 
 @cache
-def names() -> tuple[str, ...]:
+def load_class_names() -> tuple[str, ...]:
     """OpenAI's thousand class names in label order, which CLIP's prompts are made of."""
     (place,) = find_spec("open_clip").submodule_search_locations
     tree = ast.parse((Path(place) / "zero_shot_metadata.py").read_text())
@@ -35,6 +35,6 @@ def names() -> tuple[str, ...]:
     return ast.literal_eval(value)
 
 
-def subset(which: str) -> tuple[int, ...]:
+def load_subset_labels(which: str) -> tuple[int, ...]:
     """Labels of the 200 classes of ImageNet-A or ImageNet-R."""
-    return tuple(map(int, listed(f"imagenet_{which}_indices")))
+    return tuple(map(int, read_timm_list(f"imagenet_{which}_indices")))

@@ -15,16 +15,16 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from pipeline.core.augment import crop_box
-from pipeline.core.seeding import generator
-from pipeline.data.image_folder import centred
+from pipeline.core.augment import draw_crop_box
+from pipeline.core.seeding import make_generator
+from pipeline.data.image_folder import resize_and_centre_crop
 from pipeline.data.splits import Split
 from pipeline.errors import RetortError
-from pipeline.store.artifact import Artifact
+from pipeline.store.artefact import Artefact
 
 REVISION = 1
 
-SCHEMA = pa.schema(
+INDEX_SCHEMA = pa.schema(
     [
         ("file", pa.string()),  # below the root
         ("offset", pa.int64()),  # of the image's bytes within it; 0: the whole file
@@ -33,12 +33,12 @@ SCHEMA = pa.schema(
         ("group", pa.dictionary(pa.int32(), pa.string())),  # what the report calls its part
     ]
 )
-AHEAD = 2  # batches read while one is in use
-MOVED = "put the images (or a link to them) back there, or change the data set's 'version'"
+PREFETCHED_PARTS = 2  # batches read while one is in use
+MOVED_HINT = "put the images (or a link to them) back there, or change the data set's 'version'"
 
 
 @cache
-def readers() -> ThreadPoolExecutor:
+def get_decoder_pool() -> ThreadPoolExecutor:
     """The threads that decode: Pillow lets go of the interpreter while it does."""
     return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "decode")
 
@@ -83,36 +83,40 @@ class FileImages:
         Raises:
             RetortError: a file is missing, was altered since it was indexed, or is no image.
         """
-        return self.read(rows, lambda image, row: centred(image, self.size, self.crop))
+        return self.read_rows(
+            rows, lambda image, row: resize_and_centre_crop(image, self.size, self.crop)
+        )
 
-    def crops(self, rows: Tensor, seed: int, epoch: int) -> Tensor:
+    def read_random_crops(self, rows: Tensor, seed: int, epoch: int) -> Tensor:
         """Random resized crops (B,3,size,size), each drawn from (seed, epoch, its row)."""
 
-        def cut(image: Image.Image, row: int) -> np.ndarray:
-            box = crop_box(*image.size, generator(seed, "crop", epoch, row))
+        def crop_and_resize(image: Image.Image, row: int) -> np.ndarray:
+            box = draw_crop_box(*image.size, make_generator(seed, "crop", epoch, row))
             side = (self.size, self.size)
             resized = image.resize(side, Image.Resampling.BICUBIC, box=box)
             return np.asarray(resized).transpose(2, 0, 1)
 
-        return self.read(rows, cut)
+        return self.read_rows(rows, crop_and_resize)
 
-    def read(self, rows: slice | Tensor, view: Callable[[Image.Image, int], np.ndarray]) -> Tensor:
+    def read_rows(
+        self, rows: slice | Tensor, transform: Callable[[Image.Image, int], np.ndarray]
+    ) -> Tensor:
         """What ``view`` makes of each image and its row, (B,3,size,size) uint8, in their order."""
         every = range(len(self))
         numbers = list(every[rows]) if isinstance(rows, slice) else rows.tolist()
         places = self.table.take(pa.array(numbers, pa.int64())).to_pylist()
         made = np.empty((len(numbers), 3, self.size, self.size), np.uint8)
 
-        def fill(i: int) -> None:
-            made[i] = view(decoded(*self.content(places[i])), numbers[i])
+        def fill_row(i: int) -> None:
+            made[i] = transform(decode_image(*self.read_bytes(places[i])), numbers[i])
 
-        for _ in readers().map(fill, range(len(numbers))):
+        for _ in get_decoder_pool().map(fill_row, range(len(numbers))):
             pass
         return torch.from_numpy(made).to(self.device)
 
-    def content(self, place: dict) -> tuple[bytes, str]:
+    def read_bytes(self, location: dict) -> tuple[bytes, str]:
         """The bytes of one image, and what to call it in an error."""
-        path, offset, size = self.root / place["file"], place["offset"], place["size"]
+        path, offset, size = self.root / location["file"], location["offset"], location["size"]
         where = f"{path} at byte {offset}" if offset else str(path)
         try:
             with path.open("rb") as file:
@@ -120,7 +124,7 @@ class FileImages:
                 file.seek(offset)
                 data = file.read(size)
         except OSError as error:
-            raise RetortError(f"{path}: cannot be read ({error.strerror}); {MOVED}") from error
+            raise RetortError(f"{path}: cannot be read ({error.strerror}); {MOVED_HINT}") from error
         if len(data) < size or (not offset and whole != size):
             raise RetortError(
                 f"{where}: {whole - offset} bytes, {size} when it was indexed; restore it, or "
@@ -129,7 +133,7 @@ class FileImages:
         return data, where
 
 
-def decoded(data: bytes, where: str) -> Image.Image:
+def decode_image(data: bytes, where: str) -> Image.Image:
     """The image that some bytes hold, in RGB.
 
     Raises:
@@ -142,12 +146,12 @@ def decoded(data: bytes, where: str) -> Image.Image:
         raise RetortError(f"{where}: not a readable image ({error}); fetch it again") from error
 
 
-def ahead(read: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iterator[Tensor]:
+def prefetch_parts(read: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iterator[Tensor]:
     """``read`` of each part in order, the next ones under way while one is in use."""
-    with ThreadPoolExecutor(AHEAD, "batches") as pool:
-        waiting = [pool.submit(read, part) for part in parts[:AHEAD]]
+    with ThreadPoolExecutor(PREFETCHED_PARTS, "batches") as pool:
+        waiting = [pool.submit(read, part) for part in parts[:PREFETCHED_PARTS]]
         try:
-            for following in range(AHEAD, AHEAD + len(parts)):
+            for following in range(PREFETCHED_PARTS, PREFETCHED_PARTS + len(parts)):
                 ready = waiting.pop(0).result()
                 if following < len(parts):
                     waiting.append(pool.submit(read, parts[following]))
@@ -157,17 +161,17 @@ def ahead(read: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iterator
                 job.cancel()
 
 
-def read_split(artifact: Artifact, name: str) -> Split:
+def read_split(artefact: Artefact, name: str) -> Split:
     """A split of a data set whose images stayed where they were.
 
     Raises:
         RetortError: its index is missing or altered, or the images' folder has gone.
     """
-    about = artifact.manifest.facts["files"]
-    table = pq.read_table(artifact.path(f"{name}.parquet"))
+    about = artefact.manifest.facts["files"]
+    table = pq.read_table(artefact.get_verified_path(f"{name}.parquet"))
     root = Path(about["root"])
     if len(table) and not root.exists():
-        raise RetortError(f"{root}: the images of data set {artifact.manifest.name}; {MOVED}")
+        raise RetortError(f"{root}: the images of data set {artefact.manifest.name}; {MOVED_HINT}")
     images = FileImages(root, table, about["size"], about["crop"])
     labels = torch.from_numpy(table["label"].to_numpy().copy())
     return Split(images, labels, table["group"] if table["group"].null_count == 0 else None)

@@ -9,26 +9,30 @@ from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles
 from pipeline.core.mixup import mix
-from pipeline.data.batches import DatasetSource, Schedule, Source
+from pipeline.data.batches import BatchSchedule, BatchSource, DatasetSource
 
 REVISION = 1
 
 
 @lru_cache(maxsize=4)
-def permutation(plan: Schedule, what: str, rows: int, turn: int) -> Tensor:
+def get_permutation(
+    schedule: BatchSchedule, seed_name: str, row_count: int, pass_number: int
+) -> Tensor:
     """The order of the ``turn``-th pass over the rows."""
-    return plan.order(rows, turn, what)
+    return schedule.draw_permutation(row_count, pass_number, seed_name)
 
 
-def stream(plan: Schedule, what: str, rows: int, start: int, count: int) -> Tensor:
+def draw_streamed_rows(
+    schedule: BatchSchedule, seed_name: str, row_count: int, start: int, count: int
+) -> Tensor:
     """Rows (count,) from place ``start`` on of an endless row of permutations."""
-    turns = range(start // rows, (start + count - 1) // rows + 1)
-    order = torch.cat([permutation(plan, what, rows, turn) for turn in turns])
-    first = start - turns.start * rows
-    return order[first : first + count].to(plan.device)
+    turns = range(start // row_count, (start + count - 1) // row_count + 1)
+    order = torch.cat([get_permutation(schedule, seed_name, row_count, turn) for turn in turns])
+    first = start - turns.start * row_count
+    return order[first : first + count].to(schedule.device)
 
 
-def added_images(share: float, batch: int) -> int:
+def count_added_images(share: float, batch: int) -> int:
     """How many images of a batch come from the second data set."""
     return round(share * batch)
 
@@ -54,25 +58,25 @@ class MixedSource:
         self.images = self.images.to(self.base.schedule.device)
         self.labels = self.labels.to(self.base.schedule.device)
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
-        plan, base = self.base.schedule, self.base
-        more = added_images(self.share, plan.batch)
+        schedule, base = self.base.schedule, self.base
+        more = count_added_images(self.share, schedule.batch)
         for step in range(start, self.steps):
-            rng, number = plan.step_rng(epoch, step), epoch * self.steps + step
-            own = plan.batch - more
-            rows = stream(plan, "order", len(base.images), number * own, own)
-            extra = stream(plan, "extra", len(self.images), number * more, more)
-            place = torch.randperm(plan.batch, generator=rng, device=plan.device)
+            rng, number = schedule.make_step_rng(epoch, step), epoch * self.steps + step
+            own = schedule.batch - more
+            rows = draw_streamed_rows(schedule, "order", len(base.images), number * own, own)
+            extra = draw_streamed_rows(schedule, "extra", len(self.images), number * more, more)
+            place = torch.randperm(schedule.batch, generator=rng, device=schedule.device)
             images = torch.cat([base.images[rows], self.images[extra]])[place]
             labels = torch.cat([base.labels[rows], self.labels[extra]])[place]
-            x, y = mix(plan.view(images, rng), labels, plan.mixing, rng)
+            x, y = mix(schedule.augment_images(images, rng), labels, schedule.mixing, rng)
             yield Batch(
                 x=x,
                 y=y,
                 index=torch.cat([rows, len(base.images) + extra])[place],
                 stored={},
-                progress=plan.progress(epoch, step, self.steps),
+                progress=schedule.compute_progress(epoch, step, self.steps),
                 epoch=epoch,
                 rng=rng,
             )
@@ -86,21 +90,21 @@ class MixedSource:
 
 
 @dataclass
-class Unlabelled:
+class UnlabelledSource:
     """A source's batches with ``y`` None, where its labels are of other classes than the student's.
 
     So no objective reads them by mistake.
     """
 
-    source: Source
+    source: BatchSource
     steps: int = field(init=False)
 
     def __post_init__(self):
         self.steps = self.source.steps
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
-        for batch in self.source.batches(epoch, start, roles):
+        for batch in self.source.iterate_batches(epoch, start, roles):
             yield replace(batch, y=None)
 
     def state_dict(self) -> dict:

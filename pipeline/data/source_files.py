@@ -25,29 +25,29 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-SILENCE_S = 15.0  # a connection that says nothing for so long is given up
+SOCKET_TIMEOUT_SECONDS = 15.0  # a connection that says nothing for so long is given up
 
 log = logging.getLogger("retort")
 
 
-def sha256(data: bytes) -> str:
+def compute_sha256(data: bytes) -> str:
     """The sha256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def checked(path: Path, expected: str) -> bytes:
+def read_verified_bytes(path: Path, expected: str) -> bytes:
     """The bytes of a file.
 
     Raises:
         RetortError: their sha256 is not the expected one.
     """
     data = path.read_bytes()
-    if sha256(data) != expected:
+    if compute_sha256(data) != expected:
         raise RetortError(f"{path}: not the official file (wrong sha256); delete it and run again")
     return data
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, sync it to disk and rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with temporary.open("wb") as file:
@@ -57,19 +57,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary.replace(path)
 
 
-class Percent:
+class PercentLogger:
     """A text stream that logs a progress bar's percentage at every tenth, and nothing else."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.logged = 0
+        self.logged_percent = 0
 
     def write(self, text: str) -> int:
         """Read one redrawing of the bar."""
         found = re.search(r"(\d+)%", text)
         tenth = int(found[1]) // 10 * 10 if found else 0
-        if tenth > self.logged:
-            self.logged = tenth
+        if tenth > self.logged_percent:
+            self.logged_percent = tenth
             log.info("%s: %d %%", self.name, tenth)
         return len(text)
 
@@ -78,7 +78,7 @@ class Percent:
 
 
 @contextmanager
-def impatient(seconds: float) -> Iterator[None]:
+def set_socket_timeout(seconds: float) -> Iterator[None]:
     """Give up connections that are silent for so long, where the library sets no limit itself."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
@@ -88,7 +88,7 @@ def impatient(seconds: float) -> Iterator[None]:
         socket.setdefaulttimeout(before)
 
 
-def download(url: str, folder: Path, md5: str) -> Path:
+def download_file(url: str, folder: Path, md5: str) -> Path:
     """Fetch a file into a folder by torchvision's downloader, with progress in the log.
 
     Raises:
@@ -98,6 +98,6 @@ def download(url: str, folder: Path, md5: str) -> Path:
     from torchvision.datasets.utils import download_url
 
     name = url.rsplit("/", 1)[1]
-    with impatient(SILENCE_S), redirect_stderr(Percent(name)):
+    with set_socket_timeout(SOCKET_TIMEOUT_SECONDS), redirect_stderr(PercentLogger(name)):
         download_url(url, folder, name, md5)
     return folder / name

@@ -7,7 +7,7 @@ import pyarrow as pa
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.store.artifact import replacing
+from pipeline.store.artefact import write_atomically
 
 REVISION = 1
 
@@ -30,5 +30,5 @@ class Split:
 
 def save_split(path: Path, split: Split) -> None:
     """Write one split atomically."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         save_file({"images": split.images, "labels": split.labels}, temporary)

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from pipeline.core.images import pixels
+from pipeline.core.images import scale_to_unit_range
 
 REVISION = 1
 
 
-def moments(images: Tensor) -> tuple[list[float], list[float]]:
+def compute_channel_moments(images: Tensor) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel in [0,1], from counts of the 256 values."""
-    values = pixels(torch.arange(256, dtype=torch.uint8)).double()
+    values = scale_to_unit_range(torch.arange(256, dtype=torch.uint8)).double()
     means, stds = [], []
     for channel in images.unbind(1):
         counts = torch.bincount(channel.flatten(), minlength=256).double()

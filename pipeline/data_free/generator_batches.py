@@ -10,10 +10,17 @@ from torch import Tensor, nn
 
 from pipeline.core.augment import augment
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.pgd import frozen
-from pipeline.core.seeding import generator
-from pipeline.data_free.replay_pool import BETAS, GRID, Pool, grid_epochs, levels, unlabelled
-from pipeline.data_free.teacher_view import Made, look
+from pipeline.core.pgd import freeze_modules
+from pipeline.core.seeding import make_generator
+from pipeline.data_free.replay_pool import (
+    ADAM_BETAS,
+    GRID_SHAPE,
+    ReplayPool,
+    compute_grid_epochs,
+    make_unlabelled_batch,
+    take_grid_images,
+)
+from pipeline.data_free.teacher_view import GeneratedBatch, show_to_teacher
 from pipeline.errors import RetortError
 from pipeline.models.generator import Generator
 
@@ -70,92 +77,100 @@ class GeneratorSource:
             raise RetortError("generator.replayed: needs past images; set generator.pool above 0")
         self.network, self.recipe, self.seed = network, recipe, seed
         self.steps = recipe.steps
-        self.pool = Pool(recipe.pool)
+        self.pool = ReplayPool(recipe.pool)
         self.grids: dict[int, Tensor] = {}
         self.loss = recipe.loss
-        self.learnt = list(network.parameters())
+        self.trained_parameters = list(network.parameters())
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
-        self.adam = torch.optim.Adam(self.learnt, recipe.lr, betas=BETAS)
+        self.optimizer = torch.optim.Adam(self.trained_parameters, recipe.lr, betas=ADAM_BETAS)
 
     @property
     def device(self) -> torch.device:
         """Where it works."""
         return next(self.network.parameters()).device
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """The epoch's batches from step ``start`` on; the generator takes its step before each."""
         recipe, role = self.recipe, self.recipe.teacher
-        if start == 0 and epoch in grid_epochs(recipe.grids, recipe.epochs):
-            self.grids[epoch] = self.picture()
+        if start == 0 and epoch in compute_grid_epochs(recipe.grids, recipe.epochs):
+            self.grids[epoch] = self.make_grid_images()
         for step in range(start, self.steps):
-            draws = generator("generator", self.seed, epoch, step, device=self.device)
+            rng = make_generator("generator", self.seed, epoch, step, device=self.device)
             learns = recipe.learns and step % recipe.student_steps == 0
-            x, logits = self.fresh(roles.teachers[role], roles.student, draws, learns)
-            x, logits = self.replay(x, logits, draws)
-            own = role == "natural" or len(roles.teachers) == 1
+            x, logits = self.generate_images(roles.teachers[role], roles.student, rng, learns)
+            x, logits = self.add_replayed_images(x, logits, rng)
+            stores_logits = role == "natural" or len(roles.teachers) == 1
             progress = (epoch * self.steps + step) / (recipe.epochs * self.steps)
-            stored = {"t_clean": logits} if own else {}
-            yield unlabelled(x, stored, self.seed, epoch, step, progress)
+            stored = {"t_clean": logits} if stores_logits else {}
+            yield make_unlabelled_batch(x, stored, self.seed, epoch, step, progress)
 
-    def fresh(
+    def generate_images(
         self, teacher: nn.Module, student: nn.Module, rng: torch.Generator, learns: bool
     ) -> tuple[Tensor, Tensor]:
         """New images (B,C,H,W) and their teacher logits (B,K), after the generator's step on them.
 
         Both are detached and belong to the weights before the step.
         """
-        z = self.noise(self.recipe.batch, rng)
+        z = self.draw_noise(self.recipe.batch, rng)
         self.network.train(self.recipe.learns)
-        with torch.set_grad_enabled(learns), frozen(student):
+        with torch.set_grad_enabled(learns), freeze_modules(student):
             x = augment(self.network(z), self.recipe.augment, rng)
-            made = look(x, z, teacher, student, rng)
+            batch = show_to_teacher(x, z, teacher, student, rng)
             if learns:  # the noise itself says what label was given: of its first K the largest
-                self.learn(replace(made, y=z[:, : made.logits.shape[1]].argmax(1)))
-        return made.x.detach(), made.logits.detach()
+                self.update_generator(replace(batch, y=z[:, : batch.logits.shape[1]].argmax(1)))
+        return batch.x.detach(), batch.logits.detach()
 
-    def noise(self, count: int, rng: torch.Generator) -> Tensor:
+    def draw_noise(self, count: int, rng: torch.Generator) -> Tensor:
         """Noise (count,Z) in the network's own precision."""
         dtype = next(self.network.parameters()).dtype
         shape = (count, self.network.latent)
         return torch.randn(shape, generator=rng, device=self.device, dtype=dtype)
 
-    def learn(self, made: Made) -> None:
+    def update_generator(self, batch: GeneratedBatch) -> None:
         """One Adam step on the mean of the loss; nothing but the generator gets a gradient."""
-        terms = self.loss(made)
-        sum(terms.values()).mean().backward(inputs=self.learnt)
+        terms = self.loss(batch)
+        sum(terms.values()).mean().backward(inputs=self.trained_parameters)
         if self.recipe.clip_grad:
-            nn.utils.clip_grad_norm_(self.learnt, self.recipe.clip_grad)
-        self.adam.step()
-        self.adam.zero_grad()
+            nn.utils.clip_grad_norm_(self.trained_parameters, self.recipe.clip_grad)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
-    def replay(self, x: Tensor, logits: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def add_replayed_images(
+        self, x: Tensor, logits: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
         """Put the pool's draw behind the fresh images, and then the fresh ones into the pool."""
         if not self.recipe.pool:
             return x, logits
-        past = self.pool.draw(self.recipe.replayed, rng) if len(self.pool) else (x[:0], logits[:0])
-        self.pool.add(x, logits, rng)
-        return torch.cat([x, past[0]]), torch.cat([logits, past[1]])
+        replayed = (
+            self.pool.sample_images(self.recipe.replayed, rng)
+            if len(self.pool)
+            else (x[:0], logits[:0])
+        )
+        self.pool.add_images(x, logits, rng)
+        return torch.cat([x, replayed[0]]), torch.cat([logits, replayed[1]])
 
     @torch.no_grad()
-    def picture(self) -> Tensor:
+    def make_grid_images(self) -> Tensor:
         """A grid's images, from the same noise each time, as 8-bit levels."""
-        z = self.noise(GRID[0] * GRID[1], generator(self.seed, "samples", device=self.device))
+        z = self.draw_noise(
+            GRID_SHAPE[0] * GRID_SHAPE[1], make_generator(self.seed, "samples", device=self.device)
+        )
         self.network.eval()
-        return levels(self.network(z))
+        return take_grid_images(self.network(z))
 
     def state_dict(self) -> dict:
         """A copy of all that a resumed run needs: weights, Adam's state, pool, loss, grids."""
         loss = self.loss.state_dict() if isinstance(self.loss, nn.Module) else {}
-        state = {"network": self.network.state_dict(), "adam": self.adam.state_dict()}
+        state = {"network": self.network.state_dict(), "adam": self.optimizer.state_dict()}
         more = {"loss": loss, "grids": self.grids}
         return copy.deepcopy(state | self.pool.state_dict() | more)
 
     def load_state_dict(self, state: Mapping) -> None:
         """Take over what ``state_dict`` gave; the learning rate is the recipe's own."""
         self.network.load_state_dict(state["network"])
-        self.adam.load_state_dict(copy.deepcopy(state["adam"]))
-        self.adam.param_groups[0]["lr"] = self.recipe.lr
+        self.optimizer.load_state_dict(copy.deepcopy(state["adam"]))
+        self.optimizer.param_groups[0]["lr"] = self.recipe.lr
         self.pool.load_state_dict(state, self.device)
         self.grids = {epoch: images.cpu() for epoch, images in state["grids"].items()}
         if isinstance(self.loss, nn.Module):

@@ -11,12 +11,19 @@ from torch import Tensor, nn
 
 from pipeline.core.augment import augment
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.pgd import frozen
-from pipeline.core.seeding import generator, seed_of
-from pipeline.data_free.replay_pool import BETAS, GRID, Pool, grid_epochs, levels, unlabelled
-from pipeline.data_free.teacher_view import Made, look
+from pipeline.core.pgd import freeze_modules
+from pipeline.core.seeding import derive_seed, make_generator
+from pipeline.data_free.replay_pool import (
+    ADAM_BETAS,
+    GRID_SHAPE,
+    ReplayPool,
+    compute_grid_epochs,
+    make_unlabelled_batch,
+    take_grid_images,
+)
+from pipeline.data_free.teacher_view import GeneratedBatch, show_to_teacher
 from pipeline.errors import RetortError
-from pipeline.models.generator import Generator, Sizes
+from pipeline.models.generator import Generator, GeneratorSize
 
 REVISION = 1
 
@@ -63,100 +70,106 @@ class RoundSource:
     broken off is made again from its start.
     """
 
-    def __init__(self, sizes: Sizes, recipe: RoundRecipe, seed: int, device: str = "cpu"):
-        self.sizes, self.recipe, self.seed = sizes, recipe, seed
+    def __init__(
+        self, generator_size: GeneratorSize, recipe: RoundRecipe, seed: int, device: str = "cpu"
+    ):
+        self.generator_size, self.recipe, self.seed = generator_size, recipe, seed
         self.device = torch.device(device)
         self.steps = recipe.steps
-        self.pool = Pool(recipe.pool)
+        self.pool = ReplayPool(recipe.pool)
         self.grids: dict[int, Tensor] = {}
         self.loss = recipe.loss
         if isinstance(self.loss, nn.Module):
             self.loss.to(self.device)
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """A round where an epoch begins, then its batches from step ``start`` on."""
         recipe = self.recipe
         if start == 0 and (recipe.learns or not len(self.pool)):
-            self.round(epoch, roles)
+            self.run_round(epoch, roles)
         for step in range(start, self.steps):
-            draws = generator("generator", self.seed, epoch, step, device=self.device)
-            x, _ = self.pool.draw(recipe.batch, draws)
-            x = augment(x, recipe.augment, draws)
+            rng = make_generator("generator", self.seed, epoch, step, device=self.device)
+            x, _ = self.pool.sample_images(recipe.batch, rng)
+            x = augment(x, recipe.augment, rng)
             progress = (epoch * self.steps + step) / (recipe.epochs * self.steps)
-            yield unlabelled(x, {}, self.seed, epoch, step, progress)
+            yield make_unlabelled_batch(x, {}, self.seed, epoch, step, progress)
 
-    def round(self, epoch: int, roles: Roles) -> None:
+    def run_round(self, epoch: int, roles: Roles) -> None:
         """Make images, and put those of the best iteration into the pool."""
         recipe, student = self.recipe, roles.student
         teacher = roles.teachers[recipe.teacher]
-        rng = generator("round", self.seed, epoch, device=self.device)
+        rng = make_generator("round", self.seed, epoch, device=self.device)
         y = torch.randint(recipe.classes, (recipe.made,), generator=rng, device=self.device)
-        asked = "teacher" in self.loss.needs()
+        uses_teacher = "teacher" in self.loss.needs()
 
-        def show(x: Tensor) -> Made:
-            return look(augment(x, recipe.augment, rng), y, teacher, student, rng, asked=asked)
+        def show_augmented(x: Tensor) -> GeneratedBatch:
+            return show_to_teacher(
+                augment(x, recipe.augment, rng), y, teacher, student, rng, uses_teacher=uses_teacher
+            )
 
-        with frozen(student):
-            images = self.optimised(show, epoch, rng)
+        with freeze_modules(student):
+            images = self.optimise_images(show_augmented, epoch, rng)
             if hasattr(self.loss, "remember"):
                 with torch.no_grad():
-                    self.loss.remember(show(images))
-        self.pool.add(images, images.new_empty(len(images), 0), rng)
-        if epoch in grid_epochs(recipe.grids, recipe.epochs):
-            self.grids[epoch] = levels(images)
+                    self.loss.remember(show_augmented(images))
+        self.pool.add_images(images, images.new_empty(len(images), 0), rng)
+        if epoch in compute_grid_epochs(recipe.grids, recipe.epochs):
+            self.grids[epoch] = take_grid_images(images)
 
-    def optimised(self, show: Callable[[Tensor], Made], epoch: int, rng: torch.Generator) -> Tensor:
+    def optimise_images(
+        self, show_augmented: Callable[[Tensor], GeneratedBatch], epoch: int, rng: torch.Generator
+    ) -> Tensor:
         """The images (N,C,H,W) of the iteration with the lowest mean loss, detached.
 
         Raises:
             RetortError: no iteration had a finite loss.
         """
-        start, network = self.begin(epoch, rng)
+        variables, network = self.initialise_variables(epoch, rng)
         if hasattr(self.loss, "prepare"):
             with torch.no_grad():
-                self.loss.prepare(show(network(start)))
-        learnt = self.loss.parameters() if isinstance(self.loss, nn.Module) else []
-        others = [*network.parameters(), *learnt]
-        groups = [{"params": [start], "lr": self.recipe.lr_images}]
-        groups += [{"params": others, "lr": self.recipe.lr}] if others else []
-        adam = torch.optim.Adam(groups, betas=BETAS)
-        best, kept = math.inf, None
+                self.loss.prepare(show_augmented(network(variables)))
+        loss_parameters = self.loss.parameters() if isinstance(self.loss, nn.Module) else []
+        other_parameters = [*network.parameters(), *loss_parameters]
+        groups = [{"params": [variables], "lr": self.recipe.lr_images}]
+        groups += [{"params": other_parameters, "lr": self.recipe.lr}] if other_parameters else []
+        optimizer = torch.optim.Adam(groups, betas=ADAM_BETAS)
+        best_loss, best_images = math.inf, None
         for _ in range(self.recipe.iterations):
-            x = network(start)
-            loss = sum(self.loss(show(x)).values()).mean()
-            if loss.item() < best:
-                best, kept = loss.item(), x.detach()
-            loss.backward(inputs=[start, *others])
-            adam.step()
-            adam.zero_grad()
-        if kept is None:
+            x = network(variables)
+            loss = sum(self.loss(show_augmented(x)).values()).mean()
+            if loss.item() < best_loss:
+                best_loss, best_images = loss.item(), x.detach()
+            loss.backward(inputs=[variables, *other_parameters])
+            optimizer.step()
+            optimizer.zero_grad()
+        if best_images is None:
             raise RetortError(
                 f"generator.rounds: no loss of round {epoch + 1} is finite; lower lr_generator "
                 f"({self.recipe.lr:g}) or rounds.lr_images ({self.recipe.lr_images:g})"
             )
-        return kept
+        return best_images
 
-    def begin(self, epoch: int, rng: torch.Generator) -> tuple[Tensor, nn.Module]:
+    def initialise_variables(self, epoch: int, rng: torch.Generator) -> tuple[Tensor, nn.Module]:
         """What is optimised: noise before a fresh generator, or the pixels' logits.
 
         At mid-grey a logit moves a pixel by a quarter, about a data set's standard deviation: rates
         that are published for normalised images keep their meaning.
         """
-        sizes, count = self.sizes, self.recipe.made
-        shape = (count, sizes.latent)
+        size, count = self.generator_size, self.recipe.made
+        shape = (count, size.latent)
         if self.recipe.of == "pixels":
-            network, shape = nn.Sigmoid(), (count, sizes.colours, sizes.side, sizes.side)
+            network, shape = nn.Sigmoid(), (count, size.image_channels, size.side, size.side)
         else:
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_of("round", self.seed, epoch))
-                network = Generator(sizes).to(self.device)
-        start = torch.randn(shape, generator=rng, device=self.device)
-        return start.requires_grad_(), network.train()
+                torch.manual_seed(derive_seed("round", self.seed, epoch))
+                network = Generator(size).to(self.device)
+        variables = torch.randn(shape, generator=rng, device=self.device)
+        return variables.requires_grad_(), network.train()
 
-    def picture(self) -> Tensor:
+    def make_grid_images(self) -> Tensor:
         """A grid's images, drawn from the pool, as 8-bit levels."""
-        rng = generator(self.seed, "samples", device=self.device)
-        return levels(self.pool.draw(GRID[0] * GRID[1], rng)[0])
+        rng = make_generator(self.seed, "samples", device=self.device)
+        return take_grid_images(self.pool.sample_images(GRID_SHAPE[0] * GRID_SHAPE[1], rng)[0])
 
     def state_dict(self) -> dict:
         """A copy of all that a resumed run needs: the pool, the loss's own state, the grids."""

@@ -8,141 +8,161 @@ import torch
 from torch import nn
 
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.generator import Generator as GeneratorSection
 from pipeline.config.sections.generator import GeneratorForm, GeneratorSpec
-from pipeline.config.sections.student import Sampling
-from pipeline.config.specs import spec_of
-from pipeline.core.seeding import seed_of
-from pipeline.data.batches import Source
+from pipeline.config.sections.generator import GeneratorSettings as GeneratorSection
+from pipeline.config.sections.student import SamplingSettings
+from pipeline.config.specs import get_spec
+from pipeline.core.seeding import derive_seed
+from pipeline.data.batches import BatchSource
 from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
 from pipeline.data_free.inversion_batches import RoundRecipe, RoundSource
-from pipeline.models.classifier import MODEL, initialised, kept, read_about
-from pipeline.models.generator import Generator, Sizes
+from pipeline.models.classifier import (
+    MODEL_FILE,
+    get_epoch_file_name,
+    initialise_classifier,
+    read_metadata,
+)
+from pipeline.models.generator import Generator, GeneratorSize
 from pipeline.models.loading import load_classifier
-from pipeline.schema import make
+from pipeline.schema import make_plugin
 from pipeline.store import checkpoint
-from pipeline.store.artifact import Artifact, open_artifact
+from pipeline.store.artefact import Artefact, open_artefact
 
 REVISION = 1
 
-SOURCE = "source.pt"
+SOURCE_FILE = "source.pt"
 OWN = {"student_steps", "clip_grad", "replayed"}  # of a generator that learns all along
 
 
-def loss_of(generator: GeneratorSection | GeneratorSpec) -> dict[str, dict]:
+def resolve_loss(generator: GeneratorSection | GeneratorSpec) -> dict[str, dict]:
     """What a generator minimises, as {name: options}: DERD's losses if its spec names none."""
     return generator.losses or {"derd": generator.weights}
 
 
 def make_source(
     spec: GeneratorSpec,
-    about: dict,
+    metadata: dict,
     recipe: Recipe,
     seed: int,
     device: str,
     role: str = "natural",
     learns: bool = True,
-) -> Source:
+) -> BatchSource:
     """A generator with random weights and its optimiser, as a generator's spec describes them.
 
     Args:
         spec: of a generator, with whatever a student draws otherwise.
-        about: its student's classes and mean, which has a number for each colour of the images.
+        metadata: its student's classes, and mean with a number for each colour.
         recipe: epochs, images per batch and their augmentation.
         seed: of the draws; the weights' is the spec's.
-        role: of the teacher that it learns from.
-        learns: whether it goes on learning.
+        role: of the teacher that it learns from, if it ``learns``.
     """
-    sizes = sizes_of(spec, len(about["mean"]))
-    ((name, options),) = loss_of(spec).items()
-    common = {
+    size = make_generator_size(spec, len(metadata["mean"]))
+    ((name, options),) = resolve_loss(spec).items()
+    common_options = {
         "epochs": recipe.epochs,
         "steps": spec.steps_per_epoch,
         "batch": recipe.batch,
         "pool": spec.pool,
         "lr": spec.lr_generator,
-        "loss": make("generator_losses", "Loss", name, options),
+        "loss": make_plugin("generator_losses", "Loss", name, options),
         "learns": learns,
         "teacher": role,
         "augment": recipe.augment,
         "grids": spec.grids,
     }
     if spec.rounds is not None:
-        own = {"classes": len(about["classes"]), **spec.rounds.model_dump()}
-        return RoundSource(sizes, RoundRecipe(**common, **own), seed, device)
+        own_options = {"classes": len(metadata["classes"]), **spec.rounds.model_dump()}
+        return RoundSource(size, RoundRecipe(**common_options, **own_options), seed, device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
-        network = Generator(sizes).to(device)
-    return GeneratorSource(network, GeneratorRecipe(**common, **spec.model_dump(include=OWN)), seed)
+        network = Generator(size).to(device)
+    own_options = spec.model_dump(include=OWN)
+    return GeneratorSource(network, GeneratorRecipe(**common_options, **own_options), seed)
 
 
-def sizes_of(form: GeneratorForm, colours: int) -> Sizes:
+def make_generator_size(form: GeneratorForm, image_channels: int) -> GeneratorSize:
     """How large a generator is."""
-    return Sizes(form.latent, form.channels, form.image, colours, form.drawn, form.doublings)
+    return GeneratorSize(
+        form.latent, form.channels, form.image, image_channels, form.drawn, form.doublings
+    )
 
 
 @dataclass(frozen=True)
-class Warm:
+class GeneratorArtefact:
     """A finished warm-up: generator, optimiser, pool, and the student it warmed.
 
     Without a warm-up (``warm: false``) it says what to begin with, and each seed begins anew.
     """
 
-    artifact: Artifact
+    artefact: Artefact
 
     @cached_property
     def spec(self) -> GeneratorSpec:
         """The generator's own."""
-        return spec_of(self.artifact.manifest)
+        return get_spec(self.artefact.manifest)
 
     @property
-    def about(self) -> dict:
+    def student_metadata(self) -> dict:
         """What the student's file says of it: class names, mean and std."""
-        return read_about(self.artifact.path(MODEL))
+        return read_metadata(self.artefact.get_verified_path(MODEL_FILE))
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, its teacher's."""
-        return tuple(self.about["classes"])
+        return tuple(self.student_metadata["classes"])
 
-    def role_in(self, inputs: dict[str, Path]) -> str:
+    def find_teacher_role(self, inputs: dict[str, Path]) -> str:
         """The role that the generator's own teacher plays among a student's inputs."""
-        own = self.artifact.manifest.inputs["teacher"].rpartition("/")[2]
+        teacher_key = self.artefact.manifest.inputs["teacher"].rpartition("/")[2]
         prefix = "teachers."
         roles = [
             role.removeprefix(prefix)
             for role, folder in inputs.items()
-            if role.startswith(prefix) and folder.name == own
+            if role.startswith(prefix) and folder.name == teacher_key
         ]
         return "natural" if "natural" in roles else roles[0]
 
-    def student(self, seed: int) -> nn.Module:
+    def load_student(self, seed: int) -> nn.Module:
         """The warm student; without a warm-up, one with weights drawn from ``seed``."""
         if self.spec.warm:
-            return load_classifier(self.artifact.path(MODEL))
-        about = self.about
-        return initialised(self.spec.model, len(self.classes), about["mean"], about["std"], seed)
+            return load_classifier(self.artefact.get_verified_path(MODEL_FILE))
+        metadata = self.student_metadata
+        return initialise_classifier(
+            self.spec.model, len(self.classes), metadata["mean"], metadata["std"], seed
+        )
 
-    def snapshot(self, epoch: int) -> nn.Module:
+    def load_student_snapshot(self, epoch: int) -> nn.Module:
         """The student as it stood after an epoch of the warm-up, counted from 1."""
-        last = epoch == self.spec.recipe.epochs
-        return load_classifier(self.artifact.path(MODEL if last else kept(epoch)))
+        is_last = epoch == self.spec.recipe.epochs
+        return load_classifier(
+            self.artefact.get_verified_path(MODEL_FILE if is_last else get_epoch_file_name(epoch))
+        )
 
-    def source(
-        self, recipe: Recipe, sampling: Sampling, seed: int, device: str, role: str = "natural"
-    ) -> Source:
+    def resume_source(
+        self,
+        recipe: Recipe,
+        sampling: SamplingSettings,
+        seed: int,
+        device: str,
+        role: str = "natural",
+    ) -> BatchSource:
         """The generator as it stood at the end, ready to go on learning with draws of its own."""
-        chosen: dict = {"grids": ()} if self.spec.warm else {"grids": (), "seed": seed}
+        overrides: dict = {"grids": ()} if self.spec.warm else {"grids": (), "seed": seed}
         for name in ("steps_per_epoch", "replayed"):
             if (value := getattr(sampling, name)) is not None:
-                chosen[name] = value
-        spec, draws = self.spec.model_copy(update=chosen), seed_of("stage II", seed)
-        source = make_source(spec, self.about, recipe, draws, device, role, sampling.learns)
+                overrides[name] = value
+        spec, draws = self.spec.model_copy(update=overrides), derive_seed("stage II", seed)
+        source = make_source(
+            spec, self.student_metadata, recipe, draws, device, role, sampling.learns
+        )
         if spec.warm:
-            source.load_state_dict(checkpoint.restore(self.artifact.path(SOURCE), device))
+            source.load_state_dict(
+                checkpoint.load(self.artefact.get_verified_path(SOURCE_FILE), device)
+            )
         return source
 
 
-def open_warm(folder: Path) -> Warm:
+def open_generator(folder: Path) -> GeneratorArtefact:
     """The warm-up in a finished generator's folder."""
-    return Warm(open_artifact(folder))
+    return GeneratorArtefact(open_artefact(folder))

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Terms
-from pipeline.core.losses import cross_entropy, kl, negative_mean_entropy
-from pipeline.models.generator import Moments, batch_stats
+from pipeline.core.losses import cross_entropy, kl_divergence, negative_mean_entropy
+from pipeline.models.generator import Moments, collect_batchnorm_moments
 
 REVISION = 1
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedBatch:
     """One step's images on their way back to whoever made them: every graph is kept.
 
     Attributes:
@@ -38,21 +38,21 @@ class Made:
     rng: torch.Generator
 
 
-def look(
+def show_to_teacher(
     x: Tensor,
     y: Tensor,
     teacher: nn.Module,
     student: Callable[[Tensor], Tensor],
     rng: torch.Generator,
     *,
-    asked: bool = True,
-) -> Made:
+    uses_teacher: bool = True,
+) -> GeneratedBatch:
     """Show images (B,C,H,W) to their teacher, in one forward; not ``asked``, it sees nothing."""
-    if not asked:
-        return Made(x, y, None, None, [], teacher, student, rng)
-    with batch_stats(teacher) as moments:
+    if not uses_teacher:
+        return GeneratedBatch(x, y, None, None, [], teacher, student, rng)
+    with collect_batchnorm_moments(teacher) as moments:
         logits = teacher.head(features := teacher.features(x))
-    return Made(x, y, logits, features, moments, teacher, student, rng)
+    return GeneratedBatch(x, y, logits, features, moments, teacher, student, rng)
 
 
 def one_hot_loss(logits: Tensor) -> Tensor:
@@ -67,21 +67,21 @@ def activation_loss(features: Tensor) -> Tensor:
 
 def statistics_loss(moments: list[Moments]) -> Tensor:
     """L_BN, a scalar: the summed distances of all layers (DeepInversion; DERD, Sec. 3.2)."""
-    return torch.stack([layer.distance() for layer in moments]).sum()
+    return torch.stack([layer.compute_distance() for layer in moments]).sum()
 
 
-def statistics_term(made: Made, weight: float) -> Terms:
+def compute_statistics_term(batch: GeneratedBatch, weight: float) -> Terms:
     """The term "bn", a scalar expanded to (B,); none for a teacher without BatchNorm."""
-    if not made.moments:
+    if not batch.moments:
         return {}
-    return {"bn": (weight * statistics_loss(made.moments)).expand(len(made.x))}
+    return {"bn": (weight * statistics_loss(batch.moments)).expand(len(batch.x))}
 
 
-def balance_term(logits: Tensor, weight: float) -> Terms:
+def compute_balance_term(logits: Tensor, weight: float) -> Terms:
     """The term "balance", L_ie of logits (B,K): a scalar expanded to (B,)."""
     return {"balance": (weight * negative_mean_entropy(logits)).expand(len(logits))}
 
 
-def disagreement(made: Made) -> Tensor:
+def compute_disagreement(batch: GeneratedBatch) -> Tensor:
     """KL(T(x) || S(x)) (B,), which the image is to raise; gradients through both networks."""
-    return kl(made.student(made.x), made.logits)
+    return kl_divergence(batch.student(batch.x), batch.logits)

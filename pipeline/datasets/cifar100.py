@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.source_files import download, write_atomic
+from pipeline.data.source_files import download_file, write_atomically
 from pipeline.errors import RetortError
 
 REVISION = 1
@@ -25,15 +25,15 @@ SIZES = {"train": 50000, "test": 10000}
 SHAPE = (3, 32, 32)
 CLASSES = tuple(Path(__file__).with_suffix(".txt").read_text().split())
 
-PIXELS = 3 * 32 * 32
-SUMS = {  # sha1
+IMAGE_BYTES = 3 * 32 * 32
+FILE_SHA1 = {  # sha1
     "train.bin": "e207cd2e05b73b1393c74c7f5e7bea451d63e08e",
     "test.bin": "8fb6623e830365ff53cf14adec797474f5478006",
 }
-URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 ARCHIVE_MD5 = "03b5dce01913d631647c71ecec9e9cb8"
-INNER = "cifar-100-binary"
-VARIABLE = "RETORT_CIFAR100"
+ARCHIVE_FOLDER = "cifar-100-binary"
+ENV_VARIABLE = "RETORT_CIFAR100"
 FAILURES = (RetortError, OSError, RuntimeError, tarfile.TarError)
 
 log = logging.getLogger("retort")
@@ -49,17 +49,17 @@ def load(split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     folder, name = Path(cache) / "cifar100", f"{split}.bin"
     if not (folder / name).exists():
-        fetch(folder, SUMS)
-    return decode(checked((folder / name).read_bytes(), name, SUMS))
+        fetch_files(folder, FILE_SHA1)
+    return decode_images(verify_bytes((folder / name).read_bytes(), name, FILE_SHA1))
 
 
-def decode(data: bytes) -> tuple[np.ndarray, np.ndarray]:
+def decode_images(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Images (N,3,32,32) uint8 and labels (N,) int64: two label bytes, coarse and fine; pixels."""
-    rows = np.frombuffer(data, np.uint8).reshape(-1, 2 + PIXELS)
+    rows = np.frombuffer(data, np.uint8).reshape(-1, 2 + IMAGE_BYTES)
     return rows[:, 2:].reshape(-1, *SHAPE), rows[:, 1].astype(np.int64)
 
 
-def checked(data: bytes, name: str, sums: Mapping[str, str]) -> bytes:
+def verify_bytes(data: bytes, name: str, sums: Mapping[str, str]) -> bytes:
     """The bytes of a file.
 
     Raises:
@@ -70,7 +70,7 @@ def checked(data: bytes, name: str, sums: Mapping[str, str]) -> bytes:
     return data
 
 
-def take(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
+def import_copy(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
     """Store the files of a folder, of its subfolder `cifar-100-binary`, or of a tar archive.
 
     Raises:
@@ -86,36 +86,42 @@ def take(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
                 members = [m for m in tar if m.isfile() and Path(m.name).name in sums]
                 tar.extractall(place, members, filter="data")
         for name in sums:
-            found = next((p for p in (place / name, place / INNER / name) if p.is_file()), None)
+            found = next(
+                (p for p in (place / name, place / ARCHIVE_FOLDER / name) if p.is_file()), None
+            )
             if found is None:
-                raise RetortError(f"holds no {name}; the binary form, {INNER}, is expected")
-            write_atomic(folder / name, checked(found.read_bytes(), name, sums))
+                raise RetortError(
+                    f"holds no {name}; the binary form, {ARCHIVE_FOLDER}, is expected"
+                )
+            write_atomically(folder / name, verify_bytes(found.read_bytes(), name, sums))
 
 
-def local(folder: Path) -> Path | None:
+def find_local_copy(folder: Path) -> Path | None:
     """A copy lying in the cache, where a person or another tool put it."""
-    inner, archive = folder.parent / INNER, folder.parent / URL.rsplit("/", 1)[1]
+    inner, archive = folder.parent / ARCHIVE_FOLDER, folder.parent / ARCHIVE_URL.rsplit("/", 1)[1]
     return next((place for place in (inner, archive) if place.exists()), None)
 
 
-def fetch(folder: Path, sums: Mapping[str, str]) -> None:
+def fetch_files(folder: Path, sums: Mapping[str, str]) -> None:
     """Complete both files from the named copy alone, or from the first source that has them.
 
     Raises:
         RetortError: the copy is unusable, or there is none and the download fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    given = os.environ.get(VARIABLE) or local(folder)
+    given = os.environ.get(ENV_VARIABLE) or find_local_copy(folder)
     if given:
         try:
-            return take(Path(given), folder, sums)
+            return import_copy(Path(given), folder, sums)
         except FAILURES as error:
-            raise RetortError(f"{VARIABLE}={given}: {' '.join(str(error).split())}") from error
-    log.info("CIFAR-100: fetching %s (169 MB)", URL.rsplit("/", 1)[1])
+            raise RetortError(f"{ENV_VARIABLE}={given}: {' '.join(str(error).split())}") from error
+    log.info("CIFAR-100: fetching %s (169 MB)", ARCHIVE_URL.rsplit("/", 1)[1])
     try:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
-            return take(download(URL, Path(temporary), ARCHIVE_MD5), folder, sums)
+            return import_copy(
+                download_file(ARCHIVE_URL, Path(temporary), ARCHIVE_MD5), folder, sums
+            )
     except FAILURES as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        remedy = f"set {VARIABLE}=<folder or archive of the binary form>"
+        remedy = f"set {ENV_VARIABLE}=<folder or archive of the binary form>"
         raise RetortError(f"CIFAR-100: no download ({reason}); {remedy}") from error

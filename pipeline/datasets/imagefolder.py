@@ -10,16 +10,16 @@ from pathlib import Path
 
 from pipeline.data import imagenet
 from pipeline.data.file_index import (
-    Index,
-    Place,
+    FileIndex,
+    ImageLocation,
+    build_index_table,
     check_header,
     check_options,
-    class_list,
-    labelled,
-    tabled,
+    label_folders,
+    list_class_names,
 )
-from pipeline.data.image_folder import pictures, place_of
-from pipeline.data.lazy_images import readers
+from pipeline.data.image_folder import list_images, locate_source
+from pipeline.data.lazy_images import get_decoder_pool
 from pipeline.errors import RetortError
 
 REVISION = 1
@@ -70,7 +70,7 @@ class Images:
             raise ValueError(f"subset: '{self.subset}' is none; give a or r, or leave it out")
         if self.subset and self.folders:
             raise ValueError("subset: goes with ImageNet's classes; drop it, or 'folders'")
-        class_list(self.folders, self.names)
+        list_class_names(self.folders, self.names)
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -85,55 +85,62 @@ class Images:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
-        return class_list(self.folders, self.names)
+        return list_class_names(self.folders, self.names)
 
-    def index(self, split: str, cache: Path) -> Index:
+    def index(self, split: str, cache: Path) -> FileIndex:
         """Where the images of "train" or "test" lie.
 
         Raises:
             RetortError: a folder is not there, is no class, or holds no image; a file is none.
         """
-        root = place_of(self.path, cache, "imagenet")
+        root = locate_source(self.path, cache, "imagenet")
         top = root / (self.train if split == "train" else self.test)
         levels = self.levels if split == "test" else 0
         found = sorted(top.glob("/".join("*" * levels))) if levels else [top]
         parts = [part for part in found if part.is_dir()]
         if not parts:
             raise RetortError(f"{top}: no such folder; check the source's 'path' and '{split}'")
-        places = [place for part in parts for place in self.listed(root, top, part, split)]
-        scored = imagenet.subset(self.subset) if self.subset and split == "test" else ()
-        return Index(root, tabled(places, "imagefolder", split), self.crop, scored)
+        places = [
+            place for part in parts for place in self.list_part_images(root, top, part, split)
+        ]
+        scored = imagenet.load_subset_labels(self.subset) if self.subset and split == "test" else ()
+        return FileIndex(root, build_index_table(places, "imagefolder", split), self.crop, scored)
 
-    def listed(self, root: Path, top: Path, part: Path, split: str) -> list[Place]:
+    def list_part_images(
+        self, root: Path, top: Path, part: Path, split: str
+    ) -> list[ImageLocation]:
         """The images of one part, by class and name."""
-        wanted, subset = self.wanted(split), self.subset and split == "test"
-        labels = labelled([p.name for p in part.iterdir() if p.is_dir()], wanted, part)
-        numbers = imagenet.subset(self.subset) if subset else range(len(wanted))
+        wanted, subset = self.list_class_folders(split), self.subset and split == "test"
+        labels = label_folders([p.name for p in part.iterdir() if p.is_dir()], wanted, part)
+        numbers = imagenet.load_subset_labels(self.subset) if subset else range(len(wanted))
         group = "-".join(part.relative_to(top).parts) or None
-        listing = readers().map(lambda name: files_of(root, part / name), labels)
+        listing = get_decoder_pool().map(lambda name: list_class_files(root, part / name), labels)
         return [
             (file, 0, size, numbers[label], group)
             for label, found in zip(labels.values(), listing, strict=True)
             for file, size in found
         ]
 
-    def wanted(self, split: str) -> tuple[str, ...]:
+    def list_class_folders(self, split: str) -> tuple[str, ...]:
         """Names of the class folders of a split, in label order."""
         if self.folders:
             return self.folders
         if self.subset and split == "test":
-            return tuple(imagenet.wnids()[label] for label in imagenet.subset(self.subset))
-        return imagenet.wnids()
+            return tuple(
+                imagenet.load_wordnet_ids()[label]
+                for label in imagenet.load_subset_labels(self.subset)
+            )
+        return imagenet.load_wordnet_ids()
 
 
-def files_of(root: Path, folder: Path) -> list[tuple[str, int]]:
+def list_class_files(root: Path, folder: Path) -> list[tuple[str, int]]:
     """The images of a class folder, sorted: file below the root, bytes.
 
     Raises:
         RetortError: there is none, or a file does not begin as an image does.
     """
     found = []
-    for path in pictures(folder):
+    for path in list_images(folder):
         with path.open("rb") as file:
             check_header(file, str(path))
         found.append((str(path.relative_to(root)), path.stat().st_size))

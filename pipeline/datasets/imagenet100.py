@@ -10,15 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.image_folder import by_class, place_of, read, shuffled
+from pipeline.data.image_folder import (
+    list_images_by_class,
+    locate_source,
+    read_images,
+    shuffle_files,
+)
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.seeding", "pipeline.data.image_folder")
 
-LINES = Path(__file__).with_suffix(".txt").read_text().splitlines()
-WNIDS = tuple(line.partition(" ")[0] for line in LINES)
-CLASSES = tuple(line.partition(" ")[2] for line in LINES)
-CROP = 224 / 256  # share of the shorter side that the centre crop keeps
+CLASS_LINES = Path(__file__).with_suffix(".txt").read_text().splitlines()
+WNIDS = tuple(line.partition(" ")[0] for line in CLASS_LINES)
+CLASSES = tuple(line.partition(" ")[2] for line in CLASS_LINES)
+CROP_SHARE = 224 / 256  # share of the shorter side that the centre crop keeps
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,10 @@ class Images:
         Raises:
             RetortError: a folder is not there, or an image cannot be read.
         """
-        root = place_of(self.path, cache, "imagenet")
+        root = locate_source(self.path, cache, "imagenet")
         folder = root / ("train" if split == "train" else "val")
-        return read(shuffled(by_class(folder, WNIDS), "imagenet100", split), self.size, CROP)
+        return read_images(
+            shuffle_files(list_images_by_class(folder, WNIDS), "imagenet100", split),
+            self.size,
+            CROP_SHARE,
+        )

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.dataset_source import collection
-from pipeline.data.image_folder import place_of
+from pipeline.config.dataset_source import open_dataset_plugin
+from pipeline.data.image_folder import locate_source
 from pipeline.errors import RetortError
-from pipeline.store.artifact import sha256_of
+from pipeline.store.artefact import compute_sha256
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.seeding", "pipeline.data.image_folder")
@@ -72,7 +72,7 @@ class Images:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names, none for images without labels."""
-        return () if self.classes_of == "none" else collection(self.classes_of).classes
+        return () if self.classes_of == "none" else open_dataset_plugin(self.classes_of).classes
 
     def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
         """The images (N,3,size,size) uint8 and labels (N,) int64 of "train" or "test".
@@ -80,19 +80,19 @@ class Images:
         Raises:
             RetortError: no such file, another sum, or arrays that are not what was said of them.
         """
-        path = place_of(self.path, cache, "images.npz")
-        if self.sha256 and (found := sha256_of(path)) != self.sha256:
+        path = locate_source(self.path, cache, "images.npz")
+        if self.sha256 and (found := compute_sha256(path)) != self.sha256:
             raise RetortError(f"{path}: sha256 is {found}, not npz.sha256; is it the right file?")
-        arrays = self.arrays(path)
-        images = self.pixels(arrays[self.image], path)
+        arrays = self.read_arrays(path)
+        images = self.to_channels_first(arrays[self.image], path)
         labels = np.zeros(len(images), np.int64)
         if self.classes:
-            labels = self.checked(arrays[self.label], len(images), path)
+            labels = self.check_labels(arrays[self.label], len(images), path)
         kept = len(images) - self.test
         rows = slice(kept) if split == "train" else slice(kept, None)
         return images[rows], labels[rows]
 
-    def arrays(self, path: Path) -> dict[str, np.ndarray]:
+    def read_arrays(self, path: Path) -> dict[str, np.ndarray]:
         """The arrays that are asked for."""
         names = [self.image, *([self.label] if self.classes else [])]
         try:
@@ -104,7 +104,7 @@ class Images:
         except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
             raise RetortError(f"{path}: not a readable .npz file ({error})") from error
 
-    def pixels(self, images: np.ndarray, path: Path) -> np.ndarray:
+    def to_channels_first(self, images: np.ndarray, path: Path) -> np.ndarray:
         """Images as (N,3,H,W)."""
         if images.dtype == np.uint8 and images.shape[1:] == (*self.shape[1:], 3):
             return images.transpose(0, 3, 1, 2)
@@ -115,7 +115,7 @@ class Images:
             f"{self.size}x{self.size} px in three colours are expected; set the source's 'size'"
         )
 
-    def checked(self, labels: np.ndarray, count: int, path: Path) -> np.ndarray:
+    def check_labels(self, labels: np.ndarray, count: int, path: Path) -> np.ndarray:
         """Labels as (N,) int64, each a class."""
         labels = labels.reshape(-1)
         whole = np.issubdtype(labels.dtype, np.integer)

@@ -10,14 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.image_folder import Labelled, by_class, place_of, read, shuffled
+from pipeline.data.image_folder import (
+    LabelledFiles,
+    list_images_by_class,
+    locate_source,
+    read_images,
+    shuffle_files,
+)
 from pipeline.errors import RetortError
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.seeding", "pipeline.data.image_folder")
 
 CLASSES = tuple(Path(__file__).with_suffix(".txt").read_text().split())
-FOLDER = "tiny-imagenet-200"
+DEFAULT_FOLDER = "tiny-imagenet-200"
 
 
 @dataclass(frozen=True)
@@ -59,12 +65,16 @@ class Images:
         Raises:
             RetortError: the folder is not there, or not the official one.
         """
-        root = place_of(self.path, cache, FOLDER)
-        files = by_class(root / "train", CLASSES, "images") if split == "train" else tests(root)
-        return read(shuffled(files, "tinyimagenet", split), self.size)
+        root = locate_source(self.path, cache, DEFAULT_FOLDER)
+        files = (
+            list_images_by_class(root / "train", CLASSES, "images")
+            if split == "train"
+            else list_test_images(root)
+        )
+        return read_images(shuffle_files(files, "tinyimagenet", split), self.size)
 
 
-def tests(root: Path) -> Labelled:
+def list_test_images(root: Path) -> LabelledFiles:
     """The official validation images with the labels of `val_annotations.txt`."""
     table = root / "val" / "val_annotations.txt"
     if not table.is_file():

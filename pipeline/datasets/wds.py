@@ -11,9 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.data import imagenet
-from pipeline.data.file_index import Index, Place, check_header, check_options, class_list, tabled
-from pipeline.data.image_folder import SUFFIXES, place_of
-from pipeline.data.lazy_images import readers
+from pipeline.data.file_index import (
+    FileIndex,
+    ImageLocation,
+    build_index_table,
+    check_header,
+    check_options,
+    list_class_names,
+)
+from pipeline.data.image_folder import IMAGE_SUFFIXES, locate_source
+from pipeline.data.lazy_images import get_decoder_pool
 from pipeline.errors import RetortError
 
 REVISION = 1
@@ -27,7 +34,7 @@ COMPONENTS = (
     "pipeline.data.splits",
 )
 
-BLOCK = 512  # bytes; a tar file ends with two empty blocks
+TAR_BLOCK_BYTES = 512  # bytes; a tar file ends with two empty blocks
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Images:
 
     def __post_init__(self):
         check_options(self.version, self.size, self.crop)
-        class_list(self.folders, self.names)
+        list_class_names(self.folders, self.names)
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -72,26 +79,30 @@ class Images:
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order."""
-        return class_list(self.folders, self.names)
+        return list_class_names(self.folders, self.names)
 
-    def index(self, split: str, cache: Path) -> Index:
+    def index(self, split: str, cache: Path) -> FileIndex:
         """Where the images of "train" or "test" lie.
 
         Raises:
             RetortError: no shard, one that is cut off, or a sample without image or label.
         """
-        root, pattern = place_of(self.path, cache, "imagenet-shards"), getattr(self, split)
+        root, pattern = locate_source(self.path, cache, "imagenet-shards"), getattr(self, split)
         shards = sorted(root.glob(pattern))
         if not shards:
             raise RetortError(f"{root}: no shard is called {pattern}; set the source's '{split}'")
-        names = {name: label for label, name in enumerate(self.folders or imagenet.wnids())}
+        names = {
+            name: label for label, name in enumerate(self.folders or imagenet.load_wordnet_ids())
+        }
         labels = names | {str(label): label for label in range(len(names))}
-        listing = readers().map(lambda shard: members(root, shard, labels), shards)
+        listing = get_decoder_pool().map(
+            lambda shard: list_shard_images(root, shard, labels), shards
+        )
         places = [place for found in listing for place in found]
-        return Index(root, tabled(places, "wds", split), self.crop)
+        return FileIndex(root, build_index_table(places, "wds", split), self.crop)
 
 
-def members(root: Path, shard: Path, labels: Mapping[str, int]) -> list[Place]:
+def list_shard_images(root: Path, shard: Path, labels: Mapping[str, int]) -> list[ImageLocation]:
     """Where the images of a shard lie, and their labels, in their order.
 
     Raises:
@@ -106,20 +117,22 @@ def members(root: Path, shard: Path, labels: Mapping[str, int]) -> list[Place]:
                 folder, _, name = member.name.rpartition("/")
                 key, _, kind = name.partition(".")
                 sample = samples.setdefault(f"{folder}/{key}".lstrip("/"), {})
-                if f".{kind.lower()}" in SUFFIXES:
+                if f".{kind.lower()}" in IMAGE_SUFFIXES:
                     check_header(tar.extractfile(member), f"{shard}: {member.name}")
                     sample["image"] = member.offset_data, member.size
                 elif kind == "cls":
                     sample["label"] = tar.extractfile(member).read().decode().strip()
-                end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+                end = member.offset_data + -(-member.size // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
     except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
         raise RetortError(f"{shard}: not a whole tar file ({error}); fetch it again") from error
-    if not samples or shard.stat().st_size < end + 2 * BLOCK:
+    if not samples or shard.stat().st_size < end + 2 * TAR_BLOCK_BYTES:
         raise RetortError(f"{shard}: ends after {len(samples)} samples, cut off; fetch it again")
-    return [placed(root, shard, key, sample, labels) for key, sample in samples.items()]
+    return [locate_sample(root, shard, key, sample, labels) for key, sample in samples.items()]
 
 
-def placed(root: Path, shard: Path, key: str, sample: dict, labels: Mapping[str, int]) -> Place:
+def locate_sample(
+    root: Path, shard: Path, key: str, sample: dict, labels: Mapping[str, int]
+) -> ImageLocation:
     """One sample's place and label.
 
     Raises:

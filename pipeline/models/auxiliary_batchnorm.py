@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 REVISION = 1
 
-LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BATCHNORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 class AuxiliaryBatchNorm(nn.Module):
@@ -30,11 +30,12 @@ class AuxiliaryBatchNorm(nn.Module):
             {
                 name.replace(".", "/"): copy.deepcopy(layer)
                 for name, layer in student.named_modules()
-                if isinstance(layer, LAYERS) or getattr(layer, "branches", False)
+                if isinstance(layer, BATCHNORM_LAYERS)
+                or getattr(layer, "has_auxiliary_copy", False)
             }
         )
 
-    def tensors(self) -> dict[str, Tensor]:
+    def collect_tensors(self) -> dict[str, Tensor]:
         """The auxiliary parameters and statistics under the names they replace in the student."""
         return {
             f"{name.replace('/', '.')}.{key}": tensor
@@ -46,4 +47,4 @@ class AuxiliaryBatchNorm(nn.Module):
 
     def forward(self, student: nn.Module, x: Tensor) -> Tensor:
         """Logits (B,K) of images (B,C,H,W) on the auxiliary branch."""
-        return functional_call(student, self.tensors(), (x,))
+        return functional_call(student, self.collect_tensors(), (x,))

@@ -11,15 +11,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.discovery import modules_in
+from pipeline.discovery import load_plugins
 from pipeline.errors import RetortError
 
 REVISION = 1
 
-MODEL = "model.safetensors"  # the file of an artefact that is a classifier
+MODEL_FILE = "model.safetensors"  # the file of an artefact that is a classifier
 
 
-def kept(epoch: int) -> str:
+def get_epoch_file_name(epoch: int) -> str:
     """The file beside it that holds the weights after an epoch, counted from 1."""
     return f"epoch-{epoch}.safetensors"
 
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Penultimate features (B,D)."""
-        return self.network.features((resized(x, self.resize) - self.mean) / self.std)
+        return self.network.features((resize_images(x, self.resize) - self.mean) / self.std)
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (B,K) of penultimate features (B,D)."""
@@ -55,7 +55,7 @@ class Classifier(nn.Module):
         return self.head(self.features(x))
 
 
-def resized(x: Tensor, side: int | None) -> Tensor:
+def resize_images(x: Tensor, side: int | None) -> Tensor:
     """Images (B,C,H,W) brought to (B,C,side,side), bicubic and smoothed, as CLIP's are; or as is.
 
     It is linear in x: gradients are exact, and values may pass [0,1] a little beside edges.
@@ -65,20 +65,22 @@ def resized(x: Tensor, side: int | None) -> Tensor:
     return F.interpolate(x, (side, side), mode="bicubic", align_corners=False, antialias=True)
 
 
-def family_of(name: str) -> ModuleType:
+def find_model_family(name: str) -> ModuleType:
     """The module of ``architectures/`` whose pattern fits a model's name.
 
     Raises:
         RetortError: no family knows the name.
     """
-    for family in modules_in("architectures"):
-        if family.NAME.fullmatch(name):
+    for family in load_plugins("architectures"):
+        if family.NAME_PATTERN.fullmatch(name):
             return family
-    known = "; ".join(family.FORM for family in modules_in("architectures"))
+    known = "; ".join(family.NAME_FORMAT for family in load_plugins("architectures"))
     raise RetortError(f"model '{name}' is unknown; known: {known}")
 
 
-def build(name: str, classes: int, mean: Sequence[float], std: Sequence[float]) -> Classifier:
+def build_classifier(
+    name: str, class_count: int, mean: Sequence[float], std: Sequence[float]
+) -> Classifier:
     """A classifier by name, with random weights from torch's global generator.
 
     It takes images of as many channels as there are means.
@@ -86,19 +88,19 @@ def build(name: str, classes: int, mean: Sequence[float], std: Sequence[float]) 
     Raises:
         RetortError: no family knows the name.
     """
-    return Classifier(family_of(name).build(name, classes, len(mean)), mean, std)
+    return Classifier(find_model_family(name).build(name, class_count, len(mean)), mean, std)
 
 
-def initialised(name: str, classes: int, mean, std, seed: int) -> Classifier:
+def initialise_classifier(name: str, class_count: int, mean, std, seed: int) -> Classifier:
     """``build`` with weights drawn from ``seed``; torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(name, classes, mean, std)
+        return build_classifier(name, class_count, mean, std)
 
 
 def save_classifier(model: Classifier, path: Path, name: str, classes: Sequence[str]) -> None:
     """Write weights and what is needed to rebuild the model: architecture, classes, mean, std."""
-    about = {
+    metadata = {
         "kind": "classifier",
         "model": name,
         "classes": list(classes),
@@ -106,12 +108,12 @@ def save_classifier(model: Classifier, path: Path, name: str, classes: Sequence[
         "std": model.std.flatten().tolist(),
     }
     if model.resize is not None:
-        about["resize"] = model.resize
+        metadata["resize"] = model.resize
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, path, metadata={"retort": json.dumps(about)})
+    save_file(tensors, path, metadata={"retort": json.dumps(metadata)})
 
 
-def read_about(path: Path) -> dict:
+def read_metadata(path: Path) -> dict:
     """The metadata that was saved with a model.
 
     Raises:
@@ -126,8 +128,10 @@ def read_about(path: Path) -> dict:
 
 def load(path: Path) -> Classifier:
     """A classifier saved by ``save_classifier``, on the CPU."""
-    about = read_about(path)
-    model = build(about["model"], len(about["classes"]), about["mean"], about["std"])
-    model.resize = about.get("resize")
+    metadata = read_metadata(path)
+    model = build_classifier(
+        metadata["model"], len(metadata["classes"]), metadata["mean"], metadata["std"]
+    )
+    model.resize = metadata.get("resize")
     model.load_state_dict(load_file(path))
     return model

@@ -18,25 +18,25 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.architectures import resnet_small
-from pipeline.core.pgd import frozen
+from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
-from pipeline.models.classifier import read_about, resized
+from pipeline.models.classifier import read_metadata, resize_images
 
 REVISION = 1
 
 Tokenizer = Callable[[list[str]], Tensor]  # prompts to token indices (N, context)
 Templates = Sequence[Callable[[str], str]]  # class name to prompt
 
-TOWER = re.compile(r"retort_resnet8_w(?P<width>\d+)")
-VOCABULARY = 49408  # of open_clip's tokenizer
-TEMPLATES = {
+TOWER_NAME_PATTERN = re.compile(r"retort_resnet8_w(?P<width>\d+)")
+VOCABULARY_SIZE = 49408  # of open_clip's tokenizer
+PROMPT_TEMPLATES = {
     "openai": open_clip.OPENAI_IMAGENET_TEMPLATES,
     "simple": open_clip.SIMPLE_IMAGENET_TEMPLATES,
 }
 
 
 @dataclass(frozen=True)
-class Size:
+class ClipSize:
     """Size of a small CLIP: image tower ``resnet8-s2-w<image_width>`` and text transformer.
 
     ``embed`` is D; ``context`` the longest prompt in tokens; ``image`` the images' side in pixels.
@@ -51,7 +51,7 @@ class Size:
     image: int = 32
 
 
-def config_of(size: Size) -> dict:
+def make_open_clip_config(size: ClipSize) -> dict:
     """The open_clip model configuration (what its JSON files hold) of a small CLIP."""
     return {
         "embed_dim": size.embed,
@@ -63,7 +63,7 @@ def config_of(size: Size) -> dict:
         },
         "text_cfg": {
             "context_length": size.context,
-            "vocab_size": VOCABULARY,
+            "vocab_size": VOCABULARY_SIZE,
             "width": size.text_width,
             "heads": size.text_heads,
             "layers": size.text_layers,
@@ -71,7 +71,7 @@ def config_of(size: Size) -> dict:
     }
 
 
-class Tower(nn.Module):
+class ImageTower(nn.Module):
     """The small ResNet as open_clip expects a timm model: pooled features and their number."""
 
     default_cfg: dict = {}
@@ -92,25 +92,25 @@ class Tower(nn.Module):
 
 def register_tower(config: dict) -> None:
     """Make timm know the image tower of ``config``, if it is one of ours."""
-    match = TOWER.fullmatch(name := config["vision_cfg"].get("timm_model_name") or "")
+    match = TOWER_NAME_PATTERN.fullmatch(name := config["vision_cfg"].get("timm_model_name") or "")
     if match is None or timm.is_model(name):
         return
 
-    def tower(pretrained, pretrained_cfg, pretrained_cfg_overlay, cache_dir) -> Tower:
-        return Tower(int(match["width"]))
+    def create_tower(pretrained, pretrained_cfg, pretrained_cfg_overlay, cache_dir) -> ImageTower:
+        return ImageTower(int(match["width"]))
 
-    tower.__name__ = name
-    timm.models.register_model(tower)
+    create_tower.__name__ = name
+    timm.models.register_model(create_tower)
 
 
-def tower_of(config: dict) -> nn.Module:
+def build_tower(config: dict) -> nn.Module:
     """The image tower of ``config`` alone, with random weights."""
     register_tower(config)
     quick = config.get("quick_gelu", False)
     return _build_vision_tower(config["embed_dim"], dict(config["vision_cfg"]), quick)
 
 
-def registered(config: dict) -> str:
+def register_config(config: dict) -> str:
     """The name under which open_clip knows ``config``: a digest of its content."""
     text = json.dumps(config, sort_keys=True)
     name = f"retort-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -125,20 +125,20 @@ def registered(config: dict) -> str:
 
 def build(config: dict) -> nn.Module:
     """An open_clip model with random weights from torch's global generator."""
-    before = logging.root.manager.disable
+    previous_level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random
     try:
-        return open_clip.create_model(registered(config), pretrained_text=False)
+        return open_clip.create_model(register_config(config), pretrained_text=False)
     finally:
-        logging.disable(before)
+        logging.disable(previous_level)
 
 
-def tokenizer_of(config: dict) -> Tokenizer:
+def get_tokenizer(config: dict) -> Tokenizer:
     """Prompts to token indices (N, context length)."""
-    return open_clip.get_tokenizer(registered(config))
+    return open_clip.get_tokenizer(register_config(config))
 
 
-class Normalised(nn.Module):
+class Normalisation(nn.Module):
     """Mean and standard deviation as a layer over images (B,C,H,W) in [0,1]."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):
@@ -146,7 +146,7 @@ class Normalised(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
-    def values(self) -> tuple[list[float], list[float]]:
+    def get_mean_std(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation by channel."""
         return self.mean.flatten().tolist(), self.std.flatten().tolist()
 
@@ -155,7 +155,7 @@ class Normalised(nn.Module):
         return (x - self.mean) / self.std
 
 
-class ZeroShot(nn.Module):
+class ZeroShotClassifier(nn.Module):
     """An image tower and a fixed head of text embeddings (Radford et al., ICML 2021).
 
     Maps images (B,C,H,W) in [0,1] to logits (B,K) = scale * features @ weights, with features
@@ -176,13 +176,13 @@ class ZeroShot(nn.Module):
         super().__init__()
         self.visual, self.config, self.classes = visual, config, tuple(classes)
         self.resize = resize
-        self.normalise = Normalised(mean, std)
+        self.normalise = Normalisation(mean, std)
         self.register_buffer("weights", weights)
         self.register_buffer("scale", scale.detach().reshape(()))
 
     def features(self, x: Tensor) -> Tensor:
         """Image embeddings (B,D) of unit length."""
-        return F.normalize(self.visual(self.normalise(resized(x, self.resize))), dim=-1)
+        return F.normalize(self.visual(self.normalise(resize_images(x, self.resize))), dim=-1)
 
     def head(self, features: Tensor) -> Tensor:
         """Logits (B,K) of embeddings (B,D)."""
@@ -193,12 +193,12 @@ class ZeroShot(nn.Module):
         return self.head(self.features(x))
 
 
-def zero_shot(
+def build_zero_shot_head(
     model: nn.Module, tokenizer: Tokenizer, classes: Sequence[str], templates: Templates
 ) -> Tensor:
     """The zero-shot head (D,K): each class the renormalised mean of its prompts' embeddings."""
     device = next(model.parameters()).device
-    with frozen(model):
+    with freeze_modules(model):
         return open_clip.build_zero_shot_classifier(
             model, tokenizer, classes, templates, device=device
         )
@@ -217,11 +217,11 @@ class PromptClassifier(nn.Module):
         super().__init__()
         self.config, self.classes = config, tuple(classes)
         self.clip = build(config)
-        self.normalise = Normalised(mean, std)
+        self.normalise = Normalisation(mean, std)
         # a moving average of buffers turns -inf into NaN and rounds indices away
         self.clip.attn_mask.clamp_(min=-1e4)
         texts = [form(name) for form in (prompt.format, *templates) for name in self.classes]
-        self.prompts = tokenizer_of(config)(texts).view(1 + len(templates), len(classes), -1)
+        self.prompts = get_tokenizer(config)(texts).view(1 + len(templates), len(classes), -1)
         self.register_buffer("turn", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -232,44 +232,54 @@ class PromptClassifier(nn.Module):
         text = self.clip.encode_text(self.prompts[turn].to(x.device), normalize=True)
         return self.clip.logit_scale.exp() * image @ text.t()
 
-    def zero_shot(self, templates: Templates) -> ZeroShot:
+    def make_zero_shot_classifier(self, templates: Templates) -> ZeroShotClassifier:
         """The zero-shot classifier on the templates' ensemble; it shares the image tower."""
-        weights = zero_shot(self.clip, tokenizer_of(self.config), self.classes, templates)
-        about = self.config, self.classes, *self.normalise.values()
-        return ZeroShot(self.clip.visual, *about, weights, self.clip.logit_scale.exp()).eval()
+        weights = build_zero_shot_head(
+            self.clip, get_tokenizer(self.config), self.classes, templates
+        )
+        settings = self.config, self.classes, *self.normalise.get_mean_std()
+        return ZeroShotClassifier(
+            self.clip.visual, *settings, weights, self.clip.logit_scale.exp()
+        ).eval()
 
 
-def save(module: ZeroShot, path: Path) -> None:
+def save(module: ZeroShotClassifier, path: Path) -> None:
     """Write the image tower, the head and what rebuilds them; the text tower is not among it."""
-    mean, std = module.normalise.values()
-    about = {"kind": "clip", "config": module.config, "mean": mean, "std": std}
-    about |= {"resize": module.resize} if module.resize else {}
-    write(module.state_dict(), about | {"classes": list(module.classes)}, path)
+    mean, std = module.normalise.get_mean_std()
+    metadata = {"kind": "clip", "config": module.config, "mean": mean, "std": std}
+    metadata |= {"resize": module.resize} if module.resize else {}
+    write_safetensors(module.state_dict(), metadata | {"classes": list(module.classes)}, path)
 
 
-def save_text(model: nn.Module, config: dict, path: Path) -> None:
+def save_text_tower(model: nn.Module, config: dict, path: Path) -> None:
     """Write what ``save`` leaves out of an open_clip model: the text tower and the scale."""
     text = {k: v for k, v in model.state_dict().items() if not k.startswith("visual.")}
-    write(text, {"kind": "clip-text", "config": config}, path)
+    write_safetensors(text, {"kind": "clip-text", "config": config}, path)
 
 
-def write(tensors: dict[str, Tensor], about: dict, path: Path) -> None:
+def write_safetensors(tensors: dict[str, Tensor], metadata: dict, path: Path) -> None:
     """One safetensors file with our metadata."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    save_file(tensors, path, metadata={"retort": json.dumps(about)})
+    save_file(tensors, path, metadata={"retort": json.dumps(metadata)})
 
 
-def load(path: Path) -> ZeroShot:
+def load(path: Path) -> ZeroShotClassifier:
     """A saved zero-shot classifier, in eval mode, on the CPU. It builds no text tower.
 
     Raises:
         RetortError: the file holds something else.
     """
-    about = read_about(path)
-    if about["kind"] != "clip":
-        raise RetortError(f"{path}: holds '{about['kind']}', not 'clip'; name another file")
-    config, tensors = about["config"], load_file(path)
-    parts = about["classes"], about["mean"], about["std"], tensors["weights"], tensors["scale"]
-    model = ZeroShot(tower_of(config), config, *parts, about.get("resize"))
+    metadata = read_metadata(path)
+    if metadata["kind"] != "clip":
+        raise RetortError(f"{path}: holds '{metadata['kind']}', not 'clip'; name another file")
+    config, tensors = metadata["config"], load_file(path)
+    parts = (
+        metadata["classes"],
+        metadata["mean"],
+        metadata["std"],
+        tensors["weights"],
+        tensors["scale"],
+    )
+    model = ZeroShotClassifier(build_tower(config), config, *parts, metadata.get("resize"))
     model.load_state_dict(tensors)
     return model.eval()

@@ -12,18 +12,18 @@ from pipeline.errors import RetortError
 REVISION = 1
 
 
-def block(inputs: int, outputs: int) -> nn.Sequential:
+def build_upsampling_block(in_channels: int, out_channels: int) -> nn.Sequential:
     """(B,inputs,H,W) -> (B,outputs,2H,2W), non-linear."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="bilinear"),
-        nn.Conv2d(inputs, outputs, 3, 1, 1),
-        nn.BatchNorm2d(outputs),
+        nn.Conv2d(in_channels, out_channels, 3, 1, 1),
+        nn.BatchNorm2d(out_channels),
         nn.LeakyReLU(0.2),
     )
 
 
 @dataclass(frozen=True)
-class Sizes:
+class GeneratorSize:
     """How large a generator and its images are.
 
     Attributes:
@@ -42,7 +42,7 @@ class Sizes:
     latent: int
     channels: int
     side: int
-    colours: int = 3
+    image_channels: int = 3
     drawn: int = 0
     doublings: int = 2
 
@@ -61,22 +61,22 @@ class Sizes:
 class Generator(nn.Module):
     """Noise (B,Z) to images (B,O,side,side) in [0,1], as in DataFree but smoothly enlarged."""
 
-    def __init__(self, sizes: Sizes):
+    def __init__(self, size: GeneratorSize):
         super().__init__()
-        self.latent, self.side = sizes.latent, sizes.side
-        self.base = (sizes.drawn or sizes.side) >> sizes.doublings
-        self.start = nn.Linear(sizes.latent, sizes.channels * self.base**2)
-        widths = [sizes.channels, *(sizes.channels >> done for done in range(sizes.doublings))]
+        self.latent, self.side = size.latent, size.side
+        self.base_side = (size.drawn or size.side) >> size.doublings
+        self.start = nn.Linear(size.latent, size.channels * self.base_side**2)
+        widths = [size.channels, *(size.channels >> done for done in range(size.doublings))]
         self.layers = nn.Sequential(
-            nn.BatchNorm2d(sizes.channels),
-            *(block(*pair) for pair in zip(widths, widths[1:], strict=False)),
-            nn.Conv2d(widths[-1], sizes.colours, 3, 1, 1),
+            nn.BatchNorm2d(size.channels),
+            *(build_upsampling_block(*pair) for pair in zip(widths, widths[1:], strict=False)),
+            nn.Conv2d(widths[-1], size.image_channels, 3, 1, 1),
             nn.Sigmoid(),
         )
 
     def forward(self, z: Tensor) -> Tensor:
         """(B,Z) -> (B,O,side,side)."""
-        x = self.layers(self.start(z).view(len(z), -1, self.base, self.base))
+        x = self.layers(self.start(z).view(len(z), -1, self.base_side, self.base_side))
         if x.shape[-1] != self.side:
             x = F.interpolate(x, (self.side, self.side), mode="bilinear")
         return x
@@ -91,13 +91,13 @@ class Moments:
     running_mean: Tensor
     running_var: Tensor
 
-    def distance(self) -> Tensor:
+    def compute_distance(self) -> Tensor:
         """||mean - running mean||_2 + ||var - running var||_2, a scalar."""
         return (self.mean - self.running_mean).norm() + (self.var - self.running_var).norm()
 
 
 @contextmanager
-def batch_stats(network: nn.Module) -> Iterator[list[Moments]]:
+def collect_batchnorm_moments(network: nn.Module) -> Iterator[list[Moments]]:
     """Collect the moments of every BatchNorm2d's input during a forward inside the block.
 
     The list fills in the order of execution and keeps the graph, so that its distances can be
@@ -105,13 +105,13 @@ def batch_stats(network: nn.Module) -> Iterator[list[Moments]]:
     """
     collected: list[Moments] = []
 
-    def collect(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record_moments(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         mean = inputs[0].mean((0, 2, 3), keepdim=True)
         var = (inputs[0] - mean).square().mean((0, 2, 3))
         collected.append(Moments(mean.flatten(), var, layer.running_mean, layer.running_var))
 
     handles = [
-        layer.register_forward_pre_hook(collect)
+        layer.register_forward_pre_hook(record_moments)
         for layer in network.modules()
         if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None
     ]

@@ -6,8 +6,8 @@ from torch import nn
 
 from pipeline.errors import RetortError
 from pipeline.models import classifier
-from pipeline.models.classifier import MODEL, read_about
-from pipeline.store.artifact import open_artifact
+from pipeline.models.classifier import MODEL_FILE, read_metadata
+from pipeline.store.artefact import open_artefact
 
 REVISION = 1
 
@@ -21,7 +21,7 @@ def load_classifier(path: Path) -> nn.Module:
     Raises:
         RetortError: the file is no model of ours.
     """
-    kind = read_about(path)["kind"]
+    kind = read_metadata(path)["kind"]
     if kind == "classifier":
         return classifier.load(path).eval()
     if kind == "clip":
@@ -35,7 +35,7 @@ def load_classifier(path: Path) -> nn.Module:
     raise RetortError(f"{path}: holds '{kind}', which is no classifier; name another file")
 
 
-def load_teacher(folder: Path, device: str, file: str = MODEL) -> nn.Module:
+def load_teacher(folder: Path, device: str, file: str = MODEL_FILE) -> nn.Module:
     """One finished classifier, or weights kept beside it, frozen, in eval mode."""
-    model = load_classifier(open_artifact(folder).path(file))
+    model = load_classifier(open_artefact(folder).get_verified_path(file))
     return model.to(device).requires_grad_(False)

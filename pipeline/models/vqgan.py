@@ -16,18 +16,18 @@ from taming.modules.vqvae.quantize import VectorQuantizer
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.collectives import gathered
+from pipeline.core.collectives import all_gather
 from pipeline.errors import RetortError
-from pipeline.models.classifier import read_about
+from pipeline.models.classifier import read_metadata
 
 REVISION = 1
 
 DISTANCES_PER_BLOCK = 2**24  # tokens x codes held at once: 64 MiB in float32
-GROUPS = 32  # taming's GroupNorm
+NORM_GROUPS = 32  # taming's GroupNorm
 
 
 @dataclass(frozen=True)
-class Architecture:
+class VQGANArchitecture:
     """Shape of a VQGAN; the defaults are latent-diffusion's ``vq-f8`` (K=16384, d=4).
 
     Attributes:
@@ -60,16 +60,17 @@ class Architecture:
     def __post_init__(self):
         object.__setattr__(self, "ch_mult", tuple(self.ch_mult))
         object.__setattr__(self, "attn_resolutions", tuple(self.attn_resolutions))
-        if self.ch % GROUPS:
-            raise RetortError(f"discretizer: ch is {self.ch}; make it a multiple of {GROUPS}")
-        if self.resolution % self.factor:
+        if self.ch % NORM_GROUPS:
+            raise RetortError(f"discretizer: ch is {self.ch}; make it a multiple of {NORM_GROUPS}")
+        if self.resolution % self.downsampling_factor:
             raise RetortError(
-                f"discretizer: resolution {self.resolution} is no multiple of {self.factor}, the "
+                f"discretizer: resolution {self.resolution} is no multiple of "
+                f"{self.downsampling_factor}, the "
                 "side of a token; change resolution, ch_mult or unshuffle"
             )
 
     @property
-    def factor(self) -> int:
+    def downsampling_factor(self) -> int:
         """Side of the pixel block that one token stands for."""
         return self.unshuffle * 2 ** (len(self.ch_mult) - 1)
 
@@ -80,7 +81,7 @@ class VQGAN(nn.Module):
     With ``unshuffle=1`` the keys of its weights are those of latent-diffusion's ``vq-f8``.
     """
 
-    def __init__(self, architecture: Architecture):
+    def __init__(self, architecture: VQGANArchitecture):
         super().__init__()
         a = self.architecture = architecture
         folded = a.in_channels * a.unshuffle**2
@@ -115,24 +116,24 @@ class VQGAN(nn.Module):
         Raises:
             RetortError: tokens do not cover images of such sides.
         """
-        height, width, side = *x.shape[-2:], self.architecture.factor
+        height, width, side = *x.shape[-2:], self.architecture.downsampling_factor
         if height % side or width % side:
             what = f"images of {height}x{width} px: a token stands for {side}x{side}"
             raise RetortError(f"{what}; give sides that are multiples")
         folded = F.pixel_unshuffle(2 * x - 1, self.architecture.unshuffle)
         return self.quant_conv(self.encoder(folded))
 
-    def nearest(self, z: Tensor) -> Tensor:
+    def find_nearest_tokens(self, z: Tensor) -> Tensor:
         """Index (B,h,w) int64 of the code nearest to each latent of z (B,d,h,w)."""
         b, d, h, w = z.shape
         flat = z.detach().float().permute(0, 2, 3, 1).reshape(-1, d)
-        return nearest_code(flat, self.codebook.detach().float()).view(b, h, w)
+        return find_nearest_codes(flat, self.codebook.detach().float()).view(b, h, w)
 
-    def tokens(self, x: Tensor) -> Tensor:
+    def encode_to_tokens(self, x: Tensor) -> Tensor:
         """Tokens (B,h,w) int64 of images in [0,1]."""
-        return self.nearest(self.encode(x))
+        return self.find_nearest_tokens(self.encode(x))
 
-    def embed(self, tokens: Tensor) -> Tensor:
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
         """Codes (B,d,h,w) of tokens (B,h,w); gradients flow into the codebook."""
         return F.embedding(tokens, self.codebook).permute(0, 3, 1, 2).contiguous()
 
@@ -144,28 +145,30 @@ class VQGAN(nn.Module):
         """
         x = F.pixel_shuffle(self.decoder(self.post_quant_conv(z)), self.architecture.unshuffle)
         x = (x + 1) / 2
-        return straight_through(x, x.clamp(0, 1))
+        return apply_straight_through(x, x.clamp(0, 1))
 
     def decode_tokens(self, tokens: Tensor) -> Tensor:
         """Images (B,C,H,W) in [0,1] of tokens (B,h,w)."""
-        return self.decode(self.embed(tokens))
+        return self.decode(self.embed_tokens(tokens))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Q(x): images in [0,1] rebuilt from their tokens. No gradient reaches x."""
-        return self.decode_tokens(self.tokens(x))
+        return self.decode_tokens(self.encode_to_tokens(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Q(x) with the straight-through gradient z_q = z + sg(z_q - z) to x and the encoder."""
         z = self.encode(x)
-        return self.decode(straight_through(z, self.embed(self.nearest(z))))
+        return self.decode(
+            apply_straight_through(z, self.embed_tokens(self.find_nearest_tokens(z)))
+        )
 
 
-def straight_through(soft: Tensor, hard: Tensor) -> Tensor:
+def apply_straight_through(soft: Tensor, hard: Tensor) -> Tensor:
     """The exact value of ``hard`` with the gradient of ``soft``: sg(hard) + soft - sg(soft)."""
     return hard.detach() + (soft - soft.detach())
 
 
-def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
+def find_nearest_codes(z: Tensor, codebook: Tensor) -> Tensor:
     """Index (N,) int64 of the code nearest in L2 to each row of z (N,d); codebook (K,d).
 
     The distance is written as in taming's VectorQuantizer, so that ties break alike. It is built
@@ -180,18 +183,18 @@ def nearest_code(z: Tensor, codebook: Tensor) -> Tensor:
     return torch.cat(blocks)
 
 
-def psnr(x: Tensor, y: Tensor) -> Tensor:
+def compute_psnr(x: Tensor, y: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB per sample (B,) of images in [0,1]; 100 dB at most."""
     mse = ((x - y) ** 2).flatten(1).mean(1)
     return -10 * torch.log10(mse.clamp(min=1e-10))
 
 
-def codes_used(tokens: Tensor, n_codes: int) -> float:
+def measure_codebook_usage(tokens: Tensor, n_codes: int) -> float:
     """Fraction of the codebook that occurs among the tokens."""
     return tokens.unique().numel() / n_codes
 
 
-class Reconstruction(nn.Module):
+class ReconstructionObjective(nn.Module):
     """Trains a VQGAN without its discriminator: L1 in pixels and the codebook loss.
 
     The first ``warmup`` of training does not quantise. Then the codebook is drawn from encoder
@@ -215,12 +218,12 @@ class Reconstruction(nn.Module):
         n_codes: int,
         warmup: float = 0.1,
         beta: float = 0.25,
-        weight: float = 1.0,
+        codebook_weight: float = 1.0,
         revive_every: int = 50,
         revive_until: float = 0.8,
     ):
         super().__init__()
-        self.warmup, self.beta, self.weight = warmup, beta, weight
+        self.warmup, self.beta, self.codebook_weight = warmup, beta, codebook_weight
         self.revive_every, self.revive_until = revive_every, revive_until
         self.register_buffer("usage", torch.zeros(n_codes))
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
@@ -231,28 +234,28 @@ class Reconstruction(nn.Module):
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """Yields ``reconstruction`` and ``codebook``, each (B,)."""
-        yield self.rebuilt(roles.student, batch)[1]
+        yield self.reconstruct_batch(roles.student, batch)[1]
 
-    def rebuilt(self, model: VQGAN, batch: Batch) -> tuple[Tensor, Terms]:
+    def reconstruct_batch(self, model: VQGAN, batch: Batch) -> tuple[Tensor, Terms]:
         """The batch's images rebuilt (B,C,H,W), and the terms of doing so."""
         x, z = batch.x, model.encode(batch.x)
         if batch.progress < self.warmup:
             image = model.decode(z)
             loss = (image - x).abs().flatten(1).mean(1)
             return image, {"reconstruction": loss, "codebook": torch.zeros_like(loss)}
-        self._tend(model, gathered(z.detach()), batch)
-        tokens = model.nearest(z)
-        used = torch.bincount(gathered(tokens).flatten(), minlength=len(self.usage))
+        self._refill_codebook(model, all_gather(z.detach()), batch)
+        tokens = model.find_nearest_tokens(z)
+        used = torch.bincount(all_gather(tokens).flatten(), minlength=len(self.usage))
         self.usage += used
-        codes = model.embed(tokens)
-        image = model.decode(straight_through(z, codes))
+        codes = model.embed_tokens(tokens)
+        image = model.decode(apply_straight_through(z, codes))
         codebook = (z.detach() - codes) ** 2 + self.beta * (z - codes.detach()) ** 2
         return image, {
             "reconstruction": (image - x).abs().flatten(1).mean(1),
-            "codebook": self.weight * codebook.flatten(1).mean(1),
+            "codebook": self.codebook_weight * codebook.flatten(1).mean(1),
         }
 
-    def _tend(self, model: VQGAN, z: Tensor, batch: Batch) -> None:
+    def _refill_codebook(self, model: VQGAN, z: Tensor, batch: Batch) -> None:
         """Fill the codebook on the first quantised step, later revive the codes that died."""
         first = int(self.steps) == 0
         due = int(self.steps) % self.revive_every == 0 and batch.progress < self.revive_until
@@ -276,9 +279,9 @@ def draw_latents(z: Tensor, n: int, rng: torch.Generator) -> Tensor:
 
 def save(model: VQGAN, path: Path) -> None:
     """Write weights and architecture to one safetensors file."""
-    about = {"kind": "discretizer", "architecture": asdict(model.architecture)}
+    metadata = {"kind": "discretizer", "architecture": asdict(model.architecture)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    save_file(tensors, path, metadata={"retort": json.dumps(about)})
+    save_file(tensors, path, metadata={"retort": json.dumps(metadata)})
 
 
 def load(path: Path) -> VQGAN:
@@ -287,9 +290,11 @@ def load(path: Path) -> VQGAN:
     Raises:
         RetortError: the file is not a discretiser of this pipeline.
     """
-    about = read_about(path)
-    if about["kind"] != "discretizer":
-        raise RetortError(f"{path}: holds a {about['kind']}, not a discretizer; give another file")
-    model = VQGAN(Architecture(**about["architecture"]))
+    metadata = read_metadata(path)
+    if metadata["kind"] != "discretizer":
+        raise RetortError(
+            f"{path}: holds a {metadata['kind']}, not a discretizer; give another file"
+        )
+    model = VQGAN(VQGANArchitecture(**metadata["architecture"]))
     model.load_state_dict(load_file(path))
     return model.eval()

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import kd_loss
 
 REVISION = 1
 COMPONENTS = (
@@ -28,7 +32,7 @@ class Objective:
     ``temperature=30`` this is adaad_t30, AdaIAD without its introspection (``objectives/adaiad``).
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     alpha: float = 1.0
     temperature: float = 1.0
     kd_scale: float = 1.0
@@ -39,17 +43,17 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teacher = roles.student, roles.teacher
-        x_adv = perturbed(
-            self.inner_attack, batch, lambda z: kd_kl(student(z), teacher(z)), student, teacher
+        x_adv = make_adversarial_examples(
+            self.inner_attack, batch, lambda z: kd_loss(student(z), teacher(z)), student, teacher
         )
         with torch.no_grad():
             target = teacher(x_adv)
         terms = {}
         if self.alpha < 1:
-            clean = kd_kl(student(batch.x), clean_target(roles, batch))
+            clean = kd_loss(student(batch.x), get_clean_teacher_logits(roles, batch))
             terms["kd"] = self.kd_scale * (1 - self.alpha) * clean
         else:
             with torch.no_grad():
                 student(batch.x)
-        adversarial = kd_kl(student(x_adv), target, self.temperature)
+        adversarial = kd_loss(student(x_adv), target, self.temperature)
         yield terms | {"kd_adv": self.kd_scale * self.alpha * adversarial}

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import cross_entropy, kd_kl, kl
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import cross_entropy, kd_loss, kl_divergence
 
 REVISION = 1
 COMPONENTS = (
@@ -28,7 +32,7 @@ class Objective:
     ``temperature=30`` tells the two apart. S(x) runs for BatchNorm even where no term reads it.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     alpha: float = 1.0
     beta: float = 0.1
     begin: float = 0.3
@@ -41,8 +45,12 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teacher, scale = roles.student, roles.teacher, self.kd_scale * self.alpha
-        x_adv = perturbed(
-            self.inner_attack, batch, lambda z: kl(student(z), teacher(z)), student, teacher
+        x_adv = make_adversarial_examples(
+            self.inner_attack,
+            batch,
+            lambda z: kl_divergence(student(z), teacher(z)),
+            student,
+            teacher,
         )
         introspects = batch.progress >= self.begin
         with torch.no_grad():
@@ -51,9 +59,9 @@ class Objective:
         with torch.set_grad_enabled(introspects or self.alpha < 1):
             clean = student(batch.x)
         logits = student(x_adv)
-        terms = {"kd_adv": scale * kd_kl(logits, target, self.temperature)}
+        terms = {"kd_adv": scale * kd_loss(logits, target, self.temperature)}
         if introspects:
-            terms["self_adv"] = scale * (1 - trust) * kl(logits, clean)
+            terms["self_adv"] = scale * (1 - trust) * kl_divergence(logits, clean)
         if self.alpha < 1:
             terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.y)
         yield terms

@@ -6,7 +6,11 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
 from pipeline.core.losses import cross_entropy
 
 REVISION = 1
@@ -27,7 +31,7 @@ class Objective:
     One step costs 2 n + 3 F_S + 1 F_T.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     beta: float = 0.5
 
     def needs(self) -> tuple[str, ...]:
@@ -36,7 +40,7 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        x_adv = perturbed(
+        x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
         )
         with torch.no_grad():

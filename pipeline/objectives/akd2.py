@@ -6,8 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import cross_entropy, kd_loss
 
 REVISION = 1
 COMPONENTS = (
@@ -26,7 +30,7 @@ class Objective:
     x* = argmax CE(S(x'), y). One step costs 2 n + 3 F_S and 1 F of each teacher.
     """
 
-    inner_attack: InnerAttack = attack_options(InnerAttack(start="uniform"))
+    inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))
     alpha: float = 0.5
     beta: float = 0.25
     temperature: float = 1.0
@@ -37,14 +41,14 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, t = roles.student, self.temperature
-        x_adv = perturbed(
+        x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
         )
         with torch.no_grad():
             robust, natural = (roles.teachers[r](x_adv) for r in ("robust", "natural"))
         logits = student(x_adv)
         yield {
-            "robust": self.alpha * kd_kl(logits, robust, t),
-            "natural": self.beta * kd_kl(logits, natural, t),
+            "robust": self.alpha * kd_loss(logits, robust, t),
+            "natural": self.beta * kd_loss(logits, natural, t),
             "ce_adv": (1 - self.alpha - self.beta) * cross_entropy(logits, batch.y),
         }

@@ -3,9 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import cross_entropy, kd_loss
 
 REVISION = 1
 COMPONENTS = (
@@ -26,7 +30,7 @@ class Objective:
     run of ARD, ard_t1, is ``temperature=1, kd_scale=1``. One step costs 2 n + 3 F_S + 1 F_T.
     """
 
-    inner_attack: InnerAttack = attack_options(InnerAttack(start="uniform"))
+    inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))
     alpha: float = 1.0
     temperature: float = 30.0
     kd_scale: float = 0.1
@@ -36,11 +40,11 @@ class Objective:
         return ("label", "t_clean")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        student, target = roles.student, clean_target(roles, batch)
-        x_adv = perturbed(
+        student, target = roles.student, get_clean_teacher_logits(roles, batch)
+        x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
         )
-        kd = kd_kl(student(x_adv), target, self.temperature)
+        kd = kd_loss(student(x_adv), target, self.temperature)
         terms = {"kd_adv": self.kd_scale * self.alpha * kd}
         if self.alpha < 1:
             terms["ce"] = (1 - self.alpha) * cross_entropy(student(batch.x), batch.y)

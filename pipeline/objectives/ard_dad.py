@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.losses import cross_entropy, kd_loss
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
@@ -26,9 +26,9 @@ class Objective:
         return ("label", "x_adv", "paired", "t_clean")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target = clean_target(roles, batch)
+        target = get_clean_teacher_logits(roles, batch)
         adversarial = roles.student(batch.stored["x_adv"])
         yield {
             "ce": cross_entropy(roles.student(batch.x), batch.y),
-            "kd_adv": self.alpha * kd_kl(adversarial, target, self.temperature),
+            "kd_adv": self.alpha * kd_loss(adversarial, target, self.temperature),
         }

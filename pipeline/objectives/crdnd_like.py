@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.collectives import gathered, own
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import entropy, kl, relations
-from pipeline.objectives.rslad import soft_label_terms
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.collectives import all_gather, take_own_rows
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import kl_divergence, pairwise_cosine_similarity, softmax_entropy
+from pipeline.objectives.rslad import compute_soft_label_terms
 
 REVISION = 1
 COMPONENTS = (
@@ -32,7 +36,7 @@ class Objective:
     x* = argmax KL(D(x) || S(x')); no labels.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     alpha: float = 5 / 6
     beta: float = 0.1
     sharpen: float = 1.0
@@ -45,11 +49,19 @@ class Objective:
         return ("t_clean",)
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        student, raw, t = roles.student, clean_target(roles, batch), self.relation_temperature
-        unsure = entropy(raw) / math.log(raw.shape[1])
-        target = raw * (1 + self.sharpen * unsure)[:, None]
-        x_adv = perturbed(self.inner_attack, batch, lambda z: kl(student(z), target), student)
+        student, raw, t = (
+            roles.student,
+            get_clean_teacher_logits(roles, batch),
+            self.relation_temperature,
+        )
+        relative_entropy = softmax_entropy(raw) / math.log(raw.shape[1])
+        target = raw * (1 + self.sharpen * relative_entropy)[:, None]
+        x_adv = make_adversarial_examples(
+            self.inner_attack, batch, lambda z: kl_divergence(student(z), target), student
+        )
         logits = student(x_adv)
-        related = (relations(gathered(z)) / t for z in (logits, raw))
-        relation = self.beta * own(kl(*related))
-        yield soft_label_terms(self, logits, student(batch.x), target) | {"relation": relation}
+        relation_logits = (pairwise_cosine_similarity(all_gather(z)) / t for z in (logits, raw))
+        relation = self.beta * take_own_rows(kl_divergence(*relation_logits))
+        yield compute_soft_label_terms(self, logits, student(batch.x), target) | {
+            "relation": relation
+        }

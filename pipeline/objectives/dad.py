@@ -3,8 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.batch import Batch, Roles, Terms, adversarial_target, clean_target
-from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.batch import (
+    Batch,
+    Roles,
+    Terms,
+    get_adversarial_teacher_logits,
+    get_clean_teacher_logits,
+)
+from pipeline.core.losses import cross_entropy, kd_loss
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
@@ -25,11 +31,14 @@ class Objective:
         return ("label", "x_adv", "t_clean", "t_adv")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target, target_adv = clean_target(roles, batch), adversarial_target(roles, batch)
+        target, target_adv = (
+            get_clean_teacher_logits(roles, batch),
+            get_adversarial_teacher_logits(roles, batch),
+        )
         logits = roles.student(batch.x)
         logits_adv = roles.student(batch.stored["x_adv"])
         yield {
             "ce": cross_entropy(logits, batch.y),
-            "kd": self.alpha * kd_kl(logits, target, self.temperature),
-            "dad": self.alpha * kd_kl(logits_adv, target_adv, self.temperature),
+            "kd": self.alpha * kd_loss(logits, target, self.temperature),
+            "dad": self.alpha * kd_loss(logits_adv, target_adv, self.temperature),
         }

@@ -5,8 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.core.batch import Batch, Roles, Terms, adversarial_target, clean_target
-from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.batch import (
+    Batch,
+    Roles,
+    Terms,
+    get_adversarial_teacher_logits,
+    get_clean_teacher_logits,
+)
+from pipeline.core.losses import cross_entropy, kd_loss
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
@@ -32,9 +38,11 @@ class Objective:
         return ("label", "x_adv", "y_adv", "t_clean", "t_adv")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target = torch.cat([clean_target(roles, batch), adversarial_target(roles, batch)])
+        target = torch.cat(
+            [get_clean_teacher_logits(roles, batch), get_adversarial_teacher_logits(roles, batch)]
+        )
         y = torch.cat([batch.y, batch.stored["y_adv"]])
         logits = roles.student(torch.cat([batch.x, batch.stored["x_adv"]]))
         ce = cross_entropy(logits, y).view(2, -1).mean(0)
-        kd = kd_kl(logits, target, self.temperature).view(2, -1).mean(0)
+        kd = kd_loss(logits, target, self.temperature).view(2, -1).mean(0)
         yield {"ce": (1 - self.weight * self.alpha) * ce, "kd": self.weight * self.alpha * kd}

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.collectives import gathered, own
-from pipeline.core.inner_attack import InnerAttack, attack_options
-from pipeline.core.losses import cross_entropy, kl, triplet, widened
-from pipeline.core.pairing import differing
-from pipeline.core.pgd import ascend, ascend_shared, attacked, begin
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.collectives import all_gather, take_own_rows
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options
+from pipeline.core.losses import cross_entropy, kl_divergence, triplet_loss, upcast_logits
+from pipeline.core.pairing import pair_different_labels
+from pipeline.core.pgd import freeze_for_attack, iterate_shared_pgd, make_first_iterate, run_pgd
 from pipeline.core.threat_models import Linf
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
@@ -30,87 +30,115 @@ COMPONENTS = (
 
 
 @dataclass(frozen=True)
-class Aim:
+class Supervision:
     """T(x) (B,K), classes y (B,) of pairs and eq. 5, and the attacks' loss: inner(logits, goal)."""
 
-    target: Tensor
-    y: Tensor
-    goal: Tensor
-    inner: Callable[[Tensor, Tensor], Tensor]
+    teacher_logits: Tensor
+    classes: Tensor
+    attack_target: Tensor
+    attack_loss: Callable[[Tensor, Tensor], Tensor]
 
-    def loss(self, goal: Tensor) -> Callable[[Tensor], Tensor]:
+    def make_attack_loss(self, attack_target: Tensor) -> Callable[[Tensor], Tensor]:
         """The attacks' loss as a function of the student's logits."""
-        return lambda logits: self.inner(logits, goal)
+        return lambda logits: self.attack_loss(logits, attack_target)
 
 
-def check(method) -> None:
+def check_hyperparameters(objective) -> None:
     """Raise ValueError for hyper-parameters that cannot be meant."""
-    if method.inner_attack.steps < 1:
+    if objective.inner_attack.steps < 1:
         raise ValueError("steps: 0 steps make no intermediate sample; give at least 1")
-    if not 0 <= method.gamma <= 1:
-        raise ValueError(f"gamma: {method.gamma:g} is no share; give a number in [0,1]")
+    if not 0 <= objective.gamma <= 1:
+        raise ValueError(f"gamma: {objective.gamma:g} is no share; give a number in [0,1]")
 
 
-def weight(method, i: int, wanted: Tensor, found: Tensor, y: Tensor) -> Tensor:
+def compute_step_weight(
+    objective, i: int, p_teacher: Tensor, p_student: Tensor, y: Tensor
+) -> Tensor:
     """w (B,) in [0,1] of step i, detached (eq. 5), from teacher's and student's p (B,K) of y."""
-    if method.weighting == "uniform":
-        return torch.ones_like(found[:, 0])
-    gap = (wanted - found.detach()).gather(1, y[:, None]).squeeze(1).abs()
-    progress = (1 - method.gamma) * i / method.inner_attack.steps
-    return progress + method.gamma * gap / gathered(gap).max().clamp_min(1e-8)
+    if objective.weighting == "uniform":
+        return torch.ones_like(p_student[:, 0])
+    gap = (p_teacher - p_student.detach()).gather(1, y[:, None]).squeeze(1).abs()
+    progress = (1 - objective.gamma) * i / objective.inner_attack.steps
+    return progress + objective.gamma * gap / all_gather(gap).max().clamp_min(1e-8)
 
 
-def walk(method, network, modules, loss, x, dtype, start, sign) -> Iterator[tuple[Tensor, Tensor]]:
+def generate_iterates(
+    objective, network, attacked_modules, loss, x, dtype, start, sign
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K)."""
-    attack, between = method.inner_attack, method.iakd or method.dbkd
-    settings = {"steps": attack.steps, "step": attack.step, "start": start, "sign": sign}
-    ball = Linf(attack.eps)
-    if between and attack.attack_bn == "train":
-        return ascend_shared(x, network, loss, ball, **settings)
+    attack, trains_intermediate = objective.inner_attack, objective.iakd or objective.dbkd
+    settings = {"steps": attack.steps, "step_size": attack.step, "start": start, "sign": sign}
+    threat_model = Linf(attack.eps)
+    if trains_intermediate and attack.attack_bn == "train":
+        return iterate_shared_pgd(x, network, loss, threat_model, **settings)
     path: list[Tensor] = []
-    with attacked(*modules, bn=attack.attack_bn):
-        ascend(x, lambda z: loss(network(z)), ball, path=path, dtype=dtype, **settings)
-    return ((z, network(z)) for z in path[0 if between else -1 :])
+    with freeze_for_attack(*attacked_modules, bn=attack.attack_bn):
+        run_pgd(x, lambda z: loss(network(z)), threat_model, iterates=path, dtype=dtype, **settings)
+    return ((z, network(z)) for z in path[0 if trains_intermediate else -1 :])
 
 
-def distil(method, roles: Roles, batch: Batch, aim: Aim) -> Iterator[Terms]:
+def compute_darwin_terms(
+    objective, roles: Roles, batch: Batch, supervision: Supervision
+) -> Iterator[Terms]:
     """KL on the clean images, then one dictionary for each pair of intermediate samples."""
-    student, p, m = roles.student, widened(aim.target).softmax(1), method.margin
-    attack, dtype = method.inner_attack, batch.attack_dtype
-    start = begin(batch.x, Linf(attack.eps), attack.start, batch.rng)
-    climb = walk(method, student, [student], aim.loss(aim.goal), batch.x, dtype, start, +1)
-    if method.dbkd:
-        y_all, goals = gathered(aim.y), gathered(aim.goal)
-        partner, apart = map(own, differing(y_all, batch.rng))
-        x_pair, p_pair, y_pair = gathered(batch.x)[partner], gathered(p)[partner], y_all[partner]
-        goal = aim.goal if method.target_source == "pair" else goals[partner]
-        branch, parts = partial(method.auxiliary, student), [student, method.auxiliary]
-        descent = walk(method, branch, parts, aim.loss(goal), x_pair, dtype, "clean", -1)
-    yield {"kd": kl(student(batch.x), aim.target)}
-    for i in range(1 if method.iakd or method.dbkd else attack.steps, attack.steps + 1):
-        z, logits = next(climb)
-        q = widened(logits).softmax(1)
-        w = weight(method, i, p, q, aim.y)
-        terms = followed(method, i, w, logits, z, roles.teacher)
-        if method.dbkd:
-            r = widened(next(descent)[1]).softmax(1)
-            w_pair = weight(method, i, p_pair, r, y_pair)
-            parted = w * triplet(p, q, r, m) + w_pair * triplet(p_pair, r, q, m)
-            terms["dbkd"] = method.lambda_dbkd * apart * parted
+    student, m, attack = roles.student, objective.margin, objective.inner_attack
+    p = upcast_logits(supervision.teacher_logits).softmax(1)
+    start = make_first_iterate(batch.x, Linf(attack.eps), attack.start, batch.rng)
+    loss = supervision.make_attack_loss(supervision.attack_target)
+    dtype = batch.attack_dtype
+    ascent = generate_iterates(objective, student, [student], loss, batch.x, dtype, start, +1)
+    if objective.dbkd:
+        pair = gather_pairs(objective, batch, supervision, p)
+        branch = partial(objective.auxiliary, student)
+        networks, loss = [student, objective.auxiliary], supervision.make_attack_loss(pair.goal)
+        descent = generate_iterates(objective, branch, networks, loss, pair.x, dtype, "clean", -1)
+    yield {"kd": kl_divergence(student(batch.x), supervision.teacher_logits)}
+    for i in range(1 if objective.iakd or objective.dbkd else attack.steps, attack.steps + 1):
+        z, logits = next(ascent)
+        q = upcast_logits(logits).softmax(1)
+        w = compute_step_weight(objective, i, p, q, supervision.classes)
+        terms = compute_teacher_term(objective, i, w, logits, z, roles.teacher)
+        if objective.dbkd:
+            r = upcast_logits(next(descent)[1]).softmax(1)
+            w_pair = compute_step_weight(objective, i, pair.p, r, pair.y)
+            separation = w * triplet_loss(p, q, r, m) + w_pair * triplet_loss(pair.p, r, q, m)
+            terms["dbkd"] = objective.lambda_dbkd * pair.is_other_class * separation
         yield terms
 
 
-def followed(method, i: int, w: Tensor, logits: Tensor, z: Tensor, teacher: nn.Module) -> Terms:
+@dataclass(frozen=True)
+class Pair:
+    """Each sample's partner of another class: its image, teacher probabilities, class and goal."""
+
+    x: Tensor
+    p: Tensor
+    y: Tensor
+    goal: Tensor
+    is_other_class: Tensor
+
+
+def gather_pairs(objective, batch: Batch, supervision: Supervision, p: Tensor) -> Pair:
+    """The partners of this rank's samples, drawn from the whole batch."""
+    y_all, goals = all_gather(supervision.classes), all_gather(supervision.attack_target)
+    partner, is_other_class = map(take_own_rows, pair_different_labels(y_all, batch.rng))
+    x, p = all_gather(batch.x)[partner], all_gather(p)[partner]
+    goal = supervision.attack_target if objective.target_source == "pair" else goals[partner]
+    return Pair(x, p, y_all[partner], goal, is_other_class)
+
+
+def compute_teacher_term(
+    objective, i: int, w: Tensor, logits: Tensor, z: Tensor, teacher: nn.Module
+) -> Terms:
     """The teacher's term at step i: ARKD's at the last one, IAKD's before."""
-    last = i == method.inner_attack.steps
-    if not last and not method.iakd:
+    last = i == objective.inner_attack.steps
+    if not last and not objective.iakd:
         return {}
     with torch.no_grad():
         target = teacher(z)
-    gap = kl(logits, target)
+    gap = kl_divergence(logits, target)
     if not last:
-        return {"iakd": method.lambda_iakd * w * gap}
-    return {"kd_adv": method.beta * gap}
+        return {"iakd": objective.lambda_iakd * w * gap}
+    return {"kd_adv": objective.beta * gap}
 
 
 @dataclass(eq=False)
@@ -129,7 +157,7 @@ class Objective(nn.Module):
         attack_bn: "train" attacks in train mode and updates by the attack's own forwards: 85 F_S.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     beta: float = 4.0
     gamma: float = 0.5
     margin: float = 0.1
@@ -144,7 +172,7 @@ class Objective(nn.Module):
     def __post_init__(self):
         super().__init__()
         self.register_module("auxiliary", None)
-        check(self)
+        check_hyperparameters(self)
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
         """Make the auxiliary BatchNorms, before an optimiser is built."""
@@ -156,6 +184,8 @@ class Objective(nn.Module):
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary of "kd"; then, a step, one of "iakd" or "kd_adv", and of "dbkd"."""
-        target, y = clean_target(roles, batch), batch.y
+        target, y = get_clean_teacher_logits(roles, batch), batch.y
         likeliest = y if y.ndim == 1 else y.argmax(1)
-        return distil(self, roles, batch, Aim(target, likeliest, y, cross_entropy))
+        return compute_darwin_terms(
+            self, roles, batch, Supervision(target, likeliest, y, cross_entropy)
+        )

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from torch import nn
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options
-from pipeline.core.losses import kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options
+from pipeline.core.losses import kl_divergence
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
-from pipeline.objectives.darwin import Aim, check, distil
+from pipeline.objectives.darwin import Supervision, check_hyperparameters, compute_darwin_terms
 
 REVISION = 1
 COMPONENTS = (
@@ -34,7 +34,7 @@ class Objective(nn.Module):
     KL(S || T(x)), the printed form.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     beta: float = 4.0
     gamma: float = 0.5
     margin: float = 0.1
@@ -50,7 +50,7 @@ class Objective(nn.Module):
     def __post_init__(self):
         super().__init__()
         self.register_module("auxiliary", None)
-        check(self)
+        check_hyperparameters(self)
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
         """Make the auxiliary BatchNorms; ``fit`` calls this before it builds the optimiser."""
@@ -62,6 +62,8 @@ class Objective(nn.Module):
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """As DARWIN's."""
-        target = clean_target(roles, batch)
-        inner = kl if self.inner_kl == "forward" else lambda s, t: kl(t, s)
-        return distil(self, roles, batch, Aim(target, target.argmax(1), target, inner))
+        target = get_clean_teacher_logits(roles, batch)
+        inner = kl_divergence if self.inner_kl == "forward" else lambda s, t: kl_divergence(t, s)
+        return compute_darwin_terms(
+            self, roles, batch, Supervision(target, target.argmax(1), target, inner)
+        )

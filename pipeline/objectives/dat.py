@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.collectives import own, repeated
-from pipeline.core.inner_attack import InnerAttack, attack_options
+from pipeline.core.collectives import repeat_for_ranks, take_own_rows
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options
 from pipeline.core.losses import cross_entropy
-from pipeline.core.pgd import ascend, attacked, begin
+from pipeline.core.pgd import freeze_for_attack, make_first_iterate, run_pgd
 from pipeline.core.threat_models import L2
 
 REVISION = 1
@@ -23,38 +23,40 @@ COMPONENTS = (
 )
 
 
-def discrete_adversary(method, roles: Roles, batch: Batch) -> Tensor:
+def make_discrete_adversary(objective, roles: Roles, batch: Batch) -> Tensor:
     """x~_S = Q(Q(x) + delta), (B,C,H,W) in [0,1]: delta climbs the student's cross-entropy.
 
     The ball is L2 around Q(x). Each sample starts, with the start probability, in a random
     direction of length eps. Q is never differentiated: its gradient is taken for the identity.
     """
-    attack, quantiser, student = method.inner_attack, roles.discretizer, roles.student
-    ball = L2(attack.eps)
+    attack, discretizer, student = objective.inner_attack, roles.discretizer, roles.student
+    threat_model = L2(attack.eps)
     with torch.no_grad():
-        q = quantiser.reconstruct(batch.x)
-    drawn = torch.rand(len(repeated(q)), generator=batch.rng, device=q.device)
-    noisy = own(drawn < method.start_probability)
-    start = torch.where(noisy.view(-1, 1, 1, 1), begin(q, ball, "uniform", batch.rng), q)
-    with attacked(student, bn=attack.attack_bn):
-        x_adv = ascend(
+        q = discretizer.reconstruct(batch.x)
+    drawn = torch.rand(len(repeat_for_ranks(q)), generator=batch.rng, device=q.device)
+    noisy = take_own_rows(drawn < objective.start_probability)
+    start = torch.where(
+        noisy.view(-1, 1, 1, 1), make_first_iterate(q, threat_model, "uniform", batch.rng), q
+    )
+    with freeze_for_attack(student, bn=attack.attack_bn):
+        x_adv = run_pgd(
             q,
             lambda z: cross_entropy(student(z), batch.y),
-            ball,
+            threat_model,
             steps=attack.steps,
-            step=attack.step,
+            step_size=attack.step,
             start=start,
             dtype=batch.attack_dtype,
         )
     with torch.no_grad():
-        return quantiser.reconstruct(x_adv)
+        return discretizer.reconstruct(x_adv)
 
 
 @dataclass(frozen=True)
 class Objective:
     """CE(S(x), y) + CE(S(x~_S), y), x~_S made at each step from the student itself."""
 
-    inner_attack: InnerAttack = attack_options(
+    inner_attack: InnerAttack = declare_attack_options(
         InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
     )
     start_probability: float = 0.8
@@ -64,7 +66,7 @@ class Objective:
         return ("label", "discretizer")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        x_adv = discrete_adversary(self, roles, batch)
+        x_adv = make_discrete_adversary(self, roles, batch)
         yield {
             "ce": cross_entropy(roles.student(batch.x), batch.y),
             "ce_adv": cross_entropy(roles.student(x_adv), batch.y),

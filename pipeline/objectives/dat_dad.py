@@ -3,10 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.batch import Batch, Roles, Terms, adversarial_target, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options
-from pipeline.core.losses import cross_entropy, kd_kl
-from pipeline.objectives.dat import discrete_adversary
+from pipeline.core.batch import (
+    Batch,
+    Roles,
+    Terms,
+    get_adversarial_teacher_logits,
+    get_clean_teacher_logits,
+)
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options
+from pipeline.core.losses import cross_entropy, kd_loss
+from pipeline.objectives.dat import make_discrete_adversary
 
 REVISION = 1
 COMPONENTS = (
@@ -28,7 +34,7 @@ class Objective:
 
     alpha: float = 0.5
     temperature: float = 4.0
-    inner_attack: InnerAttack = attack_options(
+    inner_attack: InnerAttack = declare_attack_options(
         InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
     )
     start_probability: float = 0.8
@@ -38,13 +44,16 @@ class Objective:
         return ("label", "x_adv", "t_clean", "t_adv", "discretizer")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target, target_adv = clean_target(roles, batch), adversarial_target(roles, batch)
-        x_own = discrete_adversary(self, roles, batch)
+        target, target_adv = (
+            get_clean_teacher_logits(roles, batch),
+            get_adversarial_teacher_logits(roles, batch),
+        )
+        x_own = make_discrete_adversary(self, roles, batch)
         logits = roles.student(batch.x)
         logits_adv = roles.student(batch.stored["x_adv"])
         yield {
             "ce": cross_entropy(logits, batch.y),
-            "kd": self.alpha * kd_kl(logits, target, self.temperature),
-            "dad": self.alpha * kd_kl(logits_adv, target_adv, self.temperature),
+            "kd": self.alpha * kd_loss(logits, target, self.temperature),
+            "dad": self.alpha * kd_loss(logits_adv, target_adv, self.temperature),
             "ce_adv": self.alpha * cross_entropy(roles.student(x_own), batch.y),
         }

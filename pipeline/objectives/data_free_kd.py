@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, views
-from pipeline.core.losses import kd_kl, kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
+from pipeline.core.losses import kd_loss, kl_divergence
 
 REVISION = 1
 COMPONENTS = (
@@ -21,7 +21,7 @@ COMPONENTS = (
 )
 
 
-def natural_logits(roles: Roles, batch: Batch) -> Tensor:
+def get_natural_logits(roles: Roles, batch: Batch) -> Tensor:
     """The natural teacher's logits (B,K) on the batch: the source's if it gives them."""
     if "t_clean" in batch.stored:
         return batch.stored["t_clean"]
@@ -42,7 +42,7 @@ class Objective:
     temperature: float = 1.0
     attack: Literal["none", "rslad"] = field(default="none", metadata={"neutral": "none"})
     alpha: float = field(default=5 / 6, metadata={"neutral": 5 / 6})
-    inner_attack: InnerAttack = attack_options(
+    inner_attack: InnerAttack = declare_attack_options(
         fixed=("start", "attack_bn"), neutral=("eps", "step", "steps")
     )
 
@@ -52,6 +52,8 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) nats."""
-        target, t = clean_target(roles, batch), self.temperature
-        found = views(self, roles.student, batch, lambda logits: kl(logits, target))
-        yield {name: weight * kd_kl(logits, target, t) for name, weight, logits in found}
+        target, t = get_clean_teacher_logits(roles, batch), self.temperature
+        found = iterate_training_views(
+            self, roles.student, batch, lambda logits: kl_divergence(logits, target)
+        )
+        yield {name: weight * kd_loss(logits, target, t) for name, weight, logits in found}

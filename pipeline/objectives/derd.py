@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.losses import cross_entropy, kl, probability_gap
-from pipeline.core.pgd import ascend, frozen
-from pipeline.core.threat_models import TINY, Free
-from pipeline.objectives.data_free_kd import natural_logits
+from pipeline.core.losses import cross_entropy, kl_divergence, probability_gap
+from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.threat_models import MIN_NORM, Unconstrained
+from pipeline.objectives.data_free_kd import get_natural_logits
 
 REVISION = 1
 COMPONENTS = (
@@ -24,30 +24,30 @@ COMPONENTS = (
 )
 
 
-def dot(first: list[Tensor], second: list[Tensor]) -> Tensor:
+def dot_product(first: list[Tensor], second: list[Tensor]) -> Tensor:
     """Inner product of two gradients, each a list of tensors read as one vector."""
     return torch.stack([(a * b).sum() for a, b in zip(first, second, strict=True)]).sum()
 
 
-def cosine(first: list[Tensor], second: list[Tensor]) -> Tensor:
+def cosine_similarity(first: list[Tensor], second: list[Tensor]) -> Tensor:
     """Cosine of the angle between two gradients, a scalar; 0 where one of them is zero."""
-    lengths = dot(first, first).sqrt() * dot(second, second).sqrt()
-    return dot(first, second) / lengths.clamp_min(TINY)
+    lengths = dot_product(first, first).sqrt() * dot_product(second, second).sqrt()
+    return dot_product(first, second) / lengths.clamp_min(MIN_NORM)
 
 
-def harmonised(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
+def harmonise_gradients(first: list[Tensor], second: list[Tensor]) -> list[Tensor]:
     """tau_1 g_1 + tau_2 g_2, which has no negative component along either (DERD, eqs. 18-21).
 
     tau_k = 1 - g_1.g_2 / ||g_k||^2 where g_1.g_2 < 0, else 1. That is the sum of the mutual
     projections, i.e. PCGrad (Yu et al., NeurIPS 2020) with two tasks.
     """
-    conflict = dot(first, second).clamp_max(0)
-    one = 1 - conflict / dot(first, first).clamp_min(TINY)
-    two = 1 - conflict / dot(second, second).clamp_min(TINY)
-    return [one * a + two * b for a, b in zip(first, second, strict=True)]
+    conflict = dot_product(first, second).clamp_max(0)
+    tau_1 = 1 - conflict / dot_product(first, first).clamp_min(MIN_NORM)
+    tau_2 = 1 - conflict / dot_product(second, second).clamp_min(MIN_NORM)
+    return [tau_1 * a + tau_2 * b for a, b in zip(first, second, strict=True)]
 
 
-def weight_noise(student: nn.Module, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+def draw_weight_noise(student: nn.Module, rng: torch.Generator) -> list[tuple[Tensor, Tensor]]:
     """Each trainable weight with N(0, I) noise of its shape; biases and BatchNorm are left out."""
     weights = [p for p in student.parameters() if p.requires_grad and p.ndim > 1]
     return [
@@ -93,56 +93,58 @@ class Objective:
         """A generator and the two teachers."""
         return ("generated", "natural", "robust")
 
-    def gap(self, natural: Tensor, robust: Tensor) -> Tensor:
+    def measure_disagreement(self, natural: Tensor, robust: Tensor) -> Tensor:
         """D (B,): how far two teachers' logits (B,K) lie apart."""
         if self.discrepancy == "probs":
             return probability_gap(natural, robust)
         return (natural - robust).abs().sum(1)
 
-    def discrepant(self, roles: Roles, batch: Batch) -> Tensor:
+    def make_discrepant_images(self, roles: Roles, batch: Batch) -> Tensor:
         """x_d (B,C,H,W): images on which the teachers disagree (DERD, eqs. 13-15)."""
         if not self.self_adversary:
             return batch.x
         natural, robust = roles.teachers["natural"], roles.teachers["robust"]
-        label = natural_logits(roles, batch).argmax(1)
+        label = get_natural_logits(roles, batch).argmax(1)
 
-        def disagreement(z: Tensor) -> Tensor:
+        def compute_ascent_loss(z: Tensor) -> Tensor:
             logits = natural(z)
-            return self.gap(logits, robust(z)) + self.lambda_d * cross_entropy(logits, label)
+            return self.measure_disagreement(logits, robust(z)) + self.lambda_d * cross_entropy(
+                logits, label
+            )
 
-        with frozen(natural, robust):
-            return ascend(
+        with freeze_modules(natural, robust):
+            return run_pgd(
                 batch.x,
-                disagreement,
-                Free(),
+                compute_ascent_loss,
+                Unconstrained(),
                 steps=self.steps,
-                step=self.step,
+                step_size=self.step,
                 start="clean",
                 dtype=batch.attack_dtype,
             )
 
-    def regulariser(self, student: nn.Module, rng: torch.Generator) -> Tensor:
+    def compute_regulariser(self, student: nn.Module, rng: torch.Generator) -> Tensor:
         """SGA's scalar; "additive" is linear in theta, so that its gradient is tau r."""
-        pairs = weight_noise(student, rng)
+        pairs = draw_weight_noise(student, rng)
         if self.sga == "additive":
             return self.tau * torch.stack([(r * p).sum() for p, r in pairs]).sum()
         return self.tau * torch.stack([(r * p).square().sum() for p, r in pairs]).sum().sqrt()
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary: "natural" and "robust" (B,) nats, "sga" a scalar expanded to (B,)."""
-        x = self.discrepant(roles, batch)
+        x = self.make_discrepant_images(roles, batch)
         logits = roles.student(x)
         terms = {}
         with torch.no_grad():
-            targets = {r: roles.teachers[r](x) for r in self.guides()}
+            targets = {r: roles.teachers[r](x) for r in self.list_teacher_roles()}
         if self.expert:
-            terms["natural"] = kl(logits, targets["natural"])
-        terms["robust"] = self.lambda_rob * kl(logits, targets["robust"])
+            terms["natural"] = kl_divergence(logits, targets["natural"])
+        terms["robust"] = self.lambda_rob * kl_divergence(logits, targets["robust"])
         if self.sga != "none":
-            terms["sga"] = self.regulariser(roles.student, batch.rng).expand(len(x))
+            terms["sga"] = self.compute_regulariser(roles.student, batch.rng).expand(len(x))
         yield terms
 
-    def guides(self) -> tuple[str, ...]:
+    def list_teacher_roles(self) -> tuple[str, ...]:
         """The teachers whose outputs the student learns."""
         return ("natural", "robust") if self.expert else ("robust",)
 
@@ -155,14 +157,14 @@ class Objective:
             grads: for each term of ``__call__``, one tensor a parameter (zeros where unused).
             params: the parameters, in the same order.
         """
-        facts = {}
+        scalars = {}
         merged = grads["robust"]
         if "natural" in grads:
-            facts["cosine"] = cosine(grads["natural"], merged)
+            scalars["cosine"] = cosine_similarity(grads["natural"], merged)
             if self.harmonise:
-                merged = harmonised(grads["natural"], merged)
+                merged = harmonise_gradients(grads["natural"], merged)
             else:
                 merged = [a + b for a, b in zip(grads["natural"], merged, strict=True)]
         if "sga" in grads:
             merged = [a + b for a, b in zip(merged, grads["sga"], strict=True)]
-        return merged, facts
+        return merged, scalars

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, views
-from pipeline.core.losses import kl, logit_gap
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
+from pipeline.core.losses import kl_divergence, logit_gap
 
 REVISION = 1
 COMPONENTS = (
@@ -27,7 +27,7 @@ class Objective:
 
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
-    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
+    inner_attack: InnerAttack = declare_attack_options(fixed=("start", "attack_bn"))
 
     def needs(self) -> tuple[str, ...]:
         """A generator and its teacher."""
@@ -35,6 +35,8 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) in logits."""
-        target = clean_target(roles, batch)
-        found = views(self, roles.student, batch, lambda logits: kl(logits, target))
+        target = get_clean_teacher_logits(roles, batch)
+        found = iterate_training_views(
+            self, roles.student, batch, lambda logits: kl_divergence(logits, target)
+        )
         yield {name: weight * logit_gap(logits, target) for name, weight, logits in found}

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.collectives import gathered
-from pipeline.core.inner_attack import InnerAttack, attack_options, views
-from pipeline.core.losses import kd_kl, kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.collectives import all_gather
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
+from pipeline.core.losses import kd_loss, kl_divergence
 
 REVISION = 1
 COMPONENTS = (
@@ -21,7 +21,7 @@ COMPONENTS = (
     "pipeline.core.threat_models",
 )
 
-RANGE = (1.0, 10.0)  # of the temperature
+TEMPERATURE_RANGE = (1.0, 10.0)  # of the temperature
 
 
 @dataclass(eq=False, repr=False)
@@ -42,7 +42,7 @@ class Objective(nn.Module):
     rate: float = 0.1
     attack: Literal["none", "rslad"] = "rslad"
     alpha: float = 5 / 6
-    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
+    inner_attack: InnerAttack = declare_attack_options(fixed=("start", "attack_bn"))
 
     def __post_init__(self):
         super().__init__()
@@ -52,19 +52,21 @@ class Objective(nn.Module):
         """A generator and its teacher."""
         return ("generated", "teacher")
 
-    def climb(self, logits: Tensor, target: Tensor) -> None:
+    def ascend_temperature(self, logits: Tensor, target: Tensor) -> None:
         """One step of t up the mean loss of logits (B,K); no network is run."""
         t = self.t.clone().requires_grad_()
         with torch.enable_grad():
             student, teacher = (z.detach().double() / t for z in (logits, target))
-            loss = (t * t * kl(student, teacher)).mean()
+            loss = (t * t * kl_divergence(student, teacher)).mean()
         (slope,) = torch.autograd.grad(loss, t)
-        self.t.add_(self.rate * slope).clamp_(*RANGE)
+        self.t.add_(self.rate * slope).clamp_(*TEMPERATURE_RANGE)
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target, t = clean_target(roles, batch), self.t.item()
+        target, t = get_clean_teacher_logits(roles, batch), self.t.item()
         terms = {}
-        for name, weight, logits in views(self, roles.student, batch, lambda z: kl(z, target)):
-            terms[name] = weight * kd_kl(logits, target, t)
-        self.climb(gathered(logits.detach()), gathered(target))
+        for name, weight, logits in iterate_training_views(
+            self, roles.student, batch, lambda z: kl_divergence(z, target)
+        ):
+            terms[name] = weight * kd_loss(logits, target, t)
+        self.ascend_temperature(all_gather(logits.detach()), all_gather(target))
         yield terms

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import InnerAttack, attack_options, views
-from pipeline.core.losses import cross_entropy, entropy
-from pipeline.core.pgd import ascend, frozen
-from pipeline.core.threat_models import Free
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
+from pipeline.core.losses import cross_entropy, softmax_entropy
+from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.threat_models import Unconstrained
 
 REVISION = 1
 COMPONENTS = (
@@ -39,29 +39,31 @@ class Objective:
     entropy_step: float = 0.03
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
-    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
+    inner_attack: InnerAttack = declare_attack_options(fixed=("start", "attack_bn"))
 
     def needs(self) -> tuple[str, ...]:
         """A generator and the target."""
         return ("generated", "teacher")
 
-    def uncertain(self, student: nn.Module, batch: Batch) -> Tensor:
+    def make_high_entropy_examples(self, student: nn.Module, batch: Batch) -> Tensor:
         """High-entropy examples (B,C,H,W) from a batch's images, detached."""
-        with frozen(student):
-            return ascend(
+        with freeze_modules(student):
+            return run_pgd(
                 batch.x,
-                lambda z: entropy(student(z)),
-                Free(),
+                lambda z: softmax_entropy(student(z)),
+                Unconstrained(),
                 steps=self.entropy_steps,
-                step=self.entropy_step,
+                step_size=self.entropy_step,
                 start="clean",
                 dtype=batch.attack_dtype,
             )
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) nats."""
-        batch = replace(batch, x=self.uncertain(roles.student, batch))
+        batch = replace(batch, x=self.make_high_entropy_examples(roles.student, batch))
         with torch.no_grad():
             label = roles.teacher(batch.x).argmax(1)
-        found = views(self, roles.student, batch, lambda logits: cross_entropy(logits, label))
+        found = iterate_training_views(
+            self, roles.student, batch, lambda logits: cross_entropy(logits, label)
+        )
         yield {name: weight * cross_entropy(logits, label) for name, weight, logits in found}

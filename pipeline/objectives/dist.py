@@ -7,15 +7,15 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.collectives import gathered
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.collectives import all_gather
 from pipeline.core.losses import cross_entropy
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 
 
-def pearson(a: Tensor, b: Tensor, dim: int) -> Tensor:
+def pearson_correlation(a: Tensor, b: Tensor, dim: int) -> Tensor:
     """Pearson's correlation of two matrices along a dimension, which is dropped."""
     return F.cosine_similarity(a - a.mean(dim, True), b - b.mean(dim, True), dim)
 
@@ -43,12 +43,12 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         t = self.temperature
-        teacher = (clean_target(roles, batch) / t).softmax(1)
+        teacher = (get_clean_teacher_logits(roles, batch) / t).softmax(1)
         logits = roles.student(batch.x)
         student = (logits / t).softmax(1)
-        columns = 1 - pearson(gathered(student), gathered(teacher), 0).mean()
+        columns = 1 - pearson_correlation(all_gather(student), all_gather(teacher), 0).mean()
         yield {
             "ce": cross_entropy(logits, batch.y),
-            "rows": self.beta * t * t * (1 - pearson(student, teacher, 1)),
+            "rows": self.beta * t * t * (1 - pearson_correlation(student, teacher, 1)),
             "columns": (self.gamma * t * t * columns).expand(len(logits)),
         }

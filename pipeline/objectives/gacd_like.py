@@ -7,11 +7,15 @@ from typing import ClassVar
 from torch import nn, no_grad, randn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.collectives import gathered, own
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import info_nce, kl
-from pipeline.core.pgd import frozen
-from pipeline.objectives.rslad import soft_label_terms
+from pipeline.core.collectives import all_gather, take_own_rows
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import info_nce, kl_divergence
+from pipeline.core.pgd import freeze_modules
+from pipeline.objectives.rslad import compute_soft_label_terms
 
 REVISION = 1
 COMPONENTS = (
@@ -30,7 +34,7 @@ class Objective(nn.Module):
     both mapped to 128 numbers by learned projections, cosines over ``temperature``; no labels.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     alpha: float = 5 / 6
     beta: float = 0.1
     temperature: float = 0.2
@@ -46,7 +50,7 @@ class Objective(nn.Module):
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
         """Draw the projections (D,128), D the widths of the models' features."""
-        with no_grad(), frozen(roles.student):
+        with no_grad(), freeze_modules(roles.student):
             found = roles.teacher.features(batch.x), roles.student.features(batch.x)
         for name, z in zip(("anchor", "positive"), found, strict=True):
             weight = randn(z.shape[1], 128, generator=batch.rng, device=z.device, dtype=z.dtype)
@@ -56,9 +60,11 @@ class Objective(nn.Module):
         student, teacher = roles.student, roles.teacher
         with no_grad():
             target = teacher.head(anchors := teacher.features(batch.x))
-        x_adv = perturbed(self.inner_attack, batch, lambda z: kl(student(z), target), student)
+        x_adv = make_adversarial_examples(
+            self.inner_attack, batch, lambda z: kl_divergence(student(z), target), student
+        )
         features = student.features(x_adv)
-        pairs = (gathered(z) for z in (anchors @ self.anchor, features @ self.positive))
-        contrast = own(info_nce(*pairs, self.temperature))
-        terms = soft_label_terms(self, student.head(features), student(batch.x), target)
+        pairs = (all_gather(z) for z in (anchors @ self.anchor, features @ self.positive))
+        contrast = take_own_rows(info_nce(*pairs, self.temperature))
+        terms = compute_soft_label_terms(self, student.head(features), student(batch.x), target)
         yield terms | {"contrast": self.beta * target.softmax(1).amax(1) * contrast}

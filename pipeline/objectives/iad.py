@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import cross_entropy, kd_kl, kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import cross_entropy, kd_loss, kl_divergence
 
 REVISION = 1
 COMPONENTS = (
@@ -28,7 +32,7 @@ class Objective:
     code weights the teacher's term with 1, the paper with a (``weight_teacher``).
     """
 
-    inner_attack: InnerAttack = attack_options(InnerAttack(start="uniform"))
+    inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))
     alpha: float = 1.0
     beta: float = 0.1
     begin: float = 0.3
@@ -41,19 +45,21 @@ class Objective:
         return ("label", "teacher")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        student, target = roles.student, clean_target(roles, batch)
-        x_adv = perturbed(
+        student, target = roles.student, get_clean_teacher_logits(roles, batch)
+        x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
         )
         logits, terms = student(x_adv), {}
-        guided = self.alpha * self.kd_scale * kd_kl(logits, target, self.temperature)
+        teacher_term = self.alpha * self.kd_scale * kd_loss(logits, target, self.temperature)
         introspects = batch.progress >= self.begin
         clean = student(batch.x) if introspects or self.alpha < 1 else None
         if introspects:
             with torch.no_grad():
                 trust = (-self.beta * cross_entropy(roles.teacher(x_adv), batch.y)).exp()
-            terms["self_adv"] = self.alpha * self.kd_scale * (1 - trust) * kl(logits, clean)
-            guided = trust * guided if self.weight_teacher else guided
+            terms["self_adv"] = (
+                self.alpha * self.kd_scale * (1 - trust) * kl_divergence(logits, clean)
+            )
+            teacher_term = trust * teacher_term if self.weight_teacher else teacher_term
         if self.alpha < 1:
             terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.y)
-        yield terms | {"kd_adv": guided}
+        yield terms | {"kd_adv": teacher_term}

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.losses import cross_entropy, kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.losses import cross_entropy, kd_loss
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
@@ -22,9 +22,9 @@ class Objective:
         return ("label", "t_clean")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target = clean_target(roles, batch)
+        target = get_clean_teacher_logits(roles, batch)
         logits = roles.student(batch.x)
         yield {
             "ce": (1 - self.alpha) * cross_entropy(logits, batch.y),
-            "kd": self.alpha * kd_kl(logits, target, self.temperature),
+            "kd": self.alpha * kd_loss(logits, target, self.temperature),
         }

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.collectives import gathered
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import cross_entropy, kl
-from pipeline.core.threat_models import TINY
+from pipeline.core.collectives import all_gather
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import cross_entropy, kl_divergence
+from pipeline.core.threat_models import MIN_NORM
 
 REVISION = 1
 COMPONENTS = (
@@ -30,7 +34,7 @@ class Objective(nn.Module):
     The side that lags behind its first loss gains weight, by ``rate``, cut tenfold at milestones.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     kd_scale: float = 1.0
     rate: float = 0.025
     milestones: tuple[float, ...] = (215 / 300, 260 / 300, 285 / 300)
@@ -46,21 +50,24 @@ class Objective(nn.Module):
         return ("label", "natural", "robust")
 
     @torch.no_grad()
-    def balance(self, losses: Tensor, progress: float) -> Tensor:
+    def update_natural_weight(self, losses: Tensor, progress: float) -> Tensor:
         """w_n, a scalar, one step nearer to r_n / (r_a + r_n), r = losses (2,) / first losses."""
-        self.first.copy_(torch.where(self.first > 0, self.first, losses.clamp_min(TINY)))
+        self.first.copy_(torch.where(self.first > 0, self.first, losses.clamp_min(MIN_NORM)))
         ratio, cuts = losses / self.first, sum(progress >= m for m in self.milestones)
-        share = ratio[1] / ratio.sum().clamp_min(TINY)
+        share = ratio[1] / ratio.sum().clamp_min(MIN_NORM)
         return self.weight.lerp_(share, self.rate * 0.1**cuts).clone()
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teachers = roles.student, roles.teachers
-        x_adv = perturbed(
+        x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
         )
         with torch.no_grad():
             targets = teachers["robust"](x_adv), teachers["natural"](batch.x)
-        robust, natural = kl(student(x_adv), targets[0]), kl(student(batch.x), targets[1])
-        losses = torch.stack([gathered(side.detach()).mean() for side in (robust, natural)])
-        w = self.balance(losses.double(), batch.progress)
+        robust, natural = (
+            kl_divergence(student(x_adv), targets[0]),
+            kl_divergence(student(batch.x), targets[1]),
+        )
+        losses = torch.stack([all_gather(side.detach()).mean() for side in (robust, natural)])
+        w = self.update_natural_weight(losses.double(), batch.progress)
         yield {"robust": self.kd_scale * (1 - w) * robust, "natural": self.kd_scale * w * natural}

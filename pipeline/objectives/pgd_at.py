@@ -4,7 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
 from pipeline.core.losses import cross_entropy
 
 REVISION = 1
@@ -21,7 +25,7 @@ COMPONENTS = (
 class Objective:
     """CE(S(x*), y) with x* = argmax CE(S(x'), y) in the L-infinity ball."""
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
 
     def needs(self) -> tuple[str, ...]:
         """Labels."""
@@ -29,7 +33,7 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        x_adv = perturbed(
+        x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
         )
         yield {"ce_adv": cross_entropy(student(x_adv), batch.y)}

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import kd_loss
 
 REVISION = 1
 COMPONENTS = (
@@ -19,13 +23,13 @@ COMPONENTS = (
 )
 
 
-def soft_label_terms(
-    method, adversarial: Tensor, clean: Tensor, target: Tensor, t: float = 1.0
+def compute_soft_label_terms(
+    objective, adversarial_logits: Tensor, clean_logits: Tensor, target: Tensor, t: float = 1.0
 ) -> Terms:
     """RSLAD's two terms (B,) of student logits on x* and x against the target's, all (B,K)."""
     return {
-        "kd_adv": method.kd_scale * method.alpha * kd_kl(adversarial, target, t),
-        "kd": method.kd_scale * (1 - method.alpha) * kd_kl(clean, target, t),
+        "kd_adv": objective.kd_scale * objective.alpha * kd_loss(adversarial_logits, target, t),
+        "kd": objective.kd_scale * (1 - objective.alpha) * kd_loss(clean_logits, target, t),
     }
 
 
@@ -36,7 +40,7 @@ class Objective:
     x* = argmax KL(T(x) || S(x')): the teacher sees the clean image alone.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     alpha: float = 5 / 6
     temperature: float = 1.0
     kd_scale: float = 0.1
@@ -46,6 +50,8 @@ class Objective:
         return ("t_clean",)
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        student, target, t = roles.student, clean_target(roles, batch), self.temperature
-        x_adv = perturbed(self.inner_attack, batch, lambda z: kd_kl(student(z), target), student)
-        yield soft_label_terms(self, student(x_adv), student(batch.x), target, t)
+        student, target, t = roles.student, get_clean_teacher_logits(roles, batch), self.temperature
+        x_adv = make_adversarial_examples(
+            self.inner_attack, batch, lambda z: kd_loss(student(z), target), student
+        )
+        yield compute_soft_label_terms(self, student(x_adv), student(batch.x), target, t)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.losses import kd_kl
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.losses import kd_loss
 
 REVISION = 1
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
@@ -26,9 +26,9 @@ class Objective:
         return ("x_adv", "paired", "t_clean")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target, t = clean_target(roles, batch), self.temperature
+        target, t = get_clean_teacher_logits(roles, batch), self.temperature
         adversarial = roles.student(batch.stored["x_adv"])
         yield {
-            "kd_adv": self.alpha * kd_kl(adversarial, target, t),
-            "kd": self.alpha * kd_kl(roles.student(batch.x), target, t),
+            "kd_adv": self.alpha * kd_loss(adversarial, target, t),
+            "kd": self.alpha * kd_loss(roles.student(batch.x), target, t),
         }

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.inner_attack import InnerAttack, attack_options, perturbed
-from pipeline.core.losses import cross_entropy, kl
-from pipeline.core.pgd import attacked
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    make_adversarial_examples,
+)
+from pipeline.core.losses import cross_entropy, kl_divergence
+from pipeline.core.pgd import freeze_for_attack
 
 REVISION = 1
 COMPONENTS = (
@@ -27,7 +31,7 @@ class Objective:
     x* = argmax KL(S(x) || S(x')), with S(x) held fixed. One step costs 2 n + 7 F_S.
     """
 
-    inner_attack: InnerAttack = attack_options()
+    inner_attack: InnerAttack = declare_attack_options()
     beta: float = 6.0
 
     def needs(self) -> tuple[str, ...]:
@@ -36,11 +40,13 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        with torch.no_grad(), attacked(student, bn=self.inner_attack.attack_bn):
-            still = student(batch.x)
-        x_adv = perturbed(self.inner_attack, batch, lambda z: kl(student(z), still), student)
+        with torch.no_grad(), freeze_for_attack(student, bn=self.inner_attack.attack_bn):
+            fixed_logits = student(batch.x)
+        x_adv = make_adversarial_examples(
+            self.inner_attack, batch, lambda z: kl_divergence(student(z), fixed_logits), student
+        )
         clean = student(batch.x)
         yield {
             "ce": cross_entropy(clean, batch.y),
-            "self_adv": self.beta * kl(student(x_adv), clean),
+            "self_adv": self.beta * kl_divergence(student(x_adv), clean),
         }

@@ -6,10 +6,10 @@ from typing import Literal
 
 import torch
 
-from pipeline.core.attention import attention_gap, attention_maps
-from pipeline.core.batch import Batch, Roles, Terms, clean_target
-from pipeline.core.inner_attack import InnerAttack, attack_options, views
-from pipeline.core.losses import kl
+from pipeline.core.attention import attention_gap, collect_attention_maps
+from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
+from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
+from pipeline.core.losses import kl_divergence
 
 REVISION = 1
 COMPONENTS = (
@@ -36,7 +36,7 @@ class Objective:
     attention: float = 0.0
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
-    inner_attack: InnerAttack = attack_options(fixed=("start", "attack_bn"))
+    inner_attack: InnerAttack = declare_attack_options(fixed=("start", "attack_bn"))
 
     def needs(self) -> tuple[str, ...]:
         """A generator and its teacher."""
@@ -45,16 +45,20 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the terms "kd", "kd_adv" under attack, (B,) nats, and "attention"."""
         if not self.attention:
-            target = clean_target(roles, batch)
-            yield self.terms(roles, batch, target)
+            target = get_clean_teacher_logits(roles, batch)
+            yield self.compute_kl_terms(roles, batch, target)
             return
-        with torch.no_grad(), attention_maps(roles.teacher) as theirs:
+        with torch.no_grad(), collect_attention_maps(roles.teacher) as teacher_maps:
             target = roles.teacher(batch.x)
-        with attention_maps(roles.student) as ours:  # x is the last that the student sees
-            terms = self.terms(roles, batch, target)
-        yield terms | {"attention": self.attention * attention_gap(ours, theirs)}
+        with collect_attention_maps(
+            roles.student
+        ) as student_maps:  # x is the last that the student sees
+            terms = self.compute_kl_terms(roles, batch, target)
+        yield terms | {"attention": self.attention * attention_gap(student_maps, teacher_maps)}
 
-    def terms(self, roles: Roles, batch: Batch, target: torch.Tensor) -> Terms:
+    def compute_kl_terms(self, roles: Roles, batch: Batch, target: torch.Tensor) -> Terms:
         """The KL's terms for the teacher's logits (B,K)."""
-        found = views(self, roles.student, batch, lambda logits: kl(logits, target))
-        return {name: weight * kl(logits, target) for name, weight, logits in found}
+        found = iterate_training_views(
+            self, roles.student, batch, lambda logits: kl_divergence(logits, target)
+        )
+        return {name: weight * kl_divergence(logits, target) for name, weight, logits in found}

@@ -10,7 +10,7 @@ from pipeline.config.recipe import Recipe
 
 DATA = (
     "pipeline.core.images",
-    "pipeline.data.dataset_artifact",
+    "pipeline.data.dataset_artefact",
     "pipeline.data.splits",
 )
 CLASSIFIER = (
@@ -64,17 +64,17 @@ IN_MODEL_KEY = dict.fromkeys(  # what loads a CLIP
 )
 
 
-def spread_over(recipe: Recipe) -> tuple[str, ...]:
+def list_data_parallel_components(recipe: Recipe) -> tuple[str, ...]:
     """What splits a recipe's batches, where there is more than one process."""
     return SEVERAL_GPUS if recipe.gpus > 1 else ()
 
 
-def objective_module(objective: dict) -> str:
+def find_objective_module(objective: dict) -> str:
     """The module of an objective's spec."""
     (name,) = objective
     return f"pipeline.objectives.{name}"
 
 
-def attack_modules(attacks: list[dict]) -> tuple[str, ...]:
+def list_attack_modules(attacks: list[dict]) -> tuple[str, ...]:
     """The modules of a suite's attacks."""
     return tuple(f"pipeline.attacks.{name}" for attack in attacks for name in attack)

@@ -8,237 +8,262 @@ tower of a CLIP is left out: its prompts are few beside the images.
 from dataclasses import dataclass
 from math import prod
 
-from pipeline.config.dataset_source import collection
+from pipeline.config.dataset_source import open_dataset_plugin
 from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.bank import Bank
-from pipeline.config.sections.generator import Generator
-from pipeline.config.sections.student import Student
-from pipeline.data_free.session import loss_of, sizes_of
-from pipeline.models.vqgan import Architecture
+from pipeline.config.sections.bank import BankSettings
+from pipeline.config.sections.generator import GeneratorSettings
+from pipeline.config.sections.student import StudentSettings
+from pipeline.data_free.session import make_generator_size, resolve_loss
+from pipeline.models.vqgan import VQGANArchitecture
 from pipeline.planning import flops
-from pipeline.planning.compatibility.fits import classes_of, shape_of
+from pipeline.planning.compatibility.fits import get_image_shape, list_dataset_classes
 from pipeline.planning.compatibility.students import (
     StudentInputs,
-    classes,
-    data_of,
     describe_student,
+    find_model_dataset,
+    list_model_classes,
 )
-from pipeline.planning.network_cost import architecture, network_of, quantiser
-from pipeline.planning.plan import EPOCH, SEED
-from pipeline.planning.step_cost import Bench
-from pipeline.schema import make
+from pipeline.planning.network_cost import measure_discretizer, measure_model, resolve_architecture
+from pipeline.planning.plan import EPOCH_SEPARATOR, SEED_SEPARATOR
+from pipeline.planning.step_cost import PassCounter
+from pipeline.schema import make_plugin
 
-FLOAT = 4  # bytes of a weight
-HALF = 2  # bytes of a stored output
-ROW = 64  # bytes of a row's numbers and of its share of the archive
-PLACE = 200  # bytes of an indexed image's place
-OUTCOME = 12  # bytes of an image's outcome under one attack, compressed
+WEIGHT_BYTES = 4  # bytes of a weight
+OUTPUT_BYTES = 2  # bytes of a stored output
+ROW_BYTES = 64  # bytes of a row's numbers and of its share of the archive
+INDEXED_IMAGE_BYTES = 200  # bytes of an indexed image's place
+OUTCOME_BYTES = 12  # bytes of an image's outcome under one attack, compressed
 
 
 @dataclass(frozen=True)
-class Price:
+class ArtefactCost:
     """FLOP, images shown, bytes on disk."""
 
     flop: float = 0.0
     images: int = 0
-    disk: int = 0
+    disk_bytes: int = 0
 
 
-def shown(recipe: Recipe, rows: int) -> int:
+def count_images_shown(recipe: Recipe, rows: int) -> int:
     """Images that training shows, rests of epochs dropped."""
     return recipe.epochs * (rows // recipe.batch) * recipe.batch
 
 
-def kept(recipe: Recipe) -> int:
+def count_kept_weights(recipe: Recipe) -> int:
     """How many sets of weights a training leaves."""
     return 1 + len(recipe.keep_epochs) + (recipe.select_on != "last")
 
 
-def dataset(config: Config, name: str) -> Price:
+def compute_dataset_cost(config: Config, name: str) -> ArtefactCost:
     """Images, or where they lie."""
     section = config.datasets[name]
-    source = collection(section.source)
+    source = open_dataset_plugin(section.source)
     rows = section.train + section.val + section.test
-    each = PLACE if source.index is not None else prod(source.shape) + 8
-    return Price(disk=rows * each)
+    each = INDEXED_IMAGE_BYTES if source.index is not None else prod(source.shape) + 8
+    return ArtefactCost(disk_bytes=rows * each)
 
 
-def teacher(config: Config, name: str) -> Price:
+def compute_teacher_cost(config: Config, name: str) -> ArtefactCost:
     """A training, or nothing but the file for one from elsewhere."""
     section = config.teachers[name]
-    flop, size = network_of(config, name)
+    flop, size = measure_model(config, name)
     if section.checkpoint is not None or section.open_clip is not None:
-        return Price(disk=FLOAT * size)
-    images = shown(section.recipe, config.datasets[section.dataset].train)
-    passes = Bench(()).step(objective(section.objective), ()).student
-    return Price(images * passes * flop, images, FLOAT * size * kept(section.recipe))
+        return ArtefactCost(disk_bytes=WEIGHT_BYTES * size)
+    images = count_images_shown(section.recipe, config.datasets[section.dataset].train)
+    passes = PassCounter(()).measure_step(make_objective(section.objective), ()).student
+    return ArtefactCost(
+        images * passes * flop, images, WEIGHT_BYTES * size * count_kept_weights(section.recipe)
+    )
 
 
-def objective(spec: dict) -> object:
+def make_objective(spec: dict) -> object:
     """The objective of a section."""
     ((name, options),) = spec.items()
-    return make("objectives", "Objective", name, options)
+    return make_plugin("objectives", "Objective", name, options)
 
 
-def discretizer(config: Config, name: str) -> Price:
+def compute_discretizer_cost(config: Config, name: str) -> ArtefactCost:
     """A training of encoder and decoder, three passes each; a file's costs none."""
     section = config.discretizers[name]
-    side = shape_of(config, section.dataset)[1] if section.dataset else Architecture().resolution
-    encoder, decoder, size = quantiser(config, name, side)
+    side = (
+        get_image_shape(config, section.dataset)[1]
+        if section.dataset
+        else VQGANArchitecture().resolution
+    )
+    encoder, decoder, size = measure_discretizer(config, name, side)
     if section.checkpoint is not None:
-        return Price(disk=FLOAT * size)
-    images = shown(section.recipe, config.datasets[section.dataset].train)
-    return Price(3 * images * (encoder + decoder), images, FLOAT * size)
+        return ArtefactCost(disk_bytes=WEIGHT_BYTES * size)
+    images = count_images_shown(section.recipe, config.datasets[section.dataset].train)
+    return ArtefactCost(3 * images * (encoder + decoder), images, WEIGHT_BYTES * size)
 
 
-def bank(config: Config, name: str) -> Price:
+def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
     """Q, the ascent, Q again, the filter, and the outputs that are stored."""
     section = config.banks[name]
     rows = config.datasets[section.dataset].train
-    model, _ = network_of(config, section.teacher)
-    flop = section.clean_outputs * model
+    model, _ = measure_model(config, section.teacher)
+    flop = section.stores_clean_outputs * model
     if section.discretizer is not None:
-        side = shape_of(config, section.dataset)[1]
-        encoder, decoder, _ = quantiser(config, section.discretizer, side)
-        flop += (1 + section.attacks) * (encoder + decoder) + model
-        steps = section.attack.steps if section.attacks else 0
+        side = get_image_shape(config, section.dataset)[1]
+        encoder, decoder, _ = measure_discretizer(config, section.discretizer, side)
+        flop += (1 + section.perturbs_samples) * (encoder + decoder) + model
+        steps = section.attack.steps if section.perturbs_samples else 0
         ste = section.attack is not None and section.attack.grad_path == "ste"
         flop += steps * 2 * (model + ste * (encoder + decoder))
     if section.views is not None:
-        flop += section.views.count * outputs(section) * model
-    return Price(rows * flop, rows, rows * row_bytes(config, section))
+        flop += section.views.count * count_stored_outputs(section) * model
+    return ArtefactCost(rows * flop, rows, rows * count_row_bytes(config, section))
 
 
-def outputs(section: Bank) -> int:
+def count_stored_outputs(section: BankSettings) -> int:
     """Sides of which outputs are stored: clean images, samples."""
-    return section.clean_outputs + (section.discretizer is not None)
+    return section.stores_clean_outputs + (section.discretizer is not None)
 
 
-def row_bytes(config: Config, section: Bank) -> int:
+def count_row_bytes(config: Config, section: BankSettings) -> int:
     """Bytes of a row at most: pixels or tokens, outputs, and ``ROW``."""
-    count = len(classes_of(config, section.dataset))
-    shape = shape_of(config, section.dataset)
+    count = len(list_dataset_classes(config, section.dataset))
+    shape = get_image_shape(config, section.dataset)
     top = section.outputs.top_k if section.outputs is not None else 0
-    logits = (2 * HALF * top + HALF) if top else HALF * count
+    logits = (2 * OUTPUT_BYTES * top + OUTPUT_BYTES) if top else OUTPUT_BYTES * count
     views = 1 if section.views is None else 1 + section.views.count
-    size = ROW + views * outputs(section) * logits
+    size = ROW_BYTES + views * count_stored_outputs(section) * logits
     if section.discretizer is None:
         return size
     tokens = (
-        shape[1] // architecture(config.discretizers[section.discretizer], config).factor
+        shape[1]
+        // resolve_architecture(
+            config.discretizers[section.discretizer], config
+        ).downsampling_factor
     ) ** 2
     if section.encoding == "tokens":
         return size + 2 * tokens
     return size + prod(shape) + 2 * tokens * section.tokens
 
 
-def generator(config: Config, name: str) -> Price:
+def compute_generator_cost(config: Config, name: str) -> ArtefactCost:
     """Stage I: the generator's steps through its teacher, and the student's on what it drew."""
-    section = config.generators[unseeded(config, name)]
-    shape, count = shape_of(config, data_of(config, section.teacher)), learnt(config, section)
-    student, size = flops.classifier(section.model, shape, count)
-    _, weights = drawn(config, section)
-    images, own = synthesised(config, section, section.recipe, student)
+    section = config.generators[strip_seed(config, name)]
+    shape, count = (
+        get_image_shape(config, find_model_dataset(config, section.teacher)),
+        count_teacher_classes(config, section),
+    )
+    student, size = flops.measure_classifier(section.model, shape, count)
+    _, weights = measure_generator_network(config, section)
+    images, own = measure_synthesis(config, section, section.recipe, student)
     if not section.warm:
         images, own = 0, 0.0
-    pool = section.pool * (prod(shape) + FLOAT * count)
-    return Price(own + 3 * images * student, images, FLOAT * (3 * weights + size) + pool)
+    pool = section.pool * (prod(shape) + WEIGHT_BYTES * count)
+    return ArtefactCost(
+        own + 3 * images * student, images, WEIGHT_BYTES * (3 * weights + size) + pool
+    )
 
 
-def unseeded(config: Config, name: str) -> str:
+def strip_seed(config: Config, name: str) -> str:
     """A generator's name in the configuration, which stands for all its seeds."""
-    return name if name in config.generators else name.rpartition(SEED)[0]
+    return name if name in config.generators else name.rpartition(SEED_SEPARATOR)[0]
 
 
-def learnt(config: Config, section: Generator) -> int:
+def count_teacher_classes(config: Config, section: GeneratorSettings) -> int:
     """How many classes a generator's teacher knows."""
-    return len(classes(config, section.teacher))
+    return len(list_model_classes(config, section.teacher))
 
 
-def drawn(config: Config, section: Generator) -> tuple[float, int]:
+def measure_generator_network(config: Config, section: GeneratorSettings) -> tuple[float, int]:
     """FLOP and parameters of a generator's network."""
-    colours = shape_of(config, data_of(config, section.teacher))[0]
-    return flops.generator(sizes_of(section, colours))
+    colours = get_image_shape(config, find_model_dataset(config, section.teacher))[0]
+    return flops.measure_generator(make_generator_size(section, colours))
 
 
-def synthesised(
-    config: Config, section: Generator, recipe: Recipe, student: float
+def measure_synthesis(
+    config: Config, section: GeneratorSettings, recipe: Recipe, student_flop: float
 ) -> tuple[int, float]:
     """Images that a run on a generator shows its student, and the FLOP that making them takes.
 
     A step of the generator is 3 F of its own and 2 of each network that its loss looks through;
     a batch without one is 1 F of generator and teacher; a round of pixels needs no generator.
     """
-    guide, own = network_of(config, section.teacher)[0], drawn(config, section)[0]
-    ((name, options),) = loss_of(section).items()
-    needs = make("generator_losses", "Loss", name, options).needs()
-    through = 2 * (("teacher" in needs) * guide + ("student" in needs) * student)
+    teacher_flop, generator_flop = (
+        measure_model(config, section.teacher)[0],
+        measure_generator_network(config, section)[0],
+    )
+    ((name, options),) = resolve_loss(section).items()
+    needs = make_plugin("generator_losses", "Loss", name, options).needs()
+    through = 2 * (("teacher" in needs) * teacher_flop + ("student" in needs) * student_flop)
     batches = recipe.epochs * section.steps_per_epoch
     images = batches * (recipe.batch + section.replayed)
     if section.rounds is None:
         learnt_on = batches * recipe.batch / section.student_steps
         rest = batches * recipe.batch - learnt_on
-        return images, learnt_on * (3 * own + through) + rest * (own + guide)
+        return images, learnt_on * (3 * generator_flop + through) + rest * (
+            generator_flop + teacher_flop
+        )
     made = recipe.epochs * section.rounds.made * section.rounds.iterations
-    return images, made * ((section.rounds.of == "generator") * 3 * own + through)
+    return images, made * ((section.rounds.of == "generator") * 3 * generator_flop + through)
 
 
-def student(config: Config, name: str) -> Price:
+def compute_student_cost(config: Config, name: str) -> ArtefactCost:
     """A distillation: the passes of its objective's step, of every network in it."""
     section = config.students[name]
-    flop, size = network_of(config, name)
+    flop, size = measure_model(config, name)
     inputs = describe_student(config, section)
-    passes = Bench(inputs.roles).step(objective(section.objective), inputs.stored)
+    passes = PassCounter(inputs.roles).measure_step(
+        make_objective(section.objective), inputs.stored
+    )
     each = passes.student * flop
     for role, count in passes.teachers.items():
-        guide = section.teachers.get(role)  # without one it is the student's early self
-        each += count * (network_of(config, guide)[0] if guide else flop)
+        teacher_name = section.teachers.get(role)  # without one it is the student's early self
+        each += count * (measure_model(config, teacher_name)[0] if teacher_name else flop)
     if inputs.discretizer is not None:
-        side = shape_of(config, inputs.dataset)[1]
-        each += passes.discretizer * sum(quantiser(config, inputs.discretizer, side)[:2])
-    images, own = seen(config, section, inputs, flop)
-    return Price(images * each + own, images, FLOAT * size * kept(section.recipe))
+        side = get_image_shape(config, inputs.dataset)[1]
+        each += passes.discretizer * sum(measure_discretizer(config, inputs.discretizer, side)[:2])
+    images, own = measure_training_images(config, section, inputs, flop)
+    return ArtefactCost(
+        images * each + own, images, WEIGHT_BYTES * size * count_kept_weights(section.recipe)
+    )
 
 
-def seen(config: Config, section: Student, inputs: StudentInputs, flop: float) -> tuple[int, float]:
+def measure_training_images(
+    config: Config, section: StudentSettings, inputs: StudentInputs, flop: float
+) -> tuple[int, float]:
     """Images that a student's training shows, and the FLOP that drawing them takes."""
     if inputs.generator is None:
-        return shown(section.recipe, config.datasets[inputs.dataset].train), 0.0
+        return count_images_shown(section.recipe, config.datasets[inputs.dataset].train), 0.0
     asked = {k: v for k, v in section.sampling.model_dump().items() if v is not None}
     source = config.generators[inputs.generator]
     known = {name: value for name, value in asked.items() if hasattr(source, name)}
-    return synthesised(config, source.model_copy(update=known), section.recipe, flop)
+    return measure_synthesis(config, source.model_copy(update=known), section.recipe, flop)
 
 
-def evaluation(config: Config, name: str) -> Price:
+def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
     """Every attack of a suite on one model, `model.suite`; attacks stop early on what falls."""
     label, _, suite = name.rpartition(".")
     section = config.suites[suite]
-    label = label.rpartition(EPOCH)[0] if section.epochs else label
-    own, base = tested(config, label)
-    data = config.datasets[data_of(config, base)]
-    shape = shape_of(config, data_of(config, base))
-    attacked = network_of(config, section.surrogate)[0] if section.surrogate else own
+    label = label.rpartition(EPOCH_SEPARATOR)[0] if section.epochs else label
+    own, base = measure_evaluated_model(config, label)
+    data = config.datasets[find_model_dataset(config, base)]
+    shape = get_image_shape(config, find_model_dataset(config, base))
+    attacked = measure_model(config, section.surrogate)[0] if section.surrogate else own
     flop, images = 0.0, 0
     for spec in section.attacks:
         ((name, options),) = spec.items()
-        attack = make("attacks", "Attack", name, options)
+        attack = make_plugin("attacks", "Attack", name, options)
         count = min(attack.n_eval or data.test, data.test)
-        flop += count * ((attack.passes(shape) - 1) * attacked + own)
+        flop += count * ((attack.count_passes(shape) - 1) * attacked + own)
         images += count
-    return Price(flop, images, images * OUTCOME)
+    return ArtefactCost(flop, images, images * OUTCOME_BYTES)
 
 
-def tested(config: Config, label: str) -> tuple[float, str]:
+def measure_evaluated_model(config: Config, label: str) -> tuple[float, str]:
     """FLOP of an evaluated model, and the teacher or student whose data it is tested on."""
     if label in config.teachers:
-        return network_of(config, label)[0], label
-    warm = unseeded(config, label.removesuffix("-warm"))
+        return measure_model(config, label)[0], label
+    warm = strip_seed(config, label.removesuffix("-warm"))
     if label.endswith("-warm") and warm in config.generators:
         section = config.generators[warm]
-        shape = shape_of(config, data_of(config, section.teacher))
-        count = len(classes(config, section.teacher))
-        return flops.classifier(section.model, shape, count)[0], section.teacher
+        shape = get_image_shape(config, find_model_dataset(config, section.teacher))
+        count = len(list_model_classes(config, section.teacher))
+        return flops.measure_classifier(section.model, shape, count)[0], section.teacher
     base = label.rpartition("-")[0]
-    return network_of(config, base)[0], base
+    return measure_model(config, base)[0], base

@@ -12,67 +12,69 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.classifier import family_of
-from pipeline.models.generator import Generator, Sizes
+from pipeline.models.classifier import find_model_family
+from pipeline.models.generator import Generator, GeneratorSize
 
-META = torch.device("meta")
-Shape = tuple[int, int, int]  # (C,H,W)
+META_DEVICE = torch.device("meta")
+ImageShape = tuple[int, int, int]  # (C,H,W)
 
 
 @cache
-def classifier(name: str, shape: Shape, classes: int) -> tuple[float, int]:
+def measure_classifier(name: str, shape: ImageShape, classes: int) -> tuple[float, int]:
     """FLOP and number of parameters of a model by name.
 
     Raises:
         RetortError: no family knows the name.
     """
-    with META:
-        network = family_of(name).build(name, classes, shape[0])
-    return measured(network, lambda x: network.head(network.features(x)), shape)
+    with META_DEVICE:
+        network = find_model_family(name).build(name, classes, shape[0])
+    return measure_network(network, lambda x: network.head(network.features(x)), shape)
 
 
-def measured(
+def measure_network(
     network: nn.Module, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...]
 ) -> tuple[float, int]:
     """FLOP of a forward on one input of a shape, and the network's number of parameters."""
     network.eval()
-    with META:
-        flop = counted(lambda: forward(torch.empty(1, *shape)))
-    return flop, parameters(network)
+    with META_DEVICE:
+        flop = count_flop(lambda: forward(torch.empty(1, *shape)))
+    return flop, count_parameters(network)
 
 
-def counted(run: Callable[[], object]) -> float:
+def count_flop(compute: Callable[[], object]) -> float:
     """FLOP of what is run."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        run()
+        compute()
     return float(counter.get_total_flops())
 
 
-def parameters(*networks: nn.Module) -> int:
+def count_parameters(*networks: nn.Module) -> int:
     """How many numbers the networks hold, buffers included."""
     return sum(prod(value.shape) for network in networks for value in network.state_dict().values())
 
 
 @cache
-def vqgan(architecture: object, side: int) -> tuple[float, float, int]:
+def measure_vqgan(architecture: object, side: int) -> tuple[float, float, int]:
     """FLOP of a discretiser's encoder and of its decoder at a side, and its parameters.
 
     The search for the nearest code counts with the encoder.
     """
     from pipeline.models.vqgan import VQGAN
 
-    with META:
+    with META_DEVICE:
         model = VQGAN(architecture).eval()
         x = torch.empty(1, architecture.in_channels, side, side)
-        encoder = counted(lambda: model.tokens(x))
-        tokens = torch.empty(1, side // architecture.factor, side // architecture.factor).long()
-        decoder = counted(lambda: model.decode_tokens(tokens))
-    return encoder, decoder, parameters(model)
+        encoder = count_flop(lambda: model.encode_to_tokens(x))
+        tokens = torch.empty(
+            1, side // architecture.downsampling_factor, side // architecture.downsampling_factor
+        ).long()
+        decoder = count_flop(lambda: model.decode_tokens(tokens))
+    return encoder, decoder, count_parameters(model)
 
 
 @cache
-def generator(sizes: Sizes) -> tuple[float, int]:
+def measure_generator(sizes: GeneratorSize) -> tuple[float, int]:
     """FLOP and parameters of a data-free generator."""
-    with META:
+    with META_DEVICE:
         network = Generator(sizes)
-    return measured(network, network, (sizes.latent,))
+    return measure_network(network, network, (sizes.latent,))

@@ -2,52 +2,52 @@
 
 from pathlib import Path
 
-from pipeline.config.reader import Config, parse
-from pipeline.config.specs import spec_of
+from pipeline.config.reader import Config, parse_config
+from pipeline.config.specs import get_spec
 from pipeline.planning.entries import evaluation, report, student
-from pipeline.planning.plan import Entry, Plan, check_store
-from pipeline.planning.resolver import SECTIONS, Resolver
+from pipeline.planning.plan import Plan, PlannedArtefact, check_store
+from pipeline.planning.resolver import SECTION_MODULES, Resolver
 
 
-def everything(resolver: Resolver) -> None:
+def resolve_configuration(resolver: Resolver) -> None:
     """Resolve every entry of the configuration, then evaluations and the report."""
-    for section in SECTIONS:
+    for section in SECTION_MODULES:
         if section != "students":
             for name in getattr(resolver.config, section):
-                resolver.get(section, name)
-    warm = warm_ups(resolver)
-    made = students(resolver)
+                resolver.resolve_name(section, name)
+    warm = resolve_warm_generators(resolver)
+    made = resolve_students(resolver)
     for name in resolver.config.suites:
-        evaluation.add_suite(resolver, name, made, warm)
+        evaluation.plan_evaluations(resolver, name, made, warm)
     if resolver.config.report is not None:
-        report.add_report(resolver)
+        report.plan_report(resolver)
 
 
-def warm_ups(resolver: Resolver) -> list[tuple[Entry, str]]:
+def resolve_warm_generators(resolver: Resolver) -> list[tuple[PlannedArtefact, str]]:
     """Every generator that warms a student up, one entry a seed, and its teacher's name."""
     return [
-        (resolver.warm_up(name, seed, f"generators.{name}"), section.teacher)
+        (resolver.resolve_warm_generator(name, seed, f"generators.{name}"), section.teacher)
         for name, section in resolver.config.generators.items()
         if section.warm
         for seed in section.seeds or (resolver.config.seed,)
     ]
 
 
-def students(resolver: Resolver) -> list[Entry]:
+def resolve_students(resolver: Resolver) -> list[PlannedArtefact]:
     """Every student, one entry a seed."""
     return [
-        seeded(resolver, name, seed)
+        resolve_seeded_student(resolver, name, seed)
         for name in resolver.config.students
-        for seed in resolver.seeds(name)
+        for seed in resolver.list_seeds(name)
     ]
 
 
-def seeded(resolver: Resolver, name: str, seed: int) -> Entry:
+def resolve_seeded_student(resolver: Resolver, name: str, seed: int) -> PlannedArtefact:
     """One student of one seed."""
-    first = resolver.get("students", name)
-    if spec_of(first).seed == seed:
+    first = resolver.resolve_name("students", name)
+    if get_spec(first).seed == seed:
         return first
-    return resolver.plan.add(student.entry(resolver, name, seed))
+    return resolver.plan.add_artefact(student.plan_artefact(resolver, name, seed))
 
 
 def make_plan(config: Config) -> Plan:
@@ -58,12 +58,12 @@ def make_plan(config: Config) -> Plan:
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
     plan = Plan(Path(config.store), run, strict_code=config.strict_code)
-    everything(Resolver(config, plan))
+    resolve_configuration(Resolver(config, plan))
     return plan
 
 
-def plan_from(raw: dict) -> Plan:
+def make_plan_from_dict(raw: dict) -> Plan:
     """The plan of a configuration given as plain dicts and lists, its store looked at."""
-    plan = make_plan(parse(raw))
+    plan = make_plan(parse_config(raw))
     check_store(plan.store)
     return plan

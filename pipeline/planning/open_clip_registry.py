@@ -4,15 +4,17 @@ import pkgutil
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from pipeline.config.sections.outside import Pretrained
-from pipeline.discovery import suggestion
+from pipeline.config.sections.outside import OpenClipWeights
+from pipeline.discovery import suggest_known
 from pipeline.errors import RetortError
 
-NUMBERS = [str(number) for number in range(1000)]  # ImageNet-V2's folders
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and standard deviation by channel
+IMAGENET_NUMBERS = [str(number) for number in range(1000)]  # ImageNet-V2's folders
+ChannelStatistics = tuple[
+    tuple[float, ...], tuple[float, ...]
+]  # mean and standard deviation by channel
 
 
-def config_of(name: str, text: bool) -> dict:
+def read_model_config(name: str, uses_text: bool) -> dict:
     """open_clip's configuration of a model, which will load no weights by itself.
 
     Args:
@@ -25,11 +27,11 @@ def config_of(name: str, text: bool) -> dict:
     import open_clip  # seconds to import, and few plans name such a model
 
     if name not in (known := open_clip.list_models()):
-        raise RetortError(f"model: open_clip has no '{name}'{suggestion(name, known)}")
+        raise RetortError(f"model: open_clip has no '{name}'{suggest_known(name, known)}")
     config = open_clip.get_model_config(name)
     if "multimodal_cfg" in config or config["vision_cfg"].get("output_tokens"):
         raise RetortError(f"model: '{name}' writes captions; name one of two towers alone")
-    if text and config["text_cfg"].keys() & {"hf_model_name", "hf_tokenizer_name"}:
+    if uses_text and config["text_cfg"].keys() & {"hf_model_name", "hf_tokenizer_name"}:
         raise RetortError(
             f"model: the tokenizer of '{name}' is not part of open_clip; name a model with "
             "OpenAI's, such as ViT-B-16, or set head: finetuned"
@@ -39,13 +41,13 @@ def config_of(name: str, text: bool) -> dict:
     return config
 
 
-def side_of(config: dict) -> int:
+def read_image_side(config: dict) -> int:
     """Side of the images that a model takes, in pixels."""
     size = config["vision_cfg"].get("image_size", 224)
     return size if isinstance(size, int) else size[0]
 
 
-def statistics_of(name: str, tag: str | None) -> Statistics:
+def look_up_statistics(name: str, tag: str | None) -> ChannelStatistics:
     """Mean and std that a model's images are normalised by, as open_clip lists them.
 
     Args:
@@ -59,12 +61,16 @@ def statistics_of(name: str, tag: str | None) -> Statistics:
 
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag is not None and tag not in tags:
-        raise RetortError(f"pretrained.tag: {name} has no weights '{tag}'{suggestion(tag, tags)}")
+        raise RetortError(
+            f"pretrained.tag: {name} has no weights '{tag}'{suggest_known(tag, tags)}"
+        )
     quick = bool(open_clip.get_model_config(name).get("quick_gelu"))
     found = {}
     for each in tags if tag is None else [tag]:
         about = open_clip.get_pretrained_cfg(name, each)
-        where = (tuple(about.get(part, default)) for part, default in openai().items())
+        where = (
+            tuple(about.get(part, default)) for part, default in get_openai_statistics().items()
+        )
         found[each] = (*where, bool(about.get("quick_gelu", quick)))
     if tag is not None and found[tag][2] != quick:
         other = name.removesuffix("-quickgelu") if quick else f"{name}-quickgelu"
@@ -77,24 +83,24 @@ def statistics_of(name: str, tag: str | None) -> Statistics:
             f"pretrained: weights of {name} differ in mean, std or activation; say whose they are "
             f"with 'tag' ({', '.join(tags)}), or give 'mean' and 'std'"
         )
-    return next(iter(found.values()), tuple(openai().values()))[:2]
+    return next(iter(found.values()), tuple(get_openai_statistics().values()))[:2]
 
 
-def normalisation(name: str, file: Pretrained | None) -> Statistics:
+def resolve_normalisation(name: str, pretrained: OpenClipWeights | None) -> ChannelStatistics:
     """Mean and std for weights in a file, stated or told by their tag; OpenAI's for random ones.
 
     Raises:
         RetortError: they are neither stated nor known, or the tag does not go with the model.
     """
-    if file is None:
-        return tuple(openai().values())
-    if file.tag is None and file.mean is not None:
-        return file.mean, file.std
-    found = statistics_of(name, file.tag)
-    return (file.mean, file.std) if file.mean is not None else found
+    if pretrained is None:
+        return tuple(get_openai_statistics().values())
+    if pretrained.tag is None and pretrained.mean is not None:
+        return pretrained.mean, pretrained.std
+    found = look_up_statistics(name, pretrained.tag)
+    return (pretrained.mean, pretrained.std) if pretrained.mean is not None else found
 
 
-def openai() -> dict[str, tuple[float, ...]]:
+def get_openai_statistics() -> dict[str, tuple[float, ...]]:
     """OpenAI's mean and std, which open_clip takes where nothing else is said."""
     import open_clip
 
@@ -102,16 +108,18 @@ def openai() -> dict[str, tuple[float, ...]]:
 
 
 @cache
-def imagenet() -> dict[str, str]:
+def load_imagenet_names() -> dict[str, str]:
     """ImageNet's English names for prompts, by WordNet id and by number."""
     import open_clip
 
     ids = pkgutil.get_data("timm", "data/_info/imagenet_synsets.txt").decode().split()
     names = open_clip.IMAGENET_CLASSNAMES
-    return dict(zip(ids, names, strict=True)) | dict(zip(NUMBERS, names, strict=True))
+    return dict(zip(ids, names, strict=True)) | dict(zip(IMAGENET_NUMBERS, names, strict=True))
 
 
-def prompted(classes: Sequence[str], names: str | Sequence[str] | Mapping[str, str]) -> list[str]:
+def list_prompt_names(
+    classes: Sequence[str], names: str | Sequence[str] | Mapping[str, str]
+) -> list[str]:
     """What prompts call each class of a data set, in its order.
 
     Raises:
@@ -121,8 +129,8 @@ def prompted(classes: Sequence[str], names: str | Sequence[str] | Mapping[str, s
     if names == "dataset":
         return list(classes)
     if isinstance(names, Mapping) and (strange := [n for n in names if n not in classes]):
-        raise RetortError(f"'{strange[0]}' is no class of the data set{suggestion('', classes)}")
-    given = imagenet() if names == "imagenet" else names
+        raise RetortError(f"'{strange[0]}' is no class of the data set{suggest_known('', classes)}")
+    given = load_imagenet_names() if names == "imagenet" else names
     if isinstance(given, Mapping):
         lacking = [name for name in classes if name not in given]
         if lacking:
@@ -134,11 +142,11 @@ def prompted(classes: Sequence[str], names: str | Sequence[str] | Mapping[str, s
             )
             raise RetortError(f"class '{lacking[0]}' has no name; {remedy}")
         return [given[name] for name in classes]
-    in_order(classes, given)
+    check_class_order(classes, given)
     return list(given)
 
 
-def in_order(classes: Sequence[str], names: Sequence[str]) -> None:
+def check_class_order(classes: Sequence[str], names: Sequence[str]) -> None:
     """Raise a RetortError if a list of names is not as long as the classes, or in another order."""
     if len(names) != len(classes):
         raise RetortError(
@@ -146,7 +154,7 @@ def in_order(classes: Sequence[str], names: Sequence[str]) -> None:
             "in the data set's order"
         )
     if sorted(names) == sorted(classes) and tuple(names) != tuple(classes):
-        at, ours, theirs = first_difference(classes, names)
+        at, ours, theirs = find_first_difference(classes, names)
         numbers = ours.isdecimal() and list(names) == sorted(names)
         hint = ", as text sorts numbers" if numbers else ""
         raise RetortError(
@@ -155,17 +163,17 @@ def in_order(classes: Sequence[str], names: Sequence[str]) -> None:
         )
 
 
-def equal(classes: Sequence[str], names: Sequence[str]) -> None:
+def check_class_names(classes: Sequence[str], names: Sequence[str]) -> None:
     """Raise a RetortError if a list of names is not the classes."""
-    in_order(classes, names)
+    check_class_order(classes, names)
     if tuple(names) != tuple(classes):
-        at, ours, theirs = first_difference(classes, names)
+        at, ours, theirs = find_first_difference(classes, names)
         raise RetortError(
             f"class {at} is '{theirs}', of the data set '{ours}'; name the file of these classes"
         )
 
 
-def first_difference(classes: Sequence[str], names: Sequence[str]) -> tuple[int, str, str]:
+def find_first_difference(classes: Sequence[str], names: Sequence[str]) -> tuple[int, str, str]:
     """The first place where two lists of one length differ, and what stands there in each."""
     pairs = enumerate(zip(classes, names, strict=True))
     return next((at, *pair) for at, pair in pairs if pair[0] != pair[1])

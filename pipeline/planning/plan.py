@@ -9,44 +9,46 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from pipeline.config.names import LONGEST_LABEL, trouble
-from pipeline.config.specs import spec_of
+from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
-from pipeline.store.artifact import MANIFEST, SPEC, read_json, write_json
-from pipeline.store.code_revisions import fingerprint, revisions
+from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json, write_json
+from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
 
-SEED = ".seed"  # between a generator's name and one of its seeds
-EPOCH = ".epoch"  # between the name of an evaluated model and the epoch of its weights
-ROOM = 200 * 2**20  # bytes below which no run is begun
+SEED_SEPARATOR = ".seed"  # between a generator's name and one of its seeds
+EPOCH_SEPARATOR = ".epoch"  # between the name of an evaluated model and the epoch of its weights
+LEAST_FREE_BYTES = 200 * 2**20  # bytes below which no run is begun
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlannedArtefact:
     """One planned artefact."""
 
     kind: str
     name: str
     spec: dict
-    inputs: dict[str, "Entry"]
+    inputs: dict[str, "PlannedArtefact"]
     components: tuple[str, ...]  # modules whose REVISION is in the key, with what they declare
-    outside: dict[str, str] = field(default_factory=dict)  # places of outside files: in no key
-    strictly: bool = False  # the code's fingerprint is in the key
+    outside_paths: dict[str, str] = field(
+        default_factory=dict
+    )  # places of outside files: in no key
+    includes_fingerprint: bool = False  # the code's fingerprint is in the key
 
     @cached_property
     def code(self) -> dict[str, int]:
         """REVISION of every component that makes it."""
-        return revisions(*self.components)
+        return collect_revisions(*self.components)
 
     @cached_property
-    def strict(self) -> str:
+    def code_fingerprint(self) -> str:
         """The code's fingerprint where the key holds it, else nothing."""
-        return fingerprint(*self.code) if self.strictly else ""
+        return compute_fingerprint(*self.code) if self.includes_fingerprint else ""
 
     @cached_property
     def key(self) -> str:
         """Its name in the store."""
         inputs = {role: entry.ref for role, entry in self.inputs.items()}
-        return key_of(self.kind, self.spec, inputs, self.code, self.strict)
+        return compute_key(self.kind, self.spec, inputs, self.code, self.code_fingerprint)
 
     @cached_property
     def ref(self) -> str:
@@ -54,9 +56,9 @@ class Entry:
         return f"{self.kind}/{self.key}"
 
 
-def key_of(kind: str, spec: dict, inputs: dict, code: dict, strict: str) -> str:
+def compute_key(kind: str, spec: dict, inputs: dict, code: dict, code_fingerprint: str) -> str:
     """The first 12 hex digits of the sha256 over everything that determines an artefact's bytes."""
-    content = [kind, spec, inputs, code, *([strict] if strict else [])]
+    content = [kind, spec, inputs, code, *([code_fingerprint] if code_fingerprint else [])]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -66,60 +68,60 @@ class Plan:
 
     store: Path
     run: dict
-    entries: dict[str, Entry] = field(default_factory=dict)  # ref -> entry
-    names: dict[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> ref
+    artefacts: dict[str, PlannedArtefact] = field(default_factory=dict)  # ref -> entry
+    refs_by_name: dict[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> ref
     strict_code: bool = False
 
-    def add(self, entry: Entry) -> Entry:
+    def add_artefact(self, artefact: PlannedArtefact) -> PlannedArtefact:
         """Put an entry in; the same content under a second name is one artefact."""
-        if why := trouble(entry.name, LONGEST_LABEL):
+        if why := explain_bad_name(artefact.name, MAX_LABEL_BYTES):
             raise RetortError(
-                f"{entry.kind} {entry.name[:40]!r}: the name {why}; shorten its parts"
+                f"{artefact.kind} {artefact.name[:40]!r}: the name {why}; shorten its parts"
             )
         if self.strict_code:
-            entry = replace(entry, strictly=True)
-        kept = self.entries.setdefault(entry.ref, entry)
-        self.names[entry.kind, entry.name] = entry.ref
+            artefact = replace(artefact, strictly=True)
+        kept = self.artefacts.setdefault(artefact.ref, artefact)
+        self.refs_by_name[artefact.kind, artefact.name] = artefact.ref
         return kept
 
-    def folder(self, ref: str) -> Path:
+    def folder_path(self, ref: str) -> Path:
         """Where an artefact lies."""
         return self.store / ref
 
-    def manifest(self, ref: str) -> Path:
+    def manifest_path(self, ref: str) -> Path:
         """The file that says it is complete."""
-        return self.store / ref / MANIFEST
+        return self.store / ref / MANIFEST_FILE
 
-    def made(self, ref: str) -> bool:
+    def is_complete(self, ref: str) -> bool:
         """Whether it is complete."""
-        return self.manifest(ref).exists()
+        return self.manifest_path(ref).exists()
 
-    def targets(self) -> list[str]:
+    def list_targets(self) -> list[str]:
         """Manifests that nothing else is made from."""
-        used = {entry.ref for e in self.entries.values() for entry in e.inputs.values()}
-        return [str(self.manifest(ref)) for ref in self.entries if ref not in used]
+        used = {entry.ref for e in self.artefacts.values() for entry in e.inputs.values()}
+        return [str(self.manifest_path(ref)) for ref in self.artefacts if ref not in used]
 
-    def groups(self, ref: str) -> list[str]:
+    def list_shard_groups(self, ref: str) -> list[str]:
         """Shard ranges `a-b` of a bank's jobs."""
-        shards, size = spec_of(self.entries[ref]).shards, self.run["shards_per_job"]
+        shards, size = get_spec(self.artefacts[ref]).shards, self.run["shards_per_job"]
         return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
 
 
-def work_order(entry: Entry, run: dict) -> dict:
+def describe_job(artefact: PlannedArtefact, run: dict) -> dict:
     """The content of ``spec.json``: everything a job needs to know."""
     return {
-        "kind": entry.kind,
-        "name": entry.name,
-        "key": entry.key,
-        "spec": entry.spec,
-        "inputs": {role: e.ref for role, e in entry.inputs.items()},
-        "code": entry.code,
-        "strict": entry.strict,
-        "run": {**run, **entry.outside},
+        "kind": artefact.kind,
+        "name": artefact.name,
+        "key": artefact.key,
+        "spec": artefact.spec,
+        "inputs": {role: e.ref for role, e in artefact.inputs.items()},
+        "code": artefact.code,
+        "strict": artefact.code_fingerprint,
+        "run": {**run, **artefact.outside_paths},
     }
 
 
-def write_orders(plan: Plan) -> None:
+def write_job_files(plan: Plan) -> None:
     """Write every missing ``spec.json`` and point the names at their artefacts.
 
     Raises:
@@ -128,29 +130,30 @@ def write_orders(plan: Plan) -> None:
     try:
         plan.store.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(plan.store).free
-        if free < ROOM and any(not plan.made(ref) for ref in plan.entries):
+        if free < LEAST_FREE_BYTES and any(not plan.is_complete(ref) for ref in plan.artefacts):
             raise RetortError(
                 f"store: {plan.store} has {free / 2**20:.0f} MB left and a run wants at least "
-                f"{ROOM / 2**20:.0f}; free some space, or set 'store:' to another folder"
+                f"{LEAST_FREE_BYTES / 2**20:.0f}; free some space, or set 'store:' to another "
+                f"folder"
             )
-        for ref, entry in plan.entries.items():
-            path, order = plan.folder(ref) / SPEC, work_order(entry, plan.run)
-            if not path.exists() or (not plan.made(ref) and runs_otherwise(path, order)):
-                write_json(path, order)
-        for (kind, name), ref in plan.names.items():
-            link(plan.store / "by-name" / kind / name, Path("../..") / ref)
+        for ref, entry in plan.artefacts.items():
+            path, job = plan.folder_path(ref) / JOB_FILE, describe_job(entry, plan.run)
+            if not path.exists() or (not plan.is_complete(ref) and runs_differently(path, job)):
+                write_json(path, job)
+        for (kind, name), ref in plan.refs_by_name.items():
+            update_link(plan.store / "by-name" / kind / name, Path("../..") / ref)
     except OSError as error:
         remedy = "make it writable, free some space, or set 'store:' to another folder"
         raise RetortError(f"store: {plan.store}: {error.strerror}; {remedy}") from error
 
 
-def runs_otherwise(path: Path, order: dict) -> bool:
+def runs_differently(path: Path, job: dict) -> bool:
     """Whether an unfinished work order runs in another way than today's: what it makes is the same.
 
     Places of data and of outside files may have moved since it was written.
     """
     written = read_json(path, "delete it and run again")
-    return "run" in written and written["run"] != order["run"]
+    return "run" in written and written["run"] != job["run"]
 
 
 def check_store(store: Path) -> None:
@@ -174,7 +177,7 @@ def check_store(store: Path) -> None:
         raise RetortError(f"store: {store}: {place} {what}; set 'store:' to another folder")
 
 
-def link(path: Path, target: Path) -> None:
+def update_link(path: Path, target: Path) -> None:
     """Point a symbolic link at a target, replacing an older one atomically."""
     if path.is_symlink() and path.readlink() == target:
         return

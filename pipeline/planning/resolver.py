@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 
 from pipeline.config.reader import Config
-from pipeline.config.specs import spec_of
-from pipeline.discovery import plugin, suggestion
+from pipeline.config.specs import get_spec
+from pipeline.discovery import load_plugin, suggest_known
 from pipeline.errors import RetortError
-from pipeline.planning.plan import Entry, Plan
+from pipeline.planning.plan import Plan, PlannedArtefact
 
-SECTIONS = {  # section -> its file in entries/, found by name: those files import this one
+SECTION_MODULES = {  # section -> its file in entries/, found by name: those files import this one
     "datasets": "dataset",
     "teachers": "teacher",
     "discretizers": "discretizer",
@@ -24,10 +24,10 @@ class Resolver:
 
     config: Config
     plan: Plan
-    known: dict[tuple[str, str], Entry] = field(default_factory=dict)
-    path: list[str] = field(default_factory=list)
+    resolved: dict[tuple[str, str], PlannedArtefact] = field(default_factory=dict)
+    names_in_progress: list[str] = field(default_factory=list)
 
-    def get(self, section: str, name: str, seen_from: str = "") -> Entry:
+    def resolve_name(self, section: str, name: str, where: str = "") -> PlannedArtefact:
         """The entry of a name in a section.
 
         Raises:
@@ -35,45 +35,51 @@ class Resolver:
         """
         entries = getattr(self.config, section)
         if name not in entries:
-            hint = suggestion(name, entries)
-            raise RetortError(f"{seen_from}: {section} has no '{name}'{hint}")
-        if (section, name) not in self.known:
+            hint = suggest_known(name, entries)
+            raise RetortError(f"{where}: {section} has no '{name}'{hint}")
+        if (section, name) not in self.resolved:
             label = f"{section}.{name}"
-            if label in self.path:
-                chain = " -> ".join([*self.path[self.path.index(label) :], label])
+            if label in self.names_in_progress:
+                chain = " -> ".join(
+                    [*self.names_in_progress[self.names_in_progress.index(label) :], label]
+                )
                 raise RetortError(f"{label}: is made from itself ({chain}); break the cycle")
-            self.path.append(label)
-            kind = plugin("planning.entries", SECTIONS[section])
-            self.known[section, name] = self.plan.add(kind.entry(self, name))
-            self.path.pop()
-        return self.known[section, name]
+            self.names_in_progress.append(label)
+            module = load_plugin("planning.entries", SECTION_MODULES[section])
+            self.resolved[section, name] = self.plan.add_artefact(module.plan_artefact(self, name))
+            self.names_in_progress.pop()
+        return self.resolved[section, name]
 
-    def warm_up(self, name: str, seed: int, seen_from: str) -> Entry:
+    def resolve_warm_generator(self, name: str, seed: int, where: str) -> PlannedArtefact:
         """A generator for a student of some seed: the one of that seed where it has several.
 
         Raises:
             RetortError: it does not exist, or has other seeds.
         """
-        first = self.get("generators", name, seen_from)
+        first = self.resolve_name("generators", name, where)
         seeds = self.config.generators[name].seeds
-        if seeds is None or spec_of(first).seed == seed:
+        if seeds is None or get_spec(first).seed == seed:
             return first
         if seed not in seeds:
             known = ", ".join(map(str, seeds))
-            raise RetortError(f"{seen_from}: '{name}' has seeds {known}, not {seed}; add it there")
-        return self.plan.add(plugin("planning.entries", "generator").entry(self, name, seed))
+            raise RetortError(f"{where}: '{name}' has seeds {known}, not {seed}; add it there")
+        return self.plan.add_artefact(
+            load_plugin("planning.entries", "generator").plan_artefact(self, name, seed)
+        )
 
-    def classifier(self, name: str, where: str) -> Entry:
+    def resolve_classifier(self, name: str, where: str) -> PlannedArtefact:
         """A teacher, or a student of ours in its place."""
         known = {**self.config.teachers, **self.config.students}
         if name not in known:
-            raise RetortError(f"{where}: no teacher '{name}'{suggestion(name, known)}")
-        return self.get("teachers" if name in self.config.teachers else "students", name, where)
+            raise RetortError(f"{where}: no teacher '{name}'{suggest_known(name, known)}")
+        return self.resolve_name(
+            "teachers" if name in self.config.teachers else "students", name, where
+        )
 
-    def seeds(self, student: str) -> tuple[int, ...]:
+    def list_seeds(self, student: str) -> tuple[int, ...]:
         """A student's seeds; the experiment's own if it names none."""
         return self.config.students[student].seeds or (self.config.seed,)
 
-    def common(self) -> dict:
+    def make_common_spec(self) -> dict:
         """What every computed artefact's key holds."""
         return {"seed": self.config.seed, "device": self.config.device}

@@ -14,21 +14,21 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles
 
-SIDE, CLASSES, IMAGES = 2, 4, 5  # of the images that are counted on
-LATE = 0.5  # of training, when methods that begin with a simpler loss have left it
+IMAGE_SIDE, CLASS_COUNT, IMAGE_COUNT = 2, 4, 5  # of the images that are counted on
+LATE_PROGRESS = 0.5  # of training, when methods that begin with a simpler loss have left it
 
-Book = list[tuple[str, int]]  # what ran, on how many images
+CallLog = list[tuple[str, int]]  # what ran, on how many images
 
 
-class Work(torch.autograd.Function):
+class RecordedLinear(torch.autograd.Function):
     """x @ weight; books forwards and backwards, which run for the input's gradient at least."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, book: Book) -> Tensor:
+    def forward(ctx, x: Tensor, weight: Tensor, calls: CallLog) -> Tensor:
         """Logits (B,K) of flattened images (B,D)."""
-        book.append(("forward", len(x)))
+        calls.append(("forward", len(x)))
         ctx.save_for_backward(x, weight)
-        ctx.book = book
+        ctx.book = calls
         return x @ weight
 
     @staticmethod
@@ -39,13 +39,13 @@ class Work(torch.autograd.Function):
         return grad @ weight.T, x.T @ grad if ctx.needs_input_grad[1] else None, None
 
 
-class Learn(torch.autograd.Function):
+class RecordedWeight(torch.autograd.Function):
     """The weight; books each backward that asks for its gradient, also of a graph used twice."""
 
     @staticmethod
-    def forward(ctx, weight: Tensor, book: Book, images: int) -> Tensor:
+    def forward(ctx, weight: Tensor, calls: CallLog, images: int) -> Tensor:
         """The weight as it is."""
-        ctx.book, ctx.images = book, images
+        ctx.book, ctx.images = calls, images
         return weight.view_as(weight)
 
     @staticmethod
@@ -55,18 +55,20 @@ class Learn(torch.autograd.Function):
         return grad, None, None
 
 
-class Network(nn.Module):
+class RecordedNetwork(nn.Module):
     """One booked layer on flattened images."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
         rng = torch.Generator().manual_seed(seed)
-        self.weight = nn.Parameter(torch.randn(3 * SIDE**2, CLASSES, generator=rng))
-        self.book: Book = []
+        self.weight = nn.Parameter(torch.randn(3 * IMAGE_SIDE**2, CLASS_COUNT, generator=rng))
+        self.calls: CallLog = []
 
     def features(self, x: Tensor) -> Tensor:
         """The logits themselves."""
-        return Work.apply(x.flatten(1), Learn.apply(self.weight, self.book, len(x)), self.book)
+        return RecordedLinear.apply(
+            x.flatten(1), RecordedWeight.apply(self.weight, self.calls, len(x)), self.calls
+        )
 
     def head(self, features: Tensor) -> Tensor:
         """Its features are its logits."""
@@ -79,29 +81,29 @@ class Network(nn.Module):
     @property
     def cost(self) -> float:
         """F spent so far."""
-        return sum(images for _, images in self.book) / IMAGES
+        return sum(images for _, images in self.calls) / IMAGE_COUNT
 
 
-class Quantiser(nn.Module):
+class RecordedDiscretizer(nn.Module):
     """Images as they are; books each reconstruction, one encoder and one decoder pass."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.book: Book = []
+        self.calls: CallLog = []
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """x."""
-        self.book.append(("reconstruct", len(x)))
+        self.calls.append(("reconstruct", len(x)))
         return x
 
     @property
     def cost(self) -> float:
         """Reconstructions so far."""
-        return sum(images for _, images in self.book) / IMAGES
+        return sum(images for _, images in self.calls) / IMAGE_COUNT
 
 
 @dataclass(frozen=True)
-class Passes:
+class StepCost:
     """F of one step by network; of Q in reconstructions, an encoder and a decoder pass each."""
 
     student: float
@@ -110,40 +112,43 @@ class Passes:
 
 
 @dataclass
-class Bench:
+class PassCounter:
     """Booked networks in the roles that an objective needs, and a batch."""
 
-    teachers: Sequence[str] = ("teacher",)
-    student: Network = field(default_factory=lambda: Network(1))
-    quantiser: Quantiser = field(default_factory=Quantiser)
+    teacher_roles: Sequence[str] = ("teacher",)
+    student: RecordedNetwork = field(default_factory=lambda: RecordedNetwork(1))
+    discretizer: RecordedDiscretizer = field(default_factory=RecordedDiscretizer)
 
     def __post_init__(self):
-        self.guides = {
-            role: Network(seed).requires_grad_(False) for seed, role in enumerate(self.teachers, 2)
+        self.teacher_networks = {
+            role: RecordedNetwork(seed).requires_grad_(False)
+            for seed, role in enumerate(self.teacher_roles, 2)
         }
 
-    def step(self, objective, stored: Sequence[str], progress: float = LATE) -> Passes:
+    def measure_step(
+        self, objective, stored_fields: Sequence[str], progress: float = LATE_PROGRESS
+    ) -> StepCost:
         """One training step, its preparation left out."""
         rng = torch.Generator().manual_seed(0)
-        x = torch.rand(IMAGES, 3, SIDE, SIDE, generator=rng)
-        labels = torch.arange(IMAGES)
-        logits = [torch.rand(IMAGES, CLASSES, generator=rng) for _ in range(2)]
+        x = torch.rand(IMAGE_COUNT, 3, IMAGE_SIDE, IMAGE_SIDE, generator=rng)
+        labels = torch.arange(IMAGE_COUNT)
+        logits = [torch.rand(IMAGE_COUNT, CLASS_COUNT, generator=rng) for _ in range(2)]
         fields = {"x_adv": 1 - x, "y_adv": labels % 3, "t_clean": logits[0], "t_adv": logits[1]}
-        kept = {name: fields[name] for name in stored if name in fields}
-        batch = Batch(x, labels % CLASSES, labels, kept, progress, 0, rng)
-        roles = Roles(self.student, self.guides, self.quantiser)
+        kept = {name: fields[name] for name in stored_fields if name in fields}
+        batch = Batch(x, labels % CLASS_COUNT, labels, kept, progress, 0, rng)
+        roles = Roles(self.student, self.teacher_networks, self.discretizer)
         if hasattr(objective, "prepare"):
             objective.prepare(roles, batch)
-        for network in (self.student, self.quantiser, *self.guides.values()):
-            network.book.clear()
+        for network in (self.student, self.discretizer, *self.teacher_networks.values()):
+            network.calls.clear()
         for terms in objective(roles, batch):
-            self.backward(list(terms.values()), apart=hasattr(objective, "combine"))
-        guides = {role: network.cost for role, network in self.guides.items()}
-        return Passes(self.student.cost, guides, self.quantiser.cost)
+            self.run_backward(list(terms.values()), per_term=hasattr(objective, "combine"))
+        teacher_costs = {role: network.cost for role, network in self.teacher_networks.items()}
+        return StepCost(self.student.cost, teacher_costs, self.discretizer.cost)
 
-    def backward(self, terms: list[Tensor], apart: bool) -> None:
+    def run_backward(self, terms: list[Tensor], per_term: bool) -> None:
         """As the loop does: once over the sum, or once a term where gradients are merged."""
-        groups = [[term] for term in terms] if apart else [terms]
+        groups = [[term] for term in terms] if per_term else [terms]
         for group in groups:
             loss = sum(term.mean() for term in group)
             torch.autograd.grad(

@@ -4,9 +4,9 @@ from pipeline.core.attack_protocol import AttackPoint
 
 REVISION = 1
 
-USUAL_STEP = 2 / 255  # of PGD; its words leave it out
-NEAR = 1e-6  # radii and steps in [0,1] that are closer are the same
-NAMES = {
+DEFAULT_STEP_SIZE = 2 / 255  # of PGD; its words leave it out
+PIXEL_TOLERANCE = 1e-6  # radii and steps in [0,1] that are closer are the same
+ATTACK_NAMES = {
     "fgsm": "FGSM",
     "autoattack": "AutoAttack",
     "cw_linf": "CW (Linf)",
@@ -17,11 +17,11 @@ NAMES = {
 
 def format_attack(point: AttackPoint) -> str:
     """An attack's name for a table's head, without its radius: ``PGD-20 from rn34``."""
-    name = format_plainly(point)
+    name = format_plain_attack(point)
     if point.attack == "pgd":
         name = f"PGD-{name.removeprefix('pgd')}"
     via = f" from {point.surrogate}" if point.surrogate else ""
-    return NAMES.get(name, name.replace("_", " ")) + via
+    return ATTACK_NAMES.get(name, name.replace("_", " ")) + via
 
 
 def format_attack_at(point: AttackPoint) -> str:
@@ -34,22 +34,26 @@ def format_radius(eps: float) -> str:
     return f"{255 * eps:g}/255"
 
 
-def format_plainly(point: AttackPoint) -> str:
+def format_plain_attack(point: AttackPoint) -> str:
     """An attack by its name in the configuration, and the images' shift: ``pgd20 fog-3``."""
     shift = format_shift(point)
     if shift and point.attack in ("clean", "corruptions"):
         return shift
     name = point.attack
     if point.attack == "pgd":
-        name = f"pgd{point.steps}{format_unusual(point)}"
+        name = f"pgd{point.steps}{format_pgd_options(point)}"
     if point.attack == "boundary_risk":
         name = f"path{point.sample}" + (f"-pgd{point.probe}" if point.probe else "")
     return f"{name} {shift}".rstrip()
 
 
-def format_unusual(point: AttackPoint) -> str:
+def format_pgd_options(point: AttackPoint) -> str:
     """What of a PGD is not as usual: ``-step5.1-gauss-x5``."""
-    step = "" if abs(point.step - USUAL_STEP) < NEAR else f"-step{255 * point.step:.3g}"
+    step = (
+        ""
+        if abs(point.step - DEFAULT_STEP_SIZE) < PIXEL_TOLERANCE
+        else f"-step{255 * point.step:.3g}"
+    )
     start = "" if point.start == "uniform" else f"-{point.start}"
     return step + start + (f"-x{point.restarts}" if point.restarts > 1 else "")
 

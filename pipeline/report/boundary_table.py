@@ -4,19 +4,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_shift
-from pipeline.report.outcomes import Outcome, Study, paired, read_outcomes
-from pipeline.report.tables import caption, grid
+from pipeline.report.outcomes import Outcome, Study, align_outcomes, read_outcomes
+from pipeline.report.tables import format_caption, format_markdown_table
 
 REVISION = 2
 
-RISKS = ("R_nat", "R_bdy(D)", "R_bdy(path)", "tau_bdy", "tau_bdy − R_nat")
-HEADS = ("model", "epoch", "suite", "images", *RISKS, "n")
-ALL = "all"  # in the place of a part of the test set
-EXPORTED = "exported"  # in the place of an epoch: the weights that the artefact gives
-NOTE = (
+RISK_HEADINGS = ("R_nat", "R_bdy(D)", "R_bdy(path)", "tau_bdy", "tau_bdy − R_nat")
+HEADINGS = ("model", "epoch", "suite", "images", *RISK_HEADINGS, "n")
+WHOLE_TEST_SET = "all"  # in the place of a part of the test set
+EXPORTED_WEIGHTS = "exported"  # in the place of an epoch: the weights that the artefact gives
+TABLE_NOTE = (
     "Shares, not percent (DARWIN, Table 8). R_nat: images misclassified. R_bdy: correctly "
     "classified ones that PGD in the ball around them turns: of all images D, or of the correctly "
     "classified intermediate samples of an attack, those before its last step. tau_bdy = "
@@ -26,28 +26,28 @@ NOTE = (
 
 
 @dataclass(frozen=True)
-class Risks:
+class BoundaryRisks:
     """Shares in [0,1] of one model, and the number of images."""
 
-    natural: float
-    boundary: float
-    path: float
-    images: int
+    natural_risk: float
+    data_boundary_risk: float
+    path_boundary_risk: float
+    image_count: int
 
     @property
-    def gain(self) -> float:
+    def risk_gain(self) -> float:
         """tau_bdy: what the intermediate samples have more of than the data."""
-        return self.path - self.boundary
+        return self.path_boundary_risk - self.data_boundary_risk
 
 
-def turned(one: Outcome, probed: Outcome) -> tuple[np.ndarray, np.ndarray]:
+def find_turned_images(unprobed: Outcome, probed: Outcome) -> tuple[np.ndarray, np.ndarray]:
     """Of the images that both saw: which were right, and which of them a probe turned."""
-    before, after = paired(one, probed)
-    right = before.right > 0
-    return right, right & (after.right == 0)
+    before, after = align_outcomes(unprobed, probed)
+    correct = before.correctness > 0
+    return correct, correct & (after.correctness == 0)
 
 
-def risks(points: dict[AttackPoint, Outcome]) -> dict[AttackPoint, Risks]:
+def compute_boundary_risks(points: dict[AttackPoint, Outcome]) -> dict[AttackPoint, BoundaryRisks]:
     """A model's risks from its outcomes along the path, by the points of the images themselves.
 
     There is one for each part of the test set.
@@ -60,40 +60,49 @@ def risks(points: dict[AttackPoint, Outcome]) -> dict[AttackPoint, Risks]:
         if point.attack == "boundary_risk":
             steps = parts.setdefault(replace(point, sample=0, probe=None), {})
             steps.setdefault(point.sample, {})[point.probe is not None] = outcome
-    return {part: risk(steps) for part, steps in parts.items()}
+    return {part: compute_part_risks(steps) for part, steps in parts.items()}
 
 
-def risk(steps: dict[int, dict[bool, Outcome]]) -> Risks:
+def compute_part_risks(steps: dict[int, dict[bool, Outcome]]) -> BoundaryRisks:
     """The risks from outcomes by step, before (False) and after (True) the probe."""
-    pairs = {i: turned(both[False], both[True]) for i, both in steps.items()}
-    right, lost = pairs.pop(0)
-    kept = sum(int(r.sum()) for r, _ in pairs.values())
-    gone = sum(int(t.sum()) for _, t in pairs.values())
-    path = gone / kept if kept else float("nan")
-    return Risks(1 - float(right.mean()), float(lost.mean()), path, len(right))
+    masks_by_step = {i: find_turned_images(both[False], both[True]) for i, both in steps.items()}
+    correct, turned_images = masks_by_step.pop(0)
+    correct_count = sum(int(r.sum()) for r, _ in masks_by_step.values())
+    turned_count = sum(int(t.sum()) for _, t in masks_by_step.values())
+    path = turned_count / correct_count if correct_count else float("nan")
+    return BoundaryRisks(1 - float(correct.mean()), float(turned_images.mean()), path, len(correct))
 
 
-def measured(study: Study) -> list[tuple[str, int | None, str, AttackPoint, Risks]]:
+def collect_boundary_risks(
+    study: Study,
+) -> list[tuple[str, int | None, str, AttackPoint, BoundaryRisks]]:
     """Model, epoch (None: exported), suite, point of the images, and risks, in the plan's order."""
     rows = []
-    for name, evaluation in study.of("evaluation").items():
-        spec, inputs = spec_of(evaluation.manifest), evaluation.manifest.inputs
+    for name, evaluation in study.get_artefacts("evaluation").items():
+        spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
         if any("boundary_risk" in attack for attack in spec.attacks):
-            points = read_outcomes(evaluation.path("outcomes.parquet"))
-            who = study.name_of(inputs["model"]), spec.epoch, name.rpartition(".")[2]
-            rows += [(*who, point, found) for point, found in risks(points).items()]
+            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            model_and_epoch = study.find_name(inputs["model"]), spec.epoch, name.rpartition(".")[2]
+            rows += [
+                (*model_and_epoch, point, found)
+                for point, found in compute_boundary_risks(points).items()
+            ]
     return rows
 
 
-def section(study: Study) -> list[str]:
+def format_section(study: Study) -> list[str]:
     """One row a model and epoch."""
     rows = [
         [
-            *(model, epoch or EXPORTED, suite, format_shift(point) or ALL),
-            *(f"{v:.3f}" for v in (r.natural, r.boundary, r.path)),
-            *(f"{v:+.3f}" for v in (r.gain, r.gain - r.natural)),
-            r.images,
+            *(model, epoch or EXPORTED_WEIGHTS, suite, format_shift(point) or WHOLE_TEST_SET),
+            *(f"{v:.3f}" for v in (r.natural_risk, r.data_boundary_risk, r.path_boundary_risk)),
+            *(f"{v:+.3f}" for v in (r.risk_gain, r.risk_gain - r.natural_risk)),
+            r.image_count,
         ]
-        for model, epoch, suite, point, r in measured(study)
+        for model, epoch, suite, point, r in collect_boundary_risks(study)
     ]
-    return ["## Boundary risk", grid(HEADS, rows, left=4), caption(NOTE)]
+    return [
+        "## Boundary risk",
+        format_markdown_table(HEADINGS, rows, left_columns=4),
+        format_caption(TABLE_NOTE),
+    ]

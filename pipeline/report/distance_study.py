@@ -17,154 +17,179 @@ from torch import Tensor, nn
 
 from pipeline.attacks.corruptions import corrupt_batch
 from pipeline.banks.reader import read_bank
-from pipeline.config.specs import spec_of
-from pipeline.config.suites import Wasserstein
+from pipeline.config.specs import get_spec
+from pipeline.config.suites import WassersteinSettings
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.core.images import pixels
-from pipeline.data.dataset_artifact import Data, open_data
+from pipeline.core.images import scale_to_unit_range
+from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
 from pipeline.errors import RetortError
 from pipeline.models.loading import load_teacher
 from pipeline.report.attack_labels import format_shift
-from pipeline.report.figures import drawing, looks
-from pipeline.report.outcomes import Group, Study, in_order, is_corruption
-from pipeline.report.tables import grid
-from pipeline.report.wasserstein import Seen, distance, seen
-from pipeline.store.artifact import Artifact
+from pipeline.report.figures import assign_line_styles, open_figure
+from pipeline.report.outcomes import ModelGroup, Study, is_corruption, rank_by_columns
+from pipeline.report.tables import format_markdown_table
+from pipeline.report.wasserstein import (
+    BatchNormStatistics,
+    collect_batchnorm_statistics,
+    wasserstein_distance,
+)
+from pipeline.store.artefact import Artefact
 
 REVISION = 2
 
-BATCH = 250  # images at once
+BATCH_SIZE = 250  # images at once
 
 
 @dataclass(frozen=True)
-class Spot:
+class DistancePoint:
     """One point of the scatter: W, W over that of clean images, accuracy in [0,1]."""
 
-    group: Group
+    group: ModelGroup
     shift: AttackPoint
     distance: float
-    relative: float
+    relative_distance: float
     accuracy: float
 
 
 @dataclass(frozen=True)
-class Distances:
+class DistanceStudy:
     """The distances of a study, every distribution seen once."""
 
     study: Study
     network: nn.Module
-    images: int
+    image_count: int
 
     @cached_property
-    def known(self) -> dict[tuple[str, ...], Seen]:
+    def known_statistics(self) -> dict[tuple[str, ...], BatchNormStatistics]:
         """What was seen so far, by a distribution's name."""
         return {}
 
-    def look(self, name: tuple[str, ...], images: list[Tensor]) -> Seen:
+    def get_statistics(self, name: tuple[str, ...], images: list[Tensor]) -> BatchNormStatistics:
         """What the network sees of uint8 images, (N,C,H,W) each."""
-        if name not in self.known:
-            parts = (pixels(part) for whole in images for part in whole.split(BATCH))
-            self.known[name] = seen(self.network, parts)
-        return self.known[name]
+        if name not in self.known_statistics:
+            parts = (
+                scale_to_unit_range(part) for whole in images for part in whole.split(BATCH_SIZE)
+            )
+            self.known_statistics[name] = collect_batchnorm_statistics(self.network, parts)
+        return self.known_statistics[name]
 
-    def trained_on(self, student: Artifact) -> Seen:
+    def measure_training_images(self, student: Artefact) -> BatchNormStatistics:
         """Clean training images, with the samples of a bank whose samples the student reads."""
         inputs = student.manifest.inputs
-        clean = self.data(inputs["dataset"]).split("train").images
-        kept = [clean[: min(self.images, len(clean))]]
-        key = inputs.get("bank") if reads_samples(student) else None
+        clean = self.get_dataset(inputs["dataset"]).read_split("train").images
+        image_sets = [clean[: min(self.image_count, len(clean))]]
+        key = inputs.get("bank") if reads_bank_samples(student) else None
         if key is not None:
-            stored = read_bank(self.study.artifacts[f"bank/{key}"].folder, ("x_adv",))
+            stored = read_bank(self.study.artefacts[f"bank/{key}"].folder, ("x_adv",))
             samples = stored.fields["x_adv"]
-            kept.append(samples[: min(self.images, len(samples))])
-        return self.look((inputs["dataset"], key or ""), kept)
+            image_sets.append(samples[: min(self.image_count, len(samples))])
+        return self.get_statistics((inputs["dataset"], key or ""), image_sets)
 
-    def shifted(self, dataset: str, point: AttackPoint) -> Seen:
+    def measure_shifted_images(self, dataset: str, point: AttackPoint) -> BatchNormStatistics:
         """Test images under a corruption."""
         name, severity = point.corruption, point.severity
-        test = self.data(dataset).split("test").images
-        test = pixels(test[: min(self.images, len(test))])
+        test = self.get_dataset(dataset).read_split("test").images
+        test = scale_to_unit_range(test[: min(self.image_count, len(test))])
         corrupted = (corrupt_batch(test, name, severity, 0) * 255).round().to(torch.uint8)
-        return self.look((dataset, format_shift(point)), [corrupted])
+        return self.get_statistics((dataset, format_shift(point)), [corrupted])
 
-    def data(self, key: str) -> Data:
+    def get_dataset(self, key: str) -> DatasetArtefact:
         """A data set by its key."""
-        return open_data(self.study.artifacts[f"dataset/{key}"].folder)
+        return open_dataset(self.study.artefacts[f"dataset/{key}"].folder)
 
-    def spots(self) -> Iterator[Spot]:
+    def iterate_points(self) -> Iterator[DistancePoint]:
         """A point for each student, over its seeds, and corruption that it met."""
-        for group in self.study.evaluated:
+        for group in self.study.evaluated_groups:
             student = group.members[0]
             inputs = student.manifest.inputs
             if group.kind != "student" or "dataset" not in inputs:
                 continue
-            own = self.trained_on(student)
-            clean = self.data(inputs["dataset"]).split("train").images
-            plain = self.look((inputs["dataset"], ""), [clean[: min(self.images, len(clean))]])
-            for point in sorted(filter(is_corruption, group.points), key=in_order):
-                target = self.shifted(inputs["dataset"], point)
-                far, usual = distance(own, target), distance(plain, target)
-                accuracy = float(np.mean([o.accuracy for o in group.each([point])]))
-                yield Spot(group, point, far, far / usual, accuracy)
+            training_statistics = self.measure_training_images(student)
+            clean = self.get_dataset(inputs["dataset"]).read_split("train").images
+            clean_statistics = self.get_statistics(
+                (inputs["dataset"], ""), [clean[: min(self.image_count, len(clean))]]
+            )
+            for point in sorted(filter(is_corruption, group.common_points), key=rank_by_columns):
+                shifted_statistics = self.measure_shifted_images(inputs["dataset"], point)
+                shift_distance, clean_distance = (
+                    wasserstein_distance(training_statistics, shifted_statistics),
+                    wasserstein_distance(clean_statistics, shifted_statistics),
+                )
+                accuracy = float(np.mean([o.accuracy for o in group.average_by_member([point])]))
+                yield DistancePoint(
+                    group, point, shift_distance, shift_distance / clean_distance, accuracy
+                )
 
 
-def reads_samples(student: Artifact) -> bool:
+def reads_bank_samples(student: Artefact) -> bool:
     """Whether a student's objective reads a bank's samples beside the teacher's outputs."""
-    from pipeline.schema import make
+    from pipeline.schema import make_plugin
 
-    ((name, options),) = spec_of(student.manifest).objective.items()
-    return "x_adv" in make("objectives", "Objective", name, options).needs()
+    ((name, options),) = get_spec(student.manifest).objective.items()
+    return "x_adv" in make_plugin("objectives", "Objective", name, options).needs()
 
 
-def measured(study: Study, about: Wasserstein) -> list[Spot]:
+def measure_distances(study: Study, wasserstein_spec: WassersteinSettings) -> list[DistancePoint]:
     """Every point of the study.
 
     Raises:
         RetortError: the network that compares has no BatchNorm.
     """
-    found = {**study.of("teacher"), **study.of("student")}
-    network = found.get(about.network) or found[f"{about.network}-0"]
-    model = load_teacher(network.folder, "cpu").eval()
+    classifiers = {**study.get_artefacts("teacher"), **study.get_artefacts("student")}
+    network_artefact = (
+        classifiers.get(wasserstein_spec.network) or classifiers[f"{wasserstein_spec.network}-0"]
+    )
+    model = load_teacher(network_artefact.folder, "cpu").eval()
     try:
-        return list(Distances(study, model, about.images).spots())
+        return list(DistanceStudy(study, model, wasserstein_spec.images).iterate_points())
     except RetortError as error:
-        raise RetortError(f"report.wasserstein.network: '{about.network}': {error}") from error
+        raise RetortError(
+            f"report.wasserstein.network: '{wasserstein_spec.network}': {error}"
+        ) from error
 
 
-def section(spots: list[Spot], about: Wasserstein) -> str:
+def format_section(points: list[DistancePoint], wasserstein_spec: WassersteinSettings) -> str:
     """The study as a table, with the rank correlation of distance and accuracy."""
     rows = [
         [
             s.group.name,
             format_shift(s.shift),
             f"{s.distance:.4f}",
-            f"{s.relative:.3f}",
+            f"{s.relative_distance:.3f}",
             f"{100 * s.accuracy:.1f}",
         ]
-        for s in spots
+        for s in points
     ]
     head = ["student", "shift", "W", "W / W of clean images", "accuracy"]
-    found = spearmanr([s.distance for s in spots], [s.accuracy for s in spots])
+    rank_correlation = spearmanr([s.distance for s in points], [s.accuracy for s in points])
     return (
-        f"{grid(head, rows, left=2)}\n\n*W between a student's training images (the first "
-        f"{about.images:,} of them, as many samples of its bank) and the shifted test images, "
-        f"by the BatchNorm inputs of '{about.network}'. Spearman's rank correlation of W and "
-        f"accuracy over the {len(spots)} points: {found.statistic:.2f} (p = {found.pvalue:.2g}; "
+        f"{format_markdown_table(head, rows, left_columns=2)}\n\n*W between a student's training "
+        f"images (the first "
+        f"{wasserstein_spec.images:,} of them, as many samples of its bank) and the shifted test "
+        f"images, "
+        f"by the BatchNorm inputs of '{wasserstein_spec.network}'. Spearman's rank correlation of "
+        f"W and "
+        f"accuracy over the {len(points)} points: {rank_correlation.statistic:.2f} (p = "
+        f"{rank_correlation.pvalue:.2g}; "
         "the points are not independent).*"
     )
 
 
-def scatter(path: Path, study: Study, spots: list[Spot]) -> None:
+def draw_scatter(path: Path, study: Study, points: list[DistancePoint]) -> None:
     """Accuracy against distance, a colour a student; beside it against the relative distance."""
-    styles = looks(study.groups)
-    with drawing(path, 11.0, 4.4) as figure:
+    styles = assign_line_styles(study.groups)
+    with open_figure(path, 11.0, 4.4) as figure:
         left, right = figure.subplots(1, 2, sharey=True)
-        for name in dict.fromkeys(s.group.name for s in spots):
-            own = [s for s in spots if s.group.name == name]
+        for name in dict.fromkeys(s.group.name for s in points):
+            student_points = [s for s in points if s.group.name == name]
             colour = styles["student", name][0]
-            accuracy = [100 * s.accuracy for s in own]
-            left.scatter([s.distance for s in own], accuracy, color=colour, s=28, label=name)
-            right.scatter([s.relative for s in own], accuracy, color=colour, s=28)
+            accuracy = [100 * s.accuracy for s in student_points]
+            left.scatter(
+                [s.distance for s in student_points], accuracy, color=colour, s=28, label=name
+            )
+            right.scatter(
+                [s.relative_distance for s in student_points], accuracy, color=colour, s=28
+            )
         left.set(xlabel="W, training to shifted images", ylabel="accuracy under the shift (%)")
         right.set(xlabel="W over W of clean training images")
         figure.legend(loc="outside right upper", frameon=False)

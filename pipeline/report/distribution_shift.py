@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 REVISION = 1
 
-ALEXNET = {  # mean errors in percent over five severities (Hendrycks and Dietterich, ICLR 2019)
+# Mean errors in percent over five severities (Hendrycks and Dietterich, ICLR 2019).
+ALEXNET_ERRORS = {
     "gaussian_noise": 88.6428,
     "shot_noise": 89.4468,
     "impulse_noise": 92.2640,
@@ -24,10 +25,10 @@ ALEXNET = {  # mean errors in percent over five severities (Hendrycks and Diette
     "pixelate": 71.7840,
     "jpeg_compression": 60.6500,
 }
-SEVERITIES = 5
+SEVERITY_COUNT = 5
 
 
-class Scored(nn.Module):
+class ClassSubsetClassifier(nn.Module):
     """A classifier that knows only some of its classes: the others' logits are minus infinity.
 
     ImageNet-A and -R are scored among their 200 classes (Hendrycks et al., CVPR and ICCV 2021).
@@ -42,9 +43,9 @@ class Scored(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,K)."""
         logits = self.model(x)
-        known = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
-        known[self.labels.to(logits.device)] = True
-        return logits.masked_fill(~known, -torch.inf)
+        is_scored = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
+        is_scored[self.labels.to(logits.device)] = True
+        return logits.masked_fill(~is_scored, -torch.inf)
 
 
 def mean_corruption_error(errors: Mapping[tuple[str, int], float]) -> float | None:
@@ -57,9 +58,9 @@ def mean_corruption_error(errors: Mapping[tuple[str, int], float]) -> float | No
         None unless all 75 are there.
     """
     ratios = []
-    for name, alexnet in ALEXNET.items():
-        found = [errors.get((name, severity)) for severity in range(1, SEVERITIES + 1)]
+    for name, alexnet_error in ALEXNET_ERRORS.items():
+        found = [errors.get((name, severity)) for severity in range(1, SEVERITY_COUNT + 1)]
         if None in found:
             return None
-        ratios.append(100 * sum(found) / SEVERITIES / alexnet)
+        ratios.append(100 * sum(found) / SEVERITY_COUNT / alexnet_error)
     return 100 * sum(ratios) / len(ratios)

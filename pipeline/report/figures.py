@@ -12,24 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.artifact_tables import parts, total
+from pipeline.report.artefact_tables import group_artefacts, sum_costs
 from pipeline.report.attack_labels import format_attack
-from pipeline.report.bank_samples import Specimen
-from pipeline.report.outcomes import CLEAN, Group, Study, curves
-from pipeline.report.tables import amount
-from pipeline.store.artifact import read_json, replacing
+from pipeline.report.bank_samples import BankSample
+from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accuracy_curves
+from pipeline.report.tables import format_amount
+from pipeline.store.artefact import read_json, write_atomically
 
 REVISION = 4
 
-LOOKS = {  # colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round
+# Colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round.
+LINE_STYLES = {
     "student": (
         ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255"),
         ("-", (0, (1, 1.2))),
     ),
     "teacher": (("#000000", "#6b6b6b", "#a3a3a3"), ((0, (5, 2)), (0, (5, 1.5, 1, 1.5)))),
 }
-BAR = "#5b7c99"
-STYLE = {
+BAR_COLOUR = "#5b7c99"
+RC_PARAMS = {
     "font.size": 10,
     "font.family": ["DejaVu Sans"],
     "axes.spines.top": False,
@@ -41,51 +42,53 @@ STYLE = {
     "figure.facecolor": "white",
     "savefig.dpi": 140,
 }
-LOGGED = ("epoch", "lr", "cosine")  # numbers of a training record that are no losses
-COLUMNS = 5
-GAIN = 10
+NON_LOSS_FIELDS = ("epoch", "lr", "cosine")  # numbers of a training record that are no losses
+PANEL_COLUMNS = 5
+CHANGE_GAIN = 10
 
 
 @contextmanager
-def drawing(path: Path, width: float, height: float) -> Iterator[Figure]:
+def open_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
     """A figure of a size in inches, saved atomically; equal figures are equal bytes."""
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(RC_PARAMS):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        with replacing(path) as temporary:
+        with write_atomically(path) as temporary:
             figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-Look = tuple[str, object]  # colour and dashes
+LineStyle = tuple[str, object]  # colour and dashes
 
 
-def looks(groups: Sequence[Group]) -> dict[tuple[str, str], Look]:
+def assign_line_styles(groups: Sequence[ModelGroup]) -> dict[tuple[str, str], LineStyle]:
     """Colour and dashes by kind and name, the same in every figure: only students are solid."""
     found = {}
-    for kind, (colours, dashes) in LOOKS.items():
+    for kind, (colours, dashes) in LINE_STYLES.items():
         names = [group.name for group in groups if group.kind == kind]
-        for place, name in enumerate(names):
-            turn, colour = divmod(place, len(colours))
-            found[kind, name] = (colours[colour], dashes[turn % len(dashes)])
+        for position, name in enumerate(names):
+            dash_index, colour = divmod(position, len(colours))
+            found[kind, name] = (colours[colour], dashes[dash_index % len(dashes)])
     return found
 
 
-def samples(path: Path, specimens: Sequence[Specimen]) -> None:
+def draw_bank_samples(path: Path, bank_samples: Sequence[BankSample]) -> None:
     """One row a specimen: x, Q(x), Q(x') and ten times the difference of the last two."""
-    heads = ("x", "Q(x)", "Q(x′)", f"change × {GAIN}")
-    with drawing(path, 6.4, 0.3 + 1.2 * len(specimens)) as figure:
-        axes = figure.subplots(len(specimens), len(heads), squeeze=False)
-        for row, one in zip(axes, specimens, strict=True):
-            change = np.clip(GAIN * abs(one.stored - one.quantised), 0, 1)
-            images = (one.clean, one.quantised, one.stored, change)
+    heads = ("x", "Q(x)", "Q(x′)", f"change × {CHANGE_GAIN}")
+    with open_figure(path, 6.4, 0.3 + 1.2 * len(bank_samples)) as figure:
+        axes = figure.subplots(len(bank_samples), len(heads), squeeze=False)
+        for row, bank_sample in zip(axes, bank_samples, strict=True):
+            change = np.clip(
+                CHANGE_GAIN * abs(bank_sample.stored - bank_sample.reconstruction), 0, 1
+            )
+            images = (bank_sample.clean, bank_sample.reconstruction, bank_sample.stored, change)
             for place, image in zip(row, images, strict=True):
-                show(place, image)
-            row[0].set_ylabel(one.caption, rotation=0, ha="right", va="center", labelpad=8)
+                show_image(place, image)
+            row[0].set_ylabel(bank_sample.caption, rotation=0, ha="right", va="center", labelpad=8)
         for place, head in zip(axes[0], heads, strict=True):
             place.set_title(head, fontsize=10)
 
 
-def show(axes: Axes, image: np.ndarray) -> None:
+def show_image(axes: Axes, image: np.ndarray) -> None:
     """An image (C,H,W) in [0,1] without axes, its pixels left square."""
     axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
@@ -94,15 +97,15 @@ def show(axes: Axes, image: np.ndarray) -> None:
         spine.set_visible(False)
 
 
-def accuracy_curves(path: Path, study: Study) -> None:
+def draw_accuracy_curves(path: Path, study: Study) -> None:
     """Accuracy against radius, a panel an attack, a line a group, intervals shaded."""
-    groups, styles = study.evaluated, looks(study.groups)
-    attacks = curves(groups)
-    with drawing(path, 2.6 + 5.0 * len(attacks), 4.6) as figure:
+    groups, styles = study.evaluated_groups, assign_line_styles(study.groups)
+    attacks = find_accuracy_curves(groups)
+    with open_figure(path, 2.6 + 5.0 * len(attacks), 4.6) as figure:
         panels = figure.subplots(1, len(attacks), squeeze=False, sharey=True)[0]
         for axes, (attack, radii) in zip(panels, attacks.items(), strict=True):
             for group in groups:
-                line(axes, group, attack, radii, styles[group.kind, group.name])
+                plot_accuracy_curve(axes, group, attack, radii, styles[group.kind, group.name])
             axes.set(title=format_attack(attack), xlabel="eps (1/255)", ylim=(0, None))
             axes.set_xticks(sorted({0.0, *(round(255 * eps, 2) for eps in radii)}))
         panels[0].set_ylabel("accuracy (%)")
@@ -110,13 +113,13 @@ def accuracy_curves(path: Path, study: Study) -> None:
         figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
 
 
-def line(
-    axes: Axes, group: Group, attack: AttackPoint, radii: Sequence[float], style: Look
+def plot_accuracy_curve(
+    axes: Axes, group: ModelGroup, attack: AttackPoint, radii: Sequence[float], style: LineStyle
 ) -> None:
     """One group's curve with its shaded interval, at the radii that it was measured at."""
-    estimates = {eps: group.estimate((replace(attack, eps=eps),)) for eps in radii}
-    if CLEAN in group.points and estimates.get(0.0) is None:
-        estimates = {0.0: group.estimate((CLEAN,)), **estimates}
+    estimates = {eps: group.estimate_accuracy((replace(attack, eps=eps),)) for eps in radii}
+    if CLEAN_POINT in group.common_points and estimates.get(0.0) is None:
+        estimates = {0.0: group.estimate_accuracy((CLEAN_POINT,)), **estimates}
     found = {eps: e for eps, e in estimates.items() if e is not None}
     colour, dash = style
     x = [255 * eps for eps in found]
@@ -127,101 +130,110 @@ def line(
     axes.plot(x, y, color=colour, linestyle=dash, marker="o", markersize=3.5, lw=1.6, label=name)
 
 
-def histories(group: Group) -> list[list[dict]]:
+def read_histories(group: ModelGroup) -> list[list[dict]]:
     """The training records of a group's members, one list of epochs each."""
-    paths = [m.path("history.json") for m in group.members if "history.json" in m.manifest.files]
+    paths = [
+        m.get_verified_path("history.json")
+        for m in group.members
+        if "history.json" in m.manifest.files
+    ]
     return [read_json(path, "make the artefact again")["epochs"] for path in paths]
 
 
-def training_curves(path: Path, study: Study) -> None:
+def draw_training_curves(path: Path, study: Study) -> None:
     """Small multiples: above each group's total loss, below its validation accuracy."""
-    styles = looks(study.groups)
-    shown = [group for group in study.groups if histories(group)]
-    bands = -(-len(shown) // COLUMNS)
-    width = min(len(shown), COLUMNS)
-    with drawing(path, 0.7 + 2.0 * width, 3.6 * bands) as figure:
+    styles = assign_line_styles(study.groups)
+    shown = [group for group in study.groups if read_histories(group)]
+    bands = -(-len(shown) // PANEL_COLUMNS)
+    width = min(len(shown), PANEL_COLUMNS)
+    with open_figure(path, 0.7 + 2.0 * width, 3.6 * bands) as figure:
         axes = figure.subplots(2 * bands, width, squeeze=False)
-        top = max((v for g in shown for h in histories(g) for v in accuracies(h)), default=100)
+        max_accuracy = max(
+            (v for g in shown for h in read_histories(g) for v in list_validation_accuracies(h)),
+            default=100,
+        )
         for place, group in enumerate(shown):
             band, column = divmod(place, width)
             colour, _ = styles[group.kind, group.name]
-            pair = (axes[2 * band][column], axes[2 * band + 1][column])
-            panel(pair, histories(group), colour, top)
+            axes_pair = (axes[2 * band][column], axes[2 * band + 1][column])
+            plot_training_panel(axes_pair, read_histories(group), colour, max_accuracy)
             role = "" if group.kind == "student" else " (teacher)"
-            pair[0].set_title(group.name + role, fontsize=9)
+            axes_pair[0].set_title(group.name + role, fontsize=9)
             if column == 0:
-                pair[0].set_ylabel("training loss", fontsize=9)
-                pair[1].set_ylabel("validation (%)", fontsize=9)
+                axes_pair[0].set_ylabel("training loss", fontsize=9)
+                axes_pair[1].set_ylabel("validation (%)", fontsize=9)
         for place in range(len(shown), bands * width):
             band, column = divmod(place, width)
             axes[2 * band][column].set_visible(False)
             axes[2 * band + 1][column].set_visible(False)
 
 
-def with_cosines(study: Study) -> list[Group]:
+def find_groups_with_cosines(study: Study) -> list[ModelGroup]:
     """The groups whose two gradients were compared while they trained (DERD)."""
-    return [g for g in study.groups if any("cosine" in r for h in histories(g) for r in h)]
+    return [g for g in study.groups if any("cosine" in r for h in read_histories(g) for r in h)]
 
 
-def cosine_curves(path: Path, study: Study) -> None:
+def draw_cosine_curves(path: Path, study: Study) -> None:
     """Each epoch's mean cosine of the two teachers' gradients, a line a seed (DERD, Fig. 5)."""
-    styles = looks(study.groups)
-    with drawing(path, 6.4, 3.4) as figure:
+    styles = assign_line_styles(study.groups)
+    with open_figure(path, 6.4, 3.4) as figure:
         axes = figure.subplots()
-        for group in with_cosines(study):
+        for group in find_groups_with_cosines(study):
             colour, dash = styles[group.kind, group.name]
-            for place, history in enumerate(histories(group)):
+            for place, history in enumerate(read_histories(group)):
                 x, y = zip(*((r["epoch"], r["cosine"]) for r in history), strict=True)
                 label = None if place else group.name
-                mark = {"marker": "o", "markersize": 3, "lw": 1.3, "color": colour}
-                axes.plot(x, y, linestyle=dash, label=label, **mark)
+                line_format = {"marker": "o", "markersize": 3, "lw": 1.3, "color": colour}
+                axes.plot(x, y, linestyle=dash, label=label, **line_format)
         axes.axhline(0, color="black", lw=0.8)
         axes.set(xlabel="epoch", ylabel="cosine of the gradients", ylim=(-1, 1))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.legend(loc="outside right upper", frameon=False)
 
 
-def accuracies(history: Sequence[dict]) -> list[float]:
+def list_validation_accuracies(history: Sequence[dict]) -> list[float]:
     """Clean validation accuracy by epoch in percent; empty without a validation split."""
     return [100 * record["val_clean"] for record in history if "val_clean" in record]
 
 
-def losses(history: Sequence[dict]) -> list[float]:
+def sum_losses(history: Sequence[dict]) -> list[float]:
     """The sum of a training's loss terms by epoch."""
     return [
-        sum(v for k, v in record.items() if k not in LOGGED and not k.startswith("val"))
+        sum(v for k, v in record.items() if k not in NON_LOSS_FIELDS and not k.startswith("val"))
         for record in history
     ]
 
 
-def panel(pair: tuple[Axes, Axes], trained: list[list[dict]], colour: str, top: float) -> None:
+def plot_training_panel(
+    axes_pair: tuple[Axes, Axes], seed_histories: list[list[dict]], colour: str, max_accuracy: float
+) -> None:
     """Loss above, validation accuracy below, one line a seed."""
-    mark = {"marker": "o", "markersize": 3, "lw": 1.3, "color": colour}
-    for history in trained:
+    line_format = {"marker": "o", "markersize": 3, "lw": 1.3, "color": colour}
+    for history in seed_histories:
         epochs = [record["epoch"] for record in history]
-        pair[0].plot(epochs, losses(history), **mark)
-        if accuracies(history):
-            pair[1].plot(epochs, accuracies(history), **mark)
-    if not any(accuracies(history) for history in trained):
-        pair[1].annotate("no validation", (0.5, 0.5), xycoords="axes fraction", ha="center")
-    pair[1].set(ylim=(0, 1.05 * top + 1e-9), xlabel="epoch")
-    for axes in pair:
+        axes_pair[0].plot(epochs, sum_losses(history), **line_format)
+        if list_validation_accuracies(history):
+            axes_pair[1].plot(epochs, list_validation_accuracies(history), **line_format)
+    if not any(list_validation_accuracies(history) for history in seed_histories):
+        axes_pair[1].annotate("no validation", (0.5, 0.5), xycoords="axes fraction", ha="center")
+    axes_pair[1].set(ylim=(0, 1.05 * max_accuracy + 1e-9), xlabel="epoch")
+    for axes in axes_pair:
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-        axes.set_xlim(0.5, max(len(h) for h in trained) + 0.5)
+        axes.set_xlim(0.5, max(len(h) for h in seed_histories) + 0.5)
 
 
-def cost_bars(path: Path, study: Study) -> None:
+def draw_cost_bars(path: Path, study: Study) -> None:
     """CPU-seconds of each artefact as bars in order of the graph; evaluations by suite."""
     bars = [
-        (f"{kind} {name}", total(artifacts)["cpu_seconds"])
-        for (kind, name), artifacts in parts(study).items()
+        (f"{kind} {name}", sum_costs(artefacts)["cpu_seconds"])
+        for (kind, name), artefacts in group_artefacts(study).items()
     ]
-    with drawing(path, 8.0, 0.9 + 0.24 * len(bars)) as figure:
+    with open_figure(path, 8.0, 0.9 + 0.24 * len(bars)) as figure:
         axes = figure.subplots()
         labels, seconds = zip(*bars, strict=True)
-        drawn = axes.barh(labels, seconds, color=BAR)
-        axes.bar_label(drawn, [amount(s) for s in seconds], padding=3, fontsize=9)
+        drawn = axes.barh(labels, seconds, color=BAR_COLOUR)
+        axes.bar_label(drawn, [format_amount(s) for s in seconds], padding=3, fontsize=9)
         axes.invert_yaxis()
         axes.margins(x=0.1, y=0.01)
         axes.grid(False, axis="y")

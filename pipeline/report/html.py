@@ -11,7 +11,7 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-STYLE = """
+PAGE_STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --rule: #d5dae0;
   --band: #f4f6f8; --faint: #59636e; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e3e7ec; --paper: #14171b; --rule: #363d46;
@@ -43,7 +43,7 @@ code { font-size: .88em; background: var(--band); padding: .05em .3em; border-ra
 @media print { main { max-width: none; padding: 0; } img { break-inside: avoid; } }
 """
 
-PAGE = """<!doctype html>
+PAGE_TEMPLATE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -59,10 +59,10 @@ PAGE = """<!doctype html>
 </html>
 """
 
-SOURCE = re.compile(r'src="([^"]+)"')
+IMAGE_SOURCE_PATTERN = re.compile(r'src="([^"]+)"')
 
 
-def page(text: str, title: str, folder: Path) -> str:
+def render_page(text: str, title: str, folder: Path) -> str:
     """Markdown as a whole page; pictures, named relative to ``folder``, are put inside it.
 
     Raises:
@@ -71,11 +71,11 @@ def page(text: str, title: str, folder: Path) -> str:
     body = markdown.markdown(text, extensions=["tables"], output_format="html")
     body = body.replace("<table>", '<div class="wide"><table>')
     body = body.replace("</table>", "</table></div>")
-    body = SOURCE.sub(lambda match: f'src="{inlined(folder, match[1])}"', body)
-    return PAGE.format(title=html.escape(title), style=STYLE, body=body)
+    body = IMAGE_SOURCE_PATTERN.sub(lambda match: f'src="{make_data_url(folder, match[1])}"', body)
+    return PAGE_TEMPLATE.format(title=html.escape(title), style=PAGE_STYLE, body=body)
 
 
-def inlined(folder: Path, name: str) -> str:
+def make_data_url(folder: Path, name: str) -> str:
     """A picture as a data URL."""
     path = folder / name
     if path.suffix != ".png" or not path.is_file():

@@ -9,12 +9,12 @@ from scipy.special import ndtri, stdtrit
 
 REVISION = 1
 
-TAIL = 0.975  # two sides of 2.5 % each
-RESAMPLES = 2000
+UPPER_QUANTILE = 0.975  # two sides of 2.5 % each
+RESAMPLE_COUNT = 2000
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A value and the ends of its 95 % interval, all in the value's unit."""
 
     value: float
@@ -22,42 +22,44 @@ class Interval:
     high: float
 
     @property
-    def half(self) -> float:
+    def half_width(self) -> float:
         """Half of its width."""
         return (self.high - self.low) / 2
 
 
-def wilson(share: float, n: int) -> Interval:
+def wilson_interval(share: float, n: int) -> ConfidenceInterval:
     """Score interval of a share in [0,1] of n independent samples (Wilson, JASA 1927).
 
     For the mean of values in [0,1], such as an image's share over corruptions, it is no narrower
     than it should be: their variance is at most share (1 - share). SciPy's `binomtest` knows whole
     numbers of successes only, so such means are computed here.
     """
-    z = ndtri(TAIL)
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    z = ndtri(UPPER_QUANTILE)
+    center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    low, high = min(share, middle - half), max(share, middle + half)
-    return Interval(share, float(max(low, 0.0)), float(min(high, 1.0)))
+    low, high = min(share, center - half), max(share, center + half)
+    return ConfidenceInterval(share, float(max(low, 0.0)), float(min(high, 1.0)))
 
 
-def over_seeds(values: Sequence[float]) -> Interval:
+def student_t_interval(values: Sequence[float]) -> ConfidenceInterval:
     """Student's t interval of the mean of at least two independent values."""
     mean = float(np.mean(values))
-    error = np.std(values, ddof=1) / np.sqrt(len(values))
-    half = float(stdtrit(len(values) - 1, TAIL) * error)
-    return Interval(mean, mean - half, mean + half)
+    standard_error = np.std(values, ddof=1) / np.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, UPPER_QUANTILE) * standard_error)
+    return ConfidenceInterval(mean, mean - half, mean + half)
 
 
-def bootstrap(difference: np.ndarray, rng: torch.Generator) -> Interval:
+def bootstrap_interval(difference: np.ndarray, rng: torch.Generator) -> ConfidenceInterval:
     """Percentile interval of a mean difference (N,) when images are drawn again and again."""
     values = torch.from_numpy(np.ascontiguousarray(difference, dtype=np.float64))
-    draws = [
+    resampled_means = [
         values[torch.randint(len(values), (len(values),), generator=rng)].mean()
-        for _ in range(RESAMPLES)
+        for _ in range(RESAMPLE_COUNT)
     ]
-    low, high = torch.quantile(torch.stack(draws), torch.tensor([1 - TAIL, TAIL]).double())
-    return Interval(values.mean().item(), low.item(), high.item())
+    low, high = torch.quantile(
+        torch.stack(resampled_means), torch.tensor([1 - UPPER_QUANTILE, UPPER_QUANTILE]).double()
+    )
+    return ConfidenceInterval(values.mean().item(), low.item(), high.item())
 
 
 def sign_test(wins: int, losses: int) -> float:

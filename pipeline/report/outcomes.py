@@ -9,18 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
-from pipeline.planning.plan import SEED
-from pipeline.report.attack_labels import NEAR, USUAL_STEP
-from pipeline.report.intervals import Interval, over_seeds, wilson
-from pipeline.store.artifact import Artifact, Job, open_artifact
+from pipeline.planning.plan import SEED_SEPARATOR
+from pipeline.report.attack_labels import DEFAULT_STEP_SIZE, PIXEL_TOLERANCE
+from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
+from pipeline.store.artefact import Artefact, Job, open_artefact
 
 REVISION = 2
 
-CLEAN = AttackPoint("clean")
-USUAL_EPS = 8 / 255
-DIGITS = 9  # of radii and steps in [0,1]; so many tell them apart
+CLEAN_POINT = AttackPoint("clean")
+DEFAULT_EPS = 8 / 255
+ROUNDING_DIGITS = 9  # of radii and steps in [0,1]; so many tell them apart
 
 
 @dataclass(frozen=True)
@@ -28,27 +28,29 @@ class Outcome:
     """Which images a model got right: ``index`` (N,) rising, ``right`` (N,) in [0,1]."""
 
     index: np.ndarray
-    right: np.ndarray
+    correctness: np.ndarray
 
     @property
     def accuracy(self) -> float:
         """Share right, in [0,1]."""
-        return float(self.right.mean())
+        return float(self.correctness.mean())
 
 
-def paired(one: Outcome, two: Outcome) -> tuple[Outcome, Outcome]:
+def align_outcomes(first: Outcome, second: Outcome) -> tuple[Outcome, Outcome]:
     """Both outcomes on the images that they share."""
-    common = np.intersect1d(one.index, two.index, assume_unique=True)
-    return tuple(Outcome(common, o.right[np.searchsorted(o.index, common)]) for o in (one, two))
+    common = np.intersect1d(first.index, second.index, assume_unique=True)
+    return tuple(
+        Outcome(common, o.correctness[np.searchsorted(o.index, common)]) for o in (first, second)
+    )
 
 
-def mean_of(outcomes: Sequence[Outcome]) -> Outcome:
+def average_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
     """Each image's mean over several outcomes, on the images that all share."""
     first = outcomes[0]
     for other in outcomes[1:]:
-        first, _ = paired(first, other)
-    rights = [paired(o, first)[0].right for o in outcomes]
-    return Outcome(first.index, np.mean(rights, axis=0))
+        first, _ = align_outcomes(first, other)
+    correctness_rows = [align_outcomes(o, first)[0].correctness for o in outcomes]
+    return Outcome(first.index, np.mean(correctness_rows, axis=0))
 
 
 def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
@@ -63,140 +65,144 @@ def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
     for record, listed in zip(records, grouped["row_list"], strict=True):
         rows = listed.values.to_numpy()
         rows = rows[np.argsort(index[rows])]
-        found[point_of(record)] = Outcome(index[rows], right[rows])
+        found[make_attack_point(record)] = Outcome(index[rows], right[rows])
     return found
 
 
-def point_of(record: Mapping) -> AttackPoint:
+def make_attack_point(record: Mapping) -> AttackPoint:
     """What a record of a file of outcomes is of."""
     point = AttackPoint(**{name: record[name] for name in POINT_COLUMNS})
-    step = None if point.step is None else round(point.step, DIGITS)
-    return replace(point, eps=round(point.eps, DIGITS), step=step)
+    step = None if point.step is None else round(point.step, ROUNDING_DIGITS)
+    return replace(point, eps=round(point.eps, ROUNDING_DIGITS), step=step)
 
 
-def take(found: dict[AttackPoint, Outcome], points: dict[AttackPoint, Outcome]) -> None:
+def merge_outcomes(
+    merged: dict[AttackPoint, Outcome], suite_outcomes: dict[AttackPoint, Outcome]
+) -> None:
     """Add a suite's outcomes to a model's: of a point measured twice the one with more images.
 
     Samples along a path are no attack's result; they are left to the table of boundary risks.
     """
-    for point, outcome in points.items():
-        known = found.get(point)
+    for point, outcome in suite_outcomes.items():
+        known = merged.get(point)
         better = known is None or len(known.index) < len(outcome.index)
         if better and point.attack != "boundary_risk":
-            found[point] = outcome
+            merged[point] = outcome
 
 
 @dataclass(frozen=True)
-class Group:
+class ModelGroup:
     """A row of the tables: one student entry over its seeds, or one teacher."""
 
     name: str
     kind: str
-    members: tuple[Artifact, ...]
+    members: tuple[Artefact, ...]
     outcomes: tuple[dict[AttackPoint, Outcome], ...]
 
     @property
-    def points(self) -> set[AttackPoint]:
+    def common_points(self) -> set[AttackPoint]:
         """Attacks and radii that every member went through."""
         return set.intersection(*(set(o) for o in self.outcomes))
 
     @property
-    def images(self) -> int:
+    def image_count(self) -> int:
         """The most test images that an attack ran on."""
         return max((len(o.index) for found in self.outcomes for o in found.values()), default=0)
 
     @property
-    def warmed_apart(self) -> bool:
+    def has_different_warm_ups(self) -> bool:
         """Whether its seeds are, or began with, different warm-ups of a generator."""
-        warm = {
+        generator_keys = {
             m.manifest.key if m.manifest.kind == "generator" else m.manifest.inputs.get("generator")
             for m in self.members
         }
-        return len(warm) > 1
+        return len(generator_keys) > 1
 
-    def each(self, points: Sequence[AttackPoint]) -> list[Outcome]:
+    def average_by_member(self, points: Sequence[AttackPoint]) -> list[Outcome]:
         """Each member's mean over some attacks; empty if one of them did not run."""
-        if not set(points) <= self.points:
+        if not set(points) <= self.common_points:
             return []
-        return [mean_of([found[p] for p in points]) for found in self.outcomes]
+        return [average_outcomes([found[p] for p in points]) for found in self.outcomes]
 
-    def estimate(self, points: Sequence[AttackPoint]) -> Interval | None:
+    def estimate_accuracy(self, points: Sequence[AttackPoint]) -> ConfidenceInterval | None:
         """Accuracy with its interval: over images for one seed, over seeds for several."""
-        found = self.each(points)
+        found = self.average_by_member(points)
         if len(found) > 1:
-            return over_seeds([o.accuracy for o in found])
-        return wilson(found[0].accuracy, len(found[0].index)) if found else None
+            return student_t_interval([o.accuracy for o in found])
+        return wilson_interval(found[0].accuracy, len(found[0].index)) if found else None
 
 
 @dataclass(frozen=True)
 class Study:
     """All artefacts of a configuration by ``kind/key``, and the names it gives them."""
 
-    artifacts: dict[str, Artifact]
-    names: dict[str, str]  # kind/name -> kind/key, in the configuration's order
+    artefacts: dict[str, Artefact]
+    refs_by_name: dict[str, str]  # kind/name -> kind/key, in the configuration's order
 
-    def of(self, kind: str) -> dict[str, Artifact]:
+    def get_artefacts(self, kind: str) -> dict[str, Artefact]:
         """Artefacts of a kind by name."""
         prefix = f"{kind}/"
         return {
-            name.removeprefix(prefix): self.artifacts[ref]
-            for name, ref in self.names.items()
-            if name.startswith(prefix) and ref in self.artifacts
+            name.removeprefix(prefix): self.artefacts[ref]
+            for name, ref in self.refs_by_name.items()
+            if name.startswith(prefix) and ref in self.artefacts
         }
 
-    def name_of(self, key: str) -> str:
+    def find_name(self, key: str) -> str:
         """The first name of the artefact with this key."""
-        return next(n.partition("/")[2] for n, ref in self.names.items() if ref.endswith(f"/{key}"))
+        return next(
+            n.partition("/")[2] for n, ref in self.refs_by_name.items() if ref.endswith(f"/{key}")
+        )
 
     @cached_property
-    def outcomes(self) -> dict[str, dict[AttackPoint, Outcome]]:
+    def outcomes_by_model(self) -> dict[str, dict[AttackPoint, Outcome]]:
         """Outcomes by the model's key; of a point measured twice the one with more images."""
         found: dict[str, dict[AttackPoint, Outcome]] = {}
-        for evaluation in self.of("evaluation").values():
-            spec = spec_of(evaluation.manifest)
+        for evaluation in self.get_artefacts("evaluation").values():
+            spec = get_spec(evaluation.manifest)
             if spec.shifted or spec.epoch is not None:  # in tables of their own
                 continue
             of_model = found.setdefault(evaluation.manifest.inputs["model"], {})
-            points = read_outcomes(evaluation.path("outcomes.parquet"))
-            take(of_model, {self.with_name(point): o for point, o in points.items()})
+            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            merge_outcomes(of_model, {self.name_surrogate(point): o for point, o in points.items()})
         return found
 
-    def with_name(self, point: AttackPoint) -> AttackPoint:
+    def name_surrogate(self, point: AttackPoint) -> AttackPoint:
         """The same point, with the surrogate's name in place of its key."""
         if point.surrogate is None:
             return point
-        return replace(point, surrogate=self.name_of(point.surrogate))
+        return replace(point, surrogate=self.find_name(point.surrogate))
 
     @cached_property
-    def tested(self) -> set[str]:
+    def evaluated_keys(self) -> set[str]:
         """Keys of the models that any suite looked at."""
-        return {e.manifest.inputs["model"] for e in self.of("evaluation").values()}
+        return {e.manifest.inputs["model"] for e in self.get_artefacts("evaluation").values()}
 
     @cached_property
-    def groups(self) -> list[Group]:
+    def groups(self) -> list[ModelGroup]:
         """Students by entry, then evaluated warm students, then teachers, in their order."""
-        entries: dict[tuple[str, str], list[Artifact]] = {}
-        for name, artifact in self.of("student").items():
-            entries.setdefault((name.rpartition("-")[0], "student"), []).append(artifact)
-        for name, artifact in self.of("generator").items():
-            if artifact.manifest.key in self.tested:
-                stage = f"{name.partition(SEED)[0]} (stage I)", "student"
-                entries.setdefault(stage, []).append(artifact)
-        for name, artifact in self.of("teacher").items():
-            entries[name, "teacher"] = [artifact]
+        members_by_row: dict[tuple[str, str], list[Artefact]] = {}
+        for name, artefact in self.get_artefacts("student").items():
+            members_by_row.setdefault((name.rpartition("-")[0], "student"), []).append(artefact)
+        for name, artefact in self.get_artefacts("generator").items():
+            if artefact.manifest.key in self.evaluated_keys:
+                stage = f"{name.partition(SEED_SEPARATOR)[0]} (stage I)", "student"
+                members_by_row.setdefault(stage, []).append(artefact)
+        for name, artefact in self.get_artefacts("teacher").items():
+            members_by_row[name, "teacher"] = [artefact]
         return [
-            Group(name, kind, tuple(members), tuple(self.outcomes_of(m) for m in members))
-            for (name, kind), members in entries.items()
+            ModelGroup(name, kind, tuple(members), tuple(self.get_outcomes(m) for m in members))
+            for (name, kind), members in members_by_row.items()
         ]
 
     @property
-    def evaluated(self) -> list[Group]:
+    def evaluated_groups(self) -> list[ModelGroup]:
         """The groups whose every member was evaluated."""
-        return [group for group in self.groups if group.points]
+        return [group for group in self.groups if group.common_points]
 
-    def outcomes_of(self, model: Artifact) -> dict[AttackPoint, Outcome]:
+    def get_outcomes(self, model: Artefact) -> dict[AttackPoint, Outcome]:
         """Outcomes of one classifier; empty if no suite looked at it."""
-        return self.outcomes.get(model.manifest.key, {})
+        return self.outcomes_by_model.get(model.manifest.key, {})
 
 
 def open_study(job: Job) -> Study:
@@ -205,8 +211,8 @@ def open_study(job: Job) -> Study:
     Raises:
         RetortError: one of them is not finished.
     """
-    artifacts = {ref: open_artifact(folder) for ref, folder in job.inputs.items()}
-    return Study(artifacts, dict(spec_of(job).names))
+    artefacts = {ref: open_artefact(folder) for ref, folder in job.inputs.items()}
+    return Study(artefacts, dict(get_spec(job).names))
 
 
 def is_corruption(point: AttackPoint) -> bool:
@@ -220,36 +226,36 @@ def is_shifted(point: AttackPoint) -> bool:
     return point.corruption is not None or point.part is not None
 
 
-def is_usual_pgd(point: AttackPoint) -> bool:
+def is_default_pgd(point: AttackPoint) -> bool:
     """Whether only its steps tell an attack from the usual PGD on the whole test set."""
     if point.attack != "pgd" or is_shifted(point):
         return False
-    usual_step = abs(point.step - USUAL_STEP) < NEAR
+    usual_step = abs(point.step - DEFAULT_STEP_SIZE) < PIXEL_TOLERANCE
     return usual_step and point.start == "uniform" and point.restarts == 1
 
 
-def without_radius(point: AttackPoint) -> AttackPoint:
+def drop_radius(point: AttackPoint) -> AttackPoint:
     """The same for all radii of a curve."""
     return replace(point, eps=0.0)
 
 
-def curves(groups: Sequence[Group]) -> dict[AttackPoint, list[float]]:
+def find_accuracy_curves(groups: Sequence[ModelGroup]) -> dict[AttackPoint, list[float]]:
     """Attacks, at radius 0, that ran at several radii, with the rising radii."""
     radii: dict[AttackPoint, set[float]] = {}
-    for point in set().union(*(group.points for group in groups)):
-        radii.setdefault(without_radius(point), set()).add(point.eps)
-    return {a: sorted(radii[a]) for a in sorted(radii, key=strength) if len(radii[a]) > 1}
+    for point in set().union(*(group.common_points for group in groups)):
+        radii.setdefault(drop_radius(point), set()).add(point.eps)
+    return {a: sorted(radii[a]) for a in sorted(radii, key=rank_by_strength) if len(radii[a]) > 1}
 
 
-def strength(point: AttackPoint) -> tuple:
+def rank_by_strength(point: AttackPoint) -> tuple:
     """Sorts attacks: clean, FGSM, PGD by its steps, others, AutoAttack; then transferred ones."""
-    rank = 2 if is_usual_pgd(point) else 3
+    rank = 2 if is_default_pgd(point) else 3
     if not is_shifted(point):
         rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(point.attack, rank)
-    return rank + (10 if point.surrogate else 0), in_order(without_radius(point)), point.eps
+    return rank + (10 if point.surrogate else 0), rank_by_columns(drop_radius(point)), point.eps
 
 
-def in_order(point: AttackPoint) -> tuple:
+def rank_by_columns(point: AttackPoint) -> tuple:
     """Sorts points by their columns, None first."""
     values = (getattr(point, name) for name in POINT_COLUMNS)
     return tuple((False, 0) if value is None else (True, value) for value in values)

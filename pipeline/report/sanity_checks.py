@@ -6,100 +6,107 @@ from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack_at
 from pipeline.report.intervals import sign_test
 from pipeline.report.outcomes import (
-    CLEAN,
+    CLEAN_POINT,
     Outcome,
     Study,
-    in_order,
+    align_outcomes,
+    drop_radius,
     is_corruption,
+    is_default_pgd,
     is_shifted,
-    is_usual_pgd,
-    paired,
-    strength,
-    without_radius,
+    rank_by_columns,
+    rank_by_strength,
 )
-from pipeline.upkeep.code_drift import changes
+from pipeline.upkeep.code_drift import list_code_changes
 
 REVISION = 2
 
-MASKED = 0.10  # how far below PGD an AutoAttack accuracy looks like masked gradients
-CHANCE = 0.05
+MASKED_GRADIENT_GAP = 0.10  # how far below PGD an AutoAttack accuracy looks like masked gradients
+SIGNIFICANCE_LEVEL = 0.05
 
-Found = dict[AttackPoint, Outcome]
+OutcomesByPoint = dict[AttackPoint, Outcome]
 
 
-def suspicions(study: Study) -> list[str]:
+def list_suspicions(study: Study) -> list[str]:
     """One line a finding, over every evaluated student and teacher."""
     lines = []
-    for group in study.evaluated:
+    for group in study.evaluated_groups:
         for member, found in zip(group.members, group.outcomes, strict=True):
-            name = study.name_of(member.manifest.key)
-            lines += [f"{group.kind} {name}: {text}" for text in doubts(found)]
+            name = study.find_name(member.manifest.key)
+            lines += [f"{group.kind} {name}: {text}" for text in find_doubts(found)]
     return lines
 
 
-def doubts(found: Found) -> list[str]:
+def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
     """Everything odd in one model's outcomes."""
-    return [*above_clean(found), *weaker(found), *autoattack(found), *rising(found)]
+    return [
+        *find_above_clean(outcomes),
+        *find_weak_pgd(outcomes),
+        *find_autoattack_doubts(outcomes),
+        *find_rising_accuracy(outcomes),
+    ]
 
 
-def higher(found: Found, one: AttackPoint, two: AttackPoint) -> Iterator[str]:
+def find_higher_accuracy(
+    outcomes: OutcomesByPoint, stronger_point: AttackPoint, weaker_point: AttackPoint
+) -> Iterator[str]:
     """A line if the model is more often right under ``one`` than under ``two``."""
-    first, second = paired(found[one], found[two])
+    first, second = align_outcomes(outcomes[stronger_point], outcomes[weaker_point])
     if not len(first.index) or first.accuracy <= second.accuracy:
         return
-    wins = int((first.right > second.right).sum())
-    losses = int((first.right < second.right).sum())
+    wins = int((first.correctness > second.correctness).sum())
+    losses = int((first.correctness < second.correctness).sum())
     p = sign_test(wins, losses)
-    chance = f"; it may be chance, p = {p:.2f}" if p > CHANCE else ""
+    chance = f"; it may be chance, p = {p:.2f}" if p > SIGNIFICANCE_LEVEL else ""
     yield (
-        f"{100 * first.accuracy:.1f} % under {format_attack_at(one)}, more than "
-        f"{100 * second.accuracy:.1f} % under {format_attack_at(two)} "
+        f"{100 * first.accuracy:.1f} % under {format_attack_at(stronger_point)}, more than "
+        f"{100 * second.accuracy:.1f} % under {format_attack_at(weaker_point)} "
         f"({len(first.index)} images{chance})"
     )
 
 
-def attacks_of(found: Found) -> list[AttackPoint]:
+def list_attack_points(outcomes: OutcomesByPoint) -> list[AttackPoint]:
     """The attacks with a radius, weak before strong, small radii first."""
-    points = [p for p in found if p.eps > 0 and not is_corruption(p)]
-    return sorted(points, key=lambda p: (p.eps, strength(p)))
+    points = [p for p in outcomes if p.eps > 0 and not is_corruption(p)]
+    return sorted(points, key=lambda p: (p.eps, rank_by_strength(p)))
 
 
 def is_gradient_ascent(point: AttackPoint) -> bool:
     """Whether an attack is FGSM or the usual PGD, on the model itself and its whole test set."""
     fgsm = point.attack == "fgsm" and not is_shifted(point)
-    return (fgsm or is_usual_pgd(point)) and point.surrogate is None
+    return (fgsm or is_default_pgd(point)) and point.surrogate is None
 
 
-def is_rival(point: AttackPoint, of: AttackPoint) -> bool:
+def is_rival(point: AttackPoint, autoattack_point: AttackPoint) -> bool:
     """Whether a point is of the usual PGD on the model itself, at the same radius."""
-    return is_usual_pgd(point) and point.surrogate is None and point.eps == of.eps
+    return is_default_pgd(point) and point.surrogate is None and point.eps == autoattack_point.eps
 
 
-def above_clean(found: Found) -> Iterator[str]:
+def find_above_clean(outcomes: OutcomesByPoint) -> Iterator[str]:
     """Accuracy under an attack above clean accuracy."""
-    if CLEAN in found:
-        for point in attacks_of(found):
-            yield from higher(found, point, CLEAN)
+    if CLEAN_POINT in outcomes:
+        for point in list_attack_points(outcomes):
+            yield from find_higher_accuracy(outcomes, point, CLEAN_POINT)
 
 
-def weaker(found: Found) -> Iterator[str]:
+def find_weak_pgd(outcomes: OutcomesByPoint) -> Iterator[str]:
     """PGD weaker than FGSM, or more steps weaker than fewer, at one radius."""
-    steps = [p for p in attacks_of(found) if is_gradient_ascent(p)]
+    steps = [p for p in list_attack_points(outcomes) if is_gradient_ascent(p)]
     for weak, strong in zip(steps, steps[1:], strict=False):
         if weak.eps == strong.eps:
-            yield from higher(found, strong, weak)
+            yield from find_higher_accuracy(outcomes, strong, weak)
 
 
-def autoattack(found: Found) -> Iterator[str]:
+def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
     """AutoAttack above the strongest PGD, or far below it, on the same images."""
-    for point in attacks_of(found):
-        rivals = [p for p in attacks_of(found) if is_rival(p, point)]
-        alone = point == AttackPoint("autoattack", point.eps)
-        if not alone or not rivals:
+    for point in list_attack_points(outcomes):
+        rivals = [p for p in list_attack_points(outcomes) if is_rival(p, point)]
+        is_plain_autoattack = point == AttackPoint("autoattack", point.eps)
+        if not is_plain_autoattack or not rivals:
             continue
-        yield from higher(found, point, rivals[-1])
-        strong, weak = paired(found[point], found[rivals[-1]])
-        if len(strong.index) and weak.accuracy - strong.accuracy >= MASKED - 1e-9:
+        yield from find_higher_accuracy(outcomes, point, rivals[-1])
+        strong, weak = align_outcomes(outcomes[point], outcomes[rivals[-1]])
+        if len(strong.index) and weak.accuracy - strong.accuracy >= MASKED_GRADIENT_GAP - 1e-9:
             yield (
                 f"{100 * strong.accuracy:.1f} % under {format_attack_at(point)}, far below "
                 f"{100 * weak.accuracy:.1f} % under {format_attack_at(rivals[-1])} "
@@ -107,19 +114,19 @@ def autoattack(found: Found) -> Iterator[str]:
             )
 
 
-def rising(found: Found) -> Iterator[str]:
+def find_rising_accuracy(outcomes: OutcomesByPoint) -> Iterator[str]:
     """A larger radius that leaves a higher accuracy."""
-    points = [p for p in found if not is_corruption(p)]
-    points.sort(key=lambda p: (in_order(without_radius(p)), p.eps))
+    points = [p for p in outcomes if not is_corruption(p)]
+    points.sort(key=lambda p: (rank_by_columns(drop_radius(p)), p.eps))
     for small, large in zip(points, points[1:], strict=False):
-        if without_radius(small) == without_radius(large):
-            yield from higher(found, large, small)
+        if drop_radius(small) == drop_radius(large):
+            yield from find_higher_accuracy(outcomes, large, small)
 
 
-def outdated(study: Study) -> list[str]:
+def list_outdated_artefacts(study: Study) -> list[str]:
     """One line for each artefact that other code than today's has made."""
     return [
-        f"{artifact.manifest.name} ({ref}): {', '.join(changed)}"
-        for ref, artifact in study.artifacts.items()
-        if (changed := changes(artifact.manifest))
+        f"{artefact.manifest.name} ({ref}): {', '.join(changed)}"
+        for ref, artefact in study.artefacts.items()
+        if (changed := list_code_changes(artefact.manifest))
     ]

@@ -2,81 +2,98 @@
 
 from collections.abc import Mapping
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.attack_labels import format_plainly, format_radius
-from pipeline.report.distribution_shift import ALEXNET, mean_corruption_error
-from pipeline.report.outcomes import CLEAN, Outcome, Study, is_corruption, read_outcomes
-from pipeline.report.tables import NONE, caption, grid
-from pipeline.store.artifact import Artifact
+from pipeline.report.attack_labels import format_plain_attack, format_radius
+from pipeline.report.distribution_shift import ALEXNET_ERRORS, mean_corruption_error
+from pipeline.report.outcomes import CLEAN_POINT, Outcome, Study, is_corruption, read_outcomes
+from pipeline.report.tables import MISSING_CELL, format_caption, format_markdown_table
+from pipeline.store.artefact import Artefact
 
 REVISION = 2
 
-Found = dict[str, dict[AttackPoint, Outcome]]  # test set -> its points
+OutcomesByTestSet = dict[str, dict[AttackPoint, Outcome]]  # test set -> its points
 
 
-def found_of(study: Study, model: Artifact) -> Found:
+def read_shifted_outcomes(study: Study, model: Artefact) -> OutcomesByTestSet:
     """A model's outcomes on other test sets, by the names of these."""
     return {
-        study.name_of(e.manifest.inputs["dataset"]): read_outcomes(e.path("outcomes.parquet"))
-        for e in study.of("evaluation").values()
-        if spec_of(e.manifest).shifted and e.manifest.inputs["model"] == model.manifest.key
+        study.find_name(e.manifest.inputs["dataset"]): read_outcomes(
+            e.get_verified_path("outcomes.parquet")
+        )
+        for e in study.get_artefacts("evaluation").values()
+        if get_spec(e.manifest).shifted and e.manifest.inputs["model"] == model.manifest.key
     }
 
 
-def measures(found: Found) -> dict[str, float]:
+def compute_shift_accuracies(outcomes: OutcomesByTestSet) -> dict[str, float]:
     """Accuracies in percent by column, and mCE where all of ImageNet-C is there."""
     values = {}
-    for name, points in found.items():
-        parts = {p: o for p, o in points.items() if is_corruption(p)}
+    for name, points in outcomes.items():
+        corruption_outcomes = {p: o for p, o in points.items() if is_corruption(p)}
         for point, outcome in points.items():
-            if point not in parts:
-                at = f" {format_radius(point.eps)}" if point.eps else ""
-                head = name if point == CLEAN else f"{format_plainly(point)}{at} on {name}"
-                values[head] = 100 * outcome.accuracy
-        if parts:
-            values |= of_parts(name, parts)
+            if point not in corruption_outcomes:
+                eps_text = f" {format_radius(point.eps)}" if point.eps else ""
+                heading = (
+                    name
+                    if point == CLEAN_POINT
+                    else f"{format_plain_attack(point)}{eps_text} on {name}"
+                )
+                values[heading] = 100 * outcome.accuracy
+        if corruption_outcomes:
+            values |= average_corruptions(name, corruption_outcomes)
     return values
 
 
-def of_parts(name: str, parts: Mapping[AttackPoint, Outcome]) -> dict[str, float]:
+def average_corruptions(
+    name: str, corruption_outcomes: Mapping[AttackPoint, Outcome]
+) -> dict[str, float]:
     """Mean accuracy over corruptions and severities, and mCE if they are ImageNet-C's 75."""
-    accuracies = [o.accuracy for o in parts.values()]
-    values = {f"{name}, mean of {len(parts)}": 100 * sum(accuracies) / len(parts)}
-    errors = {(p.corruption, p.severity): 1 - o.accuracy for p, o in parts.items()}
-    if {corruption for corruption, _ in errors} >= ALEXNET.keys():
+    accuracies = [o.accuracy for o in corruption_outcomes.values()]
+    values = {
+        f"{name}, mean of {len(corruption_outcomes)}": 100
+        * sum(accuracies)
+        / len(corruption_outcomes)
+    }
+    errors = {(p.corruption, p.severity): 1 - o.accuracy for p, o in corruption_outcomes.items()}
+    if {corruption for corruption, _ in errors} >= ALEXNET_ERRORS.keys():
         mce = mean_corruption_error(errors)
         values |= {} if mce is None else {f"{name}, mCE": mce}
     return values
 
 
-def table(study: Study) -> str:
+def format_shift_table(study: Study) -> str:
     """One row a model: mean over its seeds on every other test set; empty without any."""
-    rows = facts(study)
-    heads = list(dict.fromkeys(head for values in rows.values() for head in values))
+    rows = collect_shift_facts(study)
+    headings = list(dict.fromkeys(head for values in rows.values() for head in values))
     cells = [
-        [name, *(f"{values[h]:.1f}" if h in values else NONE for h in heads)]
+        [name, *(f"{values[h]:.1f}" if h in values else MISSING_CELL for h in headings)]
         for name, values in rows.items()
     ]
-    return grid(["model", *heads], cells) if heads else ""
+    return format_markdown_table(["model", *headings], cells) if headings else ""
 
 
-def facts(study: Study) -> dict[str, dict[str, float]]:
+def collect_shift_facts(study: Study) -> dict[str, dict[str, float]]:
     """Means over the seeds of each model that such a suite looked at, in percent."""
     rows = {}
     for group in study.groups:
-        members = [measures(found_of(study, member)) for member in group.members]
-        shared = [head for head in members[0] if all(head in m for m in members)]
-        if shared:
-            rows[group.name] = {h: sum(m[h] for m in members) / len(members) for h in shared}
+        members = [
+            compute_shift_accuracies(read_shifted_outcomes(study, member))
+            for member in group.members
+        ]
+        shared_headings = [head for head in members[0] if all(head in m for m in members)]
+        if shared_headings:
+            rows[group.name] = {
+                h: sum(m[h] for m in members) / len(members) for h in shared_headings
+            }
     return rows
 
 
-def section(study: Study) -> list[str]:
+def format_section(study: Study) -> list[str]:
     """Accuracy on other test sets than the models' own."""
     note = (
         "Percent, means over seeds, without training on any of these sets. ImageNet-A and -R are "
         "scored among their 200 classes. mCE (lower is better) divides each corruption's error by "
         "AlexNet's."
     )
-    return ["## Under distribution shift", table(study), caption(note)]
+    return ["## Under distribution shift", format_shift_table(study), format_caption(note)]

@@ -12,44 +12,56 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import RetortError
-from pipeline.models.generator import batch_stats
+from pipeline.models.generator import collect_batchnorm_moments
 
 REVISION = 1
 
 
 @dataclass(frozen=True)
-class Seen:
+class BatchNormStatistics:
     """Mean and standard deviation (C,) of each BatchNorm's input, a pair a layer."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
 
 
 @torch.no_grad()
-def seen(network: nn.Module, batches: Iterable[Tensor]) -> Seen:
+def collect_batchnorm_statistics(
+    network: nn.Module, batches: Iterable[Tensor]
+) -> BatchNormStatistics:
     """What the BatchNorms of a network in eval mode see of images (B,C,H,W) in [0,1].
 
     Raises:
         RetortError: the network has no BatchNorm with running statistics.
     """
-    images, firsts, seconds = 0, [], []
+    image_count, mean_sums, square_sums = 0, [], []
     for x in batches:
-        with batch_stats(network) as moments:
+        with collect_batchnorm_moments(network) as moments:
             network(x)
         if not moments:
             raise RetortError("the network has no BatchNorm whose inputs could be compared")
         means = [len(x) * layer.mean.double() for layer in moments]
         squares = [len(x) * (m.var.double() + m.mean.double() ** 2) for m in moments]
-        firsts = means if not images else [a + b for a, b in zip(firsts, means, strict=True)]
-        seconds = squares if not images else [a + b for a, b in zip(seconds, squares, strict=True)]
-        images += len(x)
-    pairs = [(a / images, b / images) for a, b in zip(firsts, seconds, strict=True)]
-    return Seen(tuple((mean, (square - mean**2).clamp_min(0).sqrt()) for mean, square in pairs))
+        mean_sums = (
+            means if not image_count else [a + b for a, b in zip(mean_sums, means, strict=True)]
+        )
+        square_sums = (
+            squares
+            if not image_count
+            else [a + b for a, b in zip(square_sums, squares, strict=True)]
+        )
+        image_count += len(x)
+    pairs = [
+        (a / image_count, b / image_count) for a, b in zip(mean_sums, square_sums, strict=True)
+    ]
+    return BatchNormStatistics(
+        tuple((mean, (square - mean**2).clamp_min(0).sqrt()) for mean, square in pairs)
+    )
 
 
-def distance(one: Seen, two: Seen) -> float:
+def wasserstein_distance(first: BatchNormStatistics, second: BatchNormStatistics) -> float:
     """W: the root of the mean over layers of mean_c (mu_1 - mu_2)^2 + (sigma_1 - sigma_2)^2."""
     squares = [
-        ((mean - other) ** 2 + (std - wide) ** 2).mean()
-        for (mean, std), (other, wide) in zip(one.layers, two.layers, strict=True)
+        ((mean - other_mean) ** 2 + (std - other_std) ** 2).mean()
+        for (mean, std), (other_mean, other_std) in zip(first.layers, second.layers, strict=True)
     ]
     return torch.stack(squares).mean().sqrt().item()

@@ -3,20 +3,20 @@
 import logging
 from collections.abc import Iterator
 
-from pipeline.banks.builder import Maker, as_written
-from pipeline.banks.shards import Block, shard_name, sidecar_of, whole, write_shard
-from pipeline.config.specs import spec_of
+from pipeline.banks.builder import BankBuilder, convert_to_stored_form
+from pipeline.banks.shards import Block, is_whole, shard_name, sidecar_path, write_shard
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
-from pipeline.interrupts import Wish, stoppable
+from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
-from pipeline.store.artifact import Job, Manifest, read_json
-from pipeline.store.lease import leased
+from pipeline.store.artefact import Job, Manifest, read_json
+from pipeline.store.lease import hold_lease
 
 REVISION = 1
 
 log = logging.getLogger("retort")
 
-Made = Iterator[tuple[int, Block, dict]]
+NumberedBlocks = Iterator[tuple[int, Block, dict]]
 
 
 def run_group(job: Job, shards: range) -> None:
@@ -26,70 +26,76 @@ def run_group(job: Job, shards: range) -> None:
         RetortError: the range is not of this bank.
         SystemExit: the process was asked to stop; finished shards stay.
     """
-    count = spec_of(job).shards
+    count = get_spec(job).shards
     if not 0 <= shards.start < shards.stop <= count:
         raise RetortError(
             f"--shards {shards.start}:{shards.stop}: the bank has {count} shards; "
             f"give a range within 0:{count}"
         )
-    maker = Maker(job)
+    builder = BankBuilder(job)
     for shard in shards:
         path = job.folder / shard_name(shard)
-        with leased(job.folder, sidecar_of(path), path.stem), stoppable() as wish:
-            if not whole(path, job.key):
-                make_shard(maker, shard, wish)
+        with hold_lease(job.folder, sidecar_path(path), path.stem), defer_stop_signals() as wish:
+            if not is_whole(path, job.key):
+                make_shard(builder, shard, wish)
 
 
-def make_shard(maker: Maker, shard: int, wish: Wish) -> None:
+def make_shard(builder: BankBuilder, shard: int, wish: StopRequest) -> None:
     """Compute and write one shard."""
-    job, spec = maker.job, maker.spec
+    job, spec = builder.job, builder.spec
     path = job.folder / shard_name(shard)
-    sidecar_of(path).unlink(missing_ok=True)
-    made = blocks(maker, shard, wish)
+    sidecar_path(path).unlink(missing_ok=True)
+    numbered_blocks = build_blocks(builder, shard, wish)
     if spec.views is not None:
-        made = maker.with_views(list(made))
-    written = ((number, as_written(block, spec), counts) for number, block, counts in made)
+        numbered_blocks = builder.add_view_outputs(list(numbered_blocks))
+    written = (
+        (number, convert_to_stored_form(block, spec), counts)
+        for number, block, counts in numbered_blocks
+    )
     counts = write_shard(path, written, spec, job.key)["counts"]
-    log.info("shard %d: %d rows%s", shard, counts["rows"], shown_share(counts))
+    log.info("shard %d: %d rows%s", shard, counts["rows"], format_acceptance(counts))
 
 
-def shown_share(counts: dict) -> str:
+def format_acceptance(counts: dict) -> str:
     """`, 58.1 % accepted`; nothing for a bank without samples."""
     if "accepted" not in counts:
         return ""
     return f", {100 * counts['accepted'] / counts['rows']:.1f} % accepted"
 
 
-def blocks(maker: Maker, shard: int, wish: Wish) -> Made:
+def build_blocks(builder: BankBuilder, shard: int, wish: StopRequest) -> NumberedBlocks:
     """The blocks of a shard, one after the other, until the process is asked to stop."""
-    numbers = maker.layout.blocks_of(shard)
+    numbers = builder.layout.get_shard_blocks(shard)
     progress = Progress(f"shard {shard}, block", len(numbers))
     for number in numbers:
         if wish:
             log.info("asked to stop: shard %d is left for the next run", shard)
-            raise SystemExit(128 + wish.signal)
-        yield number, *maker.block(maker.layout.rows_of(number), number == numbers.start)
-        progress.step()
+            raise SystemExit(128 + wish.signal_number)
+        yield (
+            number,
+            *builder.build_block(builder.layout.get_block_rows(number), number == numbers.start),
+        )
+        progress.add_steps()
 
 
 def run(job: Job) -> Manifest:
     """Make what is missing, then the manifest over all shards."""
-    run_group(job, range(spec_of(job).shards))
-    return manifest_of(job)
+    run_group(job, range(get_spec(job).shards))
+    return make_manifest(job)
 
 
-def manifest_of(job: Job) -> Manifest:
+def make_manifest(job: Job) -> Manifest:
     """The manifest over a bank's finished shards, with the facts of all."""
-    names = [shard_name(shard) for shard in range(spec_of(job).shards)]
+    names = [shard_name(shard) for shard in range(get_spec(job).shards)]
     totals: dict[str, float] = {}
     for name in names:
-        note = read_json(sidecar_of(job.folder / name), "run again to make the shard anew")
+        note = read_json(sidecar_path(job.folder / name), "run again to make the shard anew")
         for field, value in note["counts"].items():
             totals[field] = totals.get(field, 0) + value
-    return job.manifest(names, rates(totals))
+    return job.build_manifest(names, compute_bank_facts(totals))
 
 
-def rates(totals: dict[str, float]) -> dict:
+def compute_bank_facts(totals: dict[str, float]) -> dict:
     """A bank's facts: counts, and shares in [0,1]; what was not measured is left out."""
     rows, found = totals["rows"], {"rows": int(totals["rows"])}
     if "clean_right" in totals:

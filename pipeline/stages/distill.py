@@ -4,25 +4,25 @@ from pathlib import Path
 
 from torch import nn
 
-from pipeline.banks.batches import with_bank
+from pipeline.banks.batches import make_bank_source
 from pipeline.config.recipe import Recipe
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core.batch import Roles
 from pipeline.data import mixture
-from pipeline.data.batches import Source
-from pipeline.data.dataset_artifact import Data, open_data
-from pipeline.data_free.session import open_warm
-from pipeline.models.classifier import MODEL, initialised, read_about
+from pipeline.data.batches import BatchSource
+from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
+from pipeline.data_free.session import open_generator
+from pipeline.models.classifier import MODEL_FILE, initialise_classifier, read_metadata
 from pipeline.models.pretrained import finetune_init
-from pipeline.schema import make
-from pipeline.store.artifact import Job, Manifest, open_artifact
+from pipeline.schema import make_plugin
+from pipeline.store.artefact import Job, Manifest, open_artefact
 from pipeline.training.job_setup import (
-    dataset_source,
-    normalisation,
-    place_of,
+    load_teachers,
+    make_checkpoint_settings,
+    make_dataset_source,
+    make_validation_split,
+    resolve_normalisation,
     save_student,
-    teachers_of,
-    validation_of,
 )
 from pipeline.training.loop import fit
 
@@ -33,68 +33,72 @@ def run(job: Job) -> Manifest:
     """Train and save the student that the spec describes."""
     if "generator" in job.inputs:
         return run_data_free(job)
-    data, spec = open_data(job.inputs["dataset"]), spec_of(job)
-    classes, teachers = classes_of(job, data), teachers_of(job)
-    mean, std = normalisation(data, spec.normalise, spec.init)
-    student = initialised(spec.model, len(classes), mean, std, spec.seed)
+    data, spec = open_dataset(job.inputs["dataset"]), get_spec(job)
+    classes, teachers = list_classes(job, data), load_teachers(job)
+    mean, std = resolve_normalisation(data, spec.normalise, spec.init)
+    student = initialise_classifier(spec.model, len(classes), mean, std, spec.seed)
     if spec.init is not None:
         path = Path(job.run["init"]).expanduser()
-        finetune_init.begin(path, spec.init.sha256, student, len(classes))
-    roles = Roles(student.to(spec.device), teachers, quantiser_of(job))
-    watched = validation_of(job, data, spec.recipe) if classes == data.classes else None
-    source = source_of(job, data, spec.recipe)
-    fitted = fit(roles, objective_of(job), source, spec.recipe, place_of(job), watched)
+        finetune_init.load_initial_weights(path, spec.init.sha256, student, len(classes))
+    roles = Roles(student.to(spec.device), teachers, load_discretizer(job))
+    validation = make_validation_split(job, data, spec.recipe) if classes == data.classes else None
+    source = make_source(job, data, spec.recipe)
+    fitted = fit(
+        roles, make_objective(job), source, spec.recipe, make_checkpoint_settings(job), validation
+    )
     return save_student(job, roles, classes, fitted)
 
 
-def classes_of(job: Job, data: Data) -> tuple[str, ...]:
+def list_classes(job: Job, data: DatasetArtefact) -> tuple[str, ...]:
     """The classes a student learns: its data set's, or its teacher's where labels mean nothing."""
     teachers = [folder for role, folder in job.inputs.items() if role.startswith("teachers.")]
-    if not spec_of(job).label_free or not teachers:
+    if not get_spec(job).label_free or not teachers:
         return data.classes
-    return tuple(read_about(open_artifact(teachers[0]).path(MODEL))["classes"])
+    return tuple(read_metadata(open_artefact(teachers[0]).get_verified_path(MODEL_FILE))["classes"])
 
 
-def quantiser_of(job: Job) -> nn.Module | None:
+def load_discretizer(job: Job) -> nn.Module | None:
     """Q of the job's discretiser, frozen, for objectives that make discrete samples themselves."""
     if "discretizer" not in job.inputs:
         return None
-    path = open_artifact(job.inputs["discretizer"]).path(MODEL)
+    path = open_artefact(job.inputs["discretizer"]).get_verified_path(MODEL_FILE)
     from pipeline.models import vqgan  # imports taming
 
-    return vqgan.load(path).to(spec_of(job).device).requires_grad_(False)
+    return vqgan.load(path).to(get_spec(job).device).requires_grad_(False)
 
 
-def source_of(job: Job, data: Data, recipe: Recipe) -> Source:
+def make_source(job: Job, data: DatasetArtefact, recipe: Recipe) -> BatchSource:
     """Batches of the data set, with a bank or a second data set where the job has one."""
-    source: Source = dataset_source(job, data, recipe)
-    spec = spec_of(job)
+    source: BatchSource = make_dataset_source(job, data, recipe)
+    spec = get_spec(job)
     if "bank" in job.inputs:
-        needs = objective_of(job).needs()
-        source = with_bank(source, job.inputs["bank"], needs)
+        needs = make_objective(job).needs()
+        source = make_bank_source(source, job.inputs["bank"], needs)
     if "extra" in job.inputs:
-        extra = open_data(job.inputs["extra"]).split("train")
+        extra = open_dataset(job.inputs["extra"]).read_split("train")
         source = mixture.MixedSource(source, extra.images, extra.labels, spec.extra.share)
     if spec.label_free:
-        source = mixture.Unlabelled(source)
+        source = mixture.UnlabelledSource(source)
     return source
 
 
 def run_data_free(job: Job) -> Manifest:
     """A student that goes on from a generator's warm-up, without one real image."""
-    spec = spec_of(job)
+    spec = get_spec(job)
     recipe, seed, device = spec.recipe, spec.seed, spec.device
-    warm, teachers = open_warm(job.inputs["generator"]), teachers_of(job)
+    warm, teachers = open_generator(job.inputs["generator"]), load_teachers(job)
     if spec.surrogate is not None:
-        early = warm.snapshot(spec.surrogate).to(device)
+        early = warm.load_student_snapshot(spec.surrogate).to(device)
         teachers["natural"] = early.requires_grad_(False)
-    source = warm.source(recipe, spec.sampling, seed, device, warm.role_in(job.inputs))
-    roles = Roles(warm.student(seed).to(device), teachers)
-    fitted = fit(roles, objective_of(job), source, recipe, place_of(job))
+    source = warm.resume_source(
+        recipe, spec.sampling, seed, device, warm.find_teacher_role(job.inputs)
+    )
+    roles = Roles(warm.load_student(seed).to(device), teachers)
+    fitted = fit(roles, make_objective(job), source, recipe, make_checkpoint_settings(job))
     return save_student(job, roles, warm.classes, fitted)
 
 
-def objective_of(job: Job) -> nn.Module | object:
+def make_objective(job: Job) -> nn.Module | object:
     """The job's objective with its hyper-parameters."""
-    ((name, options),) = spec_of(job).objective.items()
-    return make("objectives", "Objective", name, options)
+    ((name, options),) = get_spec(job).objective.items()
+    return make_plugin("objectives", "Objective", name, options)

@@ -13,26 +13,26 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
-from pipeline.core.images import pixels
-from pipeline.core.seeding import seed_of
-from pipeline.data.dataset_artifact import open_data
+from pipeline.core.images import scale_to_unit_range
+from pipeline.core.seeding import derive_seed
+from pipeline.data.dataset_artefact import open_dataset
 from pipeline.data.splits import Split
-from pipeline.interrupts import Wish, stoppable
-from pipeline.models.classifier import MODEL, kept
+from pipeline.interrupts import StopRequest, defer_stop_signals
+from pipeline.models.classifier import MODEL_FILE, get_epoch_file_name
 from pipeline.models.loading import load_teacher
 from pipeline.progress import Progress
 from pipeline.report import distribution_shift
 from pipeline.report.attack_labels import format_attack_at
-from pipeline.schema import make
-from pipeline.store.artifact import Job, Manifest, replacing
+from pipeline.schema import make_plugin
+from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 2
 
-OUTCOMES = "outcomes.parquet"
+OUTCOMES_FILE = "outcomes.parquet"
 CORRUPTED = re.compile(r"([a-z_]+)-([1-5])")  # a part of a test set such as ImageNet-C
-SCHEMA = pa.schema(
+OUTCOME_SCHEMA = pa.schema(
     [
         ("attack", pa.string()),
         ("eps", pa.float64()),
@@ -60,73 +60,75 @@ def run(job: Job) -> Manifest:
     """Run every attack of the suite on the test split, chunk by chunk."""
     parts = run_part(job, 0, 1)
     table = pa.concat_tables([pq.read_table(path) for path in parts])
-    with replacing(job.folder / OUTCOMES) as temporary:
+    with write_atomically(job.folder / OUTCOMES_FILE) as temporary:
         pq.write_table(table, temporary)
-    facts = {"accuracy": accuracies(table)}
+    facts = {"accuracy": compute_accuracies(table)}
     log.info("%s", "  ".join(map(in_words, facts["accuracy"])))
-    return job.manifest([OUTCOMES], facts)
+    return job.build_manifest([OUTCOMES_FILE], facts)
 
 
-def run_part(job: Job, rank: int, count: int) -> list[Path]:
+def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
     """Every ``count``-th chunk from number ``rank`` on, where it is missing; returns their files.
 
     A chunk has a seed of its own, so that it does not matter which process makes it.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if spec_of(job).device == "cuda":
+    if get_spec(job).device == "cuda":
         torch.cuda.set_device(rank)
-    models, data = attacked_and_judge(job), open_data(job.inputs["dataset"])
-    if data.scored:
-        models = tuple(distribution_shift.Scored(model, data.scored) for model in models)
-    test = data.split("test")
-    parts = list(islice(chunks(job, len(test.labels)), rank, None, count))
+    models, data = load_attacked_and_judge(job), open_dataset(job.inputs["dataset"])
+    if data.scored_labels:
+        models = tuple(
+            distribution_shift.ClassSubsetClassifier(model, data.scored_labels) for model in models
+        )
+    test = data.read_split("test")
+    parts = list(islice(iterate_chunks(job, len(test.labels)), rank, None, process_count))
     missing = [part for part in parts if not part[0].exists()]
     progress = Progress("chunk", len(parts), len(parts) - len(missing))
-    with stoppable() as wish:
+    with defer_stop_signals() as wish:
         for path, attack, rows in missing:
-            halt(wish)
-            write_chunk(path, chunk(job, attack, models, test, rows))
-            progress.step()
+            exit_if_interrupted(wish)
+            write_chunk(path, attack_chunk(job, attack, models, test, rows))
+            progress.add_steps()
     return [path for path, _, _ in parts]
 
 
-def chunks(job: Job, images: int) -> Iterator[tuple[Path, object, range]]:
+def iterate_chunks(job: Job, image_count: int) -> Iterator[tuple[Path, object, range]]:
     """Every chunk's file, attack and rows of the test split."""
-    for place, entry in enumerate(spec_of(job).attacks):
+    for place, entry in enumerate(get_spec(job).attacks):
         ((name, options),) = entry.items()
-        attack = make("attacks", "Attack", name, options)
-        stop = images if attack.n_eval is None else min(attack.n_eval, images)
+        attack = make_plugin("attacks", "Attack", name, options)
+        stop = image_count if attack.n_eval is None else min(attack.n_eval, image_count)
         for start in range(0, stop, attack.chunk):
-            path = job.state / f"{place:02d}-{name}-{start:06d}.parquet"
+            path = job.state_folder / f"{place:02d}-{name}-{start:06d}.parquet"
             yield path, attack, range(start, min(start + attack.chunk, stop))
 
 
-def halt(wish: Wish) -> None:
+def exit_if_interrupted(wish: StopRequest) -> None:
     """Leave between two chunks if asked to; finished chunks stay."""
     if wish:
         log.info("asked to stop: finished chunks are kept")
-        raise SystemExit(128 + wish.signal)
+        raise SystemExit(128 + wish.signal_number)
 
 
-def attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
+def load_attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
     """The model that attacks look into and the one that is evaluated: two for a transfer."""
-    spec = spec_of(job)
-    file = MODEL if spec.epoch is None else kept(spec.epoch)
+    spec = get_spec(job)
+    file = MODEL_FILE if spec.epoch is None else get_epoch_file_name(spec.epoch)
     judge = load_teacher(job.inputs["model"], spec.device, file)
     if "surrogate" not in job.inputs:
         return judge, judge
     return load_teacher(job.inputs["surrogate"], spec.device), judge
 
 
-def chunk(
+def attack_chunk(
     job: Job, attack, models: tuple[nn.Module, nn.Module], test: Split, rows: range
 ) -> pa.Table:
     """One attack on some rows of the test split, one record a sample and radius."""
-    spec = spec_of(job)
-    x = pixels(test.images[rows.start : rows.stop].to(spec.device))
+    spec = get_spec(job)
+    x = scale_to_unit_range(test.images[rows.start : rows.stop].to(spec.device))
     y = test.labels[rows.start : rows.stop].to(spec.device)
-    seed = seed_of(spec.seed, "evaluate", rows.start) % 2**31
+    seed = derive_seed(spec.seed, "evaluate", rows.start) % 2**31
     known = {"epoch": spec.epoch}
     surrogate = job.inputs["surrogate"].name if "surrogate" in job.inputs else None
     tables = []
@@ -137,7 +139,7 @@ def chunk(
             {**asdict(p), **known, "index": i, "label": own, "prediction": said}
             for p, i, own, said in outcomes
         ]
-        tables.append(pa.Table.from_pylist(records, schema=SCHEMA))
+        tables.append(pa.Table.from_pylist(records, schema=OUTCOME_SCHEMA))
     return pa.concat_tables(tables)
 
 
@@ -158,11 +160,11 @@ def on_part(point: AttackPoint, part: str) -> AttackPoint:
 
 def write_chunk(path: Path, table: pa.Table) -> None:
     """Keep a finished chunk for a resumed run."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         pq.write_table(table, temporary)
 
 
-def accuracies(table: pa.Table) -> list[dict]:
+def compute_accuracies(table: pa.Table) -> list[dict]:
     """One record an attack and radius: its columns that are not empty, images and accuracy."""
     right = table.append_column("right", pa.compute.equal(table["label"], table["prediction"]))
     grouped = right.group_by([*POINT_COLUMNS, "epoch"], use_threads=False)

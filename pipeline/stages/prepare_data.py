@@ -6,13 +6,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.config.dataset_source import collection, places_of
-from pipeline.config.specs import spec_of
+from pipeline.config.dataset_source import extract_job_paths, open_dataset_plugin
+from pipeline.config.specs import get_spec
 from pipeline.data.splits import SPLITS, Split, save_split
-from pipeline.data.statistics import moments
+from pipeline.data.statistics import compute_channel_moments
 from pipeline.errors import RetortError
 from pipeline.stages import prepare_index
-from pipeline.store.artifact import Job, Manifest
+from pipeline.store.artefact import Job, Manifest
 
 REVISION = 1
 
@@ -21,24 +21,24 @@ log = logging.getLogger("retort")
 
 def run(job: Job) -> Manifest:
     """Fetch the source if it is not at hand, cut the splits and save them."""
-    spec = spec_of(job)
-    source = collection(spec.source, places_of(job.run))
+    spec = get_spec(job)
+    source = open_dataset_plugin(spec.source, extract_job_paths(job.run))
     if source.index is not None:
-        return prepare_index.prepare(job, source)
+        return prepare_index.write_index(job, source)
     cache = Path(job.run["data"])
     train, val, test = spec.train, spec.val, spec.test
     images, labels = (torch.from_numpy(a) for a in source.load("train", cache))
     splits = {
-        "train": cut(job, images, labels, range(train)),
-        "val": cut(job, images, labels, range(train, train + val)),
+        "train": cut_split(job, images, labels, range(train)),
+        "val": cut_split(job, images, labels, range(train, train + val)),
         "test": Split(images[:0].clone(), labels[:0].clone()),
     }
     if test:
         images, labels = (torch.from_numpy(a) for a in source.load("test", cache))
-        splits["test"] = cut(job, images, labels, range(test))
+        splits["test"] = cut_split(job, images, labels, range(test))
     for name, split in splits.items():
         save_split(job.folder / f"{name}.safetensors", split)
-    mean, std = moments(splits["train"].images)
+    mean, std = compute_channel_moments(splits["train"].images)
     facts = {
         "classes": list(source.classes),
         "mean": mean,
@@ -47,10 +47,10 @@ def run(job: Job) -> Manifest:
         "counts": {name: len(split.labels) for name, split in splits.items()},
     }
     log.info("data set ready: %s", facts["counts"])
-    return job.manifest([f"{name}.safetensors" for name in SPLITS], facts)
+    return job.build_manifest([f"{name}.safetensors" for name in SPLITS], facts)
 
 
-def cut(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
+def cut_split(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
     """A split of its own memory.
 
     Raises:

@@ -6,43 +6,45 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.dataset_source import Collection
-from pipeline.config.specs import spec_of
-from pipeline.data.file_index import tabled
+from pipeline.config.dataset_source import DatasetPlugin
+from pipeline.config.specs import get_spec
+from pipeline.data.file_index import build_index_table
 from pipeline.data.lazy_images import FileImages
 from pipeline.data.splits import SPLITS
-from pipeline.data.statistics import moments
+from pipeline.data.statistics import compute_channel_moments
 from pipeline.errors import RetortError
-from pipeline.store.artifact import Job, Manifest, replacing
+from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 1
 
-MEASURED = 4096  # first images, of which mean and std are taken
+MEASURED_IMAGES = 4096  # first images, of which mean and std are taken
 
 log = logging.getLogger("retort")
 
 
-def prepare(job: Job, source: Collection) -> Manifest:
+def write_index(job: Job, source: DatasetPlugin) -> Manifest:
     """Write where the images of each split lie, and what models must know of them.
 
     Mean and std are those of the first 4,096 training images, in a fixed random order; of the test
     images where there are no others.
     """
-    spec, cache = spec_of(job), Path(job.run["data"])
+    spec, cache = get_spec(job), Path(job.run["data"])
     train, val, test = spec.train, spec.val, spec.test
     first = source.index("train", cache) if train else None
     last = source.index("test", cache) if test else None
     splits = {
-        "train": cut(job, first.table, range(train)) if first else tabled([]),
-        "val": cut(job, first.table, range(train, train + val)) if first else tabled([]),
-        "test": cut(job, last.table, range(test)) if last else tabled([]),
+        "train": slice_index(job, first.table, range(train)) if first else build_index_table([]),
+        "val": slice_index(job, first.table, range(train, train + val))
+        if first
+        else build_index_table([]),
+        "test": slice_index(job, last.table, range(test)) if last else build_index_table([]),
     }
     for name, table in splits.items():
-        with replacing(job.folder / f"{name}.parquet") as temporary:
+        with write_atomically(job.folder / f"{name}.parquet") as temporary:
             pq.write_table(table, temporary)
     about, size = first or last, source.shape[1]
     images = FileImages(about.root, splits["train" if train else "test"], size, about.crop)
-    mean, std = moments(images[:MEASURED])
+    mean, std = compute_channel_moments(images[:MEASURED_IMAGES])
     facts = {
         "classes": list(source.classes),
         "mean": mean,
@@ -50,13 +52,13 @@ def prepare(job: Job, source: Collection) -> Manifest:
         "shape": list(source.shape),
         "counts": {name: len(table) for name, table in splits.items()},
         "files": {"root": str(about.root.resolve()), "size": size, "crop": about.crop},
-        "scored": list(last.scored) if last else [],
+        "scored": list(last.scored_labels) if last else [],
     }
     log.info("data set ready: %s; the images stay where they are", facts["counts"])
-    return job.manifest([f"{name}.parquet" for name in SPLITS], facts)
+    return job.build_manifest([f"{name}.parquet" for name in SPLITS], facts)
 
 
-def cut(job: Job, table: pa.Table, rows: range) -> pa.Table:
+def slice_index(job: Job, table: pa.Table, rows: range) -> pa.Table:
     """Some rows of an index.
 
     Raises:

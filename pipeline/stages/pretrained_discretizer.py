@@ -4,24 +4,35 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config.specs import dump_spec, spec_of
-from pipeline.data.dataset_artifact import open_data
+from pipeline.config.specs import dump_spec, get_spec
+from pipeline.data.dataset_artefact import open_dataset
 from pipeline.errors import RetortError
-from pipeline.models.classifier import MODEL
-from pipeline.models.pretrained.checkpoint_files import State, read
-from pipeline.models.pretrained.state_dict_match import exactly, unprefixed, without
-from pipeline.models.pretrained.vqgan_config import GUMBEL, GUMBEL_NAMES, recognised
-from pipeline.models.vqgan import VQGAN, Architecture, save
-from pipeline.stages.vqgan_quality import measured
-from pipeline.store.artifact import Job, Manifest, replacing
+from pipeline.models.classifier import MODEL_FILE
+from pipeline.models.pretrained.checkpoint_files import StateDict, read_state_dict
+from pipeline.models.pretrained.state_dict_match import (
+    check_exact_match,
+    drop_prefixed_tensors,
+    strip_common_prefixes,
+)
+from pipeline.models.pretrained.vqgan_config import (
+    GUMBEL_MESSAGE,
+    GUMBEL_PREFIXES,
+    infer_architecture,
+)
+from pipeline.models.vqgan import VQGAN, VQGANArchitecture, save
+from pipeline.stages.vqgan_quality import measure_quality
+from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 1
 
-MEASURED = 64  # test images that it is measured on
-BATCH = 4  # of them at once
-LEFT = ("loss.", "model_ema.")  # the losses' networks, and the shadow of a moving average
-STAGE = "first_stage_model."  # where a whole latent-diffusion model keeps its VQGAN
-WRAPPERS = ("module.", "_orig_mod.", "vqgan.", "model.")
+MEASURED_IMAGES = 64  # test images that it is measured on
+BATCH_SIZE = 4  # of them at once
+DROPPED_PREFIXES = (
+    "loss.",
+    "model_ema.",
+)  # the losses' networks, and the shadow of a moving average
+FIRST_STAGE_PREFIX = "first_stage_model."  # where a whole latent-diffusion model keeps its VQGAN
+WRAPPER_PREFIXES = ("module.", "_orig_mod.", "vqgan.", "model.")
 
 
 def load_checkpoint(job: Job) -> Manifest:
@@ -30,38 +41,46 @@ def load_checkpoint(job: Job) -> Manifest:
     Raises:
         RetortError: the file is not what the configuration says, or holds no such VQGAN.
     """
-    path, spec = Path(job.run["checkpoint"]).expanduser(), spec_of(job)
-    state, left = mapped(read(path, spec.checkpoint.sha256))
-    if any(name.startswith(GUMBEL_NAMES) for name in state):
-        raise RetortError(f"{path}: {GUMBEL}")
+    path, spec = Path(job.run["checkpoint"]).expanduser(), get_spec(job)
+    state, left = extract_vqgan_state(read_state_dict(path, spec.checkpoint.sha256))
+    if any(name.startswith(GUMBEL_PREFIXES) for name in state):
+        raise RetortError(f"{path}: {GUMBEL_MESSAGE}")
     stated = spec.architecture
-    fields = recognised(state, str(path)) if stated is None else dump_spec(stated)
-    model = filled(Architecture(**fields), state, str(path), stated is not None)
+    fields = infer_architecture(state, str(path)) if stated is None else dump_spec(stated)
+    model = build_vqgan(VQGANArchitecture(**fields), state, str(path), stated is not None)
     facts = {"n_codes": model.architecture.n_codes, "architecture": fields}
     if "dataset" in job.inputs:
-        data = open_data(job.inputs["dataset"])
-        facts |= measured(model, data.split("test").images[:MEASURED], "cpu", BATCH)
-    with replacing(job.folder / MODEL) as temporary:
+        data = open_dataset(job.inputs["dataset"])
+        facts |= measure_quality(
+            model, data.read_split("test").images[:MEASURED_IMAGES], "cpu", BATCH_SIZE
+        )
+    with write_atomically(job.folder / MODEL_FILE) as temporary:
         save(model, temporary)
-    return job.manifest([MODEL], facts | {"left_out": len(left)})
+    return job.build_manifest([MODEL_FILE], facts | {"left_out": len(left)})
 
 
-def mapped(state: State) -> tuple[State, list[str]]:
+def extract_vqgan_state(state: StateDict) -> tuple[StateDict, list[str]]:
     """A file's VQGAN under our names, and the names that it has no use for.
 
     They are latent-diffusion's own once wrappers and losses are dropped; out of a whole diffusion
     model the first stage is taken.
     """
-    state = unprefixed(state, WRAPPERS)
-    if any(name.startswith(STAGE) for name in state):
-        left = [name for name in state if not name.startswith(STAGE)]
-        inside = {n.removeprefix(STAGE): v for n, v in state.items() if n.startswith(STAGE)}
-        kept, more = without(inside, LEFT)
+    state = strip_common_prefixes(state, WRAPPER_PREFIXES)
+    if any(name.startswith(FIRST_STAGE_PREFIX) for name in state):
+        left = [name for name in state if not name.startswith(FIRST_STAGE_PREFIX)]
+        inside = {
+            n.removeprefix(FIRST_STAGE_PREFIX): v
+            for n, v in state.items()
+            if n.startswith(FIRST_STAGE_PREFIX)
+        }
+        kept, more = drop_prefixed_tensors(inside, DROPPED_PREFIXES)
         return kept, left + more
-    return without(state, LEFT)
+    return drop_prefixed_tensors(state, DROPPED_PREFIXES)
 
 
-def filled(architecture: Architecture, state: State, where: str, stated: bool) -> VQGAN:
+def build_vqgan(
+    architecture: VQGANArchitecture, state: StateDict, where: str, is_architecture_given: bool
+) -> VQGAN:
     """The network with a file's weights. It is built without memory of its own.
 
     Raises:
@@ -70,7 +89,7 @@ def filled(architecture: Architecture, state: State, where: str, stated: bool) -
     with torch.device("meta"):
         model = VQGAN(architecture)
     own = "is 'config' the one that this file was trained with?"
-    remedy = own if stated else "give the YAML that it was trained with as 'config'"
-    weights = exactly(model.state_dict(), state, where, remedy)
+    remedy = own if is_architecture_given else "give the YAML that it was trained with as 'config'"
+    weights = check_exact_match(model.state_dict(), state, where, remedy)
     model.load_state_dict({n: v.float() for n, v in weights.items()}, assign=True)
     return model.eval()

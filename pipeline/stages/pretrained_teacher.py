@@ -5,43 +5,50 @@ from pathlib import Path
 
 import torch
 
-from pipeline.config.specs import spec_of
-from pipeline.data.dataset_artifact import Data
+from pipeline.config.specs import get_spec
+from pipeline.data.dataset_artefact import DatasetArtefact
 from pipeline.errors import RetortError
-from pipeline.models.classifier import MODEL, Classifier, initialised, save_classifier
-from pipeline.models.pretrained.checkpoint_files import fit_to, read
-from pipeline.store.artifact import Job, Manifest, replacing
+from pipeline.models.classifier import (
+    MODEL_FILE,
+    Classifier,
+    initialise_classifier,
+    save_classifier,
+)
+from pipeline.models.pretrained.checkpoint_files import load_foreign_weights, read_state_dict
+from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 1
 
-SEEN = 64  # training images on which the loaded network is tried
+TRIAL_IMAGES = 64  # training images on which the loaded network is tried
 
 log = logging.getLogger("retort")
 
 
-def load_checkpoint(job: Job, data: Data) -> Manifest:
+def load_checkpoint(job: Job, data: DatasetArtefact) -> Manifest:
     """Read the file, whose place is in the work order and whose sum is in the key, and save it.
 
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
     """
-    spec, path = spec_of(job), Path(job.run["checkpoint"]).expanduser()
-    about = spec.checkpoint
-    mean = list(about.mean or [0.0] * data.shape[0])
-    std = list(about.std or [1.0] * data.shape[0])
-    state = read(path, about.sha256)
-    model = initialised(spec.model, len(data.classes), mean, std, 0)
+    spec, path = get_spec(job), Path(job.run["checkpoint"]).expanduser()
+    checkpoint_spec = spec.checkpoint
+    mean = list(checkpoint_spec.mean or [0.0] * data.shape[0])
+    std = list(checkpoint_spec.std or [1.0] * data.shape[0])
+    state = read_state_dict(path, checkpoint_spec.sha256)
+    model = initialise_classifier(spec.model, len(data.classes), mean, std, 0)
     model.resize = spec.resize
-    dropped = fit_to(model, state, str(path))
-    if about.mean:
-        agree(model, mean, std, path)
-    accuracy = tried(model, data)
-    with replacing(job.folder / MODEL) as temporary:
+    dropped = load_foreign_weights(model, state, str(path))
+    if checkpoint_spec.mean:
+        check_normalisation(model, mean, std, path)
+    accuracy = measure_trial_accuracy(model, data)
+    with write_atomically(job.folder / MODEL_FILE) as temporary:
         save_classifier(model, temporary, spec.model, data.classes)
-    return job.manifest([MODEL], {"left_out": dropped, "accuracy_of_first_rows": accuracy})
+    return job.build_manifest(
+        [MODEL_FILE], {"left_out": dropped, "accuracy_of_first_rows": accuracy}
+    )
 
 
-def agree(model: Classifier, mean: list[float], std: list[float], path: Path) -> None:
+def check_normalisation(model: Classifier, mean: list[float], std: list[float], path: Path) -> None:
     """Raise if the file brought another normalisation than the configuration states."""
     for name, stated in (("mean", mean), ("std", std)):
         found = getattr(model, name).flatten().tolist()
@@ -54,10 +61,10 @@ def agree(model: Classifier, mean: list[float], std: list[float], path: Path) ->
 
 
 @torch.no_grad()
-def tried(model: Classifier, data: Data) -> float:
+def measure_trial_accuracy(model: Classifier, data: DatasetArtefact) -> float:
     """Accuracy on the first training images; near chance, a warning with the usual causes."""
-    train = data.split("train")
-    images, labels = train.images[:SEEN].float() / 255, train.labels[:SEEN]
+    train = data.read_split("train")
+    images, labels = train.images[:TRIAL_IMAGES].float() / 255, train.labels[:TRIAL_IMAGES]
     accuracy = (model.eval()(images).argmax(1) == labels).double().mean().item()
     log.info("right on %.0f %% of the first %d training images", 100 * accuracy, len(labels))
     if accuracy < 2 / len(data.classes):

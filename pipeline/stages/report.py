@@ -3,9 +3,9 @@
 import shutil
 from pathlib import Path
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.report import (
-    artifact_tables,
+    artefact_tables,
     boundary_table,
     distance_study,
     epoch_table,
@@ -14,169 +14,185 @@ from pipeline.report import (
     shift_table,
     tables,
 )
-from pipeline.report.bank_samples import choose
-from pipeline.report.html import page
-from pipeline.report.outcomes import Study, curves, is_corruption, open_study
-from pipeline.store.artifact import Artifact, Job, Manifest, replacing, write_text
+from pipeline.report.bank_samples import choose_bank_samples
+from pipeline.report.html import render_page
+from pipeline.report.outcomes import Study, find_accuracy_curves, is_corruption, open_study
+from pipeline.store.artefact import Artefact, Job, Manifest, write_atomically, write_text
 
 REVISION = 1
 
-FIGURES = "figures"
+FIGURES_FOLDER = "figures"
 
 
 def run(job: Job) -> Manifest:
     """Write the report as Markdown and as one HTML file, its main table, and its figures."""
-    study, spec = open_study(job), spec_of(job)
-    drawn = draw(job, study)
+    study, spec = open_study(job), get_spec(job)
+    figure_files = draw_figures(job, study)
     parts = [
-        *opening(job, study),
-        *extras(study),
-        *compared(study),
-        *shown(study, drawn),
-        *distances(job, study, drawn),
-        *doubted(study),
-        *reproduced(study),
+        *format_opening(job, study),
+        *format_optional_sections(study),
+        *format_comparisons(study),
+        *format_figures(study, figure_files),
+        *format_distances(job, study, figure_files),
+        *format_suspicions(study),
+        *format_reproduction(study),
     ]
     text = "\n\n".join(part for part in parts if part)
     write_text(job.folder / "report.md", text + "\n")
-    write_text(job.folder / "report.html", page(text, spec.title, job.folder))
-    write_text(job.folder / "table.md", tables.results(study.evaluated, brief=True))
-    files = ["report.md", "report.html", "table.md", *drawn.values()]
-    return job.manifest(files, facts(study))
+    write_text(job.folder / "report.html", render_page(text, spec.title, job.folder))
+    write_text(
+        job.folder / "table.md", tables.format_results_table(study.evaluated_groups, brief=True)
+    )
+    files = ["report.md", "report.html", "table.md", *figure_files.values()]
+    return job.build_manifest(files, collect_facts(study))
 
 
-def facts(study: Study) -> dict:
+def collect_facts(study: Study) -> dict:
     """The main table's accuracies in [0,1], and how many doubts there are."""
-    columns = tables.columns_of(study.evaluated)
+    columns = tables.make_columns(study.evaluated_groups)
     found = {}
-    for group in study.evaluated:
-        estimates = {c.head: group.estimate(c.points) for c in columns}
+    for group in study.evaluated_groups:
+        estimates = {c.heading: group.estimate_accuracy(c.points) for c in columns}
         accuracy = {head: e.value for head, e in estimates.items() if e is not None}
         found[f"{group.kind}/{group.name}"] = accuracy
-    more = {"shifted": shift_table.facts(study)} if has_shifts(study) else {}
-    return {"accuracy": found, "suspicions": len(sanity_checks.suspicions(study)), **more}
+    more = {"shifted": shift_table.collect_shift_facts(study)} if has_shifted_tests(study) else {}
+    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study)), **more}
 
 
-def draw(job: Job, study: Study) -> dict[str, str]:
+def draw_figures(job: Job, study: Study) -> dict[str, str]:
     """Draw what there is to draw; file names by what they show."""
-    folder, drawn = job.folder / FIGURES, {}
+    folder, figure_files = job.folder / FIGURES_FOLDER, {}
     folder.mkdir(exist_ok=True)
-    for name, bank in study.of("bank").items():
-        chosen = choose(study, bank, spec_of(job).samples)
+    for name, bank in study.get_artefacts("bank").items():
+        chosen = choose_bank_samples(study, bank, get_spec(job).samples)
         if chosen:
-            drawn[f"samples {name}"] = f"{FIGURES}/samples.png"
-            figures.samples(folder / "samples.png", chosen)
+            figure_files[f"samples {name}"] = f"{FIGURES_FOLDER}/samples.png"
+            figures.draw_bank_samples(folder / "samples.png", chosen)
             break
-    for name, made in study.of("generator").items():
-        drawn |= copied(folder, name, made)
-    if curves(study.evaluated):
-        drawn["curves"] = f"{FIGURES}/accuracy.png"
-        figures.accuracy_curves(folder / "accuracy.png", study)
-    if any(figures.histories(group) for group in study.groups):
-        drawn["training"] = f"{FIGURES}/training.png"
-        figures.training_curves(folder / "training.png", study)
-    if figures.with_cosines(study):
-        drawn["cosine"] = f"{FIGURES}/cosine.png"
-        figures.cosine_curves(folder / "cosine.png", study)
-    if study.artifacts:
-        drawn["cost"] = f"{FIGURES}/cost.png"
-        figures.cost_bars(folder / "cost.png", study)
-    return drawn
+    for name, made in study.get_artefacts("generator").items():
+        figure_files |= copy_generator_grids(folder, name, made)
+    if find_accuracy_curves(study.evaluated_groups):
+        figure_files["curves"] = f"{FIGURES_FOLDER}/accuracy.png"
+        figures.draw_accuracy_curves(folder / "accuracy.png", study)
+    if any(figures.read_histories(group) for group in study.groups):
+        figure_files["training"] = f"{FIGURES_FOLDER}/training.png"
+        figures.draw_training_curves(folder / "training.png", study)
+    if figures.find_groups_with_cosines(study):
+        figure_files["cosine"] = f"{FIGURES_FOLDER}/cosine.png"
+        figures.draw_cosine_curves(folder / "cosine.png", study)
+    if study.artefacts:
+        figure_files["cost"] = f"{FIGURES_FOLDER}/cost.png"
+        figures.draw_cost_bars(folder / "cost.png", study)
+    return figure_files
 
 
-def distances(job: Job, study: Study, drawn: dict[str, str]) -> list[str]:
+def format_distances(job: Job, study: Study, figure_files: dict[str, str]) -> list[str]:
     """Distance to the shifted images against accuracy, where the configuration asks for it."""
-    about = spec_of(job).wasserstein
-    if about is None:
+    wasserstein_spec = get_spec(job).wasserstein
+    if wasserstein_spec is None:
         return []
-    spots = distance_study.measured(study, about)
+    spots = distance_study.measure_distances(study, wasserstein_spec)
     if not spots:
         return ["## Distances", "No student of a data set was tested on corruptions."]
-    drawn["distances"] = f"{FIGURES}/distances.png"
-    distance_study.scatter(job.folder / drawn["distances"], study, spots)
-    picture = f"![Accuracy against distance]({drawn['distances']})"
-    return ["## Distances", picture, distance_study.section(spots, about)]
+    figure_files["distances"] = f"{FIGURES_FOLDER}/distances.png"
+    distance_study.draw_scatter(job.folder / figure_files["distances"], study, spots)
+    picture = f"![Accuracy against distance]({figure_files['distances']})"
+    return ["## Distances", picture, distance_study.format_section(spots, wasserstein_spec)]
 
 
-def copied(folder: Path, name: str, made: Artifact) -> dict[str, str]:
+def copy_generator_grids(folder: Path, name: str, generator: Artefact) -> dict[str, str]:
     """A generator's grids of images, in order of training: what they show, and their copies."""
     found = {}
-    for file in sorted(f for f in made.manifest.files if f.startswith("samples")):
+    for file in sorted(f for f in generator.manifest.files if f.startswith("samples")):
         epoch = file.removeprefix("samples").removesuffix(".png")
         label = f"{name}, epoch {int(epoch[1:])}" if epoch else name
-        found[f"generator {label}"] = f"{FIGURES}/generator-{name}{epoch}.png"
-        with replacing(folder / f"generator-{name}{epoch}.png") as temporary:
-            shutil.copyfile(made.path(file), temporary)
+        found[f"generator {label}"] = f"{FIGURES_FOLDER}/generator-{name}{epoch}.png"
+        with write_atomically(folder / f"generator-{name}{epoch}.png") as temporary:
+            shutil.copyfile(generator.get_verified_path(file), temporary)
     return found
 
 
-def opening(job: Job, study: Study) -> list[str]:
+def format_opening(job: Job, study: Study) -> list[str]:
     """Title, what was compared on what, and the main table."""
-    groups, title = study.evaluated, f"# {tables.plain(spec_of(job).title)}"
+    groups, title = study.evaluated_groups, f"# {tables.escape_markdown(get_spec(job).title)}"
     if not groups:
-        return [title, setting(study), "Nothing was evaluated."]
-    separate = tables.corruptions(groups)
+        return [title, describe_setting(study), "Nothing was evaluated."]
+    separate = tables.format_corruption_table(groups)
     return [
         title,
-        setting(study),
+        describe_setting(study),
         "## Accuracy",
-        tables.results(groups),
-        tables.caption(reading(study)),
+        tables.format_results_table(groups),
+        tables.format_caption(describe_columns(study)),
         "### Each corruption" if separate else "",
         separate,
     ]
 
 
-def setting(study: Study) -> str:
+def describe_setting(study: Study) -> str:
     """One paragraph: what was trained on what, and what is small about it."""
     sizes = [
         f"{name} ({counts['train']:,} training, {counts['val']:,} validation and "
         f"{counts['test']:,} test images)"
-        for name, data in study.of("dataset").items()
+        for name, data in study.get_artefacts("dataset").items()
         for counts in [data.manifest.facts["counts"]]
     ]
-    manifests = [artifact.manifest for artifact in study.artifacts.values()]
-    devices = {spec_of(made).device for made in manifests if made.kind != "dataset"} - {None}
-    entries = {g.kind: [h.name for h in study.groups if h.kind == g.kind] for g in study.groups}
+    manifests = [artefact.manifest for artefact in study.artefacts.values()]
+    devices = {get_spec(made).device for made in manifests if made.kind != "dataset"} - {None}
+    names_by_kind = {
+        g.kind: [h.name for h in study.groups if h.kind == g.kind] for g in study.groups
+    }
     seeds = sorted({len(g.members) for g in study.groups if g.kind == "student"})
     parts = [
-        f"Compared here: the students {', '.join(entries.get('student', ['none']))} (seeds each: "
+        f"Compared here: the students {', '.join(names_by_kind.get('student', ['none']))} (seeds "
+        f"each: "
         f"{' or '.join(map(str, seeds)) or 0}), made from the teachers "
-        f"{', '.join(entries.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
+        f"{', '.join(names_by_kind.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
         f"{', '.join(sorted(devices)) or 'unknown'}.",
-        *sources(study),
+        *describe_sources(study),
     ]
     return " ".join(part for part in parts if part)
 
 
-def sources(study: Study) -> list[str]:
+def describe_sources(study: Study) -> list[str]:
     """Which teachers and discretisers were trained here, and which came from files."""
-    specs = {n: spec_of(t.manifest) for n, t in study.of("teacher").items()}
-    quantisers = {n: spec_of(q.manifest) for n, q in study.of("discretizer").items()}
-    told = {n: artifact_tables.origin(spec) for n, spec in {**specs, **quantisers}.items()}
-    came = {n: what for n, what in told.items() if what}
-    clips = ", ".join(n for n, spec in specs.items() if spec.clip is not None)
-    here = "All" if not came.keys() & specs.keys() else "The other"
+    teacher_specs = {n: get_spec(t.manifest) for n, t in study.get_artefacts("teacher").items()}
+    discretizer_specs = {
+        n: get_spec(q.manifest) for n, q in study.get_artefacts("discretizer").items()
+    }
+    origins = {
+        n: artefact_tables.describe_origin(spec)
+        for n, spec in {**teacher_specs, **discretizer_specs}.items()
+    }
+    external_origins = {n: what for n, what in origins.items() if what}
+    clips = ", ".join(n for n, spec in teacher_specs.items() if spec.clip is not None)
+    here = "All" if not external_origins.keys() & teacher_specs.keys() else "The other"
     return [
-        "; ".join(f"{name} is {what}" for name, what in came.items()) + "." if came else "",
+        "; ".join(f"{name} is {what}" for name, what in external_origins.items()) + "."
+        if external_origins
+        else "",
         f"{here} teachers were trained here on these data, so they are small; none is a published "
         "checkpoint."
-        if specs.keys() - came.keys()
+        if teacher_specs.keys() - external_origins.keys()
         else "",
         f"{clips}: a small CLIP trained here, used zero-shot." if clips else "",
-        "The discretiser is a small VQGAN trained here." if quantisers.keys() - came.keys() else "",
+        "The discretiser is a small VQGAN trained here."
+        if discretizer_specs.keys() - external_origins.keys()
+        else "",
     ]
 
 
-def reading(study: Study) -> str:
+def describe_columns(study: Study) -> str:
     """The main table's caption: what the columns and the intervals are."""
-    several = any(len(group.members) > 1 for group in study.evaluated)
+    several = any(len(group.members) > 1 for group in study.evaluated_groups)
     seeds = (
         "Where there are several seeds: mean ± half of Student's t interval over "
-        f"{tables.spread_over(study.evaluated)}. "
+        f"{tables.describe_seed_spread(study.evaluated_groups)}. "
     )
     single = "One seed: Wilson interval over its test images; it covers test-image sampling only."
-    corrupted = any(is_corruption(p) for group in study.evaluated for p in group.points)
+    corrupted = any(
+        is_corruption(p) for group in study.evaluated_groups for p in group.common_points
+    )
     mean = " For a mean of corruptions that interval is an upper bound." if corrupted else ""
     return (
         "Accuracy in percent with 95 % intervals; attacks in the L-infinity ball at eps 8/255 "
@@ -185,26 +201,31 @@ def reading(study: Study) -> str:
     )
 
 
-def has_shifts(study: Study) -> bool:
+def has_shifted_tests(study: Study) -> bool:
     """Whether a suite looked at other test sets than the models' own."""
-    return any(spec_of(e.manifest).shifted for e in study.of("evaluation").values())
+    return any(get_spec(e.manifest).shifted for e in study.get_artefacts("evaluation").values())
 
 
-def extras(study: Study) -> list[str]:
+def format_optional_sections(study: Study) -> list[str]:
     """Sections that a report has if its evaluations ask for them."""
-    specs = [spec_of(e.manifest) for e in study.of("evaluation").values()]
+    specs = [get_spec(e.manifest) for e in study.get_artefacts("evaluation").values()]
     attacks = [name for spec in specs for attack in spec.attacks for name in attack]
-    parts = shift_table.section(study) if has_shifts(study) else []
-    parts += epoch_table.section(study) if any(spec.epoch is not None for spec in specs) else []
-    return parts + (boundary_table.section(study) if "boundary_risk" in attacks else [])
+    parts = shift_table.format_section(study) if has_shifted_tests(study) else []
+    parts += (
+        epoch_table.format_section(study) if any(spec.epoch is not None for spec in specs) else []
+    )
+    return parts + (boundary_table.format_section(study) if "boundary_risk" in attacks else [])
 
 
-def compared(study: Study) -> list[str]:
+def format_comparisons(study: Study) -> list[str]:
     """Students with a bank against those without, and what they were made from."""
-    pairs, made = tables.comparisons(study), artifact_tables.ingredients(study)
+    pairs, made = (
+        tables.format_comparison_table(study),
+        artefact_tables.format_ingredient_table(study),
+    )
     banks = [
-        f"bank {name} {artifact_tables.total([bank])['cpu_seconds']:,.0f}"
-        for name, bank in study.of("bank").items()
+        f"bank {name} {artefact_tables.sum_costs([bank])['cpu_seconds']:,.0f}"
+        for name, bank in study.get_artefacts("bank").items()
     ]
     note = (
         "First minus second in points, paired by image over the same test images, with the "
@@ -215,12 +236,12 @@ def compared(study: Study) -> list[str]:
         f"are shared ({'; '.join(banks)} CPU-seconds)."
     )
     return [
-        *(["## With and without a bank", pairs, tables.caption(note)] if pairs else []),
+        *(["## With and without a bank", pairs, tables.format_caption(note)] if pairs else []),
         *(["## Ingredients", made] if made else []),
     ]
 
 
-def shown(study: Study, drawn: dict[str, str]) -> list[str]:
+def format_figures(study: Study, figure_files: dict[str, str]) -> list[str]:
     """Figures with captions, and the tables of cost and reuse beside them."""
     captions = {
         "samples": "Samples of bank {}: the image, what the discretiser makes of it, what it makes "
@@ -236,19 +257,19 @@ def shown(study: Study, drawn: dict[str, str]) -> list[str]:
         "cost": "CPU-seconds of each artefact, all attempts added up; evaluations by suite.",
     }
     parts = ["## Figures"]
-    for key, path in drawn.items():
+    for key, path in figure_files.items():
         kind, _, name = key.partition(" ")
         text = captions[kind].format(name)
-        parts += [f"![{kind} {name}]({path})".replace(" ]", "]"), tables.caption(text)]
-    parts += ["## Cost", artifact_tables.costs(study)] if study.artifacts else []
-    shared = artifact_tables.reuse(study)
+        parts += [f"![{kind} {name}]({path})".replace(" ]", "]"), tables.format_caption(text)]
+    parts += ["## Cost", artefact_tables.format_cost_table(study)] if study.artefacts else []
+    shared = artefact_tables.format_reuse_table(study)
     note = "Direct readers; evaluations are those of the artefact itself and of the students."
-    return [*parts, *(["## Reuse", shared, tables.caption(note)] if shared else [])]
+    return [*parts, *(["## Reuse", shared, tables.format_caption(note)] if shared else [])]
 
 
-def doubted(study: Study) -> list[str]:
+def format_suspicions(study: Study) -> list[str]:
     """Automatic checks of the numbers, and what other code than today's has made."""
-    doubts, old = sanity_checks.suspicions(study), sanity_checks.outdated(study)
+    doubts, old = sanity_checks.list_suspicions(study), sanity_checks.list_outdated_artefacts(study)
     checks = (
         "Checked for each model, on the images that both attacks saw: accuracy under attack above "
         "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
@@ -258,21 +279,22 @@ def doubted(study: Study) -> list[str]:
     return [
         "## Suspicious?",
         checks,
-        bullets(doubts) or "Found: none.",
-        f"Made by other code than today's:\n\n{bullets(old)}" if old else made,
+        format_bullets(doubts) or "Found: none.",
+        f"Made by other code than today's:\n\n{format_bullets(old)}" if old else made,
     ]
 
 
-def bullets(lines: list[str]) -> str:
+def format_bullets(lines: list[str]) -> str:
     """A Markdown list."""
-    return "\n".join(f"- {tables.plain(line)}" for line in lines)
+    return "\n".join(f"- {tables.escape_markdown(line)}" for line in lines)
 
 
-def reproduced(study: Study) -> list[str]:
+def format_reproduction(study: Study) -> list[str]:
     """Versions, and the keys under which everything lies in the store."""
     text = (
-        f"Made with {artifact_tables.versions(study)}. Every artefact lies at `<kind>/<key>` in "
+        f"Made with {artefact_tables.describe_versions(study)}. Every artefact lies at "
+        f"`<kind>/<key>` in "
         "the store, beside its `spec.json` and `manifest.json`; the same configuration and "
         "code give the same keys."
     )
-    return ["## Reproduce", text, artifact_tables.keys(study)]
+    return ["## Reproduce", text, artefact_tables.format_key_table(study)]

@@ -1,18 +1,18 @@
 """Stage: a teacher: a classifier trained here or elsewhere, or a CLIP."""
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.core.batch import Roles
-from pipeline.data.dataset_artifact import Data, open_data
-from pipeline.models.classifier import initialised
-from pipeline.schema import make
+from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
+from pipeline.models.classifier import initialise_classifier
+from pipeline.schema import make_plugin
 from pipeline.stages import pretrained_teacher
-from pipeline.store.artifact import Job, Manifest
+from pipeline.store.artefact import Job, Manifest
 from pipeline.training.job_setup import (
-    dataset_source,
-    normalisation,
-    place_of,
+    make_checkpoint_settings,
+    make_dataset_source,
+    make_validation_split,
+    resolve_normalisation,
     save_student,
-    validation_of,
 )
 from pipeline.training.loop import fit
 
@@ -21,7 +21,7 @@ REVISION = 1
 
 def run(job: Job) -> Manifest:
     """Train, or take over, and save the teacher that the spec describes."""
-    data, spec = open_data(job.inputs["dataset"]), spec_of(job)
+    data, spec = open_dataset(job.inputs["dataset"]), get_spec(job)
     if spec.checkpoint is not None:
         return pretrained_teacher.load_checkpoint(job, data)
     if spec.open_clip is not None:
@@ -35,14 +35,21 @@ def run(job: Job) -> Manifest:
     return train_classifier(job, data)
 
 
-def train_classifier(job: Job, data: Data) -> Manifest:
+def train_classifier(job: Job, data: DatasetArtefact) -> Manifest:
     """A classifier on its objective."""
-    spec = spec_of(job)
-    recipe, (mean, std) = spec.recipe, normalisation(data, spec.normalise)
-    student = initialised(spec.model, len(data.classes), mean, std, spec.seed)
+    spec = get_spec(job)
+    recipe, (mean, std) = spec.recipe, resolve_normalisation(data, spec.normalise)
+    student = initialise_classifier(spec.model, len(data.classes), mean, std, spec.seed)
     roles = Roles(student.to(spec.device))
     ((name, options),) = spec.objective.items()
-    objective = make("objectives", "Objective", name, options)
-    source = dataset_source(job, data, recipe)
-    fitted = fit(roles, objective, source, recipe, place_of(job), validation_of(job, data, recipe))
+    objective = make_plugin("objectives", "Objective", name, options)
+    source = make_dataset_source(job, data, recipe)
+    fitted = fit(
+        roles,
+        objective,
+        source,
+        recipe,
+        make_checkpoint_settings(job),
+        make_validation_split(job, data, recipe),
+    )
     return save_student(job, roles, data.classes, fitted)

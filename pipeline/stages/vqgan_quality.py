@@ -3,23 +3,23 @@
 import torch
 from torch import Tensor
 
-from pipeline.core.images import pixels
-from pipeline.models.vqgan import VQGAN, codes_used, psnr
+from pipeline.core.images import scale_to_unit_range
+from pipeline.models.vqgan import VQGAN, compute_psnr, measure_codebook_usage
 
 
 @torch.no_grad()
-def measured(model: VQGAN, images: Tensor, device: str, batch: int) -> dict:
+def measure_quality(model: VQGAN, images: Tensor, device: str, batch_size: int) -> dict:
     """PSNR in dB (mean over uint8 images (N,C,H,W)), share of codes in use, the token grid."""
     quality, tokens = [], []
-    for part in images.split(batch):
-        x = pixels(part.to(device))
-        grid = model.tokens(x)
-        quality.append(psnr(x, model.decode_tokens(grid)))
+    for part in images.split(batch_size):
+        x = scale_to_unit_range(part.to(device))
+        grid = model.encode_to_tokens(x)
+        quality.append(compute_psnr(x, model.decode_tokens(grid)))
         tokens.append(grid)
     every = torch.cat(tokens)
     return {
         "psnr_db": torch.cat(quality).mean().item(),
-        "codes_used": codes_used(every, model.architecture.n_codes),
+        "codes_used": measure_codebook_usage(every, model.architecture.n_codes),
         "n_codes": model.architecture.n_codes,
         "grid": list(every.shape[1:]),
         "images": len(images),

@@ -10,37 +10,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.store.artifact import Job, write_json
+from pipeline.store.artefact import Job, write_json
 
-WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+RUSAGE_TARGETS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
-def used() -> float:
+def measure_cpu_seconds() -> float:
     """CPU-seconds of this process and of those it has started and seen end."""
-    return sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, WHO))
+    return sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, RUSAGE_TARGETS))
 
 
 @contextmanager
-def timed(job: Job, part: str) -> Iterator[None]:
+def record_attempt_cost(job: Job, part: str) -> Iterator[None]:
     """Keep the block's cost in the artefact's ``attempts/``, also if it is cut short."""
-    began, cpu = time.monotonic(), used()
+    start_time, start_cpu_seconds = time.monotonic(), measure_cpu_seconds()
     try:
         yield
     except OSError:
         raise  # a store that cannot be written to takes no record either, and the reason counts
     except BaseException:
-        record(job, part, began, cpu)
+        write_attempt_cost(job, part, start_time, start_cpu_seconds)
         raise
-    record(job, part, began, cpu)
+    write_attempt_cost(job, part, start_time, start_cpu_seconds)
 
 
-def record(job: Job, part: str, began: float, cpu: float) -> None:
+def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds: float) -> None:
     """Write one attempt's cost."""
     cost = {
         "part": part,
-        "seconds": round(time.monotonic() - began, 2),
-        "cpu_seconds": round(used() - cpu, 2),
-        "peak_mb": max(resource.getrusage(who).ru_maxrss for who in WHO) // 1024,
+        "seconds": round(time.monotonic() - start_time, 2),
+        "cpu_seconds": round(measure_cpu_seconds() - start_cpu_seconds, 2),
+        "peak_mb": max(resource.getrusage(who).ru_maxrss for who in RUSAGE_TARGETS) // 1024,
         "host": platform.node(),
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
@@ -51,7 +51,7 @@ def record(job: Job, part: str, began: float, cpu: float) -> None:
     write_json(job.folder / "attempts" / name, cost)
 
 
-def cost_of(folder: Path) -> dict[str, float]:
+def sum_attempt_costs(folder: Path) -> dict[str, float]:
     """Wall and CPU seconds over all attempts and parts, and the highest memory in MB."""
     records = [json.loads(p.read_text()) for p in sorted((folder / "attempts").glob("*.json"))]
     return {

@@ -10,60 +10,60 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+PACKAGE_ROOT = Path(__file__).parents[1]
 
 
-def path_of(module: str) -> Path | None:
+def find_module_file(module: str) -> Path | None:
     """The file of a dotted module or subpackage of this package, None for anything else."""
     parts = module.split(".")
     if parts[0] != "pipeline" or len(parts) == 1:
         return None
-    place = ROOT.joinpath(*parts[1:])
+    place = PACKAGE_ROOT.joinpath(*parts[1:])
     candidates = (place.with_suffix(".py"), place / "__init__.py")
     return next((path for path in candidates if path.exists()), None)
 
 
 @cache
-def tree_of(module: str) -> ast.Module:
+def parse_module(module: str) -> ast.Module:
     """The parsed file of a module of this package."""
-    return ast.parse(path_of(module).read_text())
+    return ast.parse(find_module_file(module).read_text())
 
 
 @cache
-def imports_of(module: str) -> frozenset[str]:
+def list_imports(module: str) -> frozenset[str]:
     """Modules of this package that a module's text imports, wherever the statement stands."""
     found = set()
-    for node in ast.walk(tree_of(module)):
+    for node in ast.walk(parse_module(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found.update(f"{node.module}.{alias.name}" for alias in node.names)
-    return frozenset(m for m in found if path_of(m))
+    return frozenset(m for m in found if find_module_file(m))
 
 
 @cache
-def closure(*modules: str) -> tuple[str, ...]:
+def compute_import_closure(*modules: str) -> tuple[str, ...]:
     """The modules and everything that they import, directly or not, sorted."""
     seen, waiting = set(), list(modules)
     while waiting:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting.extend(imports_of(module))
+            waiting.extend(list_imports(module))
     return tuple(sorted(seen))
 
 
 @cache
 def literal_of(module: str, name: str) -> object:
     """The literal that a module assigns to a name at its top level, None where it assigns none."""
-    for node in tree_of(module).body:
+    for node in parse_module(module).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
             return ast.literal_eval(node.value)
     return None
 
 
-def revision_of(module: str) -> int | None:
+def read_revision(module: str) -> int | None:
     """The module's REVISION, None where it has none and so changes no number."""
     return literal_of(module, "REVISION")
 
@@ -74,44 +74,45 @@ def with_declared(modules: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(modules.union(*(literal_of(m, "COMPONENTS") or () for m in modules))))
 
 
-def revisions(*components: str) -> dict[str, int]:
+def collect_revisions(*components: str) -> dict[str, int]:
     """REVISION of each component and of those that it declares.
 
     Raises:
         ValueError: one has no REVISION, so that listing it says nothing.
     """
-    found = {module: revision_of(module) for module in with_declared(components)}
+    found = {module: read_revision(module) for module in with_declared(components)}
     if silent := [module for module, number in found.items() if number is None]:
         raise ValueError(f"{silent[0]}: is listed as a component, but has no REVISION")
     return found
 
 
-def fingerprint(*modules: str) -> str:
+def compute_fingerprint(*modules: str) -> str:
     """Digest of the modules' syntax trees: comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for module in sorted(modules):
-        digest.update(f"{module} {digest_of(module)}\n".encode())
+        digest.update(f"{module} {compute_module_digest(module)}\n".encode())
     return digest.hexdigest()[:16]
 
 
 @cache
-def digest_of(module: str) -> str:
+def compute_module_digest(module: str) -> str:
     """Digest of one module's syntax tree."""
-    return hashlib.sha256(canonical(tree_of(module)).encode()).hexdigest()
+    return hashlib.sha256(serialise_syntax_tree(parse_module(module)).encode()).hexdigest()
 
 
-def canonical(node: object) -> str:
+def serialise_syntax_tree(node: object) -> str:
     """A syntax tree as text in which versions of Python agree: no empty fields, no docstrings."""
     if isinstance(node, list):
-        return f"[{','.join(canonical(each) for each in node if not is_text(each))}]"
+        parts = (serialise_syntax_tree(each) for each in node if not is_bare_string(each))
+        return f"[{','.join(parts)}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = [(name, value) for name, value in ast.iter_fields(node) if value not in (None, [])]
-    inside = ",".join(f"{name}={canonical(value)}" for name, value in fields)
+    inside = ",".join(f"{name}={serialise_syntax_tree(value)}" for name, value in fields)
     return f"{type(node).__name__}({inside})"
 
 
-def is_text(node: object) -> bool:
+def is_bare_string(node: object) -> bool:
     """Whether a statement is a bare string."""
     constant = node.value if isinstance(node, ast.Expr) else None
     return isinstance(constant, ast.Constant) and isinstance(constant.value, str)

@@ -18,32 +18,34 @@ from pathlib import Path
 from pipeline.errors import RetortError
 
 STALE_SECONDS = 600
-BEAT_SECONDS = 20
-SURE_SECONDS = 3 * BEAT_SECONDS  # a heartbeat that looks old must also be seen to stand still
+HEARTBEAT_SECONDS = 20
+MIN_STILL_SECONDS = (
+    3 * HEARTBEAT_SECONDS
+)  # a heartbeat that looks old must also be seen to stand still
 POLL_SECONDS = 1.0
 
 log = logging.getLogger("retort")
 
 
 @dataclass
-class Watch:
+class HeartbeatWatch:
     """A lease's heartbeat as one waiter sees it, by the waiter's own clock.
 
     Clocks of two machines differ, and a clock may be set. So a heartbeat's time alone condemns
     nobody, and one that lies in the future saves nobody.
     """
 
-    beat: float | None = None
-    since: float = 0.0
+    last_heartbeat: float | None = None
+    last_change_time: float = 0.0
 
-    def still(self, beat: float) -> float:
+    def measure_still_seconds(self, heartbeat: float) -> float:
         """Seconds since this waiter saw the heartbeat move."""
-        if beat != self.beat:
-            self.beat, self.since = beat, time.monotonic()
-        return time.monotonic() - self.since
+        if heartbeat != self.last_heartbeat:
+            self.last_heartbeat, self.last_change_time = heartbeat, time.monotonic()
+        return time.monotonic() - self.last_change_time
 
 
-def _holder(path: Path) -> dict | None:
+def _read_holder(path: Path) -> dict | None:
     """Who holds the lease, None if nobody does any more."""
     try:
         holder = json.loads(path.read_text())
@@ -51,54 +53,54 @@ def _holder(path: Path) -> dict | None:
         return None
     except ValueError:
         holder = None
-    known = isinstance(holder, dict) and _me().keys() <= holder.keys()
+    known = isinstance(holder, dict) and _describe_this_process().keys() <= holder.keys()
     # cut short by a power failure, or edited: nobody we can ask, so its heartbeat decides
     return holder if known else {"host": "", "boot": ""}
 
 
-def _here(holder: dict) -> bool:
+def _is_local_holder(holder: dict) -> bool:
     """Whether the holder was a process of this machine since it started."""
-    return holder["host"] == socket.gethostname() and holder["boot"] == _boot()
+    return holder["host"] == socket.gethostname() and holder["boot"] == _read_boot_id()
 
 
-def _dead_holder(path: Path, watch: Watch) -> dict | None:
+def _find_dead_holder(path: Path, watch: HeartbeatWatch) -> dict | None:
     """The holder if it is gone: its process on this host, or its heartbeat elsewhere."""
-    holder = _holder(path)
+    holder = _read_holder(path)
     if holder is None:
         return None
-    if _here(holder):
-        return None if _alive(holder["pid"], holder["started"]) else holder
+    if _is_local_holder(holder):
+        return None if _is_alive(holder["pid"], holder["started"]) else holder
     try:
-        beat = path.stat().st_mtime
+        heartbeat = path.stat().st_mtime
     except FileNotFoundError:
         return None
-    still = watch.still(beat)
-    looks_old = time.time() - beat > STALE_SECONDS and still >= SURE_SECONDS
-    return holder if looks_old or still >= STALE_SECONDS else None
+    still_seconds = watch.measure_still_seconds(heartbeat)
+    looks_old = time.time() - heartbeat > STALE_SECONDS and still_seconds >= MIN_STILL_SECONDS
+    return holder if looks_old or still_seconds >= STALE_SECONDS else None
 
 
-def worker(path: Path) -> str:
+def describe_holder(path: Path) -> str:
     """Who works under a lease, as far as one look tells; empty if nobody does.
 
     A lease from elsewhere counts as held unless its heartbeat is old.
     """
-    holder = _holder(path)
+    holder = _read_holder(path)
     if holder is None:
         return ""
-    if _here(holder):
-        alive = _alive(holder["pid"], holder["started"])
+    if _is_local_holder(holder):
+        alive = _is_alive(holder["pid"], holder["started"])
     else:
         alive = time.time() - path.stat().st_mtime <= STALE_SECONDS
     return f"{holder['host'] or 'somebody'} {holder.get('pid', '')}".strip() if alive else ""
 
 
-def _boot() -> str:
+def _read_boot_id() -> str:
     """This machine's boot id: after a reboot no process of before is alive."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else ""
 
 
-def _started(pid: int) -> str:
+def _read_start_time(pid: int) -> str:
     """A process's start time in clock ticks, so that a reused pid is not taken for its holder.
 
     Empty for a process that is gone or killed and not yet collected by its parent.
@@ -110,7 +112,7 @@ def _started(pid: int) -> str:
     return "" if fields[0] == "Z" else fields[19]
 
 
-def _alive(pid: int, started: str) -> bool:
+def _is_alive(pid: int, started: str) -> bool:
     """Whether the very process that took the lease still runs."""
     try:
         os.kill(pid, 0)
@@ -118,75 +120,80 @@ def _alive(pid: int, started: str) -> bool:
         return False
     except PermissionError:
         return True
-    return _started(pid) == started
+    return _read_start_time(pid) == started
 
 
-def _me() -> dict:
+def _describe_this_process() -> dict:
     """This process, as a lease names it."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "boot": _boot(), "started": _started(pid)}
+    return {
+        "host": socket.gethostname(),
+        "pid": pid,
+        "boot": _read_boot_id(),
+        "started": _read_start_time(pid),
+    }
 
 
-def _take(path: Path) -> bool:
+def _try_acquire_lease(path: Path) -> bool:
     """Try once to make the lease file; True if it is ours now."""
-    own = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    with own.open("w") as file:
-        file.write(json.dumps(_me()))
+    own_path = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+    with own_path.open("w") as file:
+        file.write(json.dumps(_describe_this_process()))
         file.flush()
         os.fsync(file.fileno())
     try:
-        os.link(own, path)
+        os.link(own_path, path)
         return True
     except FileExistsError:
         return False
     finally:
-        own.unlink()
+        own_path.unlink()
 
 
-def _break(path: Path, dead: dict) -> None:
+def _break_lease(path: Path, dead_holder: dict) -> None:
     """Remove a dead holder's lease; of several who try, one renames it and the rest go on.
 
     Between the look and the rename somebody may have broken it and taken it anew: then what was
     renamed is not the dead lease, and it goes back.
     """
-    grave = path.with_name(f".{path.name}.dead.{socket.gethostname()}.{os.getpid()}")
+    renamed_path = path.with_name(f".{path.name}.dead.{socket.gethostname()}.{os.getpid()}")
     try:
-        os.rename(path, grave)
+        os.rename(path, renamed_path)
     except FileNotFoundError:
         return
-    if _holder(grave) != dead:
+    if _read_holder(renamed_path) != dead_holder:
         with suppress(FileExistsError):  # a third job has taken the place: it goes on alone
-            os.link(grave, path)
-    grave.unlink()
+            os.link(renamed_path, path)
+    renamed_path.unlink()
 
 
-def _beat(path: Path, stop: threading.Event) -> None:
+def _send_heartbeats(path: Path, stop: threading.Event) -> None:
     """Touch the lease until told to stop."""
-    while not stop.wait(BEAT_SECONDS):
+    while not stop.wait(HEARTBEAT_SECONDS):
         with suppress(OSError):  # for a moment another job may hold it in its hands
             os.utime(path)
 
 
-def _wait_for(path: Path) -> None:
+def _acquire_lease(path: Path) -> None:
     """Take the lease, from a dead holder if need be; waits while a living one has it."""
-    watch, said = Watch(), False
-    while not _take(path):
-        if dead := _dead_holder(path, watch):
-            _break(path, dead)
+    watch, has_logged = HeartbeatWatch(), False
+    while not _try_acquire_lease(path):
+        if dead_holder := _find_dead_holder(path, watch):
+            _break_lease(path, dead_holder)
             log.info(
                 "%s: goes on where %s process %s died; if that was for want of memory, "
                 "give its rule more (mem_mb) or lower the recipe's batch",
-                *(path.parent, dead["host"] or "an unknown", dead.get("pid", "")),
+                *(path.parent, dead_holder["host"] or "an unknown", dead_holder.get("pid", "")),
             )
             continue
-        if not said:
+        if not has_logged:
             log.info("%s: another job works here; waiting for it", path.parent)
-            said = True
+            has_logged = True
         time.sleep(POLL_SECONDS)
 
 
 @contextmanager
-def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
+def hold_lease(folder: Path, done_path: Path, name: str = "lease") -> Iterator[bool]:
     """Hold the folder's lease for the block; yields False if ``done`` appeared meanwhile.
 
     Waits while another job holds the lease. Who waits and then finds ``done`` has nothing to do.
@@ -196,19 +203,19 @@ def leased(folder: Path, done: Path, name: str = "lease") -> Iterator[bool]:
     """
     path = folder / f"{name}.lock"
     try:
-        _wait_for(path)
+        _acquire_lease(path)
     except OSError as error:
         remedy = "make the store writable or free some space"
         raise RetortError(
             f"{folder}: no lease can be taken ({error.strerror}); {remedy}"
         ) from error
     stop = threading.Event()
-    beat = threading.Thread(target=_beat, args=(path, stop), daemon=True)
-    beat.start()
+    heartbeat_thread = threading.Thread(target=_send_heartbeats, args=(path, stop), daemon=True)
+    heartbeat_thread.start()
     try:
-        yield not done.exists()
+        yield not done_path.exists()
     finally:
         stop.set()
-        beat.join()
-        if _holder(path) == _me():
+        heartbeat_thread.join()
+        if _read_holder(path) == _describe_this_process():
             path.unlink(missing_ok=True)

@@ -15,25 +15,25 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-HELD = "RETORT_GPUS_HELD"  # set for a job's own child processes
-SCHEDULED = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST")
+VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+HELD_VARIABLE = "RETORT_GPUS_HELD"  # set for a job's own child processes
+SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST")
 POLL_SECONDS = 1.0
 
 log = logging.getLogger("retort")
 
 
-def devices() -> list[str]:
+def list_gpus() -> list[str]:
     """Names of the GPUs that jobs may use here: those that CUDA_VISIBLE_DEVICES leaves, or all."""
-    if VISIBLE in os.environ:
-        return [name.strip() for name in os.environ[VISIBLE].split(",") if name.strip()]
+    if VISIBLE_VARIABLE in os.environ:
+        return [name.strip() for name in os.environ[VISIBLE_VARIABLE].split(",") if name.strip()]
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
     return re.findall(r"UUID: (GPU-[-\w]+)", listed.stdout)
 
 
-def places() -> Path:
+def get_lock_folder() -> Path:
     """The folder of the locks, shared by all users of the machine."""
     folder = Path(os.environ.get("RETORT_LOCKS", "/tmp/retort-gpus"))
     with suppress(FileExistsError):
@@ -42,19 +42,19 @@ def places() -> Path:
     return folder
 
 
-def opened(name: str) -> int:
+def open_lock_file(name: str) -> int:
     """A descriptor of a lock's file; whoever comes first makes it, anybody may lock it."""
-    path = places() / re.sub(r"\W", "-", name)
+    path = get_lock_folder() / re.sub(r"\W", "-", name)
     with suppress(FileExistsError):
-        made = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
-        os.fchmod(made, 0o666)
-        return made
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
+        os.fchmod(descriptor, 0o666)
+        return descriptor
     return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
 
 
-def locked(name: str) -> int | None:
+def try_lock(name: str) -> int | None:
     """A descriptor that holds a lock until it is closed; None if another process holds it."""
-    lock = opened(name)
+    lock = open_lock_file(name)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -63,53 +63,53 @@ def locked(name: str) -> int | None:
     return lock
 
 
-def gathered(names: list[str], count: int, locks: ExitStack) -> list[str]:
+def lock_gpus(names: list[str], count: int, locks: ExitStack) -> list[str]:
     """``count`` of the GPUs, locked as they come free.
 
     One job gathers at a time, in the order of coming: a job of several GPUs is not overtaken for
     ever, and two of them never hold what the other waits for.
     """
-    mine: list[str] = []
-    said = False
+    locked_names: list[str] = []
+    has_logged = False
     with ExitStack() as turn:
-        gate = opened("turn")
-        turn.callback(os.close, gate)
-        fcntl.flock(gate, fcntl.LOCK_EX)
+        turn_lock = open_lock_file("turn")
+        turn.callback(os.close, turn_lock)
+        fcntl.flock(turn_lock, fcntl.LOCK_EX)
         while True:
             for name in names:
-                if name not in mine and len(mine) < count:
-                    lock = locked(name)
+                if name not in locked_names and len(locked_names) < count:
+                    lock = try_lock(name)
                     if lock is not None:
                         locks.callback(os.close, lock)
-                        mine.append(name)
-            if len(mine) == count:
-                return mine
-            if not said:
-                log.info("waiting for %d of %d GPUs", count - len(mine), len(names))
-                said = True
+                        locked_names.append(name)
+            if len(locked_names) == count:
+                return locked_names
+            if not has_logged:
+                log.info("waiting for %d of %d GPUs", count - len(locked_names), len(names))
+                has_logged = True
             time.sleep(POLL_SECONDS)
 
 
 @contextmanager
-def held(count: int) -> Iterator[None]:
+def hold_gpus(count: int) -> Iterator[None]:
     """For the block, this process sees ``count`` GPUs that no other job here uses.
 
     Waits until there are so many. Does nothing for no GPU, under a scheduler, in a child of a
     holder, and where the machine has too few: that the device check names.
     """
-    hands_off = any(name in os.environ for name in (HELD, *SCHEDULED))
-    names = devices() if count and not hands_off else []
+    is_managed_elsewhere = any(name in os.environ for name in (HELD_VARIABLE, *SCHEDULER_VARIABLES))
+    names = list_gpus() if count and not is_managed_elsewhere else []
     if not names or len(names) < count:
         yield
         return
-    before = os.environ.get(VISIBLE)
+    previous_value = os.environ.get(VISIBLE_VARIABLE)
     with ExitStack() as locks:
-        mine = ",".join(gathered(names, count, locks))
-        os.environ |= {VISIBLE: mine, HELD: "1"}
-        log.info("GPU %s", mine)
+        visible_gpus = ",".join(lock_gpus(names, count, locks))
+        os.environ |= {VISIBLE_VARIABLE: visible_gpus, HELD_VARIABLE: "1"}
+        log.info("GPU %s", visible_gpus)
         try:
             yield
         finally:
-            del os.environ[HELD], os.environ[VISIBLE]
-            if before is not None:
-                os.environ[VISIBLE] = before
+            del os.environ[HELD_VARIABLE], os.environ[VISIBLE_VARIABLE]
+            if previous_value is not None:
+                os.environ[VISIBLE_VARIABLE] = previous_value

@@ -4,38 +4,38 @@ from torch import nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.outside import CheckpointSpec
-from pipeline.config.sections.trained import Normalise
-from pipeline.config.specs import spec_of
+from pipeline.config.sections.trained import NormaliseOption
+from pipeline.config.specs import get_spec
 from pipeline.core.batch import Roles
-from pipeline.core.mixup import Mixing
-from pipeline.data.batches import DatasetSource, Schedule
-from pipeline.data.dataset_artifact import Data
-from pipeline.models.classifier import MODEL, save_classifier
+from pipeline.core.mixup import MixSettings
+from pipeline.data.batches import BatchSchedule, DatasetSource
+from pipeline.data.dataset_artefact import DatasetArtefact
+from pipeline.models.classifier import MODEL_FILE, save_classifier
 from pipeline.models.loading import load_teacher
-from pipeline.store.artifact import Job, Manifest, replacing
+from pipeline.store.artefact import Job, Manifest, write_atomically
 from pipeline.training.loop import write_history
-from pipeline.training.state import Fitted, Place
-from pipeline.training.validation import Validation
+from pipeline.training.state import CheckpointSettings, TrainingResult
+from pipeline.training.validation import ValidationSplit
 
 REVISION = 1
 
-HISTORY = "history.json"
+HISTORY_FILE = "history.json"
 
 
-def place_of(job: Job) -> Place:
+def make_checkpoint_settings(job: Job) -> CheckpointSettings:
     """Where and how often a job saves its training state."""
-    return Place(job.state, spec_of(job).device, job.run["checkpoint_seconds"])
+    return CheckpointSettings(job.state_folder, get_spec(job).device, job.run["checkpoint_seconds"])
 
 
-def recipe_of(job: Job) -> Recipe:
+def parse_recipe(job: Job) -> Recipe:
     """The job's recipe."""
-    return spec_of(job).recipe
+    return get_spec(job).recipe
 
 
-def schedule_of(job: Job, recipe: Recipe, classes: int) -> Schedule:
+def make_schedule(job: Job, recipe: Recipe, class_count: int) -> BatchSchedule:
     """Counters, seed and augmentation of the job's source."""
-    spec = spec_of(job)
-    return Schedule(
+    spec = get_spec(job)
+    return BatchSchedule(
         epochs=recipe.epochs,
         batch=recipe.batch,
         seed=spec.seed,
@@ -43,19 +43,19 @@ def schedule_of(job: Job, recipe: Recipe, classes: int) -> Schedule:
         device=spec.device,
         rand_augment=recipe.rand_augment,
         erase=recipe.erase,
-        mixing=Mixing(recipe.mixup, recipe.cutmix, recipe.smoothing, max(classes, 1)),
+        mixing=MixSettings(recipe.mixup, recipe.cutmix, recipe.smoothing, max(class_count, 1)),
     )
 
 
-def dataset_source(job: Job, data: Data, recipe: Recipe) -> DatasetSource:
+def make_dataset_source(job: Job, data: DatasetArtefact, recipe: Recipe) -> DatasetSource:
     """The training split as batches."""
-    train = data.split("train")
-    schedule = schedule_of(job, recipe, len(data.classes))
+    train = data.read_split("train")
+    schedule = make_schedule(job, recipe, len(data.classes))
     return DatasetSource(train.images, train.labels, schedule)
 
 
-def normalisation(
-    data: Data, normalise: Normalise, init: CheckpointSpec | None = None
+def resolve_normalisation(
+    data: DatasetArtefact, normalise: NormaliseOption, init: CheckpointSpec | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std of a new network: its first weights', the data set's, or none at all."""
     if init is not None and init.mean is not None:
@@ -65,22 +65,24 @@ def normalisation(
     return data.mean, data.std
 
 
-def validation_of(job: Job, data: Data, recipe: Recipe) -> Validation | None:
+def make_validation_split(
+    job: Job, data: DatasetArtefact, recipe: Recipe
+) -> ValidationSplit | None:
     """The split that training watches, None if the data set has no validation split.
 
     It is the test split only where the recipe selects on it, as some papers did.
     """
-    split = data.split("test" if recipe.select_on == "test" else "val")
+    split = data.read_split("test" if recipe.select_on == "test" else "val")
     if len(split.labels) == 0:
         return None
-    spec, robust = spec_of(job), recipe.select_on != "last"
+    spec, measures_robust = get_spec(job), recipe.select_on != "last"
     images, labels = split.images.to(spec.device), split.labels.to(spec.device)
-    return Validation(images, labels, robust, spec.seed)
+    return ValidationSplit(images, labels, measures_robust, spec.seed)
 
 
-def teachers_of(job: Job) -> dict[str, nn.Module]:
+def load_teachers(job: Job) -> dict[str, nn.Module]:
     """The teachers among a job's inputs by role: frozen, in eval mode, on its device."""
-    prefix, device = "teachers.", spec_of(job).device
+    prefix, device = "teachers.", get_spec(job).device
     return {
         role.removeprefix(prefix): load_teacher(folder, device)
         for role, folder in job.inputs.items()
@@ -88,23 +90,25 @@ def teachers_of(job: Job) -> dict[str, nn.Module]:
     }
 
 
-def save_student(job: Job, roles: Roles, classes: tuple[str, ...], fitted: Fitted) -> Manifest:
+def save_student(
+    job: Job, roles: Roles, classes: tuple[str, ...], result: TrainingResult
+) -> Manifest:
     """Write the trained classifier, the weights kept beside it and its history.
 
     Returns the manifest over them, the last epoch's record among its facts.
     """
-    student, names, model = roles.student, [MODEL, HISTORY], spec_of(job).model
-    exported = {name: value.clone() for name, value in student.state_dict().items()}
-    for name, weights in {**fitted.kept, MODEL: exported}.items():
-        file = name if name == MODEL else f"{name}.safetensors"
+    student, names, model = roles.student, [MODEL_FILE, HISTORY_FILE], get_spec(job).model
+    final_weights = {name: value.clone() for name, value in student.state_dict().items()}
+    for name, weights in {**result.kept_weights, MODEL_FILE: final_weights}.items():
+        file_name = name if name == MODEL_FILE else f"{name}.safetensors"
         student.load_state_dict(weights)
-        with replacing(job.folder / file) as temporary:
+        with write_atomically(job.folder / file_name) as temporary:
             save_classifier(student, temporary, model, classes)
-        names.append(file)
-    write_history(job.folder / HISTORY, fitted.history)
-    return job.manifest(sorted(set(names)), last(fitted.history))
+        names.append(file_name)
+    write_history(job.folder / HISTORY_FILE, result.history)
+    return job.build_manifest(sorted(set(names)), summarise_history(result.history))
 
 
-def last(history: list[dict]) -> dict:
+def summarise_history(history: list[dict]) -> dict:
     """A training's facts for the manifest: the last epoch's record."""
     return {"epochs": len(history), "last": history[-1]}

@@ -14,39 +14,39 @@ from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core import collectives
-from pipeline.core.batch import Batch, Roles, Terms, split
-from pipeline.core.seeding import seed_of
-from pipeline.data.batches import Source
+from pipeline.core.batch import Batch, Roles, Terms, split_batch
+from pipeline.core.seeding import derive_seed
+from pipeline.data.batches import BatchSource
 from pipeline.errors import RetortError
-from pipeline.interrupts import Wish, stoppable
+from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
-from pipeline.store.artifact import write_json
+from pipeline.store.artefact import write_json
 from pipeline.training import data_parallel
-from pipeline.training.optim import learning_rate
-from pipeline.training.state import Fitted, Place, Training, copied
-from pipeline.training.validation import Validation
+from pipeline.training.optim import compute_learning_rate
+from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
+from pipeline.training.validation import ValidationSplit
 
 REVISION = 1
 
 log = logging.getLogger("retort")
 
-STATE = "checkpoint.pt"
+CHECKPOINT_FILE = "checkpoint.pt"
 
 
 def fit(
     roles: Roles,
     objective: object,
-    source: Source,
+    source: BatchSource,
     recipe: Recipe,
-    place: Place,
-    validation: Validation | None = None,
-) -> Fitted:
+    place: CheckpointSettings,
+    validation: ValidationSplit | None = None,
+) -> TrainingResult:
     """Train the student in place; returns one record an epoch and the weights kept beside it.
 
-    Resumes from ``place.state`` if a checkpoint lies there. On SIGTERM it saves and exits with
-    status 143. At the end the student holds the weights to export: the moving average where the
-    recipe has one, the best epoch's on the validation split where it asks for that.
+    Resumes if a checkpoint lies in ``place``. On SIGTERM it saves and exits with status 143. At
+    the end the student holds the weights to export: the moving average where the recipe has one,
+    the best epoch's on the validation split where it asks for that.
 
     With ``recipe.gpus`` above 1 every rank calls it with the same models and whole batches; only
     the first returns, the others end here with status 0.
@@ -56,149 +56,154 @@ def fit(
         SystemExit: the process was asked to stop.
     """
     if recipe.gpus > 1:
-        source = data_parallel.spread(roles, objective, source, recipe, place.device)
-    training = Training(roles, objective, source, recipe, place, validation)
-    saved = checkpoint.restore(place.state / STATE, place.device)
-    if saved is not None:
+        spread = data_parallel.set_up_data_parallel
+        source = spread(roles, objective, source, recipe, place.device)
+    training = TrainingState(roles, objective, source, recipe, place, validation)
+    if (saved := checkpoint.load(place.state_folder / CHECKPOINT_FILE, place.device)) is not None:
         training.load_state_dict(saved)
         log.info("resumed at epoch %d, step %d", training.epoch + 1, training.step)
-    with stoppable() as wish:
+    with defer_stop_signals() as stop_request:
         while training.epoch < recipe.epochs:
-            run_epoch(training, wish)
+            run_epoch(training, stop_request)
     if recipe.gpus > 1:
-        data_parallel.part()
-    if training.best is not None:
-        training.kept["last"] = copied(training.model)
-    final = training.best["weights"] if training.best is not None else training.model.state_dict()
+        data_parallel.end_other_ranks()
+    final = training.exported_model.state_dict()
+    if training.best_checkpoint is not None:
+        training.kept_weights["last"] = copy_weights(training.exported_model)
+        final = training.best_checkpoint["weights"]
     roles.student.load_state_dict(final)
     roles.student.eval()
-    return Fitted(training.history, training.kept)
+    return TrainingResult(training.history, training.kept_weights)
 
 
-def run_epoch(training: Training, wish: Wish) -> None:
+def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
     """The rest of the current epoch, then its record."""
-    began, saved_at, first = time.monotonic(), time.monotonic(), training.step
-    source, place = training.source, training.place
+    start_time, last_save_time, first_step = time.monotonic(), time.monotonic(), training.step
+    source, checkpoint_settings = training.source, training.checkpoint_settings
     steps = training.recipe.epochs * source.steps
-    progress = Progress("step", steps, training.epoch * source.steps + first)
-    for batch in source.batches(training.epoch, training.step, training.roles):
-        update(training, batch)
+    progress = Progress("step", steps, training.epoch * source.steps + first_step)
+    for batch in source.iterate_batches(training.epoch, training.step, training.roles):
+        take_optimizer_step(training, batch)
         training.step += 1
-        progress.step()
-        stop = collectives.agreed(wish.signal)
-        if stop or time.monotonic() - saved_at >= place.every_seconds:
-            save(training)
-            saved_at = time.monotonic()
-        if stop:
+        progress.add_steps()
+        stop_signal = collectives.all_reduce_max(stop_request.signal_number)
+        if stop_signal or time.monotonic() - last_save_time >= checkpoint_settings.interval_seconds:
+            save_state(training)
+            last_save_time = time.monotonic()
+        if stop_signal:
             log.info("asked to stop: saved at epoch %d, step %d", training.epoch + 1, training.step)
-            collectives.leave()
-            raise SystemExit(128 + stop)
-    record = {name: total / source.steps for name, total in sorted(training.sums.items())}
+            collectives.destroy_process_group()
+            raise SystemExit(128 + stop_signal)
+    record = {name: total / source.steps for name, total in sorted(training.term_sums.items())}
     record |= {"epoch": training.epoch + 1, "lr": training.optimizer.param_groups[0]["lr"]}
     if training.validation is not None:
-        record |= training.validation.measure(training.model)
-    keep(training, record)
+        record |= training.validation.measure_accuracy(training.exported_model)
+    keep_weights(training, record)
     training.history.append(record)
-    announce(training, record, time.monotonic() - began, source.steps - first)
-    training.epoch, training.step, training.sums = training.epoch + 1, 0, {}
+    log_epoch(training, record, time.monotonic() - start_time, source.steps - first_step)
+    training.epoch, training.step, training.term_sums = training.epoch + 1, 0, {}
 
 
-def save(training: Training) -> None:
+def save_state(training: TrainingState) -> None:
     """Write the state, which is the same on every rank, once."""
-    if collectives.rank() == 0:
-        checkpoint.save(training.place.state / STATE, training.state_dict())
+    if collectives.get_rank() == 0:
+        checkpoint.save(
+            training.checkpoint_settings.state_folder / CHECKPOINT_FILE, training.state_dict()
+        )
 
 
-def announce(training: Training, record: Mapping, seconds: float, steps: int) -> None:
+def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: int) -> None:
     """One line of progress with what is left, in seconds."""
-    left = (training.recipe.epochs - training.epoch - 1) * training.source.steps
+    steps_left = (training.recipe.epochs - training.epoch - 1) * training.source.steps
     shown = {k: v for k, v in record.items() if k not in ("epoch", "lr", "cosine")}
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    eta = left * seconds / max(steps, 1)
+    eta = steps_left * seconds / max(steps, 1)
     log.info("epoch %d/%d  %s  %.0f s left", record["epoch"], training.recipe.epochs, numbers, eta)
 
 
-def keep(training: Training, record: dict) -> None:
+def keep_weights(training: TrainingState, record: dict) -> None:
     """Copy the weights of a chosen epoch, and those that selection likes best so far."""
     if record["epoch"] in training.recipe.keep_epochs:
-        training.kept[f"epoch-{record['epoch']}"] = copied(training.model)
+        training.kept_weights[f"epoch-{record['epoch']}"] = copy_weights(training.exported_model)
     if training.recipe.select_on == "last":
         return
     score = record["val_robust"]
-    if training.best is None or score > training.best["score"]:
-        weights = copied(training.model)
-        training.best = {"score": score, "epoch": record["epoch"], "weights": weights}
+    if training.best_checkpoint is None or score > training.best_checkpoint["score"]:
+        weights = copy_weights(training.exported_model)
+        training.best_checkpoint = {"score": score, "epoch": record["epoch"], "weights": weights}
 
 
-def update(training: Training, batch: Batch) -> None:
+def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     """One optimiser step."""
     optimizer, recipe = training.optimizer, training.recipe
     if recipe.channels_last:
         batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
-    inner = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
-    batch = replace(batch, attack_dtype=inner)
+    attack_dtype = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
+    batch = replace(batch, attack_dtype=attack_dtype)
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, batch.progress)
+        group["lr"] = compute_learning_rate(recipe, batch.progress)
     optimizer.zero_grad(set_to_none=True)
     training.roles.student.train()
-    outer = recipe.bf16 in ("outer", "both")
-    combines = hasattr(training.objective, "combine")
-    parts = split(batch, recipe.accumulate)
-    cast = torch.autocast(batch.x.device.type, torch.bfloat16, enabled=outer)
-    with dice(batch), cast:
-        gather = accumulate_combined if combines else accumulate
-        scalars = gather(training, parts)
-    scalars = collectives.averaged(scalars)
+    uses_autocast = recipe.bf16 in ("outer", "both")
+    combines_gradients = hasattr(training.objective, "combine")
+    parts = split_batch(batch, recipe.accumulate)
+    autocast = torch.autocast(batch.x.device.type, torch.bfloat16, enabled=uses_autocast)
+    with seed_networks(batch), autocast:
+        accumulate_function = (
+            accumulate_combined_gradients if combines_gradients else accumulate_gradients
+        )
+        scalars = accumulate_function(training, parts)
+    scalars = collectives.average_numbers(scalars)
     check_finite(training, batch, scalars)
-    if not combines:
-        collectives.average([p.grad for p in training.parameters if p.grad is not None])
+    if not combines_gradients:
+        collectives.average_tensors([p.grad for p in training.parameters if p.grad is not None])
     if recipe.clip_grad:
         nn.utils.clip_grad_norm_(training.parameters, recipe.clip_grad)
     optimizer.step()
     if not recipe.sync_bn:
-        collectives.average(training.statistics())
-    if training.average is not None:
-        training.average.update_parameters(training.roles.student)
+        collectives.average_tensors(training.list_float_buffers())
+    if training.averaged_model is not None:
+        training.averaged_model.update_parameters(training.roles.student)
     for name, value in scalars.items():
-        training.sums[name] = training.sums.get(name, 0.0) + value
+        training.term_sums[name] = training.term_sums.get(name, 0.0) + value
 
 
 @contextmanager
-def dice(batch: Batch) -> Iterator[None]:
+def seed_networks(batch: Batch) -> Iterator[None]:
     """Networks that draw for themselves, as drop-path does, draw from the rank's and step's seed.
 
     So a resumed run draws what an unbroken one does, and nothing else in the process is disturbed.
     """
     device = batch.x.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed_of("networks", collectives.rank(), batch.rng.initial_seed()))
+        torch.manual_seed(derive_seed("networks", collectives.get_rank(), batch.rng.initial_seed()))
         yield
 
 
-def means(terms: Terms) -> dict[str, Tensor]:
+def average_terms(terms: Terms) -> dict[str, Tensor]:
     """The loop's only reduction: each term's mean over the batch."""
     return {name: values.mean() for name, values in terms.items()}
 
 
-def accumulate(training: Training, parts: list[Batch]) -> dict[str, float]:
+def accumulate_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, float]:
     """Backpropagate each dict of terms as the objective yields it; returns the terms' values."""
     scalars: dict[str, float] = {}
     for part in parts:
         for terms in training.objective(training.roles, part):
-            averaged = {name: value / len(parts) for name, value in means(terms).items()}
+            averaged = {name: value / len(parts) for name, value in average_terms(terms).items()}
             sum(averaged.values()).backward()
             for name, value in averaged.items():
                 scalars[name] = scalars.get(name, 0.0) + value.item()
     return scalars
 
 
-def accumulate_combined(training: Training, parts: list[Batch]) -> dict[str, float]:
+def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, float]:
     """Each term's gradient by itself, over all parts, merged by the objective's ``combine``."""
     grads: dict[str, list[Tensor]] = {}
     scalars: dict[str, float] = {}
     for part in parts:
         (terms,) = training.objective(training.roles, part)
-        averaged = {name: value / len(parts) for name, value in means(terms).items()}
+        averaged = {name: value / len(parts) for name, value in average_terms(terms).items()}
         for left, (name, value) in enumerate(averaged.items(), 1 - len(averaged)):
             new = torch.autograd.grad(
                 value, training.parameters, retain_graph=left < 0, materialize_grads=True
@@ -208,19 +213,21 @@ def accumulate_combined(training: Training, parts: list[Batch]) -> dict[str, flo
                 list(new) if old is None else [a + b for a, b in zip(old, new, strict=True)]
             )
             scalars[name] = scalars.get(name, 0.0) + value.item()
-    grads = {name: collectives.means(own) for name, own in grads.items()}
+    grads = {name: collectives.all_reduce_mean(own) for name, own in grads.items()}
     merged, extra = training.objective.combine(grads, training.parameters)
     for parameter, grad in zip(training.parameters, merged, strict=True):
         parameter.grad = grad
     return scalars | {name: value.item() for name, value in extra.items()}
 
 
-def check_finite(training: Training, batch: Batch, scalars: Mapping[str, float]) -> None:
+def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, float]) -> None:
     """Stop at the first loss that is not finite, before it reaches the weights."""
     bad = [name for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
-        name = f"diverged-{collectives.rank()}" if collectives.size() > 1 else "diverged"
-        path = training.place.state / f"{name}.safetensors"
+        name = (
+            f"diverged-{collectives.get_rank()}" if collectives.get_world_size() > 1 else "diverged"
+        )
+        path = training.checkpoint_settings.state_folder / f"{name}.safetensors"
         tensors = {"x": batch.x, "index": batch.index, **batch.stored}
         save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
         raise RetortError(

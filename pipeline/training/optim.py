@@ -12,10 +12,10 @@ REVISION = 1
 
 ONECYCLE_PEAK = 0.25  # share of training at which the rate is highest
 ONECYCLE_START = 0.1  # first rate, as a share of the highest
-FLOOR = 0.001  # last rate of one-cycle, as a share of the highest
+ONECYCLE_END = 0.001  # last rate of one-cycle, as a share of the highest
 
 
-def learning_rate(recipe: Recipe, progress: float) -> float:
+def compute_learning_rate(recipe: Recipe, progress: float) -> float:
     """The rate at ``progress`` in [0,1): warm-up, then the recipe's schedule."""
     if progress < recipe.warmup:
         return recipe.lr * (progress + 1e-8) / recipe.warmup
@@ -28,11 +28,11 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
         if progress < ONECYCLE_PEAK:
             return recipe.lr * (ONECYCLE_START + (1 - ONECYCLE_START) * progress / ONECYCLE_PEAK)
         left = (1 - progress) / (1 - ONECYCLE_PEAK)
-        return recipe.lr * (FLOOR + (1 - FLOOR) * left)
+        return recipe.lr * (ONECYCLE_END + (1 - ONECYCLE_END) * left)
     return recipe.lr
 
 
-def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters, one fused kernel a step."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(
@@ -48,7 +48,7 @@ def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim
     )
 
 
-def average_of(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
+def make_averaged_model(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
     """An exponential moving average of weights and BatchNorm statistics, if the recipe has one.
 
     Integer buffers (counters, prompt tokens) are copied: averaging would round them down.
@@ -57,10 +57,10 @@ def average_of(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
         return None
 
     @torch.no_grad()
-    def approach(averaged: list[Tensor], current: list[Tensor], _) -> None:
+    def update_average(averaged: list[Tensor], current: list[Tensor], _) -> None:
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - recipe.ema)
         else:
             torch._foreach_copy_(averaged, current)
 
-    return AveragedModel(student, multi_avg_fn=approach, use_buffers=True)
+    return AveragedModel(student, multi_avg_fn=update_average, use_buffers=True)

@@ -8,24 +8,24 @@ from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
-from pipeline.data.batches import Source
-from pipeline.training.optim import average_of, optimizer_for
-from pipeline.training.validation import Validation
+from pipeline.data.batches import BatchSource
+from pipeline.training.optim import make_averaged_model, make_optimizer
+from pipeline.training.validation import ValidationSplit
 
 REVISION = 1
 
 
 @dataclass(frozen=True)
-class Place:
+class CheckpointSettings:
     """Where training keeps its state and how often it saves it."""
 
-    state: Path
+    state_folder: Path
     device: str = "cpu"
-    every_seconds: float = 60.0
+    interval_seconds: float = 60.0
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrainingResult:
     """What a training leaves beside the student.
 
     Attributes:
@@ -34,48 +34,52 @@ class Fitted:
     """
 
     history: list[dict]
-    kept: dict[str, dict[str, Tensor]]
+    kept_weights: dict[str, dict[str, Tensor]]
 
 
 @dataclass
-class Training:
+class TrainingState:
     """Everything that a resumed run needs."""
 
     roles: Roles
     objective: object
-    source: Source
+    source: BatchSource
     recipe: Recipe
-    place: Place
-    validation: Validation | None
+    checkpoint_settings: CheckpointSettings
+    validation: ValidationSplit | None
     history: list[dict] = field(default_factory=list)
-    sums: dict[str, float] = field(default_factory=dict)
+    term_sums: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
-    best: dict | None = None
-    kept: dict[str, dict] = field(default_factory=dict)
+    best_checkpoint: dict | None = None
+    kept_weights: dict[str, dict] = field(default_factory=dict)
 
     def __post_init__(self):
         student = self.roles.student
         if self.recipe.channels_last:
             for network in (student, *self.roles.teachers.values()):
                 network.to(memory_format=torch.channels_last)
-        prepare(self.objective, self.roles, self.source, self.place.device)
-        learnt = self.objective.parameters() if isinstance(self.objective, nn.Module) else []
-        self.parameters = [p for p in (*student.parameters(), *learnt) if p.requires_grad]
-        self.optimizer = optimizer_for(self.recipe, self.parameters)
-        self.average = average_of(self.recipe, student)
+        prepare_objective(self.objective, self.roles, self.source, self.checkpoint_settings.device)
+        objective_parameters = (
+            self.objective.parameters() if isinstance(self.objective, nn.Module) else []
+        )
+        self.parameters = [
+            p for p in (*student.parameters(), *objective_parameters) if p.requires_grad
+        ]
+        self.optimizer = make_optimizer(self.recipe, self.parameters)
+        self.averaged_model = make_averaged_model(self.recipe, student)
         if self.recipe.compile != "none":
             student.compile(backend=self.recipe.compile)
 
     @property
-    def model(self) -> nn.Module:
+    def exported_model(self) -> nn.Module:
         """What is validated and exported: the average if there is one."""
-        return self.average.module if self.average is not None else self.roles.student
+        return self.averaged_model.module if self.averaged_model is not None else self.roles.student
 
-    def statistics(self) -> list[Tensor]:
+    def list_float_buffers(self) -> list[Tensor]:
         """What student and objective gather of their batches: their real-valued buffers."""
-        learnt = [self.objective] if isinstance(self.objective, nn.Module) else []
-        networks = [self.roles.student, *learnt]
+        objective_modules = [self.objective] if isinstance(self.objective, nn.Module) else []
+        networks = [self.roles.student, *objective_modules]
         return [b for n in networks for b in n.buffers() if b.is_floating_point()]
 
     def state_dict(self) -> dict:
@@ -83,7 +87,7 @@ class Training:
         return {
             "student": self.roles.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": self.average.state_dict() if self.average is not None else {},
+            "average": self.averaged_model.state_dict() if self.averaged_model is not None else {},
             "objective": self.objective.state_dict()
             if isinstance(self.objective, nn.Module)
             else {},
@@ -91,32 +95,32 @@ class Training:
             "torch_rng": torch.get_rng_state(),
             "counters": [self.epoch, self.step],
             "history": self.history,
-            "sums": self.sums,
-            "best": self.best,
-            "kept": self.kept,
+            "sums": self.term_sums,
+            "best": self.best_checkpoint,
+            "kept": self.kept_weights,
         }
 
     def load_state_dict(self, state: dict) -> None:
         """Take a saved state back."""
         self.roles.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
+        if self.averaged_model is not None:
+            self.averaged_model.load_state_dict(state["average"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
         self.source.load_state_dict(state["source"])
         torch.set_rng_state(state["torch_rng"].cpu())
         self.epoch, self.step = state["counters"]
-        self.history, self.sums = state["history"], state["sums"]
-        self.best, self.kept = state["best"], state["kept"]
+        self.history, self.term_sums = state["history"], state["sums"]
+        self.best_checkpoint, self.kept_weights = state["best"], state["kept"]
 
 
-def copied(model: nn.Module) -> dict[str, Tensor]:
+def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a model's weights and buffers."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def prepare(objective: object, roles: Roles, source: Source, device: str) -> None:
+def prepare_objective(objective: object, roles: Roles, source: BatchSource, device: str) -> None:
     """Move an objective that is a module to the device, and let it size what it learns.
 
     ``objective.prepare(roles, batch)``, where there is one, gets the models and the first batch;
@@ -126,5 +130,5 @@ def prepare(objective: object, roles: Roles, source: Source, device: str) -> Non
         objective.to(device)
     if hasattr(objective, "prepare"):
         state = source.state_dict()
-        objective.prepare(roles, next(source.batches(0, 0, roles)))
+        objective.prepare(roles, next(source.iterate_batches(0, 0, roles)))
         source.load_state_dict(state)

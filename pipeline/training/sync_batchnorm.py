@@ -6,21 +6,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.core.collectives import size, summed
+from pipeline.core.collectives import all_reduce_sum, get_world_size
 
 REVISION = 1
 
-LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+BATCHNORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-class SharedBatchNorm(nn.Module):
+class PortableSyncBatchNorm(nn.Module):
     """A BatchNorm's weights and statistics under the same names; (B,C,…) to (B,C,…).
 
     In training mean and variance are those of the ranks' rows together, and so are the gradients
     through them. One process alone normalises as torch does.
     """
 
-    branches: ClassVar[bool] = True  # DARWIN's auxiliary branch has one of its own
+    has_auxiliary_copy: ClassVar[bool] = True  # DARWIN's auxiliary branch has one of its own
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -31,34 +31,34 @@ class SharedBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalised over all dimensions but the second."""
-        learns = self.training or self.running_mean is None
-        if not learns:
+        uses_batch_statistics = self.training or self.running_mean is None
+        if not uses_batch_statistics:
             statistics = self.running_mean, self.running_var
             return F.batch_norm(x, *statistics, self.weight, self.bias, False, 0.0, self.eps)
-        over, shape = [d for d in range(x.ndim) if d != 1], [1, -1, *[1] * (x.ndim - 2)]
-        wide = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        count = size() * x.numel() // x.shape[1]
-        mean = summed(wide.sum(over)) / count
-        centred = wide - mean.view(shape)
-        var = summed(centred.square().sum(over)) / count
-        self.follow(mean.detach(), var.detach() * count / max(count - 1, 1))
+        reduced_dims, shape = [d for d in range(x.ndim) if d != 1], [1, -1, *[1] * (x.ndim - 2)]
+        upcast = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+        count = get_world_size() * x.numel() // x.shape[1]
+        mean = all_reduce_sum(upcast.sum(reduced_dims)) / count
+        centred = upcast - mean.view(shape)
+        var = all_reduce_sum(centred.square().sum(reduced_dims)) / count
+        self.update_running_statistics(mean.detach(), var.detach() * count / max(count - 1, 1))
         y = centred * torch.rsqrt(var + self.eps).view(shape)
         if self.weight is not None:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y.to(x.dtype)
 
     @torch.no_grad()
-    def follow(self, mean: Tensor, var: Tensor) -> None:
+    def update_running_statistics(self, mean: Tensor, var: Tensor) -> None:
         """Move the running statistics towards a batch's, (C,) each."""
         if self.running_mean is None:
             return
         self.num_batches_tracked += 1
-        share = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean), share)
-        self.running_var.lerp_(var.to(self.running_var), share)
+        momentum = self.momentum if self.momentum is not None else 1 / int(self.num_batches_tracked)
+        self.running_mean.lerp_(mean.to(self.running_mean), momentum)
+        self.running_var.lerp_(var.to(self.running_var), momentum)
 
 
-def synchronised(network: object, device: str) -> None:
+def convert_sync_batchnorm(network: object, device: str) -> None:
     """Put a layer over all ranks in place of every BatchNorm below a network: torch's on a GPU.
 
     What is no network, as most objectives are, is left alone.
@@ -70,5 +70,5 @@ def synchronised(network: object, device: str) -> None:
         return
     for module in list(network.modules()):
         for name, layer in module.named_children():
-            if isinstance(layer, LAYERS):
-                setattr(module, name, SharedBatchNorm(layer))
+            if isinstance(layer, BATCHNORM_LAYERS):
+                setattr(module, name, PortableSyncBatchNorm(layer))

@@ -10,26 +10,26 @@ from taming.modules.discriminator.model import NLayerDiscriminator, weights_init
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
-from pipeline.core.collectives import means
-from pipeline.core.lpips import Lpips
-from pipeline.models.vqgan import Reconstruction
+from pipeline.core.collectives import all_reduce_mean
+from pipeline.core.lpips import LPIPS
+from pipeline.models.vqgan import ReconstructionObjective
 
 REVISION = 1
 
-MOST = 1e4  # the largest factor that the adaptive rule gives
-SMALL = 1e-4  # beside a gradient's length
+MAX_FACTOR = 1e4  # the largest factor that the adaptive rule gives
+FACTOR_EPSILON = 1e-4  # beside a gradient's length
 
 
 @dataclass(frozen=True)
-class Perceptual:
+class PerceptualLoss:
     """LPIPS and its weight."""
 
-    network: Lpips
+    network: LPIPS
     weight: float
 
 
 @dataclass(frozen=True)
-class Adversary:
+class AdversarialLoss:
     """A discriminator's place in training: see the section `adversarial`."""
 
     weight: float
@@ -37,7 +37,7 @@ class Adversary:
     rule: Literal["adaptive", "constant"]
 
 
-class Refined(nn.Module):
+class VQGANObjective(nn.Module):
     """``Reconstruction`` with LPIPS, or against a discriminator, or both.
 
     With r = mean |x - Q(x)| + w LPIPS(x, Q(x)), g = -D(Q(x)) and W the decoder's last layer, the
@@ -50,15 +50,19 @@ class Refined(nn.Module):
 
     def __init__(
         self,
-        base: Reconstruction,
-        perceptual: Perceptual | None,
-        adversary: Adversary | None,
+        reconstruction: ReconstructionObjective,
+        perceptual_loss: PerceptualLoss | None,
+        adversarial_loss: AdversarialLoss | None,
         discriminator: nn.Module | None,
     ):
         super().__init__()
-        self.base, self.adversary, self.discriminator = base, adversary, discriminator
+        self.base, self.adversarial_loss, self.discriminator = (
+            reconstruction,
+            adversarial_loss,
+            discriminator,
+        )
         # in a tuple, where nn.Module does not look: fixed weights belong in no checkpoint
-        self.fixed = () if perceptual is None else (perceptual,)
+        self.perceptual_losses = () if perceptual_loss is None else (perceptual_loss,)
 
     def needs(self) -> tuple[str, ...]:
         """It reads the student and the images alone."""
@@ -66,50 +70,57 @@ class Refined(nn.Module):
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
         """Bring LPIPS to the images' device."""
-        for perceptual in self.fixed:
+        for perceptual in self.perceptual_losses:
             perceptual.network.to(batch.x.device).requires_grad_(False).eval()
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """Yields the generator's terms, then ``discriminator``, each (B,)."""
-        image, terms = self.base.rebuilt(roles.student, batch)
-        for perceptual in self.fixed:
+        image, terms = self.base.reconstruct_batch(roles.student, batch)
+        for perceptual in self.perceptual_losses:
             terms["perceptual"] = perceptual.weight * perceptual.network(batch.x, image)
-        if self.adversary is None:
+        if self.adversarial_loss is None:
             yield terms
             return
         zero = torch.zeros_like(terms["reconstruction"])
-        if batch.progress < self.adversary.start:
+        if batch.progress < self.adversarial_loss.start:
             yield {**terms, "adversarial": zero, "discriminator": zero}
             return
-        with still(self.discriminator):
-            fooling = -self.judged(image)
-        seen = terms["reconstruction"] + terms.get("perceptual", 0.0)
-        last = roles.student.decoder.conv_out.weight
-        factor = self.adversary.weight * self.factor(seen.mean(), fooling.mean(), last)
-        yield {**terms, "adversarial": factor * fooling}
-        real, fake = self.patches(batch.x), self.patches(image.detach())
+        with freeze_parameters(self.discriminator):
+            generator_loss = -self.judge_images(image)
+        reconstruction_loss = terms["reconstruction"] + terms.get("perceptual", 0.0)
+        last_weight = roles.student.decoder.conv_out.weight
+        factor = self.adversarial_loss.weight * self.compute_factor(
+            reconstruction_loss.mean(), generator_loss.mean(), last_weight
+        )
+        yield {**terms, "adversarial": factor * generator_loss}
+        real, fake = self.judge_patches(batch.x), self.judge_patches(image.detach())
         hinge = ((1 - real).relu() + (1 + fake).relu()) / 2
         yield {"discriminator": hinge.flatten(1).mean(1)}
 
-    def patches(self, x: Tensor) -> Tensor:
+    def judge_patches(self, x: Tensor) -> Tensor:
         """The discriminator's opinion (B,1,h,w) of images in [0,1]: above 0 where real."""
         return self.discriminator(2 * x - 1)
 
-    def judged(self, x: Tensor) -> Tensor:
+    def judge_images(self, x: Tensor) -> Tensor:
         """Its mean opinion (B,)."""
-        return self.patches(x).flatten(1).mean(1)
+        return self.judge_patches(x).flatten(1).mean(1)
 
-    def factor(self, seen: Tensor, fooling: Tensor, last: Tensor) -> Tensor | float:
+    def compute_factor(
+        self, reconstruction_loss: Tensor, generator_loss: Tensor, last_weight: Tensor
+    ) -> Tensor | float:
         """Lambda: what brings the two gradients at the last layer to one length, or 1."""
-        if self.adversary.rule == "constant":
+        if self.adversarial_loss.rule == "constant":
             return 1.0
-        own = [torch.autograd.grad(loss, last, retain_graph=True)[0] for loss in (seen, fooling)]
-        a, b = means(own)
-        return (a.norm() / (b.norm() + SMALL)).clamp(max=MOST).detach()
+        gradients = [
+            torch.autograd.grad(loss, last_weight, retain_graph=True)[0]
+            for loss in (reconstruction_loss, generator_loss)
+        ]
+        a, b = all_reduce_mean(gradients)
+        return (a.norm() / (b.norm() + FACTOR_EPSILON)).clamp(max=MAX_FACTOR).detach()
 
 
 @contextmanager
-def still(module: nn.Module) -> Iterator[None]:
+def freeze_parameters(module: nn.Module) -> Iterator[None]:
     """Keep gradients from a module's parameters; its mode stays."""
     module.requires_grad_(False)
     try:
@@ -118,6 +129,6 @@ def still(module: nn.Module) -> Iterator[None]:
         module.requires_grad_(True)
 
 
-def discriminator_of(channels: int, width: int, layers: int) -> nn.Module:
+def make_discriminator(channels: int, width: int, layers: int) -> nn.Module:
     """Pix2pix's patch discriminator with taming's first weights, from torch's global generator."""
     return NLayerDiscriminator(channels, width, layers).apply(weights_init)

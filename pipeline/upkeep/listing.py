@@ -3,67 +3,67 @@
 from pathlib import Path
 
 from pipeline.errors import RetortError
-from pipeline.store.artifact import KEY, SPEC, STAGES, check_refs, read_json
+from pipeline.store.artefact import JOB_FILE, KEY_PATTERN, STAGES_BY_KIND, check_refs, read_json
 
-NAMES = "by-name"
+NAMES_FOLDER = "by-name"
 
 
-def refs_in(store: Path) -> list[str]:
+def list_refs(store: Path) -> list[str]:
     """Every `kind/key` that has a folder, finished or not, in the order of the graph."""
     return [
         f"{kind}/{folder.name}"
-        for kind in STAGES
+        for kind in STAGES_BY_KIND
         for folder in sorted((store / kind).glob("*"))
-        if KEY.fullmatch(folder.name) and folder.is_dir()
+        if KEY_PATTERN.fullmatch(folder.name) and folder.is_dir()
     ]
 
 
-def names_in(store: Path) -> dict[str, list[str]]:
+def find_names(store: Path) -> dict[str, list[str]]:
     """The names that point at each `kind/key`."""
     found: dict[str, list[str]] = {}
-    for kind in STAGES:
-        for link in sorted((store / NAMES / kind).glob("*")):
+    for kind in STAGES_BY_KIND:
+        for link in sorted((store / NAMES_FOLDER / kind).glob("*")):
             if link.is_symlink():
                 found.setdefault(f"{kind}/{link.readlink().name}", []).append(link.name)
     return found
 
 
-def inputs_of(folder: Path) -> list[str]:
+def read_input_refs(folder: Path) -> list[str]:
     """The `kind/key` of what an artefact is made from, as its work order says; none without one.
 
     Raises:
         RetortError: the work order cannot be read, so that nobody knows.
     """
-    if not (folder / SPEC).exists():
+    if not (folder / JOB_FILE).exists():
         return []
     remedy = "delete it, and run 'python -m pipeline plan --write' to have it back"
-    order = read_json(folder / SPEC, remedy)
+    job = read_json(folder / JOB_FILE, remedy)
     try:
-        check_refs(order["inputs"])
+        check_refs(job["inputs"])
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise RetortError(f"{folder / SPEC}: is no work order ({error!r}); {remedy}") from error
-    return list(order["inputs"].values())
+        raise RetortError(f"{folder / JOB_FILE}: is no work order ({error!r}); {remedy}") from error
+    return list(job["inputs"].values())
 
 
-def with_inputs(store: Path, refs: list[str]) -> list[str]:
+def collect_with_inputs(store: Path, refs: list[str]) -> list[str]:
     """The artefacts and everything that they are made from, in the order of the graph."""
     seen, waiting = set(), list(refs)
     while waiting:
         ref = waiting.pop()
         if ref not in seen:
             seen.add(ref)
-            waiting.extend(inputs_of(store / ref))
-    kinds = list(STAGES)
+            waiting.extend(read_input_refs(store / ref))
+    kinds = list(STAGES_BY_KIND)
     return sorted(seen, key=lambda ref: (kinds.index(ref.partition("/")[0]), ref))
 
 
-def find(store: Path, word: str) -> list[str]:
+def find_artefacts(store: Path, word: str) -> list[str]:
     """The artefacts that a word means: `kind/name`, `kind/key`, a name, or a key.
 
     Raises:
         RetortError: none, or a name that two kinds have.
     """
-    names, refs = names_in(store), refs_in(store)
+    names, refs = find_names(store), list_refs(store)
     meanings = {ref: {ref, ref.partition("/")[2]} for ref in refs}
     for ref in refs:
         kind = ref.partition("/")[0]
@@ -75,18 +75,18 @@ def find(store: Path, word: str) -> list[str]:
     return found
 
 
-def size_of(place: Path) -> int:
+def count_bytes(place: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     files = [place] if place.is_file() else [p for p in place.rglob("*") if p.is_file()]
     return sum(path.lstat().st_size for path in files)
 
 
-def amount(size: int) -> str:
+def format_bytes(size: int) -> str:
     """Bytes for a reader."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
-def columns(lines: list[tuple[str, ...]]) -> str:
+def format_table(lines: list[tuple[str, ...]]) -> str:
     """Lines of cells as a table, left-aligned."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]) - 1)]
     return "\n".join(

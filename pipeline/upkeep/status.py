@@ -4,47 +4,49 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.reader import read
-from pipeline.config.specs import spec_of
+from pipeline.config.reader import read_config
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
 from pipeline.store import checkpoint
-from pipeline.store.artifact import MANIFEST, open_artifact
-from pipeline.store.lease import worker
-from pipeline.upkeep.code_drift import changes, lost_modules
-from pipeline.upkeep.listing import columns, refs_in
+from pipeline.store.artefact import MANIFEST_FILE, open_artefact
+from pipeline.store.lease import describe_holder
+from pipeline.upkeep.code_drift import list_code_changes, lost_modules
+from pipeline.upkeep.listing import format_table, list_refs
 
 STATES = ("made", "broken", "running", "unfinished", "missing")
 MOVED = "2026-11-28"  # when modules moved into rooms, whose names are in every key
 
 
-def show(options: argparse.Namespace) -> None:
+def run_verb(options: argparse.Namespace) -> None:
     """Print one line an artefact, what other code has made, and the counts."""
-    plan = make_plan(read(options.configfile))
-    print(status(plan))
+    plan = make_plan(read_config(options.configfile))
+    print(format_status(plan))
 
 
-def status(plan: Plan) -> str:
+def format_status(plan: Plan) -> str:
     """The whole text."""
     labels: dict[str, list[str]] = {}
-    for (_, name), ref in plan.names.items():
+    for (_, name), ref in plan.refs_by_name.items():
         labels.setdefault(ref, []).append(name)
     lines, counts, old = [("kind", "name", "key", "state", "")], dict.fromkeys(STATES, 0), []
-    for ref, entry in plan.entries.items():
-        state, remark = standing(plan, ref)
+    for ref, entry in plan.artefacts.items():
+        state, remark = inspect_state(plan, ref)
         counts[state] += 1
         lines.append((entry.kind, " = ".join(labels[ref]), entry.key, state, remark))
-        if state == "made" and (changed := changes(open_artifact(plan.folder(ref)).manifest)):
+        if state == "made" and (
+            changed := list_code_changes(open_artefact(plan.folder_path(ref)).manifest)
+        ):
             old.append(f"  {entry.kind} {entry.name} ({entry.key}): {', '.join(changed)}")
     total = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
-    parts = [columns(lines)]
+    parts = [format_table(lines)]
     if old:
         parts.append("Made by other code than today's, kept (strict_code: true would remake them):")
         parts += old
     if count := count_older(plan.store):
         parts.append(older_line(count))
-    return "\n".join([*parts, f"{len(plan.entries)} artefacts: {total or 'none'}"])
+    return "\n".join([*parts, f"{len(plan.artefacts)} artefacts: {total or 'none'}"])
 
 
 def count_older(store: Path) -> int:
@@ -53,10 +55,10 @@ def count_older(store: Path) -> int:
     A manifest that cannot be read says of no module; ``verify --all`` names it.
     """
     count = 0
-    for ref in refs_in(store):
-        if (store / ref / MANIFEST).exists():
+    for ref in list_refs(store):
+        if (store / ref / MANIFEST_FILE).exists():
             try:
-                manifest = open_artifact(store / ref).manifest
+                manifest = open_artefact(store / ref).manifest
             except RetortError:
                 continue
             count += bool(lost_modules(manifest))
@@ -73,23 +75,23 @@ def older_line(count: int) -> str:
     )
 
 
-def standing(plan: Plan, ref: str) -> tuple[str, str]:
+def inspect_state(plan: Plan, ref: str) -> tuple[str, str]:
     """How an artefact stands, one of STATES, and a remark on it."""
-    folder = plan.folder(ref)
-    if plan.made(ref):
+    folder = plan.folder_path(ref)
+    if plan.is_complete(ref):
         try:
-            open_artifact(folder)
+            open_artefact(folder)
         except RetortError as error:
             return "broken", str(error)
         return "made", ""
-    workers = [who for lock in sorted(folder.glob("*.lock")) if (who := worker(lock))]
-    done = progress(folder, spec_of(plan.entries[ref]))
+    workers = [who for lock in sorted(folder.glob("*.lock")) if (who := describe_holder(lock))]
+    done = describe_progress(folder, get_spec(plan.artefacts[ref]))
     if workers:
         return "running", "; ".join(filter(None, [f"on {', '.join(workers)}", done]))
     return ("unfinished", done) if done else ("missing", "")
 
 
-def progress(folder: Path, spec: Any) -> str:
+def describe_progress(folder: Path, spec: Any) -> str:
     """How far unfinished work is; empty if it has not begun."""
     parts = []
     if shards := len(list(folder.glob("shard-*.json"))):
@@ -97,14 +99,14 @@ def progress(folder: Path, spec: Any) -> str:
     if chunks := len(list((folder / "state").glob("*.parquet"))):
         parts.append(f"{chunks} chunks of attacks")
     for path in sorted((folder / "state").glob("*.pt")):
-        parts.append(trained(path, spec))
+        parts.append(describe_training_progress(path, spec))
     return ", ".join(parts)
 
 
-def trained(path: Path, spec: Any) -> str:
+def describe_training_progress(path: Path, spec: Any) -> str:
     """How far a training's checkpoint is."""
     try:
-        counters = (checkpoint.restore(path, "cpu", mapped=True) or {}).get("counters")
+        counters = (checkpoint.load(path, "cpu", mmap=True) or {}).get("counters")
     except RetortError as error:
         return str(error)
     return (

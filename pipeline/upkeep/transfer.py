@@ -10,59 +10,78 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.config.names import LONGEST_LABEL, trouble
-from pipeline.config.reader import read
+from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
+from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
-from pipeline.planning.plan import link
-from pipeline.store.artifact import KEY, MANIFEST, SPEC, STAGES, below, open_artifact, replacing
-from pipeline.store.attempt_cost import cost_of
-from pipeline.store.lease import leased
-from pipeline.upkeep.listing import NAMES, amount, find, refs_in, size_of, with_inputs
-from pipeline.upkeep.verify import faults
+from pipeline.planning.plan import update_link
+from pipeline.store.artefact import (
+    JOB_FILE,
+    KEY_PATTERN,
+    MANIFEST_FILE,
+    STAGES_BY_KIND,
+    is_below_folder,
+    open_artefact,
+    write_atomically,
+)
+from pipeline.store.attempt_cost import sum_attempt_costs
+from pipeline.store.lease import hold_lease
+from pipeline.upkeep.listing import (
+    NAMES_FOLDER,
+    collect_with_inputs,
+    count_bytes,
+    find_artefacts,
+    format_bytes,
+    list_refs,
+)
+from pipeline.upkeep.verify import find_faults
 
-ATTEMPTS = "attempts"
-UNREADABLE = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
+ATTEMPTS_FOLDER = "attempts"
+TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
 
 
-def show(options: argparse.Namespace) -> None:
+def run_verb(options: argparse.Namespace) -> None:
     """Export or import, and say what was carried."""
-    store = Path(read(options.configfile).store)
+    store = Path(read_config(options.configfile).store)
     if options.way == "export":
-        refs = [ref for word in options.artefacts for ref in find(store, word)]
-        refs = with_inputs(store, refs) if options.with_inputs else list(dict.fromkeys(refs))
-        export(store, refs, options.to)
+        refs = [ref for word in options.artefacts for ref in find_artefacts(store, word)]
+        refs = (
+            collect_with_inputs(store, refs) if options.with_inputs else list(dict.fromkeys(refs))
+        )
+        export_artefacts(store, refs, options.to)
         print("\n".join(refs))
-        print(f"{len(refs)} artefacts, {amount(size_of(options.to))}, in {options.to}")
+        print(f"{len(refs)} artefacts, {format_bytes(count_bytes(options.to))}, in {options.to}")
         return
-    for ref, made in fetch(store, options.file).items():
+    for ref, made in import_artefacts(store, options.file).items():
         print(f"{ref}: {'imported' if made else 'was here already, left as it is'}")
 
 
-def export(store: Path, refs: list[str], to: Path) -> None:
+def export_artefacts(store: Path, refs: list[str], tar_path: Path) -> None:
     """Write finished artefacts into a tar, the same bytes every time.
 
     Raises:
         RetortError: the file exists, or an artefact is unfinished or broken.
     """
-    if to.exists():
-        raise RetortError(f"{to}: exists already; name another file")
+    if tar_path.exists():
+        raise RetortError(f"{tar_path}: exists already; name another file")
     for ref in refs:
-        for fault in faults(store, ref):
+        for fault in find_faults(store, ref):
             remedy = "make it whole first: see the verbs status and verify"
-            raise RetortError(f"{store / ref / fault.file}: {fault.what}; {remedy}")
-    with replacing(to) as temporary, tarfile.open(temporary, "w") as tar:
+            raise RetortError(f"{store / ref / fault.file}: {fault.problem}; {remedy}")
+    with write_atomically(tar_path) as temporary, tarfile.open(temporary, "w") as tar:
         for ref in refs:
-            for name in [*contents(store / ref), MANIFEST]:
-                tar.add(store / ref / name, f"{ref}/{name}", recursive=False, filter=plain)
+            for name in [*list_artefact_files(store / ref), MANIFEST_FILE]:
+                tar.add(store / ref / name, f"{ref}/{name}", recursive=False, filter=strip_metadata)
 
 
-def contents(folder: Path) -> list[str]:
+def list_artefact_files(folder: Path) -> list[str]:
     """The files that make up a finished artefact, its manifest aside."""
-    records = sorted(f"{ATTEMPTS}/{path.name}" for path in (folder / ATTEMPTS).glob("*.json"))
-    return [SPEC, *open_artifact(folder).manifest.files, *records]
+    records = sorted(
+        f"{ATTEMPTS_FOLDER}/{path.name}" for path in (folder / ATTEMPTS_FOLDER).glob("*.json")
+    )
+    return [JOB_FILE, *open_artefact(folder).manifest.files, *records]
 
 
-def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def strip_metadata(member: tarfile.TarInfo) -> tarfile.TarInfo:
     """A member without owner and time, so that equal artefacts are equal tars."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = "retort"
@@ -70,7 +89,7 @@ def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def fetch(store: Path, file: Path) -> dict[str, bool]:
+def import_artefacts(store: Path, tar_path: Path) -> dict[str, bool]:
     """Bring a tar's artefacts into the store; returns whether each is new here.
 
     All are unpacked beside the store's artefacts and checked before the first is put in place.
@@ -78,45 +97,47 @@ def fetch(store: Path, file: Path) -> dict[str, bool]:
     Raises:
         RetortError: the tar is cut, holds what no export holds, or an artefact is not whole.
     """
-    with staging(store) as place:
-        unpack(file, place)
-        refs = refs_in(place)
+    with open_staging_folder(store) as staging_folder:
+        unpack_tar(tar_path, staging_folder)
+        refs = list_refs(staging_folder)
         if not refs:
-            raise RetortError(f"{file}: holds no artefact; make it with 'store export'")
+            raise RetortError(f"{tar_path}: holds no artefact; make it with 'store export'")
         for ref in refs:
-            check(place, ref, file)
-        return {ref: settle(place, store, ref) for ref in refs}
+            check_artefact(staging_folder, ref, tar_path)
+        return {ref: install_artefact(staging_folder, store, ref) for ref in refs}
 
 
 @contextmanager
-def staging(store: Path) -> Iterator[Path]:
+def open_staging_folder(store: Path) -> Iterator[Path]:
     """A folder of this process inside the store, gone afterwards."""
-    place = store / f".import-{platform.node()}-{os.getpid()}"
-    place.mkdir(parents=True)
+    folder = store / f".import-{platform.node()}-{os.getpid()}"
+    folder.mkdir(parents=True)
     try:
-        yield place
+        yield folder
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
 
 
-def unpack(file: Path, place: Path) -> None:
+def unpack_tar(tar_path: Path, staging_folder: Path) -> None:
     """Write the tar's files below a folder, none of them elsewhere.
 
     Raises:
         RetortError: it is no tar, or has a member that no export has.
     """
     try:
-        with tarfile.open(file, "r:") as tar:
+        with tarfile.open(tar_path, "r:") as tar:
             for member in tar:
-                write(tar, member, file, place)
-    except UNREADABLE as error:
-        if isinstance(error, OSError) and error.filename != str(file) and error.errno:
+                write_member(tar, member, tar_path, staging_folder)
+    except TAR_ERRORS as error:
+        if isinstance(error, OSError) and error.filename != str(tar_path) and error.errno:
             raise  # the store's trouble, not the tar's
         what = f"is cut or no tar ({' '.join(str(error).split())})"
-        raise RetortError(f"{file}: {what}; export it again") from error
+        raise RetortError(f"{tar_path}: {what}; export it again") from error
 
 
-def write(tar: tarfile.TarFile, member: tarfile.TarInfo, file: Path, place: Path) -> None:
+def write_member(
+    tar: tarfile.TarFile, member: tarfile.TarInfo, tar_path: Path, staging_folder: Path
+) -> None:
     """Write one member of a tar.
 
     Raises:
@@ -124,12 +145,19 @@ def write(tar: tarfile.TarFile, member: tarfile.TarInfo, file: Path, place: Path
     """
     kind, _, rest = member.name.partition("/")
     key, _, name = rest.partition("/")
-    fits = kind in STAGES and KEY.fullmatch(key) and below(name) and not name.startswith(".")
+    fits = (
+        kind in STAGES_BY_KIND
+        and KEY_PATTERN.fullmatch(key)
+        and is_below_folder(name)
+        and not name.startswith(".")
+    )
     if not (member.isreg() and fits):
-        raise RetortError(f"{file}: member {member.name!r} is none of an export's; not imported")
-    path = place / member.name
+        raise RetortError(
+            f"{tar_path}: member {member.name!r} is none of an export's; not imported"
+        )
+    path = staging_folder / member.name
     if path.exists():
-        raise RetortError(f"{file}: member {member.name!r} is there twice; not imported")
+        raise RetortError(f"{tar_path}: member {member.name!r} is there twice; not imported")
     path.parent.mkdir(parents=True, exist_ok=True)
     with tar.extractfile(member) as source, path.open("wb") as target:
         shutil.copyfileobj(source, target, 2**20)
@@ -139,42 +167,44 @@ def write(tar: tarfile.TarFile, member: tarfile.TarInfo, file: Path, place: Path
         raise tarfile.ReadError("unexpected end of data")
 
 
-def check(place: Path, ref: str, file: Path) -> None:
+def check_artefact(staging_folder: Path, ref: str, tar_path: Path) -> None:
     """Refuse an artefact that is not whole, or that has files its manifest does not list.
 
     Raises:
         RetortError: naming the first fault.
     """
-    folder, remedy = place / ref, "not imported; export it again"
-    for fault in faults(place, ref):
-        raise RetortError(f"{file}: {ref}/{fault.file}: {fault.what}; {remedy}")
-    known = {MANIFEST, *contents(folder)}
+    folder, remedy = staging_folder / ref, "not imported; export it again"
+    for fault in find_faults(staging_folder, ref):
+        raise RetortError(f"{tar_path}: {ref}/{fault.file}: {fault.problem}; {remedy}")
+    known = {MANIFEST_FILE, *list_artefact_files(folder)}
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     if foreign := sorted(found - known):
-        raise RetortError(f"{file}: {ref}/{foreign[0]}: is not of the artefact; {remedy}")
+        raise RetortError(f"{tar_path}: {ref}/{foreign[0]}: is not of the artefact; {remedy}")
     try:
-        cost_of(folder)
+        sum_attempt_costs(folder)
     except (ValueError, KeyError, TypeError) as error:
-        raise RetortError(f"{file}: {ref}/{ATTEMPTS}: unreadable record; {remedy}") from error
+        raise RetortError(
+            f"{tar_path}: {ref}/{ATTEMPTS_FOLDER}: unreadable record; {remedy}"
+        ) from error
 
 
-def settle(place: Path, store: Path, ref: str) -> bool:
+def install_artefact(staging_folder: Path, store: Path, ref: str) -> bool:
     """Put a checked artefact in its place; False if the store has it finished already."""
     target = store / ref
-    manifest = open_artifact(place / ref).manifest
+    manifest = open_artefact(staging_folder / ref).manifest
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.rename(place / ref, target)
-        new = True
+        os.rename(staging_folder / ref, target)
+        is_new = True
     except OSError as error:  # a plan has written a work order there, or jobs have begun
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        with leased(target, target / MANIFEST) as new:
-            if new:
-                for name in [*contents(place / ref), MANIFEST]:
+        with hold_lease(target, target / MANIFEST_FILE) as is_new:
+            if is_new:
+                for name in [*list_artefact_files(staging_folder / ref), MANIFEST_FILE]:
                     (target / name).parent.mkdir(exist_ok=True)
-                    os.replace(place / ref / name, target / name)
-    name = store / NAMES / manifest.kind / manifest.name
-    if not trouble(manifest.name, LONGEST_LABEL) and not name.is_symlink():
-        link(name, Path("../..") / ref)
-    return new
+                    os.replace(staging_folder / ref / name, target / name)
+    name = store / NAMES_FOLDER / manifest.kind / manifest.name
+    if not explain_bad_name(manifest.name, MAX_LABEL_BYTES) and not name.is_symlink():
+        update_link(name, Path("../..") / ref)
+    return is_new

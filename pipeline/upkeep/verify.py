@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config.reader import read
+from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
-from pipeline.planning.plan import key_of
-from pipeline.store.artifact import MANIFEST, SPEC, Manifest, open_artifact, read_json, sha256_of
-from pipeline.upkeep.listing import names_in, refs_in
+from pipeline.planning.plan import compute_key
+from pipeline.store.artefact import (
+    JOB_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    compute_sha256,
+    open_artefact,
+    read_json,
+)
+from pipeline.upkeep.listing import find_names, list_refs
 
 
 @dataclass(frozen=True)
@@ -19,92 +26,92 @@ class Fault:
 
     ref: str
     file: str
-    what: str
+    problem: str
 
 
-def show(options: argparse.Namespace) -> None:
+def run_verb(options: argparse.Namespace) -> None:
     """Check, print each fault with its remedy, and with ``--mend`` open what is broken for a rerun.
 
     Raises:
         RetortError: something is broken and was not mended.
     """
-    plan = make_plan(read(options.configfile))
+    plan = make_plan(read_config(options.configfile))
     store = plan.store
-    every = refs_in(store) if options.all else plan.entries
-    refs = [ref for ref in every if plan.made(ref)]
+    every = list_refs(store) if options.all else plan.artefacts
+    refs = [ref for ref in every if plan.is_complete(ref)]
     if len(refs) < len(every):
         print(f"{len(every) - len(refs)} artefacts are not finished, so not checked: see status")
-    found = [fault for ref in refs for fault in faults(store, ref)]
-    names = names_in(store)
+    found = [fault for ref in refs for fault in find_faults(store, ref)]
+    names = find_names(store)
     for fault in found:
         label = ", ".join(names.get(fault.ref, ["without a name"]))
-        print(f"{store / fault.ref / fault.file}: {fault.what} ({label})")
+        print(f"{store / fault.ref / fault.file}: {fault.problem} ({label})")
     broken = list(dict.fromkeys(fault.ref for fault in found))
     if not broken:
         print(f"{len(refs)} artefacts are whole")
         return
-    targets = " ".join(str(plan.manifest(ref)) for ref in broken)
+    targets = " ".join(str(plan.manifest_path(ref)) for ref in broken)
     if not options.mend:
         raise RetortError(
             f"{len(broken)} of {len(refs)} artefacts are broken; add --mend to have them made again"
         )
     for ref in broken:
-        mend(store, ref, found)
+        mend_artefact(store, ref, found)
     print(f"mended: what needs them makes them again; now: snakemake --cores all {targets}")
 
 
-def mend(store: Path, ref: str, found: list[Fault]) -> None:
+def mend_artefact(store: Path, ref: str, known_faults: list[Fault]) -> None:
     """Take an artefact's manifest away, and a work order that is not its key's: so it is remade."""
-    if Fault(ref, SPEC, ALTERED_ORDER) in found:
-        (store / ref / SPEC).unlink()
-    (store / ref / MANIFEST).unlink(missing_ok=True)
+    if Fault(ref, JOB_FILE, ALTERED_JOB) in known_faults:
+        (store / ref / JOB_FILE).unlink()
+    (store / ref / MANIFEST_FILE).unlink(missing_ok=True)
 
 
-ALTERED_ORDER = "is not the work order of this key: altered"
+ALTERED_JOB = "is not the work order of this key: altered"
 
 
-def faults(store: Path, ref: str) -> Iterator[Fault]:
+def find_faults(store: Path, ref: str) -> Iterator[Fault]:
     """What is wrong with a finished artefact, file by file."""
     folder = store / ref
     try:
-        manifest = open_artifact(folder).manifest
+        manifest = open_artefact(folder).manifest
     except RetortError as error:
-        yield Fault(ref, MANIFEST, f"unreadable or edited: {error}")
+        yield Fault(ref, MANIFEST_FILE, f"unreadable or edited: {error}")
         return
-    if order_is_sound(folder, ref):
-        order = read_json(folder / SPEC, "")
-        if not agree(manifest, order):
-            yield Fault(ref, MANIFEST, "says something else than the work order: altered")
+    if is_job_sound(folder, ref):
+        job = read_json(folder / JOB_FILE, "")
+        if not manifest_matches_job(manifest, job):
+            yield Fault(ref, MANIFEST_FILE, "says something else than the work order: altered")
     else:
-        yield Fault(ref, SPEC, ALTERED_ORDER)
+        yield Fault(ref, JOB_FILE, ALTERED_JOB)
     for name, about in manifest.files.items():
-        if what := fault_of(folder / name, about):
+        if what := describe_file_fault(folder / name, about):
             yield Fault(ref, name, what)
 
 
-def fault_of(path: Path, about: dict) -> str:
+def describe_file_fault(path: Path, expected: dict) -> str:
     """What is wrong with a file, against its size and sum; empty if nothing is."""
     if not path.is_file():
         return "missing"
     size = path.stat().st_size
-    if size < about["bytes"]:
-        return f"truncated, {size} of {about['bytes']} bytes"
-    return "" if sha256_of(path) == about["sha256"] else "altered"
+    if size < expected["bytes"]:
+        return f"truncated, {size} of {expected['bytes']} bytes"
+    return "" if compute_sha256(path) == expected["sha256"] else "altered"
 
 
-def order_is_sound(folder: Path, ref: str) -> bool:
+def is_job_sound(folder: Path, ref: str) -> bool:
     """Whether the folder's work order gives the very key that it lies under."""
     try:
-        order = read_json(folder / SPEC, "")
-        parts = [order[name] for name in ("kind", "spec", "inputs", "code")]
-        key = key_of(*parts, order.get("strict", ""))
+        job = read_json(folder / JOB_FILE, "")
+        parts = [job[name] for name in ("kind", "spec", "inputs", "code")]
+        key = compute_key(*parts, job.get("strict", ""))
     except (RetortError, KeyError, TypeError):
         return False
-    return ref == f"{order['kind']}/{key}" and order.get("key") == key
+    return ref == f"{job['kind']}/{key}" and job.get("key") == key
 
 
-def agree(manifest: Manifest, order: dict) -> bool:
+def manifest_matches_job(manifest: Manifest, job: dict) -> bool:
     """Whether a manifest is of a work order."""
-    inputs = {role: str(ref).partition("/")[2] for role, ref in order["inputs"].items()}
+    inputs = {role: str(ref).partition("/")[2] for role, ref in job["inputs"].items()}
     mine = (manifest.kind, manifest.key, manifest.spec, manifest.inputs, manifest.code)
-    return mine == (order["kind"], order["key"], order["spec"], inputs, order["code"])
+    return mine == (job["kind"], job["key"], job["spec"], inputs, job["code"])

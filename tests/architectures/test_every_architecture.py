@@ -8,9 +8,9 @@ from torch import nn
 
 from pipeline.architectures.timm_model import TimmModel
 from pipeline.errors import RetortError
-from pipeline.models.classifier import build, family_of, save_classifier
+from pipeline.models.classifier import build_classifier, find_model_family, save_classifier
 from pipeline.models.loading import load_classifier
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from tests.planning.test_plan import edited
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -45,7 +45,7 @@ SMALL = ("resnet18-w4", "resnet50-w4", "wrn-10-1", "mobilenetv2", "vgg16-bn", "t
 def on_meta(name: str, classes: int = 10) -> nn.Module:
     """A network without memory."""
     with torch.device("meta"):
-        return family_of(name).build(name, classes)
+        return find_model_family(name).build(name, classes)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -72,7 +72,7 @@ def test_a_vit_by_hand():
 @pytest.mark.parametrize("name", SMALL)
 def test_one_step_reaches_every_parameter_and_survives_a_save(name, tmp_path):
     torch.manual_seed(0)
-    model = build(name, 3, MEAN, STD)
+    model = build_classifier(name, 3, MEAN, STD)
     x = torch.rand(4, 3, 32, 32, requires_grad=True)
     model(x).logsumexp(1).sum().backward()
     assert x.grad.abs().sum() > 0
@@ -96,7 +96,7 @@ def test_the_strides_of_mobilenetv2_leave_four_by_four():
 
 def test_a_wide_resnet_is_started_as_trades_starts_it():
     torch.manual_seed(0)
-    network = build("wrn-10-4", 10, MEAN, STD).network
+    network = build_classifier("wrn-10-4", 10, MEAN, STD).network
     conv = network.block3.layer[0].conv2.weight
     assert conv.std().item() == pytest.approx((2 / (9 * conv.shape[0])) ** 0.5, rel=0.02)
     assert network.fc.bias.abs().max() == 0
@@ -108,7 +108,7 @@ TIMM = ("mobilenetv3_small_050", "vit_tiny_patch16_224", "resnetv2_50x1_bit", "c
 @pytest.mark.parametrize("name", TIMM)
 def test_a_timm_model_is_its_features_and_its_head(name):
     torch.manual_seed(0)
-    network = family_of(f"timm/{name}").build(f"timm/{name}", 5).eval()
+    network = find_model_family(f"timm/{name}").build(f"timm/{name}", 5).eval()
     x = torch.rand(1, 3, network.side or 64, network.side or 64)
     with torch.no_grad():
         assert torch.equal(network.head(network.features(x)), network.model(x))
@@ -152,11 +152,11 @@ def test_names_that_are_refused(name, words):
 def test_a_plan_refuses_a_model_for_another_size():
     line = "students.kd.model: 'timm/vit_tiny_patch16_224' takes images of 224x224 px, data set "
     with pytest.raises(RetortError, match=line + "'tiny' has 32x32"):
-        plan_from(edited("students.kd.model", "timm/vit_tiny_patch16_224"))
+        make_plan_from_dict(edited("students.kd.model", "timm/vit_tiny_patch16_224"))
 
 
 def test_a_plan_takes_the_largest_model_without_building_it():
-    plan = plan_from(edited("students.kd.model", "wrn-70-16"))
-    entry = plan.entries[plan.names["student", "kd-0"]]
+    plan = make_plan_from_dict(edited("students.kd.model", "wrn-70-16"))
+    entry = plan.artefacts[plan.refs_by_name["student", "kd-0"]]
     assert "pipeline.architectures.wide_resnet" in entry.code
     assert "pipeline.architectures.resnet_small" not in entry.code

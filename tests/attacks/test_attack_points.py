@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from pipeline.attacks import boundary_risk, corruptions, fgsm, pgd
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.discovery import names_in, plugin
-from pipeline.report.attack_labels import format_attack, format_attack_at, format_plainly
-from pipeline.report.outcomes import in_order, strength
+from pipeline.discovery import list_plugin_names, load_plugin
+from pipeline.report.attack_labels import format_attack, format_attack_at, format_plain_attack
+from pipeline.report.outcomes import rank_by_columns, rank_by_strength
 from tests.attacks.test_every_attack import samples, small_net
 from tests.helpers.points import assert_own, corrupted, on_path
 from tests.helpers.points import pgd as pgd_point
@@ -21,12 +21,12 @@ UNUSUAL = (
 )
 
 
-@pytest.mark.parametrize("name", names_in("attacks"))
+@pytest.mark.parametrize("name", list_plugin_names("attacks"))
 def test_every_attack_states_its_own_settings(name):
     classes, size = (4, 8) if name != "corruptions" else (4, 32)
     net, options = small_net(classes, size), {"steps": 3} if name == "cw_l2" else {}
     options |= {"queries": 5} if name == "square" else {}
-    attack = plugin("attacks", name).Attack(**options)
+    attack = load_plugin("attacks", name).Attack(**options)
     found = attack(net, *samples(net, 2, size), 0)
     assert found
     for point in found:
@@ -73,7 +73,7 @@ WORDS = (
 
 @pytest.mark.parametrize(("point", "plainly", "head"), WORDS)
 def test_attacks_in_words(point, plainly, head):
-    assert (format_plainly(point), format_attack(point)) == (plainly, head)
+    assert (format_plain_attack(point), format_attack(point)) == (plainly, head)
 
 
 def test_a_radius_and_a_surrogate_in_words():
@@ -85,7 +85,7 @@ def test_a_radius_and_a_surrogate_in_words():
 
 any_point = st.builds(
     AttackPoint,
-    st.sampled_from(names_in("attacks")),
+    st.sampled_from(list_plugin_names("attacks")),
     st.sampled_from((0.0, 4 / 255, 8 / 255)),
     st.integers(1, 100),
     st.sampled_from((2 / 255, 0.02)),
@@ -103,12 +103,12 @@ any_point = st.builds(
 @given(st.lists(any_point, min_size=2, max_size=6, unique=True))
 def test_points_have_one_order_whatever_is_empty(points):
     turned = [*points[1:], points[0]]
-    for key in (in_order, strength):
+    for key in (rank_by_columns, rank_by_strength):
         assert sorted(points, key=key) == sorted(turned, key=key)
-    assert len({in_order(point) for point in points}) == len(points)
+    assert len({rank_by_columns(point) for point in points}) == len(points)
 
 
 @given(any_point, any_point)
 def test_transferred_attacks_stand_behind_all_others(one, two):
     if one.surrogate is None and two.surrogate is not None:
-        assert strength(one) < strength(two)
+        assert rank_by_strength(one) < rank_by_strength(two)

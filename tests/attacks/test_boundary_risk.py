@@ -6,20 +6,20 @@ import pytest
 import torch
 
 from pipeline.attacks import boundary_risk, pgd
-from pipeline.core.attack_protocol import predict
+from pipeline.core.attack_protocol import predict_classes
 from pipeline.core.losses import cross_entropy
-from pipeline.core.pgd import ascend, frozen
-from pipeline.core.seeding import generator
+from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.seeding import make_generator
 from pipeline.core.threat_models import Linf
 from pipeline.errors import RetortError
-from pipeline.models.classifier import kept, save_classifier
-from pipeline.planning.graph import plan_from
+from pipeline.models.classifier import get_epoch_file_name, save_classifier
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.report import epoch_table
 from pipeline.report.attack_labels import format_shift
-from pipeline.report.boundary_table import risks
+from pipeline.report.boundary_table import compute_boundary_risks
 from pipeline.report.outcomes import open_study
 from pipeline.stages import evaluate, report
-from pipeline.store.artifact import Job, open_artifact
+from pipeline.store.artefact import Job, open_artefact
 from tests.attacks.test_every_attack import samples, small_net
 from tests.helpers.graph import tiny
 from tests.helpers.points import CLEAN, on_path
@@ -35,7 +35,7 @@ from tests.report.test_tables import outcome
 from tests.stages.test_evaluate import (
     CLASSES,
     artefact,
-    initialised,
+    initialise_classifier,
     job,  # noqa: F401
 )
 
@@ -49,12 +49,18 @@ def test_the_path_is_the_ascent_s_and_every_sample_is_probed_where_it_lies():
     found = attack(net, x, y, 5)
     assert list(found) == [on_path(i, probe, EPS) for i in range(4) for probe in (None, 3)]
     iterates: list[torch.Tensor] = []
-    with frozen(net):
-        rng = generator("path", 5)
-        climbed = {"steps": 3, "step": 2 / 255, "start": "gauss", "rng": rng, "path": iterates}
-        ascend(x, lambda z: cross_entropy(net(z), y), Linf(EPS), **climbed)
+    with freeze_modules(net):
+        rng = make_generator("path", 5)
+        climbed = {
+            "steps": 3,
+            "step_size": 2 / 255,
+            "start": "gauss",
+            "rng": rng,
+            "iterates": iterates,
+        }
+        run_pgd(x, lambda z: cross_entropy(net(z), y), Linf(EPS), **climbed)
     for i, z in enumerate([x, *iterates]):
-        assert torch.equal(found[on_path(i, eps=EPS)], predict(net, z))
+        assert torch.equal(found[on_path(i, eps=EPS)], predict_classes(net, z))
         (probed,) = pgd.Attack(eps=EPS, steps=3)(net, z, y, 5).values()
         assert torch.equal(found[on_path(i, 3, EPS)], probed)
     right = [(found[on_path(i, eps=EPS)] == y).sum() for i in range(4)]
@@ -67,7 +73,7 @@ def test_the_passes_counted_are_the_passes_made():
     made = []
     net.register_forward_hook(lambda *_: made.append(1 + torch.is_grad_enabled()))
     attack(net, x, y, 0)
-    assert sum(made) == attack.passes((3, 32, 32))
+    assert sum(made) == attack.count_passes((3, 32, 32))
 
 
 @pytest.mark.parametrize("fields", [{"steps": 1}, {"eps": 0.0, "steps": 2}, {"probe": 0}])
@@ -86,12 +92,14 @@ def test_risks_by_hand():
         on_path(2, 20): outcome([0, 0, 0, 0]),  # 2 of the 3 samples that were right
         CLEAN: outcome([0, 0, 0, 0]),
     }
-    (found,) = risks(points).values()
-    assert (found.natural, found.boundary, found.images) == (0.25, 0.25, 4)
-    assert found.path == pytest.approx(2 / 3)
-    assert found.gain == pytest.approx(2 / 3 - 1 / 4)
+    (found,) = compute_boundary_risks(points).values()
+    assert (found.natural_risk, found.data_boundary_risk, found.image_count) == (0.25, 0.25, 4)
+    assert found.path_boundary_risk == pytest.approx(2 / 3)
+    assert found.risk_gain == pytest.approx(2 / 3 - 1 / 4)
     wrong = {p: o if p.sample == 0 else outcome([0, 0, 0, 0]) for p, o in points.items()}
-    assert math.isnan(risks(wrong)[on_path(0)].path)  # no sample of the path was right
+    assert math.isnan(
+        compute_boundary_risks(wrong)[on_path(0)].path_boundary_risk
+    )  # no sample of the path was right
 
 
 def test_parts_of_a_test_set_have_risks_of_their_own():
@@ -101,8 +109,10 @@ def test_parts_of_a_test_set_have_risks_of_their_own():
         for i in (0, 1)
         for probe in (None, 20)
     }
-    found = risks(points)
-    assert {format_shift(point): (r.natural, r.path) for point, r in found.items()} == {
+    found = compute_boundary_risks(points)
+    assert {
+        format_shift(point): (r.natural_risk, r.path_boundary_risk) for point, r in found.items()
+    } == {
         "fog-1": (0.5, 0.0),
         "snow-1": (0.0, 0.0),
     }
@@ -117,33 +127,33 @@ def experiment(**suite) -> dict:
 
 
 def test_a_suite_of_epochs_looks_at_the_models_that_keep_them():
-    plan = plan_from(experiment(epochs=[1, 2]))
-    early = {name for kind, name in plan.names if kind == "evaluation" and ".early" in name}
+    plan = make_plan_from_dict(experiment(epochs=[1, 2]))
+    early = {name for kind, name in plan.refs_by_name if kind == "evaluation" and ".early" in name}
     assert early == {"rslad-0.epoch1.early", "rslad-0.epoch2.early"}
     for epoch in (1, 2):
-        entry = plan.entries[plan.names["evaluation", f"rslad-0.epoch{epoch}.early"]]
+        entry = plan.artefacts[plan.refs_by_name["evaluation", f"rslad-0.epoch{epoch}.early"]]
         assert entry.spec["epoch"] == epoch
-        assert entry.inputs["model"].ref == plan.names["student", "rslad-0"]
+        assert entry.inputs["model"].ref == plan.refs_by_name["student", "rslad-0"]
 
 
 def test_a_suite_without_epochs_is_what_it_was():
-    old, new = plan_from(tiny()), plan_from(experiment(epochs=[1]))
-    for kind, name in old.names:
+    old, new = make_plan_from_dict(tiny()), make_plan_from_dict(experiment(epochs=[1]))
+    for kind, name in old.refs_by_name:
         if kind == "evaluation" and not name.startswith("rslad"):
-            assert new.names[kind, name] == old.names[kind, name]
+            assert new.refs_by_name[kind, name] == old.refs_by_name[kind, name]
 
 
 def test_each_model_is_looked_at_where_its_own_recipe_keeps_weights():
     raw = experiment(epochs=[1, 2])
     raw["teachers"]["robust"]["recipe"] = {"epochs": 1, "batch": 64, "keep_epochs": [1]}
-    found = {name for kind, name in plan_from(raw).names if ".early" in name}
+    found = {name for kind, name in make_plan_from_dict(raw).refs_by_name if ".early" in name}
     students = {"rslad-0.epoch1.early", "rslad-0.epoch2.early"}
     assert found == students | {"robust.epoch1.early"}
 
 
 def test_an_epoch_that_no_model_keeps_is_named():
     with pytest.raises(RetortError) as caught:
-        plan_from(experiment(epochs=[1, 3]))
+        make_plan_from_dict(experiment(epochs=[1, 3]))
     assert str(caught.value) == (
         "suites.early.epochs: no model of the suite keeps the weights of epoch 3; add it to "
         "keep_epochs in the recipe of one"
@@ -173,28 +183,30 @@ def test_an_epoch_that_no_model_keeps_is_named():
 )
 def test_suites_that_could_not_be_told_apart_are_refused(suite, expected):
     with pytest.raises(RetortError) as caught:
-        plan_from(experiment(**suite))
+        make_plan_from_dict(experiment(**suite))
     assert str(caught.value) == f"suites.early: {expected}"
 
 
 def test_an_evaluation_of_an_epoch_reads_the_weights_kept_then(job, tmp_path):  # noqa: F811
-    early = initialised("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 1)
+    early = initialise_classifier("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 1)
     model = job.inputs["model"]
-    save_classifier(early, model / kept(1), "resnet8-s2-w8", CLASSES)
-    files = [*open_artifact(model).manifest.files, kept(1)]
+    save_classifier(early, model / get_epoch_file_name(1), "resnet8-s2-w8", CLASSES)
+    files = [*open_artefact(model).manifest.files, get_epoch_file_name(1)]
     (model / "manifest.json").unlink()
     artefact(model, "student", files, {})
     evaluate.run(job)
-    last = evaluate.pq.read_table(job.folder / evaluate.OUTCOMES)
+    last = evaluate.pq.read_table(job.folder / evaluate.OUTCOMES_FILE)
     other = Job(
         tmp_path / "early", "evaluation", "e", "k", {**job.spec, "epoch": 1}, job.inputs, {}
     )
     other.folder.mkdir()
     evaluate.run(other)
-    found = evaluate.pq.read_table(other.folder / evaluate.OUTCOMES).to_pylist()
+    found = evaluate.pq.read_table(other.folder / evaluate.OUTCOMES_FILE).to_pylist()
     clean = [row["prediction"] for row in found if row["attack"] == "clean"]
-    images = evaluate.pixels(evaluate.open_data(job.inputs["dataset"]).split("test").images)
-    assert clean == predict(early.eval(), images).tolist()
+    images = evaluate.scale_to_unit_range(
+        evaluate.open_dataset(job.inputs["dataset"]).read_split("test").images
+    )
+    assert clean == predict_classes(early.eval(), images).tolist()
     assert [row["prediction"] for row in found] != last["prediction"].to_pylist()
     assert {row["epoch"] for row in found} == {1}
     assert last["epoch"].null_count == len(last)
@@ -239,7 +251,7 @@ def test_the_report_has_a_table_of_each_and_leaves_them_out_of_the_main_one(repo
         ["kd-0", "exported", "path", "all", "0.250", "0.250", "0.500", "+0.250", "+0.000", "16"],
         ["kd-0", "1", "path", "all", "0.500", "0.250", "1.000", "+0.750", "+0.250", "16"],
     ]
-    assert epoch_table.groups(open_study(reported))[0].images == 16
+    assert epoch_table.make_epoch_groups(open_study(reported))[0].image_count == 16
 
 
 def test_a_generator_that_only_suites_of_epochs_look_at_has_its_row(tmp_path):
@@ -252,5 +264,5 @@ def test_a_generator_that_only_suites_of_epochs_look_at_has_its_row(tmp_path):
     inputs = {"model": "generator/g"}
     name = "g-warm.epoch1.early"
     store.add("evaluation", name, asked, inputs, lambda at: write_outcomes(at, clean))
-    (row,) = epoch_table.groups(open_study(store.job()))
+    (row,) = epoch_table.make_epoch_groups(open_study(store.job()))
     assert row.name == "g (stage I), epoch 1"

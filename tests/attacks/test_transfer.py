@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.attacks import clean, cw_l2, fgsm, jsma, pgd, square
-from pipeline.core.attack_protocol import AttackPoint, predict
+from pipeline.core.attack_protocol import AttackPoint, predict_classes
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.report.attack_labels import format_attack, format_plainly
-from pipeline.report.outcomes import strength
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.report.attack_labels import format_attack, format_plain_attack
+from pipeline.report.outcomes import rank_by_strength
 from tests.attacks.test_every_attack import EPS, Watched, samples, small_net
 from tests.helpers.graph import tiny
 from tests.helpers.points import pgd as pgd_point
@@ -21,7 +21,7 @@ CLASSES, SIZE = 4, 8
 def bench() -> tuple[nn.Module, Tensor, Tensor]:
     net = small_net(CLASSES, SIZE)
     x, _ = samples(net, size=SIZE)
-    return net, x, predict(net, x)
+    return net, x, predict_classes(net, x)
 
 
 def test_cw_l2_breaks_all_with_a_large_constant_and_none_without_a_step():
@@ -59,7 +59,7 @@ def test_jsma_moves_few_pixels_up_towards_other_classes():
     changed = (final - x).flatten(1)
     assert (changed >= -1e-6).all()
     assert ((changed > 1e-6).float().mean(1) <= 0.1 + 2 / changed.shape[1]).all()
-    assert torch.equal(found, predict(net, final))
+    assert torch.equal(found, predict_classes(net, final))
     assert (found != y).any()
     assert np.array_equal(np.random.get_state()[1], before)
 
@@ -69,7 +69,7 @@ def test_pgd_may_start_as_trades_does():
     watched = Watched(net).eval()
     attack = pgd.Attack(EPS, steps=1, step=0.003, start="gauss")
     (point,) = attack(watched, x, y, 0)
-    assert format_plainly(point) == "pgd1-step0.765-gauss"
+    assert format_plain_attack(point) == "pgd1-step0.765-gauss"
     noise = watched.seen[0] - x
     inside = (x > 0.01) & (x < 0.99)
     assert noise[inside].std().item() == pytest.approx(0.001, rel=0.1)
@@ -96,15 +96,17 @@ def test_a_transfer_is_made_on_one_model_and_judged_by_another(attack):
     victim = Watched(Half(net)).eval()
     (found,) = attack(net, x, y, 1, victim).values()
     (images,) = victim.seen
-    assert torch.equal(found, predict(victim.model, images))
+    assert torch.equal(found, predict_classes(victim.model, images))
     (own,) = attack(net, x, y, 1).values()
-    assert torch.equal(own, predict(net, images))
+    assert torch.equal(own, predict_classes(net, images))
 
 
 def test_clean_images_are_judged_by_the_judge():
     net, x, y = bench()
     judge = Half(net).eval()
-    assert torch.equal(clean.Attack()(net, x, y, 0, judge)[AttackPoint("clean")], predict(judge, x))
+    assert torch.equal(
+        clean.Attack()(net, x, y, 0, judge)[AttackPoint("clean")], predict_classes(judge, x)
+    )
 
 
 def transferred(**suite) -> dict:
@@ -114,11 +116,11 @@ def transferred(**suite) -> dict:
 
 
 def test_a_suite_names_the_surrogate():
-    plan = plan_from(transferred(surrogate="robust"))
-    found = [e for e in plan.entries.values() if e.kind == "evaluation"]
+    plan = make_plan_from_dict(transferred(surrogate="robust"))
+    found = [e for e in plan.artefacts.values() if e.kind == "evaluation"]
     assert {e.inputs["surrogate"].name for e in found} == {"robust"}
-    own = plan_from(transferred())
-    assert all("surrogate" not in e.inputs for e in own.entries.values())
+    own = make_plan_from_dict(transferred())
+    assert all("surrogate" not in e.inputs for e in own.artefacts.values())
 
 
 def test_a_surrogate_of_other_classes_is_refused():
@@ -126,15 +128,15 @@ def test_a_surrogate_of_other_classes_is_refused():
     raw["datasets"]["hundred"] = {"source": "cifar100", "train": 64, "test": 8}
     raw["teachers"]["other"] = {**raw["teachers"]["natural"], "dataset": "hundred"}
     with pytest.raises(RetortError, match=r"suites\.black\.surrogate: 'other' knows 100 classes"):
-        plan_from(raw)
+        make_plan_from_dict(raw)
     raw["suites"]["black"]["surrogate"] = "robsut"
     with pytest.raises(RetortError, match="did you mean 'robust'"):
-        plan_from(raw)
+        make_plan_from_dict(raw)
 
 
 def test_transferred_attacks_stand_last_under_their_surrogates_name():
     own = [AttackPoint("clean"), AttackPoint("autoattack", EPS)]
     made = [AttackPoint("fgsm", EPS, surrogate="rn34"), pgd_point(10, EPS, surrogate="rn34")]
-    assert sorted([*reversed(made), *reversed(own)], key=strength) == [*own, *made]
+    assert sorted([*reversed(made), *reversed(own)], key=rank_by_strength) == [*own, *made]
     assert format_attack(made[1]) == "PGD-10 from rn34"
     assert format_attack(AttackPoint("cw_l2")) == "CW (L2)"

@@ -7,17 +7,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.banks.batches import BankSource, Replay
-from pipeline.banks.stored_views import Side, Views
-from pipeline.core.images import pixels
-from pipeline.core.mixup import Mixing
+from pipeline.banks.batches import BankSource, ViewReplay
+from pipeline.banks.stored_views import ImageSet, StoredViews
+from pipeline.core.images import scale_to_unit_range
+from pipeline.core.mixup import MixSettings
 from tests.data.test_batches import EPOCHS, NOBODY, ROWS, SIZE, STEPS, assert_resumes, dataset, draw
 
 ACCEPTED = torch.tensor([1, 2, 3, 5, 8, 13, 16, 19, 22])  # fewer samples than an epoch uses up
 STARTS = [0, 12, ROWS]  # of the shards, in rows; samples 0 to 4 are of the first
 
 
-def bank(augment: str = "none", paired: bool = False, mixing: Mixing | None = None) -> BankSource:
+def bank(
+    augment: str = "none", paired: bool = False, mixing: MixSettings | None = None
+) -> BankSource:
     """A bank whose t_adv names the sample."""
     count = len(ACCEPTED)
     stored = {
@@ -27,23 +29,25 @@ def bank(augment: str = "none", paired: bool = False, mixing: Mixing | None = No
         "t_adv": torch.arange(count).half().view(-1, 1),
     }
     clean = dataset(augment)
-    clean.schedule = replace(clean.schedule, mixing=mixing or Mixing())
+    clean.schedule = replace(clean.schedule, mixing=mixing or MixSettings())
     return BankSource(clean, stored, paired)
 
 
 def replayed(**views: float) -> BankSource:
     """A bank of two views; outputs name the row or sample, and the view."""
-    source = bank(mixing=Mixing(classes=ROWS))
-    made = Views(
+    source = bank(mixing=MixSettings(classes=ROWS))
+    made = StoredViews(
         7, 2, **{"augment": "crop_flip", "rand_augment": 0, "mixup": 0, "cutmix": 0} | views
     )
-    clean = Side(source.clean.images, torch.arange(ROWS).numpy(), torch.tensor(STARTS).numpy())
+    clean = ImageSet(
+        source.dataset_source.images, torch.arange(ROWS).numpy(), torch.tensor(STARTS).numpy()
+    )
     starts = torch.tensor([0, 5, len(ACCEPTED)]).numpy()
-    samples = Side(source.stored["x_adv"], ACCEPTED.numpy(), starts)
-    source.replay = Replay(made, (clean, samples))
+    samples = ImageSet(source.stored_fields["x_adv"], ACCEPTED.numpy(), starts)
+    source.replay = ViewReplay(made, (clean, samples))
     for name, count in (("t_clean", ROWS), ("t_adv", len(ACCEPTED))):
         ids = torch.arange(count).view(-1, 1, 1) + torch.tensor([0.0, 0.5]).view(1, 2, 1)
-        source.stored[name] = ids.half()
+        source.stored_fields[name] = ids.half()
     return source
 
 
@@ -51,7 +55,7 @@ MODES = {
     "as stored": bank,
     "augmented": lambda: bank("crop_flip"),
     "paired": lambda: bank(paired=True),
-    "mixed": lambda: bank("flip", mixing=Mixing(mixup=0.8, cutmix=1.0, classes=ROWS)),
+    "mixed": lambda: bank("flip", mixing=MixSettings(mixup=0.8, cutmix=1.0, classes=ROWS)),
     "replayed": lambda: replayed(mixup=0.8, cutmix=1.0, rand_augment=9),
 }
 
@@ -65,10 +69,12 @@ def test_a_run_resumes_bit_for_bit_from_anywhere(name, epoch, start):
 
 def test_a_bank_keeps_clean_pairs_and_its_own_permutation():
     source, rows = bank(), []
-    for batch in source.batches(1, 0, NOBODY):
+    for batch in source.iterate_batches(1, 0, NOBODY):
         assert torch.equal(batch.stored["t_clean"].flatten(), batch.index.float())
         taken = batch.stored["t_adv"].flatten().long()
-        assert torch.equal(batch.stored["x_adv"], pixels(source.stored["x_adv"][taken]))
+        assert torch.equal(
+            batch.stored["x_adv"], scale_to_unit_range(source.stored_fields["x_adv"][taken])
+        )
         assert torch.equal(batch.stored["y_adv"], ACCEPTED[taken])
         rows += taken.tolist()
     assert len(rows) == STEPS * SIZE
@@ -78,13 +84,15 @@ def test_a_bank_keeps_clean_pairs_and_its_own_permutation():
 
 
 def test_augmented_images_come_without_stored_outputs():
-    for batch in bank("flip").batches(0, 0, NOBODY):
+    for batch in bank("flip").iterate_batches(0, 0, NOBODY):
         assert set(batch.stored) == {"x_adv", "y_adv"}
 
 
 def test_a_bank_does_not_change_the_clean_stream():
     pairs = zip(
-        dataset().batches(0, 0, NOBODY), bank("crop_flip").batches(0, 0, NOBODY), strict=True
+        dataset().iterate_batches(0, 0, NOBODY),
+        bank("crop_flip").iterate_batches(0, 0, NOBODY),
+        strict=True,
     )
     for one, two in pairs:
         assert torch.equal(one.x, two.x)
@@ -94,11 +102,11 @@ def test_a_bank_does_not_change_the_clean_stream():
 def test_pairs_stand_side_by_side_over_a_whole_epoch():
     source, seen = bank(paired=True), []
     assert source.steps == STEPS
-    for batch in source.batches(0, 0, NOBODY):
+    for batch in source.iterate_batches(0, 0, NOBODY):
         taken = batch.stored["t_adv"].flatten().long()
         assert torch.equal(batch.index, ACCEPTED[taken])
         assert torch.equal(batch.y, batch.stored["y_adv"])
-        assert torch.equal(batch.x, pixels(source.clean.images[batch.index]))
+        assert torch.equal(batch.x, scale_to_unit_range(source.dataset_source.images[batch.index]))
         assert torch.equal(batch.stored["t_clean"].flatten(), batch.index.float())
         seen += taken.tolist()
     assert sorted(seen[:9]) == list(range(9))
@@ -106,16 +114,18 @@ def test_pairs_stand_side_by_side_over_a_whole_epoch():
 
 def test_a_bank_of_outputs_gives_those_alone():
     source = bank()
-    alone = BankSource(source.clean, {"t_clean": source.stored["t_clean"]})
-    for batch in alone.batches(0, 0, NOBODY):
+    alone = BankSource(source.dataset_source, {"t_clean": source.stored_fields["t_clean"]})
+    for batch in alone.iterate_batches(0, 0, NOBODY):
         assert set(batch.stored) == {"t_clean"}
         assert torch.equal(batch.stored["t_clean"].flatten(), batch.index.float())
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_both_sides_are_mixed_apart_with_one_lambda(kind):
-    source, plain = bank(mixing=Mixing(**{kind: 1.0}, classes=ROWS)), bank()
-    pairs = zip(source.batches(0, 0, NOBODY), plain.batches(0, 0, NOBODY), strict=True)
+    source, plain = bank(mixing=MixSettings(**{kind: 1.0}, classes=ROWS)), bank()
+    pairs = zip(
+        source.iterate_batches(0, 0, NOBODY), plain.iterate_batches(0, 0, NOBODY), strict=True
+    )
     for mixed, own in pairs:
         assert torch.equal(mixed.index, own.index)
         sides = [(mixed.x, own.x, mixed.y, own.y)]
@@ -139,40 +149,44 @@ def test_replay_shows_the_epoch_s_view_with_its_outputs():
     source = replayed()
     for epoch in range(EPOCHS):
         view = epoch % 2
-        for batch in source.batches(epoch, 0, NOBODY):
+        for batch in source.iterate_batches(epoch, 0, NOBODY):
             assert torch.equal(batch.stored["t_clean"].flatten(), batch.index + view / 2)
             taken = batch.stored["t_adv"].flatten().long()
             for side, index, shown in (
-                (source.replay.sides[0], batch.index, batch.x),
-                (source.replay.sides[1], taken, batch.stored["x_adv"]),
+                (source.replay.image_sets[0], batch.index, batch.x),
+                (source.replay.image_sets[1], taken, batch.stored["x_adv"]),
             ):
-                one_by_one = [source.replay.views.images(side, i.view(1), view)[0] for i in index]
-                assert torch.equal(shown, pixels(torch.cat(one_by_one)))
+                one_by_one = [
+                    source.replay.views.make_view(side, i.view(1), view)[0] for i in index
+                ]
+                assert torch.equal(shown, scale_to_unit_range(torch.cat(one_by_one)))
             assert torch.equal(batch.y, batch.index)
             assert torch.equal(batch.stored["y_adv"], ACCEPTED[taken])
 
 
 def test_replayed_mixtures_have_the_labels_of_their_shares():
     source = replayed(augment="none", mixup=1.0)
-    side = source.replay.sides[0]
-    for batch in source.batches(0, 0, NOBODY):
-        _, partners, shares = source.replay.views.images(side, batch.index, 0)
+    side = source.replay.image_sets[0]
+    for batch in source.iterate_batches(0, 0, NOBODY):
+        _, partners, shares = source.replay.views.make_view(side, batch.index, 0)
         first_shard = batch.index < STARTS[1]
         assert torch.equal(first_shard, partners < STARTS[1])
         expected = torch.zeros(SIZE, ROWS)
         for i, (row, partner, share) in enumerate(zip(batch.index, partners, shares, strict=True)):
             expected[i, row] += share
             expected[i, partner] += 1 - share
-            mixture = share * pixels(side.images[row]) + (1 - share) * pixels(side.images[partner])
+            mixture = share * scale_to_unit_range(side.images[row]) + (
+                1 - share
+            ) * scale_to_unit_range(side.images[partner])
             assert (batch.x[i] - mixture).abs().max() <= 0.5001 / 255
         assert torch.allclose(batch.y, expected)
 
 
 def test_smoothing_goes_with_replay():
     source = replayed()
-    plan = source.clean.schedule
-    source.clean.schedule = replace(plan, mixing=Mixing(smoothing=0.1, classes=ROWS))
-    batch = next(iter(source.batches(0, 0, NOBODY)))
+    plan = source.dataset_source.schedule
+    source.dataset_source.schedule = replace(plan, mixing=MixSettings(smoothing=0.1, classes=ROWS))
+    batch = next(iter(source.iterate_batches(0, 0, NOBODY)))
     own = batch.y.gather(1, batch.index.view(-1, 1))
     assert torch.allclose(own, torch.full_like(own, 0.9 + 0.1 / ROWS))
     assert torch.allclose(batch.y.sum(1), torch.ones(SIZE))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.banks.builder import Maker, share_flipped
-from pipeline.core.seeding import generator
-from pipeline.core.threat_models import unit
+from pipeline.banks.builder import BankBuilder, compute_flip_share
+from pipeline.core.seeding import make_generator
+from pipeline.core.threat_models import normalise_samples
 from pipeline.data.splits import Split
-from pipeline.stages.build_bank import rates
-from pipeline.store.artifact import Job
+from pipeline.stages.build_bank import compute_bank_facts
+from pipeline.store.artefact import Job
 from tests.helpers.bank_store import images, quantiser, teacher
 
 SIDE, CLASSES, COUNT = 4, 3, 12
@@ -35,12 +35,12 @@ class Grid(nn.Module):
         super().__init__()
         self.levels, self.encoded, self.decoded = levels, 0, 0
 
-    def tokens(self, x: Tensor) -> Tensor:
+    def encode_to_tokens(self, x: Tensor) -> Tensor:
         self.encoded += 1
         return (x * self.levels).round().long().flatten(1)
 
     def forward(self, x: Tensor) -> Tensor:
-        q = self.decode_tokens(self.tokens(x))
+        q = self.decode_tokens(self.encode_to_tokens(x))
         return q.detach() + x - x.detach()
 
     def decode_tokens(self, tokens: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Linear(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.weight = torch.randn(3 * SIDE**2, CLASSES, generator=generator("bank teacher"))
+        self.weight = torch.randn(3 * SIDE**2, CLASSES, generator=make_generator("bank teacher"))
         self.forwards, self.images, self.gradients = 0, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,9 @@ class Linear(nn.Module):
         self.gradients += 1
 
 
-def maker(levels: int = 255, reject: str = "drop", form: dict | None = None, **attack) -> Maker:
+def maker(
+    levels: int = 255, reject: str = "drop", form: dict | None = None, **attack
+) -> BankBuilder:
     """A bank's maker over random images, its models put in place; ``form`` changes the spec."""
     spec = {
         "seed": 5,
@@ -78,9 +80,9 @@ def maker(levels: int = 255, reject: str = "drop", form: dict | None = None, **a
         **(form or {}),
     }
     job = Job(Path(), "bank", "b", "k", spec, {}, {})
-    images = torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=generator("bank images"))
-    made = Maker(job)
-    made.__dict__["teacher"], made.__dict__["quantiser"] = Linear(), Grid(levels)
+    images = torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=make_generator("bank images"))
+    made = BankBuilder(job)
+    made.__dict__["teacher"], made.__dict__["discretizer"] = Linear(), Grid(levels)
     x = images.float() / 255
     labels = made.teacher(x).argmax(1)
     made.teacher.forwards = made.teacher.images = 0
@@ -88,19 +90,19 @@ def maker(levels: int = 255, reject: str = "drop", form: dict | None = None, **a
     return made
 
 
-def pixels_of(made: Maker) -> Tensor:
+def pixels_of(made: BankBuilder) -> Tensor:
     return made.split.images.float() / 255
 
 
-def plain_delta(made: Maker, q: Tensor, rows: range) -> Tensor:
+def plain_delta(made: BankBuilder, q: Tensor, rows: range) -> Tensor:
     """Q(x) + delta written out for one L2 step of the teacher's cross-entropy."""
     moved = []
     for image, row, y in zip(q, rows, made.split.labels[rows.start : rows.stop], strict=True):
-        rng = generator(5, "bank", row)
+        rng = make_generator(5, "bank", row)
         start = image
         if torch.rand((), generator=rng).item() < 0.8:
             noise = torch.randn((1, 3, SIDE, SIDE), generator=rng)
-            start = (image + 0.5 * unit(noise)[0]).clamp(0, 1)
+            start = (image + 0.5 * normalise_samples(noise)[0]).clamp(0, 1)
         z = start.clone().requires_grad_()
         loss = nn.functional.cross_entropy((z - 0.5).flatten() @ made.teacher.weight, y)
         (grad,) = torch.autograd.grad(loss, z)
@@ -111,7 +113,7 @@ def plain_delta(made: Maker, q: Tensor, rows: range) -> Tensor:
 
 def test_with_the_identity_for_q_a_sample_is_x_plus_delta():
     made = maker(reject="keep")
-    block, _ = made.block(range(COUNT), False)
+    block, _ = made.build_block(range(COUNT), False)
     expected = (plain_delta(made, pixels_of(made), range(COUNT)) * 255).round()
     kept = made.teacher(expected / 255).argmax(1) == made.split.labels
     stored = torch.from_numpy(block["x_adv"]).float()
@@ -121,8 +123,8 @@ def test_with_the_identity_for_q_a_sample_is_x_plus_delta():
 
 def test_a_samples_start_depends_on_its_row_alone():
     made = maker(reject="keep")
-    whole, _ = made.block(range(COUNT), True)
-    parts = [made.block(range(a, a + 4), False)[0]["x_adv"] for a in (0, 4, 8)]
+    whole, _ = made.build_block(range(COUNT), True)
+    parts = [made.build_block(range(a, a + 4), False)[0]["x_adv"] for a in (0, 4, 8)]
     assert (
         torch.from_numpy(whole["x_adv"]) == torch.cat([torch.from_numpy(p) for p in parts])
     ).all()
@@ -132,7 +134,7 @@ def test_the_filter_drops_what_the_teacher_no_longer_knows():
     """Labels that the teacher never gives: every sample is rejected, none is stored."""
     made = maker()
     made.__dict__["split"] = Split(made.split.images, (made.split.labels + 1) % CLASSES)
-    block, counts = made.block(range(COUNT), False)
+    block, counts = made.build_block(range(COUNT), False)
     wrong = made.teacher(torch.from_numpy(block["x_adv"]).float() / 255).argmax(1)
     assert (wrong == made.split.labels[torch.from_numpy(block["accepted"])]).all()
     assert counts["accepted"] == block["accepted"].sum() < COUNT
@@ -144,8 +146,8 @@ def test_kept_samples_fall_back_to_q_of_x():
     made = maker(levels=51, reject="keep")
     unlikely = made.teacher(pixels_of(made)).argmin(1)
     made.__dict__["split"] = Split(made.split.images, unlikely)
-    block, counts = made.block(range(COUNT), False)
-    q = made.quantiser.decode_tokens(made.quantiser.tokens(pixels_of(made)))
+    block, counts = made.build_block(range(COUNT), False)
+    q = made.discretizer.decode_tokens(made.discretizer.encode_to_tokens(pixels_of(made)))
     assert counts["accepted"] == 0
     assert block["accepted"].all()
     assert (torch.from_numpy(block["x_adv"]) == (q * 255).round().to(torch.uint8)).all()
@@ -153,7 +155,7 @@ def test_kept_samples_fall_back_to_q_of_x():
 
 def test_stored_outputs_are_the_teachers_on_the_stored_pixels():
     made = maker(levels=51)
-    block, _ = made.block(range(COUNT), False)
+    block, _ = made.build_block(range(COUNT), False)
     again = made.teacher(torch.from_numpy(block["x_adv"]).float() / 255)
     clean = made.teacher(pixels_of(made))
     torch.testing.assert_close(torch.from_numpy(block["t_adv"]), again.half())
@@ -166,8 +168,8 @@ def test_stored_outputs_are_the_teachers_on_the_stored_pixels():
 def test_a_block_costs_two_passes_of_q_and_three_of_the_teacher(first, encoded):
     """One under the gradient, one that filters and is stored, one on the clean images."""
     made = maker()
-    made.block(range(COUNT), first)
-    assert (made.quantiser.encoded, made.quantiser.decoded) == (encoded, 2)
+    made.build_block(range(COUNT), first)
+    assert (made.discretizer.encoded, made.discretizer.decoded) == (encoded, 2)
     assert (made.teacher.forwards, made.teacher.gradients) == (3, 1)
 
 
@@ -190,18 +192,18 @@ FLOORS = {  # form, attack -> passes of encoder, decoder, teacher, gradients of 
 def test_every_form_is_at_its_floor(name):
     form, attack, floor = FLOORS[name]
     made = maker(form=form, **attack)
-    made.block(range(COUNT), False)
-    q, teacher = made.quantiser, made.teacher
+    made.build_block(range(COUNT), False)
+    q, teacher = made.discretizer, made.teacher
     assert (q.encoded, q.decoded, teacher.forwards, teacher.gradients) == floor
 
 
 def test_a_bank_of_outputs_costs_one_forward():
     made = maker()
     del made.job.spec["attack"], made.job.spec["reject"]
-    block, counts = made.block(range(COUNT), True)
+    block, counts = made.build_block(range(COUNT), True)
     assert set(block) == {"row", "label", "t_clean"}
     assert counts == {"rows": COUNT, "clean_right": COUNT}
-    assert (made.quantiser.encoded, made.quantiser.decoded, made.teacher.forwards) == (0, 0, 1)
+    assert (made.discretizer.encoded, made.discretizer.decoded, made.teacher.forwards) == (0, 0, 1)
 
 
 def test_keeping_costs_a_forward_of_the_rejected_alone():
@@ -210,8 +212,8 @@ def test_keeping_costs_a_forward_of_the_rejected_alone():
     labels = torch.where(wrong, made.teacher(pixels_of(made)).argmin(1), made.split.labels)
     made.__dict__["split"] = Split(made.split.images, labels)
     made.teacher.images = 0
-    _, counts = made.block(range(COUNT), False)
-    assert (made.quantiser.encoded, made.quantiser.decoded) == (2, 2)
+    _, counts = made.build_block(range(COUNT), False)
+    assert (made.discretizer.encoded, made.discretizer.decoded) == (2, 2)
     assert made.teacher.images == 3 * COUNT + COUNT - counts["accepted"]
     assert 0 < counts["accepted"] < COUNT
 
@@ -219,7 +221,7 @@ def test_keeping_costs_a_forward_of_the_rejected_alone():
 def test_views_cost_a_forward_each():
     views = {"count": 3, "augment": "flip", "rand_augment": 0, "mixup": 0.0, "cutmix": 0.0}
     made = maker(form={"views": views})
-    (done,) = made.with_views([(0, *made.block(range(COUNT), False))])
+    (done,) = made.add_view_outputs([(0, *made.build_block(range(COUNT), False))])
     accepted = done[2]["accepted"]
     assert made.teacher.images == 2 * COUNT + 3 * COUNT + 3 * accepted
     assert done[1]["t_clean"].shape == (COUNT, 3, CLASSES)
@@ -230,7 +232,7 @@ def test_views_cost_a_forward_each():
 def test_samples_before_q_stay_in_the_ball_around_q(norm):
     made = maker(norm=norm, eps=0.05, step=0.05)
     q = pixels_of(made)
-    delta = made.attacked(q, made.split.labels, range(COUNT)) - q
+    delta = made.attack_images(q, made.split.labels, range(COUNT)) - q
     size = delta.flatten(1).norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1)
     assert size.max() <= 0.05 + 1e-6
     assert size.min() > 0
@@ -240,18 +242,18 @@ def test_ste_ascends_through_decoder_and_encoder():
     """One step of Q(x) from the gradient of CE(T(D(z_q))), z_q = z + sg(e - z), written out."""
     made, q = maker(start_probability=0.0, grad_path="ste", eps=0.3, step=0.3), quantiser()
     net, x = teacher(), images()[:COUNT].float() / 255
-    made.__dict__["teacher"], made.__dict__["quantiser"] = net, q
+    made.__dict__["teacher"], made.__dict__["discretizer"] = net, q
     with torch.no_grad():
         centre, y = q.reconstruct(x), net(x).argmax(1)
     moved = centre.clone().requires_grad_()
     z = q.encode(moved)
-    z_q = z + (q.embed(q.nearest(z)) - z).detach()
+    z_q = z + (q.embed_tokens(q.find_nearest_tokens(z)) - z).detach()
     (grad,) = torch.autograd.grad(nn.functional.cross_entropy(net(q.decode(z_q)), y), moved)
-    expected = (centre + 0.3 * unit(grad)).clamp(0, 1)
-    torch.testing.assert_close(made.attacked(centre, y, range(COUNT)), expected)
+    expected = (centre + 0.3 * normalise_samples(grad)).clamp(0, 1)
+    torch.testing.assert_close(made.attack_images(centre, y, range(COUNT)), expected)
     plain = maker(start_probability=0.0, eps=0.3, step=0.3)
-    plain.__dict__["teacher"], plain.__dict__["quantiser"] = net, q
-    assert not torch.allclose(plain.attacked(centre, y, range(COUNT)), expected, atol=1e-4)
+    plain.__dict__["teacher"], plain.__dict__["discretizer"] = net, q
+    assert not torch.allclose(plain.attack_images(centre, y, range(COUNT)), expected, atol=1e-4)
 
 
 def test_linf_takes_signs_and_stays_in_the_box():
@@ -263,15 +265,20 @@ def test_linf_takes_signs_and_stays_in_the_box():
         loss = nn.functional.cross_entropy((z - 0.5).flatten(1) @ made.teacher.weight, y)
         (grad,) = torch.autograd.grad(loss, z)
         z = torch.max(torch.min(z + 0.06 * grad.sign(), x + 0.1), x - 0.1).clamp(0, 1)
-    torch.testing.assert_close(made.attacked(x, y, range(COUNT)), z.detach())
+    torch.testing.assert_close(made.attack_images(x, y, range(COUNT)), z.detach())
 
 
 def test_shares_and_rates_by_hand():
-    assert share_flipped(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 0, 3, 0]])).item() == 0.5
+    assert (
+        compute_flip_share(torch.tensor([[1, 2, 3, 4]]), torch.tensor([[1, 0, 3, 0]])).item() == 0.5
+    )
     totals = {"rows": 10, "accepted": 4, "clean_right": 7, "flips": 3.0, "change": 0.5}
     probe = {"probed": 2, "probed_requantised": 0.5, "probed_flips": 0.9}
-    found = rates(totals | probe)
+    found = compute_bank_facts(totals | probe)
     assert (found["acceptance"], found["token_flips"], found["pixel_change"]) == (0.4, 0.3, 0.05)
     assert found["teacher_clean_accuracy"] == 0.7
-    assert rates({"rows": 3, "clean_right": 3}) == {"rows": 3, "teacher_clean_accuracy": 1.0}
+    assert compute_bank_facts({"rows": 3, "clean_right": 3}) == {
+        "rows": 3,
+        "teacher_clean_accuracy": 1.0,
+    }
     assert found["token_flips_beyond"] == pytest.approx(0.45 - 0.25)

@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from pipeline.banks.batches import with_bank
+from pipeline.banks.batches import make_bank_source
 from pipeline.banks.reader import read_bank
 from pipeline.banks.shards import read_shard, shard_name
 from pipeline.core.batch import Roles
-from pipeline.core.images import pixels
-from pipeline.core.mixup import Mixing
-from pipeline.data.batches import DatasetSource, Schedule
+from pipeline.core.images import scale_to_unit_range
+from pipeline.core.mixup import MixSettings
+from pipeline.data.batches import BatchSchedule, DatasetSource
 from pipeline.errors import RetortError
 from pipeline.stages import build_bank
-from pipeline.store.artifact import open_artifact
+from pipeline.store.artefact import open_artefact
 from tests.helpers import bank_store
 from tests.helpers.bank_store import (
     BASE,
@@ -50,7 +50,7 @@ def store(tmp_path_factory) -> bank_store.Store:
 def said(shown: torch.Tensor) -> torch.Tensor:
     """The teacher's logits on uint8 images."""
     with torch.no_grad():
-        return bank_store.teacher()(pixels(shown))
+        return bank_store.teacher()(scale_to_unit_range(shown))
 
 
 def rows_of(fields: dict) -> torch.Tensor:
@@ -63,7 +63,7 @@ def test_a_bank_of_outputs(store):
     assert set(bank.fields) == {"row", "label", "t_clean"}
     torch.testing.assert_close(bank.fields["t_clean"].float(), said(images()), **ROUNDED)
     assert torch.equal(bank.fields["label"].long(), labels())
-    assert set(open_artifact(job.folder).manifest.facts) == {"rows", "teacher_clean_accuracy"}
+    assert set(open_artefact(job.folder).manifest.facts) == {"rows", "teacher_clean_accuracy"}
     with pytest.raises(RetortError, match="has no 'x_adv'; it has row, label, t_clean"):
         read_bank(job.folder, ["x_adv"])
 
@@ -85,7 +85,7 @@ def test_outputs_are_those_of_what_is_read_back(store, form, reject):
         assert torch.equal(fields["x_adv"][1:3], stored[1:3])
     if reject == "keep" and form != "jpeg":
         with torch.no_grad():
-            q = quantiser().reconstruct(pixels(images())[~right])
+            q = quantiser().reconstruct(scale_to_unit_range(images())[~right])
         assert ((stored[~right] / 255 - q).abs() <= 0.51 / 255).all()
 
 
@@ -105,10 +105,10 @@ def test_png_is_lossless_and_jpeg_is_what_the_teacher_judged(store):
 
 def test_a_student_sees_the_same_samples_from_files_as_from_memory(store):
     jobs = (store.made(f"{form}-drop", **SAMPLES, **extra) for form, extra in FORMS.items())
-    data = DatasetSource(images(), labels(), Schedule(2, 11, 0, augment="crop_flip"))
-    memory, files = (with_bank(data, job.folder, ()) for job in jobs)
+    data = DatasetSource(images(), labels(), BatchSchedule(2, 11, 0, augment="crop_flip"))
+    memory, files = (make_bank_source(data, job.folder, ()) for job in jobs)
     for start in (0, 2):
-        pairs = (s.batches(1, start, Roles(torch.nn.Identity())) for s in (memory, files))
+        pairs = (s.iterate_batches(1, start, Roles(torch.nn.Identity())) for s in (memory, files))
         for one, two in zip(*pairs, strict=True):
             for name in ("x_adv", "y_adv"):
                 assert torch.equal(one.stored[name], two.stored[name])
@@ -119,9 +119,9 @@ def test_q_of_x_alone(store):
     job = store.made("q", **{**SAMPLES, "attack": None, "reject": "keep"})
     fields = read_bank(job.folder).fields
     with torch.no_grad():
-        q = quantiser().reconstruct(pixels(images()))
+        q = quantiser().reconstruct(scale_to_unit_range(images()))
     assert ((fields["x_adv"] / 255 - q).abs() <= 0.51 / 255).all()
-    facts = open_artifact(job.folder).manifest.facts
+    facts = open_artefact(job.folder).manifest.facts
     assert facts["token_flips"] == 0
     assert facts["pixel_change"] <= 0.5 / 255
     assert "token_flips_beyond" not in facts
@@ -161,7 +161,7 @@ def test_clean_outputs_are_left_out_where_nobody_wants_them(store):
     only = {"top_k": 0, "temperature": 1.0, "clean": False}
     job = store.made("unclean", **SAMPLES, outputs=only)
     assert "t_clean" not in read_bank(job.folder).fields
-    assert "teacher_clean_accuracy" not in open_artifact(job.folder).manifest.facts
+    assert "teacher_clean_accuracy" not in open_artefact(job.folder).manifest.facts
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_replay_is_the_recomputation(store, spec, operations, outputs):
     """What a student sees of a view gives, through the teacher, the outputs that were stored."""
     key = f"views-{'attack' in spec}-{'outputs' in outputs}"
     job = store.made(key, **spec, **outputs, views={**VIEWS, "rand_augment": operations})
-    plan = Schedule(3, 11, 0, mixing=Mixing(classes=CLASSES))
-    source = with_bank(DatasetSource(images(), labels(), plan), job.folder, ())
+    plan = BatchSchedule(3, 11, 0, mixing=MixSettings(classes=CLASSES))
+    source = make_bank_source(DatasetSource(images(), labels(), plan), job.folder, ())
     nobody = Roles(torch.nn.Identity())
     for epoch in range(2):
-        for batch in source.batches(epoch, 0, nobody):
+        for batch in source.iterate_batches(epoch, 0, nobody):
             for x, t in (("x", "t_clean"), ("x_adv", "t_adv")):
                 if t not in batch.stored:
                     assert (spec, t) == (BASE, "t_adv")

@@ -10,33 +10,33 @@ import torch
 
 from pipeline.banks.reader import read_bank
 from pipeline.banks.shards import (
-    PLAIN,
+    DEFAULT_SPEC,
     Block,
-    Layout,
-    fields_of,
+    ShardLayout,
+    is_whole,
+    list_fields,
     read_shard,
     shard_name,
-    sidecar_of,
-    whole,
+    sidecar_path,
     write_shard,
 )
-from pipeline.config.specs import dump_spec, spec_of
+from pipeline.config.specs import dump_spec, get_spec
 from pipeline.core import topk_logits
-from pipeline.core.seeding import generator
+from pipeline.core.seeding import make_generator
 from pipeline.errors import RetortError
 from pipeline.stages import build_bank
-from pipeline.store import artifact
-from pipeline.store.artifact import SPEC, Job, finish, read_job, write_json
+from pipeline.store import artefact
+from pipeline.store.artefact import JOB_FILE, Job, read_job, write_json, write_manifest
 from tests.helpers.specs import bank_spec
 
 ROWS, SHARDS, BLOCK = 21, 4, 2
 KEY = "0123456789ab"
-LAYOUT = Layout(ROWS, SHARDS, BLOCK)
+LAYOUT = ShardLayout(ROWS, SHARDS, BLOCK)
 
 
 def block_of(rows: range, keep: bool = True) -> tuple[Block, dict]:
     """A block whose numbers are drawn by row; every third row is rejected."""
-    draws = [generator("test", row) for row in rows]
+    draws = [make_generator("test", row) for row in rows]
     accepted = np.array([keep and row % 3 != 2 for row in rows])
     logits = torch.stack([torch.randn(5, generator=g) for g in draws]).numpy()
     images = torch.stack([torch.randint(0, 256, (3, 4, 4), generator=g) for g in draws]).numpy()
@@ -59,7 +59,7 @@ class Fake:
     before = staticmethod(lambda rows: None)
 
     def __init__(self, job: Job) -> None:
-        self.job, self.layout, self.spec = job, LAYOUT, spec_of(job)
+        self.job, self.layout, self.spec = job, LAYOUT, get_spec(job)
 
     def block(self, rows: range, first: bool) -> tuple[Block, dict]:
         Fake.before(rows)
@@ -70,23 +70,26 @@ class Fake:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
     """No models; and sums are taken anew, since these tests alter files."""
-    monkeypatch.setattr(build_bank, "Maker", Fake)
+    monkeypatch.setattr(build_bank, "BankBuilder", Fake)
     monkeypatch.setattr(Fake, "made", [])
-    artifact.verify.cache_clear()
+    artefact.verify.cache_clear()
 
 
 def job_in(folder) -> Job:
     """A bank's job in a store of its own."""
     folder = folder / "bank" / KEY
     order = {"kind": "bank", "name": "dad", "key": KEY, "inputs": {}, "code": {}}
-    write_json(folder / SPEC, {**order, "spec": {"shards": SHARDS, **dump_spec(PLAIN)}, "run": {}})
+    write_json(
+        folder / JOB_FILE,
+        {**order, "spec": {"shards": SHARDS, **dump_spec(DEFAULT_SPEC)}, "run": {}},
+    )
     return read_job(folder)
 
 
 def finished(job: Job) -> Job:
     """All shards, and the manifest."""
     build_bank.run_group(job, range(SHARDS))
-    finish(job, job.manifest([shard_name(i) for i in range(SHARDS)], {}))
+    write_manifest(job, job.build_manifest([shard_name(i) for i in range(SHARDS)], {}))
     return job
 
 
@@ -97,17 +100,17 @@ def content(job: Job) -> dict[str, bytes]:
 
 def rows_of(*shards: int) -> list[range]:
     """Row ranges of shards' blocks in order."""
-    return [LAYOUT.rows_of(b) for shard in shards for b in LAYOUT.blocks_of(shard)]
+    return [LAYOUT.get_block_rows(b) for shard in shards for b in LAYOUT.get_shard_blocks(shard)]
 
 
 @pytest.mark.parametrize("rows", [1, 7, 64, 129])
 @pytest.mark.parametrize("shards", [1, 3, 8])
 @pytest.mark.parametrize("block", [1, 16, 200])
 def test_a_layout_covers_every_row_once_in_order(rows, shards, block):
-    layout = Layout(rows, shards, block)
-    blocks = [b for shard in range(shards) for b in layout.blocks_of(shard)]
-    assert blocks == list(range(layout.blocks))
-    assert [row for b in blocks for row in layout.rows_of(b)] == list(range(rows))
+    layout = ShardLayout(rows, shards, block)
+    blocks = [b for shard in range(shards) for b in layout.get_shard_blocks(shard)]
+    assert blocks == list(range(layout.block_count))
+    assert [row for b in blocks for row in layout.get_block_rows(b)] == list(range(rows))
 
 
 def test_a_bank_comes_back(tmp_path):
@@ -119,8 +122,8 @@ def test_a_bank_comes_back(tmp_path):
         assert found.dtype == expected[name].dtype
         np.testing.assert_array_equal(found, expected[name])
     rows = [sum(map(len, rows_of(shard))) for shard in range(SHARDS)]
-    assert np.diff(bank.clean_starts).tolist() == rows
-    assert bank.starts[-1] == len(bank.fields["row"])
+    assert np.diff(bank.row_starts).tolist() == rows
+    assert bank.sample_starts[-1] == len(bank.fields["row"])
 
 
 def test_a_shard_holds_its_blocks_and_its_counts(tmp_path):
@@ -128,10 +131,10 @@ def test_a_shard_holds_its_blocks_and_its_counts(tmp_path):
     path = job.folder / shard_name(1)
     for found, rows in zip(read_shard(path), rows_of(1), strict=True):
         expected, _ = block_of(rows)
-        assert set(found) == set(fields_of(PLAIN))
+        assert set(found) == set(list_fields(DEFAULT_SPEC))
         for name in found:
             np.testing.assert_array_equal(found[name], expected[name])
-    counts = json.loads(sidecar_of(path).read_text())["counts"]
+    counts = json.loads(sidecar_path(path).read_text())["counts"]
     accepted = sum(row % 3 != 2 for rows in rows_of(1) for row in rows)
     assert counts == {"rows": sum(map(len, rows_of(1))), "accepted": accepted}
 
@@ -204,7 +207,7 @@ def test_a_damaged_shard_is_found_and_it_alone_is_made_again(damage, tmp_path):
     job = finished(job_in(tmp_path))
     before, path = content(job), job.folder / shard_name(2)
     path.write_bytes(damage(before[path.name]))
-    assert not whole(path, KEY)
+    assert not is_whole(path, KEY)
     with pytest.raises(RetortError, match=r"shard-00002\.tar: does not match"):
         read_bank(job.folder)
     Fake.made.clear()
@@ -218,7 +221,7 @@ def test_a_shard_without_its_other_half_is_not_whole(name, tmp_path):
     job = finished(job_in(tmp_path))
     before = content(job)
     (job.folder / name).unlink()
-    assert not whole(job.folder / shard_name(1), KEY)
+    assert not is_whole(job.folder / shard_name(1), KEY)
     build_bank.run_group(job, range(SHARDS))
     assert content(job) == before
 
@@ -236,11 +239,11 @@ def test_a_missing_manifest_or_shard_is_named(tmp_path):
 
 def test_a_bank_without_one_accepted_sample_says_what_to_do(tmp_path):
     job = job_in(tmp_path)
-    parts = [LAYOUT.blocks_of(shard) for shard in range(SHARDS)]
+    parts = [LAYOUT.get_shard_blocks(shard) for shard in range(SHARDS)]
     for shard, numbers in enumerate(parts):
-        blocks = [(n, *block_of(LAYOUT.rows_of(n), keep=False)) for n in numbers]
-        write_shard(job.folder / shard_name(shard), iter(blocks), PLAIN, KEY)
-    finish(job, job.manifest([shard_name(i) for i in range(SHARDS)], {}))
+        blocks = [(n, *block_of(LAYOUT.get_block_rows(n), keep=False)) for n in numbers]
+        write_shard(job.folder / shard_name(shard), iter(blocks), DEFAULT_SPEC, KEY)
+    write_manifest(job, job.build_manifest([shard_name(i) for i in range(SHARDS)], {}))
     with pytest.raises(RetortError, match="no sample was accepted; lower"):
         read_bank(job.folder)
 
@@ -272,7 +275,7 @@ def test_a_sample_of_tokens_at_224_px_takes_at_most_1700_bytes_and_its_outputs(t
         block["flips"] = np.zeros(size, np.float16)
         block["tokens"] = rng.integers(0, 16384, (size, 28, 28)).astype(np.min_scalar_type(16383))
         for name in ("t_clean", "t_adv"):
-            packs = topk_logits.packed(torch.randn(size, 1000), 10, 4.0)
+            packs = topk_logits.pack_logits(torch.randn(size, 1000), 10, 4.0)
             block |= {f"{name}_{part}": array for part, array in packs.items()}
             del block[name]
         del block["x_adv"]

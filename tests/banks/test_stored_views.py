@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.banks.stored_views import Side, Views, beta_quantile, blended
-from pipeline.core.seeding import seed_of, uniforms
+from pipeline.banks.stored_views import ImageSet, StoredViews, beta_quantile, blend_images
+from pipeline.core.seeding import derive_seed, draw_uniforms
 from tests.helpers.specs import bank_spec
 
 ROWS, SIDE = 12, 10
@@ -21,12 +21,12 @@ def images(count: int = ROWS) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, SIDE, SIDE), generator=rng, dtype=torch.uint8)
 
 
-def views(count: int = 3, **options: object) -> Views:
-    return Views.of(bank_spec(seed=5, views={"count": count, **NEUTRAL, **options}))
+def views(count: int = 3, **options: object) -> StoredViews:
+    return StoredViews.from_spec(bank_spec(seed=5, views={"count": count, **NEUTRAL, **options}))
 
 
-def side(starts: tuple[int, ...] = (0, 5, ROWS)) -> Side:
-    return Side(images(), 100 + np.arange(ROWS), np.array(starts))
+def side(starts: tuple[int, ...] = (0, 5, ROWS)) -> ImageSet:
+    return ImageSet(images(), 100 + np.arange(ROWS), np.array(starts))
 
 
 def scrambled(z: int) -> int:
@@ -50,30 +50,30 @@ def test_splitmix_is_splitmix():
 
 @given(seed=st.integers(0, 2**63 - 1), row=st.integers(0, 10**9), view=st.integers(0, 99))
 def test_draws_are_a_function_of_seed_row_and_view(seed, row, view):
-    found = uniforms(seed, np.array([row, row + 1]), view, 4)
+    found = draw_uniforms(seed, np.array([row, row + 1]), view, 4)
     for i in range(2):
         assert found[i].tolist() == [draw(seed, row + i, view, k) for k in range(4)]
 
 
 def test_draws_are_uniform_and_unrelated():
-    found = uniforms(1, np.arange(20000), 0, 2)
+    found = draw_uniforms(1, np.arange(20000), 0, 2)
     assert np.abs(np.quantile(found, [0.1, 0.5, 0.9], axis=0).T - [0.1, 0.5, 0.9]).max() < 0.015
-    others = [found[:, 1], uniforms(1, np.arange(20000), 1, 1)[:, 0], np.roll(found[:, 0], 1)]
+    others = [found[:, 1], draw_uniforms(1, np.arange(20000), 1, 1)[:, 0], np.roll(found[:, 0], 1)]
     assert max(abs(np.corrcoef(found[:, 0], other)[0, 1]) for other in others) < 0.03
 
 
 def test_a_view_does_not_depend_on_its_batch():
     made = views(augment="crop_flip", rand_augment=9, mixup=0.8, cutmix=1.0)
-    together = made.images(side(), torch.arange(ROWS), 1)
+    together = made.make_view(side(), torch.arange(ROWS), 1)
     for i in range(ROWS):
-        alone = made.images(side(), torch.tensor([i]), 1)
+        alone = made.make_view(side(), torch.tensor([i]), 1)
         assert all(torch.equal(a[0], b[i]) for a, b in zip(alone, together, strict=True))
-    assert not torch.equal(together[0], made.images(side(), torch.arange(ROWS), 2)[0])
+    assert not torch.equal(together[0], made.make_view(side(), torch.arange(ROWS), 2)[0])
 
 
 def test_flip_and_crop_by_hand():
-    made, seed = views(augment="crop_flip"), seed_of(5, "views")
-    found, partners, shares = made.images(side(), torch.arange(ROWS), 2)
+    made, seed = views(augment="crop_flip"), derive_seed(5, "views")
+    found, partners, shares = made.make_view(side(), torch.arange(ROWS), 2)
     assert torch.equal(partners, torch.arange(ROWS))
     assert torch.equal(shares, torch.ones(ROWS, dtype=torch.float64))
     for i, image in enumerate(images()):
@@ -87,8 +87,8 @@ def test_flip_and_crop_by_hand():
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_mixtures_by_hand(kind):
-    made, seed = views(**{kind: 1.0}), seed_of(5, "views")
-    found, partners, shares = made.images(side(), torch.arange(ROWS), 0)
+    made, seed = views(**{kind: 1.0}), derive_seed(5, "views")
+    found, partners, shares = made.make_view(side(), torch.arange(ROWS), 0)
     for i, image in enumerate(images().int()):
         first, stop = (0, 5) if i < 5 else (5, ROWS)
         partner = first + int(draw(seed, 100 + i, 0, 4) * (stop - first))
@@ -107,7 +107,7 @@ def test_mixtures_by_hand(kind):
 
 def test_with_both_each_view_takes_one():
     made = views(mixup=1.0, cutmix=1.0)
-    found, partners, _ = made.images(side((0, ROWS)), torch.arange(ROWS), 0)
+    found, partners, _ = made.make_view(side((0, ROWS)), torch.arange(ROWS), 0)
     pixels = images()
     cut = [
         bool(((found[i] == pixels[i]) | (found[i] == pixels[partners[i]])).all())
@@ -124,4 +124,4 @@ def test_quantiles_and_rounding():
     assert (np.diff(beta_quantile(0.8, np.linspace(0, 1, 9))) > 0).all()
     one, other = torch.tensor([[[[255, 3]]]]).byte(), torch.tensor([[[[0, 4]]]]).byte()
     weights = torch.full((1, 1, 2), 128, dtype=torch.int32)
-    assert blended(one, other, weights).flatten().tolist() == [128, 4]
+    assert blend_images(one, other, weights).flatten().tolist() == [128, 4]

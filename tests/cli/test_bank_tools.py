@@ -5,12 +5,12 @@ import shutil
 import pytest
 
 from pipeline.banks.reader import read_bank
-from pipeline.banks.shards import shard_name, sidecar_of
+from pipeline.banks.shards import shard_name, sidecar_path
 from pipeline.cli.main import main
 from pipeline.errors import RetortError
 from pipeline.stages import build_bank
-from pipeline.store import artifact
-from pipeline.store.artifact import MANIFEST, finish, open_artifact, write_json
+from pipeline.store import artefact
+from pipeline.store.artefact import MANIFEST_FILE, open_artefact, write_json, write_manifest
 from tests.helpers.bank_store import (
     BLOCK,
     ROWS,
@@ -34,7 +34,7 @@ def pristine(tmp_path_factory) -> Store:
 @pytest.fixture
 def store(pristine, tmp_path) -> Store:
     """A copy to alter."""
-    artifact.verify.cache_clear()
+    artefact.verify.cache_clear()
     shutil.copytree(pristine.path, tmp_path / "store")
     return Store(tmp_path / "store")
 
@@ -67,7 +67,7 @@ def missing(store: Store, bank) -> str:
 def foreign(store: Store, bank) -> str:
     """Another bank's shard with its sidecar: it agrees with that."""
     other = store.made("other", **{**SAMPLES, "seed": 4})
-    for path in (other.folder / shard_name(1), sidecar_of(other.folder / shard_name(1))):
+    for path in (other.folder / shard_name(1), sidecar_path(other.folder / shard_name(1))):
         shutil.copy(path, bank / path.name)
     return f"shard-00001.tar: is of bank {key_of('other')}, not of {key_of('made')}"
 
@@ -87,18 +87,18 @@ def test_damage_is_named_and_that_shard_alone_is_made_again(damage, complete, st
         with pytest.raises(RetortError, match=r"shard-00001\.tar"):
             read_bank(bank)
     else:
-        (bank / MANIFEST).unlink()
+        (bank / MANIFEST_FILE).unlink()
     status, printed = tool("verify", bank, capsys=capsys)
     assert status == 2
     assert said in printed
     assert "1 of 3 shards are not whole; run 'bank verify --mend', then snakemake" in printed
     status, printed = tool("verify", bank, "--mend", capsys=capsys)
     assert (status, "makes 1 of 3 shards again" in printed) == (0, True)
-    assert not (bank / MANIFEST).exists()
+    assert not (bank / MANIFEST_FILE).exists()
     assert [p.name for p in (bank / "groups").iterdir()] == ["2-3.json"]
     times = {i: (bank / shard_name(i)).stat().st_mtime_ns for i in (0, 2)}
-    artifact.verify.cache_clear()
-    finish(job, build_bank.run(job))
+    artefact.verify.cache_clear()
+    write_manifest(job, build_bank.run(job))
     assert shards_of(job) == before
     assert times == {i: (bank / shard_name(i)).stat().st_mtime_ns for i in (0, 2)}
     status, printed = tool("verify", bank, capsys=capsys)
@@ -108,29 +108,29 @@ def test_damage_is_named_and_that_shard_alone_is_made_again(damage, complete, st
 def test_a_shard_in_another_s_place_and_one_too_many(store, capsys):
     """Both halves of a shard copied over another's, and the manifest made to agree."""
     bank = store.folder("bank", "made")
-    for path in (bank / shard_name(0), sidecar_of(bank / shard_name(0))):
+    for path in (bank / shard_name(0), sidecar_path(bank / shard_name(0))):
         shutil.copy(path, bank / path.name.replace("00000", "00001"))
         shutil.copy(path, bank / path.name.replace("00000", "00007"))
-    job, manifest = store.bank("made", **SAMPLES), open_artifact(bank).manifest
+    job, manifest = store.bank("made", **SAMPLES), open_artefact(bank).manifest
     manifest.files[shard_name(1)] = manifest.files[shard_name(0)]
-    finish(job, manifest)
+    write_manifest(job, manifest)
     with pytest.raises(RetortError, match=r"shard-00001\.tar: does not go on at row 16"):
         read_bank(bank)
     _, printed = tool("verify", bank, capsys=capsys)
     assert "shard-00001.tar: does not hold rows 16 to 31" in printed
     assert "shard-00007.tar: is not of this bank of 3 shards; delete it" in printed
-    (bank / MANIFEST).unlink()
+    (bank / MANIFEST_FILE).unlink()
     _, printed = tool("verify", bank, capsys=capsys)
     assert "shard-00001.tar: is shard-00000.tar under another name" in printed
     manifest.files[shard_name(7)] = manifest.files[shard_name(0)]
-    finish(job, manifest)
+    write_manifest(job, manifest)
     with pytest.raises(RetortError, match=r"shard-00007\.tar: is not of this bank of 3 shards"):
         read_bank(bank)
 
 
 def test_info_counts(store, capsys):
     status, printed = tool("info", store.folder("bank", "made"), capsys=capsys)
-    facts = open_artifact(store.folder("bank", "made")).manifest.facts
+    facts = open_artefact(store.folder("bank", "made")).manifest.facts
     assert status == 0
     for words in (
         f"{SHARDS} of blocks of {BLOCK} rows",
@@ -139,7 +139,7 @@ def test_info_counts(store, capsys):
         "float16 (8, 10) in the first block",
     ):
         assert words in printed
-    (store.folder("bank", "made") / MANIFEST).unlink()
+    (store.folder("bank", "made") / MANIFEST_FILE).unlink()
     assert "is not finished" in tool("info", store.folder("bank", "made"), capsys=capsys)[1]
     assert "holds a dataset" in tool("info", dataset_of(store), capsys=capsys)[1]
 
@@ -162,7 +162,7 @@ def test_tokens_decode_to_the_bytes_that_were_never_stored(store, form, reject, 
     status, printed = tool("decode", tokens.folder, "--to", decoded.folder, capsys=capsys)
     assert (status, f"holds the pixels of {tokens.key}" in printed) == (0, True)
     assert shards_of(decoded) == shards_of(direct)
-    facts = [open_artifact(job.folder).manifest.facts for job in (decoded, direct)]
+    facts = [open_artefact(job.folder).manifest.facts for job in (decoded, direct)]
     assert facts[0] == facts[1]
 
 
@@ -187,13 +187,13 @@ def test_groups_made_elsewhere_are_merged(store, tmp_path, capsys):
     for place, parts in zip(places, ((0,), (1,), (2,)), strict=True):
         shutil.copytree(store.path, place.path)
         job = place.bank("made", **SAMPLES)
-        (job.folder / MANIFEST).unlink()
+        (job.folder / MANIFEST_FILE).unlink()
         for number in set(range(SHARDS)) - set(parts):
             (job.folder / shard_name(number)).unlink()
     folders = [place.folder("bank", "made") for place in places]
     status, printed = tool("merge", folders[0], folders[1], capsys=capsys)
     assert (status, "1 shards are missing still: shard-00002.tar" in printed) == (0, True)
-    assert not (folders[0] / MANIFEST).exists()
+    assert not (folders[0] / MANIFEST_FILE).exists()
     status, printed = tool("merge", *folders, capsys=capsys)
     assert (status, "complete" in printed) == (0, True)
     assert shards_of(places[0].bank("made", **SAMPLES)) == whole

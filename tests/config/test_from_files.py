@@ -10,9 +10,15 @@ import torch.nn.functional as F
 import yaml
 
 import pipeline
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
-from pipeline.store.artifact import STAGES, finish, open_artifact, read_job, sha256_of
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
+from pipeline.store.artefact import (
+    STAGES_BY_KIND,
+    compute_sha256,
+    open_artefact,
+    read_job,
+    write_manifest,
+)
 from tests.helpers.graph import tiny
 from tests.models.pretrained.test_vqgan_checkpoint import as_taming, narrow
 from tests.stages.test_open_clip_teacher import MEAN, STD, registered, whole
@@ -25,7 +31,7 @@ X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 def file(path: Path, content: dict) -> dict:
     """A saved checkpoint and the fields that name it."""
     torch.save(content, path)
-    return {"path": str(path), "sha256": sha256_of(path)}
+    return {"path": str(path), "sha256": compute_sha256(path)}
 
 
 def experiment(folder: Path, vit: torch.nn.Module) -> dict:
@@ -71,16 +77,16 @@ def vit() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, registered, vit) -> Plan:
     """Every artefact of the experiment, made in order in this process."""
-    plan = plan_from(experiment(tmp_path_factory.mktemp("files"), vit))
-    write_orders(plan)
-    for ref, entry in plan.entries.items():
-        job = read_job(plan.folder(ref))
-        finish(job, import_module(f"pipeline.stages.{STAGES[entry.kind]}").run(job))
+    plan = make_plan_from_dict(experiment(tmp_path_factory.mktemp("files"), vit))
+    write_job_files(plan)
+    for ref, entry in plan.artefacts.items():
+        job = read_job(plan.folder_path(ref))
+        write_manifest(job, import_module(f"pipeline.stages.{STAGES_BY_KIND[entry.kind]}").run(job))
     return plan
 
 
 def folder(plan: Plan, kind: str, name: str) -> Path:
-    return plan.folder(plan.names[kind, name])
+    return plan.folder_path(plan.refs_by_name[kind, name])
 
 
 def test_a_timm_file_is_timm_s_model_on_resized_images(made, vit):
@@ -92,15 +98,15 @@ def test_a_timm_file_is_timm_s_model_on_resized_images(made, vit):
 
 
 def test_the_bank_holds_what_the_file_s_clip_says(made):
-    facts = open_artifact(folder(made, "bank", "dad")).manifest.facts
+    facts = open_artefact(folder(made, "bank", "dad")).manifest.facts
     assert facts["rows"] == 32
     assert 0 <= facts["acceptance"] <= 1
     assert facts["token_flips"] > 0
 
 
 def test_a_student_of_ours_is_a_teacher(made):
-    entry = made.entries[made.names["student", "ours-0"]]
-    assert entry.inputs["teachers.teacher"].ref == made.names["student", "dad-0"]
+    entry = made.artefacts[made.refs_by_name["student", "ours-0"]]
+    assert entry.inputs["teachers.teacher"].ref == made.refs_by_name["student", "dad-0"]
     assert pipeline.load(folder(made, "student", "ours-0"))(X).shape == (2, 10)
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.reader import Config, parse
-from pipeline.discovery import names_in
-from pipeline.planning.compatibility.fits import needs_of
-from pipeline.planning.graph import plan_from
+from pipeline.config.reader import Config, parse_config
+from pipeline.discovery import list_plugin_names
+from pipeline.planning.compatibility.fits import list_objective_needs
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan
 from tests.helpers.graph import ROOT, Folder
 
@@ -50,12 +50,12 @@ def elsewhere(path: Path, folder: Path) -> dict:
 def planned(tmp_path_factory):
     """The plan of a preset, made once."""
     folder = tmp_path_factory.mktemp("presets")
-    return cache(lambda name: plan_from(elsewhere(PRESETS / f"{name}.yaml", folder)))
+    return cache(lambda name: make_plan_from_dict(elsewhere(PRESETS / f"{name}.yaml", folder)))
 
 
 @cache
 def config(name: str) -> Config:
-    return parse(yaml.safe_load((PRESETS / f"{name}.yaml").read_text()))
+    return parse_config(yaml.safe_load((PRESETS / f"{name}.yaml").read_text()))
 
 
 def rows() -> list[dict[str, str]]:
@@ -69,8 +69,8 @@ def test_a_preset_is_planned_without_data(name, planned):
     assert plan.run["data"].endswith("data")
     assert not plan.store.exists()
     for section in config(name).students:
-        assert ("student", f"{section}-0") in plan.names
-        assert ("evaluation", f"{section}-0.main") in plan.names
+        assert ("student", f"{section}-0") in plan.refs_by_name
+        assert ("evaluation", f"{section}-0.main") in plan.refs_by_name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -151,61 +151,70 @@ def test_a_preset_is_dry_run_by_snakemake(tmp_path):
 
 def test_the_study_compares_every_objective_with_the_demo_s_teachers(tmp_path):
     paths = ("workflow/study.yaml", "config.yaml")
-    study, demo = (plan_from(elsewhere(ROOT / path, tmp_path)) for path in paths)
+    study, demo = (make_plan_from_dict(elsewhere(ROOT / path, tmp_path)) for path in paths)
     for name in ("natural", "robust"):
-        assert study.names["teacher", name] == demo.names["teacher", name]
-    students = [e for e in study.entries.values() if e.kind == "student"]
+        assert study.refs_by_name["teacher", name] == demo.refs_by_name["teacher", name]
+    students = [e for e in study.artefacts.values() if e.kind == "student"]
     compared = {name for e in students for name in e.spec["objective"]}
-    without = {n for n in names_in("objectives") if not SUPPLIED.isdisjoint(needs_of({n: {}}))}
-    assert compared == set(names_in("objectives")) - without
+    without = {
+        n
+        for n in list_plugin_names("objectives")
+        if not SUPPLIED.isdisjoint(list_objective_needs({n: {}}))
+    }
+    assert compared == set(list_plugin_names("objectives")) - without
     assert len(students) == 3 * len(compared)
 
 
 def test_darwin_s_eighth_table_looks_at_every_kept_epoch(planned):
     plan = planned("darwin-cifar10")
-    found = {name for kind, name in plan.names if kind == "evaluation" and "boundary" in name}
+    found = {
+        name for kind, name in plan.refs_by_name if kind == "evaluation" and "boundary" in name
+    }
     students = ("darwin-rn18-self-100", "darwin-mnv2-self-100")
     assert found == {f"{s}-0.epoch{e}.boundary" for s in students for e in range(20, 101, 20)}
 
 
 def test_derd_s_ablation_has_three_seeds_and_shares_the_preset_s_artefacts(tmp_path, planned):
-    study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
+    study = make_plan_from_dict(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
     preset = planned("derd-fashion")
     for kind, here, there in (
         *(("teacher", name, name) for name in ("natural", "robust")),
         ("generator", "derd.seed0", "derd"),
         ("student", "sa-eg-sga-0", "derd-0"),
     ):
-        assert study.names[kind, here] == preset.names[kind, there]
+        assert study.refs_by_name[kind, here] == preset.refs_by_name[kind, there]
     for seed in range(3):
-        warm = study.names["generator", f"derd.seed{seed}"]
-        assert ("evaluation", f"derd.seed{seed}-warm.main") in study.names
+        warm = study.refs_by_name["generator", f"derd.seed{seed}"]
+        assert ("evaluation", f"derd.seed{seed}-warm.main") in study.refs_by_name
         for row in ("sa", "sa-eg", "sa-eg-ga", "sa-eg-sga", "without-stage-1"):
-            student = study.entries[study.names["student", f"{row}-{seed}"]]
+            student = study.artefacts[study.refs_by_name["student", f"{row}-{seed}"]]
             assert student.spec["seed"] == seed
             assert (student.inputs["generator"].ref == warm) == (row != "without-stage-1")
-            evaluation = study.entries[study.names["evaluation", f"{row}-{seed}.main"]]
+            evaluation = study.artefacts[study.refs_by_name["evaluation", f"{row}-{seed}.main"]]
             assert {"clean", "pgd", "autoattack"} == {
                 a for e in evaluation.spec["attacks"] for a in e
             }
 
 
 def test_derd_s_study_has_every_baseline_robust_and_as_published(tmp_path, planned):
-    study = plan_from(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
+    study = make_plan_from_dict(elsewhere(ROOT / "workflow" / "derd-study.yaml", tmp_path))
     preset = planned("derd-fashion")
     baselines = {"dafl", "dfad", "zskt", "cmi", "dfhl_rs", "dfard"}
     for form, teacher in (("", "robust"), ("-plain", "natural")):
         compared = set()
         for name, seed in product(baselines, range(3)):
-            student = study.entries[study.names["student", f"{name}{form}-{seed}"]]
+            student = study.artefacts[study.refs_by_name["student", f"{name}{form}-{seed}"]]
             (options,) = student.spec["objective"].values()
             own = name == "dfhl_rs"  # its robust row is without RSLAD's loop, as released
             assert (options.get("attack") == "rslad") == (form == "" and not own)
-            assert student.inputs["teachers.teacher"].ref == study.names["teacher", teacher]
-            compared |= set(study.entries[student.inputs["generator"].ref].spec["losses"])
-        assert compared == set(names_in("generator_losses")) - {"derd", "inversion"}
+            assert student.inputs["teachers.teacher"].ref == study.refs_by_name["teacher", teacher]
+            compared |= set(study.artefacts[student.inputs["generator"].ref].spec["losses"])
+        assert compared == set(list_plugin_names("generator_losses")) - {"derd", "inversion"}
     for seed in range(3):
-        student = study.entries[study.names["student", f"dfhl_rs-rslad-{seed}"]]
+        student = study.artefacts[study.refs_by_name["student", f"dfhl_rs-rslad-{seed}"]]
         assert student.spec["objective"]["dfhl_rs"]["attack"] == "rslad"
     for name in baselines:
-        assert study.names["student", f"{name}-0"] == preset.names["student", f"{name}-0"]
+        assert (
+            study.refs_by_name["student", f"{name}-0"]
+            == preset.refs_by_name["student", f"{name}-0"]
+        )

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.reader import parse, read
+from pipeline.config.reader import parse_config, read_config
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 
 SMALL = Path(__file__).parents[1] / "helpers" / "small.yaml"
 
@@ -32,7 +32,7 @@ def changed(path: str, value: object) -> dict:
 def line_of(raw: dict) -> str:
     """The one line that a faulty configuration gives."""
     with pytest.raises(RetortError) as caught:
-        plan_from(raw)
+        make_plan_from_dict(raw)
     line = str(caught.value)
     assert "\n" not in line
     return line
@@ -110,7 +110,7 @@ def test_stored_outputs_do_not_serve_augmented_images():
     raw = changed("students.dad.recipe", "tiny")
     assert "objective 'dad' needs a teacher" in line_of(raw)
     raw["students"]["dad"]["teacher"] = "natural"
-    plan_from(raw)
+    make_plan_from_dict(raw)
 
 
 def test_a_bank_belongs_to_its_data_set():
@@ -121,7 +121,7 @@ def test_a_bank_belongs_to_its_data_set():
 
 def test_recipes_are_merged_and_epochs_override():
     raw = changed("students.kd.epochs", 7)
-    config = parse(raw)
+    config = parse_config(raw)
     assert config.students["kd"].recipe.epochs == 7
     assert config.students["rslad"].recipe.epochs == 1
     assert config.students["kd"].recipe.lr == config.students["rslad"].recipe.lr == 0.1
@@ -129,26 +129,26 @@ def test_recipes_are_merged_and_epochs_override():
 
 
 def test_fractions_are_numbers():
-    objective = parse(changed(RSLAD, {"rslad": {"eps": "4/255", "step": "1/255"}}))
+    objective = parse_config(changed(RSLAD, {"rslad": {"eps": "4/255", "step": "1/255"}}))
     assert objective.students["rslad"].objective["rslad"]["eps"] == 4 / 255
-    assert parse(changed("recipes.tiny.lr", "1/8")).students["kd"].recipe.lr == 0.125
+    assert parse_config(changed("recipes.tiny.lr", "1/8")).students["kd"].recipe.lr == 0.125
 
 
 def test_short_forms():
-    config = parse(small())
+    config = parse_config(small())
     assert config.students["natural"].objective == {"natural": {}}
     assert config.students["kd"].teachers == {"teacher": "natural"}
     assert config.teachers["natural"].objective == {"natural": {}}
 
 
 def test_files(tmp_path):
-    assert read(SMALL) == parse(small())
+    assert read_config(SMALL) == parse_config(small())
     path = tmp_path / "config.yaml"
     for text, words in (("a: [", "not valid YAML"), ("- a", "a mapping of sections")):
         path.write_text(text)
         with pytest.raises(RetortError, match=words) as caught:
-            read(path)
+            read_config(path)
         assert str(caught.value).startswith(str(path))
         assert "\n" not in str(caught.value)
     with pytest.raises(RetortError, match="cannot be read"):
-        read(tmp_path / "nowhere.yaml")
+        read_config(tmp_path / "nowhere.yaml")

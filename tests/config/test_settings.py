@@ -12,17 +12,17 @@ import torch
 from safetensors.torch import load_file
 
 import pipeline
-from pipeline.config.sections.dataset import Dataset
-from pipeline.data.mixture import MixedSource, Unlabelled
+from pipeline.config.sections.dataset import DatasetSettings
+from pipeline.data.mixture import MixedSource, UnlabelledSource
 from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
 from pipeline.models import classifier
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
 from pipeline.schema import dump_section
 from pipeline.stages import distill, evaluate, prepare_data, train_teacher
-from pipeline.store.artifact import Manifest, finish, open_artifact, read_job
-from pipeline.training.job_setup import recipe_of
+from pipeline.store.artefact import Manifest, open_artefact, read_job, write_manifest
+from pipeline.training.job_setup import parse_recipe
 from tests.planning.test_plan import edited, keys, small, table
 
 STAGES = {
@@ -52,17 +52,17 @@ def wider(**student: object) -> dict:
 
 
 def entry(raw: dict, name: str = "rslad-0"):
-    plan = plan_from(raw)
-    return plan.entries[plan.names["student", name]]
+    plan = make_plan_from_dict(raw)
+    return plan.artefacts[plan.refs_by_name["student", name]]
 
 
 # Keys
 
 
 def test_a_plain_source_stands_in_the_key_as_it_always_did():
-    section = Dataset(source="cifar10", train=512, val=64, test=64)
+    section = DatasetSettings(source="cifar10", train=512, val=64, test=64)
     assert dump_section(section) == {"source": "cifar10", "train": 512, "val": 64, "test": 64}
-    assert Dataset(source={"cifar10": {}}, train=512, val=64, test=64) == section
+    assert DatasetSettings(source={"cifar10": {}}, train=512, val=64, test=64) == section
 
 
 def test_a_file_s_sum_is_in_the_key_and_its_place_is_not():
@@ -103,12 +103,12 @@ def test_the_second_data_set_is_an_input_and_its_share_in_the_key():
 def test_an_extracted_student_is_evaluated_on_its_teacher_s_data():
     raw = wider(dataset="other")
     raw["students"]["second"] = {**raw["students"]["rslad"], "teacher": "rslad"}
-    plan = plan_from(raw)
+    plan = make_plan_from_dict(raw)
     for name in ("rslad-0", "second-0"):
-        student = plan.entries[plan.names["student", name]]
+        student = plan.artefacts[plan.refs_by_name["student", name]]
         assert student.spec["label_free"] is True
         assert student.inputs["dataset"].name == "other"
-        tested = plan.entries[plan.names["evaluation", f"{name}.linf"]]
+        tested = plan.artefacts[plan.refs_by_name["evaluation", f"{name}.linf"]]
         assert tested.inputs["dataset"].name == "tiny"
 
 
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_said_with_the_entry_s_name(fault):
     student = raw["students"]["rslad"]
     raw["students"]["rslad"] = {k: v for k, v in student.items() if v is not None}
     with pytest.raises(RetortError) as caught:
-        plan_from(raw)
+        make_plan_from_dict(raw)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 
@@ -206,7 +206,7 @@ PLACES = {
 def test_a_data_set_that_does_not_do_is_named(path):
     value, line = PLACES[path]
     with pytest.raises(RetortError) as caught:
-        plan_from(edited(path, value, wider()))
+        make_plan_from_dict(edited(path, value, wider()))
     assert str(caught.value).startswith(line)
 
 
@@ -246,13 +246,13 @@ def world(tmp_path, monkeypatch) -> dict:
 
 def made(raw: dict) -> tuple[Plan, dict[str, Manifest]]:
     """Every artefact of an experiment, made by its stage in this process."""
-    plan = plan_from(raw)
-    write_orders(plan)
+    plan = make_plan_from_dict(raw)
+    write_job_files(plan)
     found = {}
-    for ref, planned in plan.entries.items():
-        job = read_job(plan.folder(ref))
-        finish(job, STAGES[planned.kind].run(job))
-        found[f"{planned.kind}/{planned.name}"] = open_artifact(job.folder).manifest
+    for ref, planned in plan.artefacts.items():
+        job = read_job(plan.folder_path(ref))
+        write_manifest(job, STAGES[planned.kind].run(job))
+        found[f"{planned.kind}/{planned.name}"] = open_artefact(job.folder).manifest
     return plan, found
 
 
@@ -260,26 +260,26 @@ def test_mixed_and_extracted_students_are_trained_and_evaluated(world):
     plan, found = made(world)
     assert found["dataset/real"].facts["counts"] == {"train": 32, "val": 0, "test": 8}
     for name in ("mixed-0", "extracted-0"):
-        folder = plan.folder(plan.names["student", name])
+        folder = plan.folder_path(plan.refs_by_name["student", name])
         model = pipeline.load(folder)
         assert model(torch.rand(2, 3, 32, 32)).shape == (2, 10)
-        classes = classifier.read_about(folder / "model.safetensors")["classes"]
+        classes = classifier.read_metadata(folder / "model.safetensors")["classes"]
         assert tuple(classes) == cifar10.CLASSES
         accuracy = found[f"evaluation/{name}.main"].facts["accuracy"]
         assert len(accuracy) == 1
     assert "val_clean" not in found["student/extracted-0"].facts["last"]
-    again = table(plan_from(world))
+    again = table(make_plan_from_dict(world))
     assert again == table(plan)
 
-    job = read_job(plan.folder(plan.names["student", "mixed-0"]))
-    data = distill.open_data(job.inputs["dataset"])
-    source = distill.source_of(job, data, recipe_of(job))
+    job = read_job(plan.folder_path(plan.refs_by_name["student", "mixed-0"]))
+    data = distill.open_dataset(job.inputs["dataset"])
+    source = distill.make_source(job, data, parse_recipe(job))
     assert isinstance(source, MixedSource)
     assert source.steps == 4
-    job = read_job(plan.folder(plan.names["student", "extracted-0"]))
-    data = distill.open_data(job.inputs["dataset"])
+    job = read_job(plan.folder_path(plan.refs_by_name["student", "extracted-0"]))
+    data = distill.open_dataset(job.inputs["dataset"])
     assert len(data.classes) == 100
-    assert isinstance(distill.source_of(job, data, recipe_of(job)), Unlabelled)
+    assert isinstance(distill.make_source(job, data, parse_recipe(job)), UnlabelledSource)
 
 
 def test_a_source_with_too_few_rows_is_said_when_it_is_read(world):
@@ -290,7 +290,7 @@ def test_a_source_with_too_few_rows_is_said_when_it_is_read(world):
 
 def test_the_splits_are_the_rows_that_were_asked_for(world):
     plan, _ = made({**world, "teachers": {}, "students": {}, "suites": {}})
-    folder = plan.folder(plan.names["dataset", "foreign"])
+    folder = plan.folder_path(plan.refs_by_name["dataset", "foreign"])
     path = Path(world["datasets"]["foreign"]["source"]["npz"]["path"])
     with np.load(path) as arrays:
         rows = torch.from_numpy(arrays["image"].transpose(0, 3, 1, 2).copy())

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.reader import read
+from pipeline.config.reader import read_config
 from pipeline.config.sections.bank import BankSpec
-from pipeline.config.specs import SPECS, dump_spec, read_spec, spec_of
+from pipeline.config.specs import SPECS, dump_spec, get_spec, read_spec
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
-from pipeline.store.artifact import STAGES
+from pipeline.store.artefact import STAGES_BY_KIND
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = [
@@ -21,15 +21,15 @@ BANK = {"shards": 2, "block": 64, "seed": 0, "device": "cpu"}
 
 
 def test_every_kind_has_a_spec():
-    assert SPECS.keys() == set(STAGES)
+    assert SPECS.keys() == set(STAGES_BY_KIND)
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.stem)
 def test_planned_specs_are_written_as_they_were_read(path):
-    entries = make_plan(read(path)).entries.values()
+    entries = make_plan(read_config(path)).artefacts.values()
     assert entries
     for entry in entries:
-        assert dump_spec(spec_of(entry)) == entry.spec
+        assert dump_spec(get_spec(entry)) == entry.spec
 
 
 def test_what_is_left_out_has_the_default_of_its_section():

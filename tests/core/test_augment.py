@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.core.augment import PAD, augment, crop, crop_box, erase, flip, resized_crop
+from pipeline.core.augment import PADDING, augment, crop, draw_crop_box, erase, flip, resized_crop
 
-SIDE = 2 * PAD + 1
+SIDE = 2 * PADDING + 1
 
 
 def rng(seed: int = 0) -> torch.Generator:
@@ -24,7 +24,7 @@ def images(n: int = 6, height: int = 6, width: int = 7) -> Tensor:
 def windows(x: Tensor) -> Tensor:
     """All crops (B,9,9,C,H,W) of the zero-padded images, by brute force."""
     h, w = x.shape[2:]
-    padded = F.pad(x, (PAD,) * 4)
+    padded = F.pad(x, (PADDING,) * 4)
     rows = [
         torch.stack([padded[:, :, i : i + h, j : j + w] for j in range(SIDE)], 1)
         for i in range(SIDE)
@@ -98,7 +98,7 @@ def test_flip_alone_is_the_flip():
 @pytest.mark.parametrize(("width", "height"), [(500, 375), (375, 500), (3, 200)])
 def test_a_crop_box_is_a_random_part_of_imagenet_s_kind(width, height):
     rng = torch.Generator().manual_seed(0)
-    boxes = [crop_box(width, height, rng) for _ in range(400)]
+    boxes = [draw_crop_box(width, height, rng) for _ in range(400)]
     for left, top, right, bottom in boxes:
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
     if width > 3:

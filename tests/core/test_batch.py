@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.batch import WORDS, Batch, Roles, adversarial_target, clean_target, missing_needs
+from pipeline.core.batch import (
+    NEED_DESCRIPTIONS,
+    Batch,
+    Roles,
+    describe_missing_needs,
+    get_adversarial_teacher_logits,
+    get_clean_teacher_logits,
+)
 
 
 class Counting(nn.Module):
@@ -29,16 +36,19 @@ def batch(**stored: Tensor) -> Batch:
 def test_stored_targets_spare_the_teacher():
     kept, teacher = torch.ones(3, 2), Counting()
     roles = Roles(nn.Identity(), {"robust": teacher})
-    assert clean_target(roles, batch(t_clean=kept)) is kept
-    assert adversarial_target(roles, batch(x_adv=torch.zeros(3, 1, 2, 2), t_adv=kept)) is kept
+    assert get_clean_teacher_logits(roles, batch(t_clean=kept)) is kept
+    assert (
+        get_adversarial_teacher_logits(roles, batch(x_adv=torch.zeros(3, 1, 2, 2), t_adv=kept))
+        is kept
+    )
     assert teacher.forwards == 0
 
 
 def test_live_targets_are_one_forward_without_gradient():
     teacher = Counting()
     roles = Roles(nn.Identity(), {"robust": teacher})
-    clean = clean_target(roles, batch())
-    adversarial = adversarial_target(roles, batch(x_adv=torch.full((3, 1, 2, 2), 0.25)))
+    clean = get_clean_teacher_logits(roles, batch())
+    adversarial = get_adversarial_teacher_logits(roles, batch(x_adv=torch.full((3, 1, 2, 2), 0.25)))
     torch.testing.assert_close(clean, torch.full((3, 2), 0.5))
     torch.testing.assert_close(adversarial, torch.full((3, 2), 0.25))
     assert not clean.requires_grad
@@ -59,21 +69,21 @@ def test_the_teacher_is_the_only_one():
     [
         ((), (), (), ""),
         (("label",), (), ("label",), ""),
-        (("label",), (), (), WORDS["label"]),
+        (("label",), (), (), NEED_DESCRIPTIONS["label"]),
         (("teacher",), ("robust",), (), ""),
-        (("teacher",), (), (), WORDS["teacher"]),
-        (("teacher",), ("natural", "robust"), (), WORDS["teacher"]),
+        (("teacher",), (), (), NEED_DESCRIPTIONS["teacher"]),
+        (("teacher",), ("natural", "robust"), (), NEED_DESCRIPTIONS["teacher"]),
         (("t_clean",), ("robust",), (), ""),
         (("t_clean",), (), ("t_clean",), ""),
-        (("t_clean",), ("natural", "robust"), (), WORDS["t_clean"]),
-        (("t_adv",), ("robust",), (), WORDS["t_adv"]),
+        (("t_clean",), ("natural", "robust"), (), NEED_DESCRIPTIONS["t_clean"]),
+        (("t_adv",), ("robust",), (), NEED_DESCRIPTIONS["t_adv"]),
         (("t_adv",), ("robust",), ("x_adv",), ""),
-        (("x_adv",), ("robust",), (), WORDS["x_adv"]),
+        (("x_adv",), ("robust",), (), NEED_DESCRIPTIONS["x_adv"]),
         (("natural", "robust"), ("robust", "natural"), (), ""),
-        (("natural", "robust"), ("robust",), (), WORDS["natural"]),
+        (("natural", "robust"), ("robust",), (), NEED_DESCRIPTIONS["natural"]),
         (("generated",), (), ("generated",), ""),
-        (("label", "tokens"), (), (), f"{WORDS['label']}, 'tokens'"),
+        (("label", "tokens"), (), (), f"{NEED_DESCRIPTIONS['label']}, 'tokens'"),
     ],
 )
 def test_what_lacks_is_said_in_words(needs, roles, given, lacking):
-    assert missing_needs(needs, roles, given) == lacking
+    assert describe_missing_needs(needs, roles, given) == lacking

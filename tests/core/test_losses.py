@@ -43,19 +43,19 @@ def test_kl_by_hand():
     uniform, skew = logits((0, 0)), logits(QUARTER)
     forward = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)
     backward = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
-    close(losses.kl(student=uniform, teacher=skew), forward)
-    close(losses.kl(student=skew, teacher=uniform), backward)
+    close(losses.kl_divergence(student_logits=uniform, teacher_logits=skew), forward)
+    close(losses.kl_divergence(student_logits=skew, teacher_logits=uniform), backward)
 
 
 def test_kd_kl_by_hand():
     # Logits (0, 2 ln 3) at temperature 2 are the distribution (1/4, 3/4).
-    found = losses.kd_kl(logits((0, 0)), logits((0, 2 * LN3)), 2.0)
+    found = losses.kd_loss(logits((0, 0)), logits((0, 2 * LN3)), 2.0)
     close(found, 4 * (0.25 * math.log(0.5) + 0.75 * math.log(1.5)))
 
 
 def test_entropy_by_hand():
     mixed = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
-    close(losses.entropy(logits((5, 5), QUARTER)), LN2, mixed)
+    close(losses.softmax_entropy(logits((5, 5), QUARTER)), LN2, mixed)
 
 
 def test_probability_gap_by_hand():
@@ -72,21 +72,21 @@ def test_negative_mean_entropy_by_hand():
 @given(seed=st.integers(0, 2**31), scale=st.sampled_from([0.1, 3.0, 50.0]))
 def test_kl_is_not_negative_and_zero_on_equals(seed, scale):
     student, teacher = draw(seed, scale), draw(seed + 1, scale)
-    assert (losses.kl(student, teacher) >= -1e-12).all()
-    close(losses.kl(teacher + 7, teacher), 0, 0, 0, 0)
+    assert (losses.kl_divergence(student, teacher) >= -1e-12).all()
+    close(losses.kl_divergence(teacher + 7, teacher), 0, 0, 0, 0)
 
 
 @given(seed=st.integers(0, 2**31), t=st.sampled_from([1.0, 4.0, 30.0]))
 def test_kd_kl_is_t_squared_times_kl_of_softened_logits(seed, t):
     student, teacher = draw(seed), draw(seed + 1)
-    plain = losses.kl(student / t, teacher / t)
-    torch.testing.assert_close(losses.kd_kl(student, teacher, t), t**2 * plain)
+    plain = losses.kl_divergence(student / t, teacher / t)
+    torch.testing.assert_close(losses.kd_loss(student, teacher, t), t**2 * plain)
 
 
 def gradient(t: float) -> torch.Tensor:
     """d kd_kl / d student logits."""
     student = draw(1).requires_grad_()
-    return torch.autograd.grad(losses.kd_kl(student, draw(2), t).sum(), student)[0]
+    return torch.autograd.grad(losses.kd_loss(student, draw(2), t).sum(), student)[0]
 
 
 def test_t_squared_keeps_the_gradients_size():
@@ -100,27 +100,27 @@ def test_t_squared_keeps_the_gradients_size():
 def test_ards_golden_factor():
     # ARD's released code: t = 30 and a mean over C = 10 classes, so kd_scale = 1/C gives 90.
     student, teacher = draw(3), draw(4)
-    scaled = losses.kd_kl(student, teacher, 30.0) / 10
-    torch.testing.assert_close(scaled, 90 * losses.kl(student / 30, teacher / 30))
+    scaled = losses.kd_loss(student, teacher, 30.0) / 10
+    torch.testing.assert_close(scaled, 90 * losses.kl_divergence(student / 30, teacher / 30))
 
 
 @given(seed=st.integers(0, 2**31))
 def test_bounds(seed):
     z, other = draw(seed), draw(seed + 1)
-    entropy, gap = losses.entropy(z), losses.probability_gap(z, other)
+    entropy, gap = losses.softmax_entropy(z), losses.probability_gap(z, other)
     assert (entropy >= 0).all()
     assert (entropy <= math.log(5) + 1e-12).all()
     assert ((gap >= 0) & (gap <= 2 + 1e-12)).all()
     assert -math.log(5) - 1e-12 <= losses.negative_mean_entropy(z) <= 0
 
 
-@pytest.mark.parametrize("name", ["kl", "kd_kl", "probability_gap"])
+@pytest.mark.parametrize("name", ["kl_divergence", "kd_loss", "probability_gap"])
 def test_gradients_of_pairs(name):
     one, two = draw(5).requires_grad_(), draw(6).requires_grad_()
     assert torch.autograd.gradcheck(getattr(losses, name), (one, two))
 
 
-@pytest.mark.parametrize("name", ["entropy", "negative_mean_entropy"])
+@pytest.mark.parametrize("name", ["softmax_entropy", "negative_mean_entropy"])
 def test_gradients_of_one(name):
     assert torch.autograd.gradcheck(getattr(losses, name), (draw(7).requires_grad_(),))
 
@@ -136,14 +136,18 @@ def test_gradient_of_cross_entropy():
 
 def test_extreme_logits_stay_finite():
     far, other = logits((1e4, 0, -1e4)), logits((-1e4, 0, 1e4))
-    for loss in (losses.kl, losses.kd_kl, losses.probability_gap):
+    for loss in (losses.kl_divergence, losses.kd_loss, losses.probability_gap):
         assert loss(far, other).isfinite().all()
-    assert losses.entropy(far).isfinite().all()
+    assert losses.softmax_entropy(far).isfinite().all()
 
 
 def test_each_sample_stands_alone():
     student, teacher, y = draw(9), draw(10), torch.tensor([0, 1, 2, 3])
-    for loss, other in ((losses.kl, teacher), (losses.kd_kl, teacher), (losses.cross_entropy, y)):
+    for loss, other in (
+        (losses.kl_divergence, teacher),
+        (losses.kd_loss, teacher),
+        (losses.cross_entropy, y),
+    ):
         alone = torch.cat([loss(student[i : i + 1], other[i : i + 1]) for i in range(4)])
         torch.testing.assert_close(loss(student, other), alone)
 
@@ -151,8 +155,8 @@ def test_each_sample_stands_alone():
 def test_relations_are_the_cosines_with_the_others():
     z = logits((1, 0), (0, 2), (3, 3))
     expected = logits((0, 0.5**0.5), (0, 0.5**0.5), (0.5**0.5, 0.5**0.5))
-    torch.testing.assert_close(losses.relations(z), expected)
-    assert losses.relations(z[:1]).shape == (1, 0)
+    torch.testing.assert_close(losses.pairwise_cosine_similarity(z), expected)
+    assert losses.pairwise_cosine_similarity(z[:1]).shape == (1, 0)
 
 
 def test_info_nce_of_orthogonal_pairs():
@@ -165,7 +169,7 @@ def test_triplet_by_hand():
     anchor = logits((1.0, 0.0), (1.0, 0.0), (0.0, 1.0))
     near = logits((0.8, 0.2), (0.5, 0.5), (0.0, 1.0))
     far = logits((0.5, 0.5), (0.8, 0.2), (1.0, 0.0))
-    close(losses.triplet(anchor, near, far, 0.5), 0.08 - 0.5 + 0.5, 0.5 - 0.08 + 0.5, 0.0)
+    close(losses.triplet_loss(anchor, near, far, 0.5), 0.08 - 0.5 + 0.5, 0.5 - 0.08 + 0.5, 0.0)
 
 
 @pytest.mark.parametrize("t", [1.0, 30.0])
@@ -173,8 +177,8 @@ def test_half_precision_logits_keep_a_kls_gradient(t):
     student, teacher = (draw(seed).bfloat16() for seed in (11, 12))
     found, expected = student.clone().requires_grad_(), student.double().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        low = losses.kd_kl(found, teacher, t)
-    high = losses.kd_kl(expected, teacher.double(), t)
+        low = losses.kd_loss(found, teacher, t)
+    high = losses.kd_loss(expected, teacher.double(), t)
     torch.testing.assert_close(low.double(), high, atol=1e-3, rtol=1e-3)
     low.sum().backward()
     high.sum().backward()

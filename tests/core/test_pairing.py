@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.core.pairing import differing
+from pipeline.core.pairing import pair_different_labels
 
 batches = st.integers(1, 6).flatmap(
     lambda classes: st.lists(st.integers(0, classes - 1), min_size=1, max_size=40)
@@ -16,7 +16,7 @@ seeds = st.integers(0, 2**31)
 
 
 def drawn(labels: list[int], seed: int) -> tuple[Tensor, Tensor]:
-    return differing(torch.tensor(labels), torch.Generator().manual_seed(seed))
+    return pair_different_labels(torch.tensor(labels), torch.Generator().manual_seed(seed))
 
 
 @given(batches, seeds)
@@ -39,7 +39,7 @@ def test_the_number_of_draws_does_not_depend_on_the_labels(labels, seed):
     states = []
     for y in (labels, [0] * len(labels), list(range(len(labels)))):
         rng = torch.Generator().manual_seed(seed)
-        differing(torch.tensor(y), rng)
+        pair_different_labels(torch.tensor(y), rng)
         states.append(rng.get_state())
     assert all(torch.equal(state, states[0]) for state in states)
 

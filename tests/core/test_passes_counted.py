@@ -30,14 +30,14 @@ from pipeline.objectives import (
     rslad_dad,
     trades,
 )
-from pipeline.planning.step_cost import Bench, Passes
+from pipeline.planning.step_cost import PassCounter, StepCost
 from tests.helpers.plain import make_objective
 
 
-def step(objective, stored: tuple[str, ...], progress: float) -> Passes:
+def step(objective, stored: tuple[str, ...], progress: float) -> StepCost:
     """The passes of a step with the teachers that the objective names, or one."""
     teachers = ("robust", "natural") if "natural" in objective.needs() else ("teacher",)
-    return Bench(teachers).step(objective, stored, progress)
+    return PassCounter(teachers).measure_step(objective, stored, progress)
 
 
 BANK = ("x_adv", "y_adv", "t_clean", "t_adv")
@@ -115,17 +115,17 @@ def test_dat_reconstructs_twice_a_step(objective, stored):
 
 
 def test_merged_gradients_are_a_backward_each():
-    found = Bench(("natural", "robust")).step(derd.Objective(steps=10), CLEAN)
+    found = PassCounter(("natural", "robust")).measure_step(derd.Objective(steps=10), CLEAN)
     assert found.student == 5
     assert found.teachers == {"natural": 21, "robust": 21}
 
 
 def test_the_book_counts_a_plain_step():
-    bench = Bench()
-    teacher = bench.guides["teacher"]
+    bench = PassCounter()
+    teacher = bench.teacher_networks["teacher"]
     x = torch.rand(5, 3, 2, 2, requires_grad=True)
     torch.autograd.grad(teacher(x).sum(), x)
-    assert teacher.book == [("forward", 5), ("input", 5)]
+    assert teacher.calls == [("forward", 5), ("input", 5)]
     bench.student(x.detach()).sum().backward()
-    assert bench.student.book == [("forward", 5), ("input", 5), ("parameters", 5)]
+    assert bench.student.calls == [("forward", 5), ("input", 5), ("parameters", 5)]
     torch.testing.assert_close(bench.student.weight.grad, x.flatten(1).sum(0)[:, None].repeat(1, 4))

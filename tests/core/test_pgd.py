@@ -8,11 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pipeline.core.losses import cross_entropy, kd_kl
-from pipeline.core.pgd import ascend, ascend_shared, attacked, frozen, input_gradient
-from pipeline.core.threat_models import L2, Free, Linf
+from pipeline.core.losses import cross_entropy, kd_loss
+from pipeline.core.pgd import (
+    compute_input_gradient,
+    freeze_for_attack,
+    freeze_modules,
+    iterate_shared_pgd,
+    run_pgd,
+)
+from pipeline.core.threat_models import L2, Linf, Unconstrained
 
-BALLS = [Linf(8 / 255), L2(0.5), Free()]
+BALLS = [Linf(8 / 255), L2(0.5), Unconstrained()]
 
 
 def network(seed: int, classes: int = 4) -> nn.Module:
@@ -54,14 +60,14 @@ def test_two_steps_by_hand():
     x = torch.tensor([0.5, 0.5, 0.02]).view(1, 1, 1, 3)
     slope = torch.tensor([2.0, -1.0, -3.0]).view(1, 1, 1, 3)
     path: list[Tensor] = []
-    end = ascend(
+    end = run_pgd(
         x,
         lambda z: (z * slope).flatten(1).sum(1),
         Linf(0.05),
         steps=2,
-        step=0.03,
+        step_size=0.03,
         start="clean",
-        path=path,
+        iterates=path,
     )
     torch.testing.assert_close(path[0].flatten(), torch.tensor([0.53, 0.47, 0.0]))
     torch.testing.assert_close(end.flatten(), torch.tensor([0.55, 0.45, 0.0]))
@@ -72,7 +78,7 @@ def test_two_steps_by_hand():
 @pytest.mark.parametrize("start", ["clean", "gauss", "uniform"])
 def test_no_steps_return_the_start(start):
     x = images()
-    end = ascend(x, lambda z: z.sum(), Linf(0.1), steps=0, step=0.1, start=start, rng=rng())
+    end = run_pgd(x, lambda z: z.sum(), Linf(0.1), steps=0, step_size=0.1, start=start, rng=rng())
     noise = torch.randn(x.shape, generator=rng(), dtype=x.dtype)
     starts = {
         "clean": x,
@@ -80,7 +86,7 @@ def test_no_steps_return_the_start(start):
         "uniform": Linf(0.1).sample(x, rng()),
     }
     assert torch.equal(end, starts[start])
-    given_start = ascend(x, lambda z: z.sum(), Linf(0.1), steps=0, step=0.1, start=end)
+    given_start = run_pgd(x, lambda z: z.sum(), Linf(0.1), steps=0, step_size=0.1, start=end)
     assert torch.equal(given_start, end)
 
 
@@ -89,17 +95,17 @@ def test_no_steps_return_the_start(start):
 def test_every_iterate_is_feasible(ball, seed, sign):
     net, x, path = network(0).eval(), images(seed=seed), []
     y = torch.arange(5) % 4
-    with frozen(net):
-        end = ascend(
+    with freeze_modules(net):
+        end = run_pgd(
             x,
             lambda z: cross_entropy(net(z), y),
             ball,
             steps=4,
-            step=0.02,
+            step_size=0.02,
             start="gauss",
             rng=rng(),
             sign=sign,
-            path=path,
+            iterates=path,
         )
     assert len(path) == 4
     assert torch.equal(path[-1], end)
@@ -114,9 +120,9 @@ def test_ascent_climbs_and_descent_falls():
     def loss(z: Tensor) -> Tensor:
         return cross_entropy(net(z), y)
 
-    with frozen(net):
+    with freeze_modules(net):
         up, down = (
-            ascend(x, loss, L2(0.5), steps=5, step=0.1, start="clean", sign=sign)
+            run_pgd(x, loss, L2(0.5), steps=5, step_size=0.1, start="clean", sign=sign)
             for sign in (1, -1)
         )
         assert (loss(up) > loss(x)).all()
@@ -126,8 +132,8 @@ def test_ascent_climbs_and_descent_falls():
 def test_saturated_pixels_still_move():
     x = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2)
     slope = torch.tensor([1.0, -1.0]).view(1, 1, 1, 2)
-    end = ascend(
-        x, lambda z: (z * slope).flatten(1).sum(1), Linf(0.1), steps=3, step=0.1, start="clean"
+    end = run_pgd(
+        x, lambda z: (z * slope).flatten(1).sum(1), Linf(0.1), steps=3, step_size=0.1, start="clean"
     )
     torch.testing.assert_close(end.flatten(), torch.tensor([0.1, 0.9]))
 
@@ -136,13 +142,13 @@ def test_the_attack_leaves_no_trace():
     student, teacher, x = network(0).train(), network(1).eval(), images()
     before = state(student, teacher)
     kept = x.clone()
-    with attacked(student, teacher, bn="eval"):
-        ascend(
+    with freeze_for_attack(student, teacher, bn="eval"):
+        run_pgd(
             x,
-            lambda z: kd_kl(student(z), teacher(z)),
+            lambda z: kd_loss(student(z), teacher(z)),
             Linf(0.1),
             steps=3,
-            step=0.05,
+            step_size=0.05,
             start="gauss",
             rng=rng(),
         )
@@ -153,18 +159,23 @@ def test_the_attack_leaves_no_trace():
 def test_without_frozen_parameters_still_get_no_gradient():
     net, x = network(0).eval(), images()
     loss = lambda z: cross_entropy(net(z), torch.zeros(5, dtype=torch.long))  # noqa: E731
-    ascend(x, loss, Linf(0.1), steps=2, step=0.05, start="clean")
+    run_pgd(x, loss, Linf(0.1), steps=2, step_size=0.05, start="clean")
     assert all(p.grad is None for p in net.parameters())
 
 
 def test_attack_bn_train_moves_the_students_statistics_alone():
     student, teacher, x = network(0).train(), network(1).eval(), images()
     before, others = student[1].running_mean.clone(), state(teacher)
-    with attacked(student, teacher, bn="train"):
+    with freeze_for_attack(student, teacher, bn="train"):
         assert student[1].training
         assert not any(p.requires_grad for p in student.parameters())
-        ascend(
-            x, lambda z: kd_kl(student(z), teacher(z)), Linf(0.1), steps=2, step=0.05, start=x + 0
+        run_pgd(
+            x,
+            lambda z: kd_loss(student(z), teacher(z)),
+            Linf(0.1),
+            steps=2,
+            step_size=0.05,
+            start=x + 0,
         )
     assert not torch.equal(student[1].running_mean, before)
     assert student[1].num_batches_tracked == 2
@@ -176,22 +187,22 @@ def test_frozen_restores_mixed_states_even_after_an_error():
     net[1].eval()
     net[4].bias.requires_grad_(False)
     before = state(net)
-    with pytest.raises(KeyError), frozen(net):  # noqa: PT012
+    with pytest.raises(KeyError), freeze_modules(net):  # noqa: PT012
         assert not any(m.training for m in net.modules())
         assert not any(p.requires_grad for p in net.parameters())
         raise KeyError
     assert state(net) == before
-    with attacked(net, bn="train"):
+    with freeze_for_attack(net, bn="train"):
         assert [m.training for m in net.modules()] == before[0]
     assert state(net) == before
 
 
 def inner_gradients(teacher: nn.Module, student: nn.Module, z: Tensor) -> tuple[Tensor, Tensor]:
     """Input gradients of AdaAD's and of RSLAD's inner loss at z."""
-    with frozen(student, teacher):
+    with freeze_modules(student, teacher):
         target = teacher(z)
-        both = input_gradient(lambda v: kd_kl(student(v), teacher(v)), z)
-        one = input_gradient(lambda v: kd_kl(student(v), target), z)
+        both = compute_input_gradient(lambda v: kd_loss(student(v), teacher(v)), z)
+        one = compute_input_gradient(lambda v: kd_loss(student(v), target), z)
     return both, one
 
 
@@ -212,23 +223,23 @@ def test_equal_networks_give_no_loss_and_no_gradient():
     student, teacher, x = network(0).eval(), network(0).eval(), images()
     both, _ = inner_gradients(teacher, student, x)
     torch.testing.assert_close(both, torch.zeros_like(x), atol=1e-14, rtol=0)
-    assert torch.equal(kd_kl(student(x), teacher(x)), torch.zeros(5, dtype=x.dtype))
+    assert torch.equal(kd_loss(student(x), teacher(x)), torch.zeros(5, dtype=x.dtype))
 
 
 @pytest.mark.parametrize("sign", [+1, -1])
 def test_shared_forwards_make_the_same_iterates_and_can_be_trained_on(sign):
     net, y, path = network(1), torch.tensor([0, 1, 2, 3, 0]), []
-    settings = {"steps": 4, "step": 2 / 255, "start": "gauss", "sign": sign}
-    with attacked(net, bn="train"):
-        ascend(
+    settings = {"steps": 4, "step_size": 2 / 255, "start": "gauss", "sign": sign}
+    with freeze_for_attack(net, bn="train"):
+        run_pgd(
             images(),
             lambda z: cross_entropy(net(z), y),
             BALLS[0],
             rng=rng(),
-            path=path,
+            iterates=path,
             **settings,
         )
-    shared = ascend_shared(
+    shared = iterate_shared_pgd(
         images(), net, lambda s: cross_entropy(s, y), BALLS[0], rng=rng(), **settings
     )
     for (z, logits), expected in zip(shared, path, strict=True):
@@ -251,11 +262,11 @@ def test_a_gradient_is_rounded_as_it_is_asked_whatever_surrounds_it():
         dtypes.append(net(z).dtype)
         return z.flatten(1).sum(1)
 
-    input_gradient(loss, x, torch.bfloat16)
-    input_gradient(loss, x)
+    compute_input_gradient(loss, x, torch.bfloat16)
+    compute_input_gradient(loss, x)
     with torch.autocast("cpu", torch.bfloat16):
-        input_gradient(loss, x)
-    ascend(x, loss, Linf(0.1), steps=1, step=0.1, start="clean", dtype=torch.bfloat16)
+        compute_input_gradient(loss, x)
+    run_pgd(x, loss, Linf(0.1), steps=1, step_size=0.1, start="clean", dtype=torch.bfloat16)
     assert dtypes == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
 
 
@@ -266,10 +277,10 @@ def test_foolboxs_l2_pgd_takes_the_same_steps():
 
     net, x, y = network(0).eval(), images(), torch.arange(5) % 4
     attack = foolbox.attacks.L2PGD(abs_stepsize=0.1, steps=7, random_start=False)
-    with frozen(net):
+    with freeze_modules(net):
         model = foolbox.PyTorchModel(net, (0, 1), device="cpu")
         theirs = attack(model, x, y, epsilons=0.4)[0]
-        ours = ascend(
-            x, lambda z: cross_entropy(net(z), y), L2(0.4), steps=7, step=0.1, start="clean"
+        ours = run_pgd(
+            x, lambda z: cross_entropy(net(z), y), L2(0.4), steps=7, step_size=0.1, start="clean"
         )
     torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)

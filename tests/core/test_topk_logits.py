@@ -9,19 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.core.topk_logits import Packed, index_type, packed, rebuilt
+from pipeline.core.topk_logits import PackedLogits, get_index_dtype, pack_logits, unpack_logits
 
 HALF = 2.0**-11  # relative error of rounding to float16
 
 
 def there_and_back(logits: Tensor, k: int, temperature: float) -> Tensor:
-    parts = {name: torch.from_numpy(a) for name, a in packed(logits, k, temperature).items()}
-    return rebuilt(parts["top"], parts["class"], parts["tail"], logits.shape[-1])
+    parts = {name: torch.from_numpy(a) for name, a in pack_logits(logits, k, temperature).items()}
+    return unpack_logits(parts["top"], parts["class"], parts["tail"], logits.shape[-1])
 
 
 def test_by_hand():
     logits = torch.tensor([[1.0, 4.0, 2.0, 0.0]])
-    parts = packed(logits, 2, 1.0)
+    parts = pack_logits(logits, 2, 1.0)
     assert parts["top"].tolist() == [[0.0, -2.0]]
     assert parts["class"].tolist() == [[1, 2]]
     tail = math.log((math.exp(-3) + math.exp(-4)) / 2)
@@ -71,9 +71,9 @@ def test_the_rest_s_mass_is_exact_at_the_stated_temperature():
 
 def test_views_and_rows_are_indexed_like_a_tensor():
     logits = torch.randn(6, 2, 300, generator=torch.Generator().manual_seed(1))
-    parts = packed(logits, 4, 1.0)
+    parts = pack_logits(logits, 4, 1.0)
     assert parts["class"].dtype == np.uint16
-    bank = Packed(
+    bank = PackedLogits(
         *(
             torch.from_numpy(a.astype(np.int32) if a.dtype == np.uint16 else a)
             for a in parts.values()
@@ -92,4 +92,4 @@ def test_views_and_rows_are_indexed_like_a_tensor():
     [(2, np.uint8), (256, np.uint8), (257, np.uint16), (16384, np.uint16), (70000, np.uint32)],
 )
 def test_indices_take_the_smallest_type(count, kind):
-    assert index_type(count) == kind
+    assert get_index_dtype(count) == kind

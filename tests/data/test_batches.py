@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.images import pixels
-from pipeline.data.batches import DatasetSource, Schedule, Source
+from pipeline.core.images import scale_to_unit_range
+from pipeline.data.batches import BatchSchedule, BatchSource, DatasetSource
 from pipeline.errors import RetortError
 
 ROWS, SIZE, EPOCHS = 23, 4, 3
@@ -25,7 +25,9 @@ def draw(rows: int, seed: int) -> Tensor:
 
 
 def dataset(augment: str = "crop_flip", seed: int = 5) -> DatasetSource:
-    return DatasetSource(draw(ROWS, 1), torch.arange(ROWS), Schedule(EPOCHS, SIZE, seed, augment))
+    return DatasetSource(
+        draw(ROWS, 1), torch.arange(ROWS), BatchSchedule(EPOCHS, SIZE, seed, augment)
+    )
 
 
 def content(batch: Batch) -> dict[str, Tensor]:
@@ -47,14 +49,14 @@ def assert_equal(one: Batch, two: Batch) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def assert_resumes(make: Callable[[], Source], epoch: int, start: int) -> None:
+def assert_resumes(make: Callable[[], BatchSource], epoch: int, start: int) -> None:
     """From ``start`` on a fresh source gives what an unbroken one gives."""
-    unbroken = list(make().batches(epoch, 0, NOBODY))
+    unbroken = list(make().iterate_batches(epoch, 0, NOBODY))
     fresh = make()
     fresh.load_state_dict(make().state_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(start)
-        resumed = list(fresh.batches(epoch, start, NOBODY))
+        resumed = list(fresh.iterate_batches(epoch, start, NOBODY))
     assert len(unbroken) == fresh.steps == STEPS
     assert len(resumed) == STEPS - start
     for one, two in zip(unbroken[start:], resumed, strict=True):
@@ -70,38 +72,38 @@ def test_a_run_resumes_bit_for_bit_from_anywhere(epoch, start):
 def test_an_epoch_shows_each_row_at_most_once_with_its_label():
     source = dataset("none")
     rows = []
-    for batch in source.batches(0, 0, NOBODY):
+    for batch in source.iterate_batches(0, 0, NOBODY):
         assert torch.equal(batch.y, batch.index)
-        assert torch.equal(batch.x, pixels(source.images[batch.index]))
+        assert torch.equal(batch.x, scale_to_unit_range(source.images[batch.index]))
         rows += batch.index.tolist()
     assert len(rows) == len(set(rows)) == STEPS * SIZE
 
 
 def test_epochs_seeds_and_steps_differ():
     orders = [
-        torch.cat([b.index for b in dataset(seed=seed).batches(epoch, 0, NOBODY)]).tolist()
+        torch.cat([b.index for b in dataset(seed=seed).iterate_batches(epoch, 0, NOBODY)]).tolist()
         for seed, epoch in ((5, 0), (5, 1), (6, 0))
     ]
     assert len({tuple(order) for order in orders}) == 3
-    states = [tuple(b.rng.get_state().tolist()) for b in dataset().batches(0, 0, NOBODY)]
+    states = [tuple(b.rng.get_state().tolist()) for b in dataset().iterate_batches(0, 0, NOBODY)]
     assert len(set(states)) == STEPS
 
 
 def test_progress_rises_from_zero_by_equal_steps():
     source = dataset()
-    seen = [b.progress for epoch in range(EPOCHS) for b in source.batches(epoch, 0, NOBODY)]
+    seen = [b.progress for epoch in range(EPOCHS) for b in source.iterate_batches(epoch, 0, NOBODY)]
     expected = [i / (EPOCHS * STEPS) for i in range(EPOCHS * STEPS)]
     assert seen == pytest.approx(expected)
 
 
 def test_too_few_images_for_one_batch():
     with pytest.raises(RetortError, match="recipe.batch: 32 is more than the 23"):
-        DatasetSource(draw(ROWS, 1), torch.arange(ROWS), Schedule(1, 32, 0))
+        DatasetSource(draw(ROWS, 1), torch.arange(ROWS), BatchSchedule(1, 32, 0))
 
 
 def test_pixels_are_exact():
     assert torch.equal(
-        pixels(torch.tensor([0, 51, 255], dtype=torch.uint8)).mul(255).round(),
+        scale_to_unit_range(torch.tensor([0, 51, 255], dtype=torch.uint8)).mul(255).round(),
         torch.tensor([0.0, 51.0, 255.0]),
     )
-    assert pixels(torch.tensor([255], dtype=torch.uint8)).item() == 1.0
+    assert scale_to_unit_range(torch.tensor([255], dtype=torch.uint8)).item() == 1.0

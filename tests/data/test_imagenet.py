@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 
 import pipeline
-from pipeline.data.dataset_artifact import open_data
+from pipeline.data.dataset_artefact import open_dataset
 from pipeline.models.loading import load_classifier
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from tests.helpers.making import made
 from tests.helpers.pictures import CLASSES
 
@@ -71,22 +71,22 @@ def experiment(tmp_path_factory) -> dict:
 
 
 def test_dad_runs_at_imagenet_s_size_from_folders_to_an_evaluation(experiment):
-    plan = plan_from(experiment)
+    plan = make_plan_from_dict(experiment)
     found = made(plan)
     assert set(found) == {
         *("dataset/i", "teacher/clip", "discretizer/vq", "bank/dad", "student/dad-0"),
         "evaluation/dad-0.main",
     }
-    clip = load_classifier(found["teacher/clip"].path("model.safetensors"))
+    clip = load_classifier(found["teacher/clip"].get_verified_path("model.safetensors"))
     assert sum(p.numel() for p in clip.visual.parameters()) == 86_192_640  # ViT-B/16's image tower
     bank = found["bank/dad"].manifest
     assert bank.facts["rows"] == 4 and bank.spec["encoding"] == "png"
     history = found["student/dad-0"].manifest.facts["last"]
     assert all(np.isfinite(history[term]) and history[term] >= 0 for term in ("ce", "kd", "dad"))
     student = pipeline.load(found["student/dad-0"].folder)
-    test = open_data(found["dataset/i"].folder).split("test")
+    test = open_dataset(found["dataset/i"].folder).read_split("test")
     with torch.no_grad():
         expected = student(test.images[:].float() / 255).argmax(1)
-    outcomes = pq.read_table(found["evaluation/dad-0.main"].path("outcomes.parquet"))
+    outcomes = pq.read_table(found["evaluation/dad-0.main"].get_verified_path("outcomes.parquet"))
     assert outcomes["prediction"].to_pylist() == expected.tolist()
     assert outcomes["label"].to_pylist() == test.labels.tolist()

@@ -18,7 +18,7 @@ def root(tmp_path) -> Path:
 
 def refused(tmp_path: Path, about: dict, **counts: int) -> str:
     with pytest.raises(RetortError) as caught:
-        made(tmp_path, about, **counts).split("train").images[:]
+        made(tmp_path, about, **counts).read_split("train").images[:]
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -65,7 +65,7 @@ def test_a_file_that_is_no_image_is_named_before_training(root, tmp_path):
 
 @pytest.mark.parametrize("harm", ["cut", "gone", "grown", "moved"])
 def test_a_file_that_changes_later_is_named(harm, root, tmp_path):
-    images = made(tmp_path, source(root), train=12, val=0).split("train").images
+    images = made(tmp_path, source(root), train=12, val=0).read_split("train").images
     path = root / images.table["file"][5].as_py()
     data = path.read_bytes()
     if harm == "gone":
@@ -80,7 +80,7 @@ def test_a_file_that_changes_later_is_named(harm, root, tmp_path):
 
 
 def test_a_damaged_image_is_named(root, tmp_path):
-    split = made(tmp_path, source(root), train=12, val=0).split("train")
+    split = made(tmp_path, source(root), train=12, val=0).read_split("train")
     path = root / split.images.table["file"][5].as_py()
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))

@@ -7,10 +7,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pipeline.core.batch import Roles
-from pipeline.core.images import pixels
-from pipeline.core.mixup import Mixing
-from pipeline.data.batches import DatasetSource, Schedule
-from pipeline.data.mixture import MixedSource, Unlabelled, added_images, stream
+from pipeline.core.images import scale_to_unit_range
+from pipeline.core.mixup import MixSettings
+from pipeline.data.batches import BatchSchedule, DatasetSource
+from pipeline.data.mixture import (
+    MixedSource,
+    UnlabelledSource,
+    count_added_images,
+    draw_streamed_rows,
+)
 from tests.data.test_batches import assert_equal
 
 ROWS, MORE, SIZE, EPOCHS = 23, 9, 10, 3
@@ -24,9 +29,9 @@ def images(rows: int, seed: int) -> Tensor:
     return torch.randint(0, 256, (rows, 3, 8, 8), generator=rng, dtype=torch.uint8)
 
 
-def mixed(share: float = 0.7, augment: str = "crop_flip", mixing: Mixing | None = None):
+def mixed(share: float = 0.7, augment: str = "crop_flip", mixing: MixSettings | None = None):
     """Labels name the row; those of the second set start at 100."""
-    plan = Schedule(EPOCHS, SIZE, 5, augment, mixing=mixing or Mixing())
+    plan = BatchSchedule(EPOCHS, SIZE, 5, augment, mixing=mixing or MixSettings())
     base = DatasetSource(images(ROWS, 1), torch.arange(ROWS), plan)
     return MixedSource(base, images(MORE, 2), torch.arange(MORE) + 100, share)
 
@@ -35,13 +40,13 @@ def mixed(share: float = 0.7, augment: str = "crop_flip", mixing: Mixing | None 
 @given(epoch=st.integers(0, EPOCHS - 1), start=st.integers(0, STEPS), hidden=st.booleans())
 def test_a_run_resumes_bit_for_bit_from_anywhere(epoch, start, hidden):
     def make():
-        return Unlabelled(mixed()) if hidden else mixed()
+        return UnlabelledSource(mixed()) if hidden else mixed()
 
-    unbroken, fresh = list(make().batches(epoch, 0, NOBODY)), make()
+    unbroken, fresh = list(make().iterate_batches(epoch, 0, NOBODY)), make()
     fresh.load_state_dict(make().state_dict())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(start)
-        resumed = list(fresh.batches(epoch, start, NOBODY))
+        resumed = list(fresh.iterate_batches(epoch, start, NOBODY))
     assert len(unbroken) == fresh.steps == STEPS
     assert len(resumed) == STEPS - start
     for one, two in zip(unbroken[start:], resumed, strict=True):
@@ -55,12 +60,12 @@ def test_a_run_resumes_bit_for_bit_from_anywhere(epoch, start, hidden):
 def test_every_batch_has_the_share_with_its_own_labels_at_random_places():
     source, places = mixed(augment="none"), []
     everything = torch.cat([source.base.images, source.images])
-    for batch in source.batches(0, 0, NOBODY):
+    for batch in source.iterate_batches(0, 0, NOBODY):
         added = batch.y >= 100
-        assert int(added.sum()) == added_images(0.7, SIZE) == 7
+        assert int(added.sum()) == count_added_images(0.7, SIZE) == 7
         rows = torch.where(added, batch.y - 100 + ROWS, batch.y)
         assert torch.equal(batch.index, rows)
-        assert torch.equal(batch.x, pixels(everything[rows]))
+        assert torch.equal(batch.x, scale_to_unit_range(everything[rows]))
         places.append(added.tolist())
     assert len({tuple(place) for place in places}) == STEPS
 
@@ -68,7 +73,7 @@ def test_every_batch_has_the_share_with_its_own_labels_at_random_places():
 def test_both_sets_are_gone_through_evenly_across_epochs():
     own, more = [], []
     for epoch in range(EPOCHS):
-        for batch in mixed(augment="none").batches(epoch, 0, NOBODY):
+        for batch in mixed(augment="none").iterate_batches(epoch, 0, NOBODY):
             added = batch.y >= 100
             own.append(sorted(batch.y[~added].tolist()))
             more += sorted((batch.y[added] - 100).tolist())
@@ -81,13 +86,17 @@ def test_both_sets_are_gone_through_evenly_across_epochs():
 
 @given(st.integers(1, 7), st.integers(0, 40), st.integers(1, 20))
 def test_a_stream_is_permutations_one_after_the_other(rows, start, count):
-    plan = Schedule(1, 4, 3)
-    whole = torch.cat([plan.order(rows, turn, "extra") for turn in range(61 // rows + 1)])
-    assert torch.equal(stream(plan, "extra", rows, start, count), whole[start : start + count])
+    plan = BatchSchedule(1, 4, 3)
+    whole = torch.cat(
+        [plan.draw_permutation(rows, turn, "extra") for turn in range(61 // rows + 1)]
+    )
+    assert torch.equal(
+        draw_streamed_rows(plan, "extra", rows, start, count), whole[start : start + count]
+    )
 
 
 def test_both_sets_are_augmented():
-    plain, moved = (list(mixed(augment=a).batches(0, 0, NOBODY)) for a in ("none", "flip"))
+    plain, moved = (list(mixed(augment=a).iterate_batches(0, 0, NOBODY)) for a in ("none", "flip"))
     for one, two in zip(plain, moved, strict=True):
         assert torch.equal(one.index, two.index)
         changed = (one.x != two.x).flatten(1).any(1)
@@ -96,9 +105,9 @@ def test_both_sets_are_augmented():
 
 
 @pytest.mark.parametrize(
-    "how", [Mixing(mixup=0.8, classes=200), Mixing(smoothing=0.1, classes=200)]
+    "how", [MixSettings(mixup=0.8, classes=200), MixSettings(smoothing=0.1, classes=200)]
 )
 def test_both_sets_are_mixed_and_smoothed(how):
-    for batch in mixed(mixing=how).batches(0, 0, NOBODY):
+    for batch in mixed(mixing=how).iterate_batches(0, 0, NOBODY):
         assert batch.y.shape == (SIZE, 200)
         torch.testing.assert_close(batch.y.sum(1), torch.ones(SIZE).to(batch.y))

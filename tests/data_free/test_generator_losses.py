@@ -19,7 +19,7 @@ from pipeline.data_free.generator_losses import (
     inversion,
     zskt,
 )
-from pipeline.discovery import names_in, plugin
+from pipeline.discovery import list_plugin_names, load_plugin
 from tests.helpers.loss_views import (
     CLASSES,
     COUNT,
@@ -32,7 +32,7 @@ from tests.helpers.loss_views import (
 )
 from tests.helpers.plain import EXACT, ce, divergence, log_probabilities
 
-NAMES = names_in("generator_losses")
+NAMES = list_plugin_names("generator_losses")
 SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
 
 every_loss = pytest.mark.parametrize("name", NAMES)
@@ -44,7 +44,7 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 @every_loss
 def test_its_form(name):
-    module = plugin("generator_losses", name)
+    module = load_plugin("generator_losses", name)
     text = f"{inspect.getdoc(module)} {inspect.getdoc(module.Loss)}"
     assert SOURCE.search(text), "cite the paper with its year, or an equation or section"
     assert ("approximation" in text) == name.endswith("_like")
@@ -61,7 +61,7 @@ def test_its_form(name):
 @every_loss
 @pytest.mark.parametrize("norm", [True, False])
 def test_terms_are_one_a_sample_and_reach_the_images_alone(name, norm):
-    loss, x = plugin("generator_losses", name).Loss(), images()
+    loss, x = load_plugin("generator_losses", name).Loss(), images()
     teacher = Network(1, norm)
     terms = loss(shown(loss, x, teacher))
     assert terms
@@ -75,7 +75,7 @@ def test_terms_are_one_a_sample_and_reach_the_images_alone(name, norm):
 
 @every_loss
 def test_it_looks_through_whom_it_says_and_never_takes_one_for_the_other(name):
-    needs, usual = plugin("generator_losses", name).Loss().needs(), values(name)
+    needs, usual = load_plugin("generator_losses", name).Loss().needs(), values(name)
     assert same(usual, values(name, student=Network(9))) == ("student" not in needs)
     assert same(usual, values(name, teacher=Network(9))) == ("teacher" not in needs)
     if "student" in needs:  # a teacher in the student's place would make it this
@@ -96,7 +96,7 @@ def test_the_steps_generator_is_the_only_chance(name):
 
 @every_loss
 def test_what_it_remembers_comes_back_from_its_state(name):
-    loss, again = (plugin("generator_losses", name).Loss() for _ in range(2))
+    loss, again = (load_plugin("generator_losses", name).Loss() for _ in range(2))
     if not isinstance(loss, nn.Module):
         return
     for seed in (0, 1):
@@ -107,7 +107,7 @@ def test_what_it_remembers_comes_back_from_its_state(name):
     again.load_state_dict(copy.deepcopy(loss.state_dict()))
     one, two = (each(shown(each, images(2))) for each in (loss, again))
     assert same(one, two)
-    fresh = plugin("generator_losses", name).Loss()
+    fresh = load_plugin("generator_losses", name).Loss()
     assert not same(one, fresh(shown(fresh, images(2))))
 
 
@@ -242,7 +242,7 @@ def test_cmi():
     z, other = TEACHER(x), STUDENT(x)
     agree = (z.argmax(1) == other.argmax(1)).double()
     assert 0 < agree.sum() < COUNT
-    part = cmi.zoomed(x, torch.Generator().manual_seed(3))
+    part = cmi.zoom_randomly(x, torch.Generator().manual_seed(3))
     past = torch.cat([TEACHER.features(images(seed)).detach() for seed in (5, 6)])[-8:]
     views = [loss.head(f) for f in (TEACHER.features(part), TEACHER.features(x), past)]
     expected = {
@@ -256,7 +256,7 @@ def test_cmi():
 
 def test_zooming_shows_a_part_of_the_image():
     ramp = torch.linspace(0, 1, 9).expand(4, 1, 9, 9).contiguous()
-    part = cmi.zoomed(ramp, torch.Generator().manual_seed(0))
+    part = cmi.zoom_randomly(ramp, torch.Generator().manual_seed(0))
     assert part.shape == ramp.shape
     spans = (part[..., -1] - part[..., 0]).abs().flatten(1).mean(1)
     assert (spans < 0.95).any()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import write_orders
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from tests.helpers.graph import DATA, Folder, environment, tiny
 
 # Runs stages one after the other, and prints how each ended and what Python opened or listed.
@@ -83,9 +83,11 @@ def without_images(made: Folder, tmp_path) -> tuple[dict[str, Path], Path]:
         shutil.copytree(made.path / "store" / kind, tmp_path / "store" / kind)
     raw = data_free() | {"store": str(tmp_path / "store")}
     raw["run"]["data"] = str(tmp_path / "nothing")
-    plan = plan_from(raw)
-    write_orders(plan)
-    folders = {f"{kind}/{name}": plan.store / ref for (kind, name), ref in plan.names.items()}
+    plan = make_plan_from_dict(raw)
+    write_job_files(plan)
+    folders = {
+        f"{kind}/{name}": plan.store / ref for (kind, name), ref in plan.refs_by_name.items()
+    }
     images = folders["dataset/tiny"]
     (tmp_path / "aside").mkdir()
     for split in ("train", "val", "test"):

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.discovery import names_in
+from pipeline.discovery import list_plugin_names
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.fits import needs_of
-from pipeline.planning.graph import plan_from
+from pipeline.planning.compatibility.fits import list_objective_needs
+from pipeline.planning.graph import make_plan_from_dict
 from tests.helpers.graph import tiny
 
 BASE = tiny()
@@ -20,7 +20,7 @@ def planned(change: Callable[[dict], None]):
     """The plan of a small data-free experiment after a change of its text."""
     raw = copy.deepcopy(SMALL)
     change(raw)
-    return plan_from(raw)
+    return make_plan_from_dict(raw)
 
 
 def refused(change: Callable[[dict], None]) -> str:
@@ -155,7 +155,9 @@ def test_a_fault_is_one_line(name):
 
 def needing(kind: str) -> list[str]:
     """Objectives of the collection that need something, with their defaults."""
-    return [name for name in names_in("objectives") if kind in needs_of({name: {}})]
+    return [
+        name for name in list_plugin_names("objectives") if kind in list_objective_needs({name: {}})
+    ]
 
 
 def test_there_are_objectives_of_either_kind():
@@ -190,7 +192,7 @@ def test_a_surrogate_of_the_last_epoch_needs_nothing_kept():
 
 def test_a_generator_may_learn_from_either_teacher():
     plan = planned(generator(teacher="robust"))
-    assert plan.entries[plan.names["student", "derd-0"]].inputs.keys() == {
+    assert plan.artefacts[plan.refs_by_name["student", "derd-0"]].inputs.keys() == {
         "generator",
         "teachers.natural",
         "teachers.robust",
@@ -214,7 +216,7 @@ def test_an_untrained_student_is_not_evaluated():
     def change(raw: dict) -> None:
         raw["suites"] = {"main": {"attacks": ["clean"], "models": ["generators"]}}
 
-    kinds = [e.kind for e in planned(change).entries.values()]
+    kinds = [e.kind for e in planned(change).artefacts.values()]
     assert kinds.count("evaluation") == 1
-    kinds = [e.kind for e in planned(both(change, generator(warm=False))).entries.values()]
+    kinds = [e.kind for e in planned(both(change, generator(warm=False))).artefacts.values()]
     assert kinds.count("evaluation") == 0

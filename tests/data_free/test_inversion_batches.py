@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Roles
-from pipeline.core.seeding import generator, seed_of
+from pipeline.core.seeding import derive_seed, make_generator
 from pipeline.data_free.inversion_batches import RoundRecipe, RoundSource
-from pipeline.data_free.teacher_view import Made
+from pipeline.data_free.teacher_view import GeneratedBatch
 from pipeline.errors import RetortError
-from pipeline.models.generator import Generator, Sizes
+from pipeline.models.generator import Generator, GeneratorSize
 
-SIZES = Sizes(latent=4, channels=2, side=8)
+SIZES = GeneratorSize(latent=4, channels=2, side=8)
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Watched:
     def needs(self) -> tuple[str, ...]:
         return ("student",)
 
-    def __call__(self, made: Made) -> dict[str, Tensor]:
+    def __call__(self, made: GeneratedBatch) -> dict[str, Tensor]:
         factor = self.factors[len(self.seen) % len(self.factors)]
         self.seen.append(made.x.detach().clone())
         self.labels.append(made.y)
@@ -56,7 +56,7 @@ def test_the_images_of_the_best_iteration_join_the_pool(of, best):
     factors[best] = 0.1
     loss = Watched(tuple(factors))
     source = RoundSource(SIZES, recipe(loss, of=of), 0)
-    batches = list(source.batches(0, 0, roles()))
+    batches = list(source.iterate_batches(0, 0, roles()))
     assert (len(loss.seen), len(batches), len(source.pool)) == (3, 3, 6)
     torch.testing.assert_close(source.pool.images / 255, loss.seen[best], atol=0.003, rtol=0)
     pool = {tuple(image.flatten().tolist()) for image in source.pool.images}
@@ -70,7 +70,7 @@ def test_the_images_of_the_best_iteration_join_the_pool(of, best):
 def test_labels_are_given_and_stay_during_a_round():
     loss = Watched((1.0,))
     source = RoundSource(SIZES, recipe(loss, made=300), 0)
-    next(source.batches(0, 0, roles()))
+    next(source.iterate_batches(0, 0, roles()))
     first, *others = loss.labels
     assert torch.bincount(first, minlength=3).min() > 70
     assert all(torch.equal(first, other) for other in others)
@@ -80,11 +80,11 @@ def test_a_round_begins_with_a_fresh_generator_whatever_came_before():
     loss = Watched((1.0,))
     source = RoundSource(SIZES, recipe(loss, lr=0.1, lr_images=0.1), 7)
     for epoch in (0, 1):
-        next(source.batches(epoch, 0, roles()))
+        next(source.iterate_batches(epoch, 0, roles()))
     with torch.random.fork_rng():
-        torch.manual_seed(seed_of("round", 7, 1))
+        torch.manual_seed(derive_seed("round", 7, 1))
         network = Generator(SIZES).train()
-    rng = generator("round", 7, 1)
+    rng = make_generator("round", 7, 1)
     torch.randint(3, (6,), generator=rng)
     start = torch.randn(6, 4, generator=rng)
     torch.testing.assert_close(loss.seen[3], network(start).detach())
@@ -96,20 +96,20 @@ def test_a_round_begins_with_a_fresh_generator_whatever_came_before():
 def test_each_part_has_its_own_rate(of, lr, lr_images):
     loss = Watched((1.0,))
     source = RoundSource(SIZES, recipe(loss, of=of, lr=lr, lr_images=lr_images), 0)
-    next(source.batches(0, 0, roles()))
+    next(source.iterate_batches(0, 0, roles()))
     assert loss.seen[2].mean() < loss.seen[0].mean()
     still = replace(source.recipe, lr=0, lr_images=0, loss=(loss := Watched((1.0,))))
-    next(RoundSource(SIZES, still, 0).batches(0, 0, roles()))
+    next(RoundSource(SIZES, still, 0).iterate_batches(0, 0, roles()))
     torch.testing.assert_close(loss.seen[2], loss.seen[0])
 
 
 def test_a_pool_alone_is_drawn_from_once_rounds_have_stopped():
     loss = Watched((1.0,))
     source = RoundSource(SIZES, recipe(loss), 0)
-    next(source.batches(0, 0, roles()))
+    next(source.iterate_batches(0, 0, roles()))
     silent = RoundSource(SIZES, recipe(loss, learns=False), 1)
     silent.load_state_dict(source.state_dict())
-    list(silent.batches(0, 0, roles()))
+    list(silent.iterate_batches(0, 0, roles()))
     assert len(loss.seen) == 3
     assert torch.equal(silent.pool.images, source.pool.images)
 
@@ -117,4 +117,4 @@ def test_a_pool_alone_is_drawn_from_once_rounds_have_stopped():
 def test_a_loss_that_is_never_finite_stops_the_job():
     source = RoundSource(SIZES, recipe(Watched((float("nan"),))), 0)
     with pytest.raises(RetortError, match=r"no loss of round 1 is finite; lower lr_generator"):
-        next(source.batches(0, 0, roles()))
+        next(source.iterate_batches(0, 0, roles()))

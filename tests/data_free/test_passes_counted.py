@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
-from pipeline.data.batches import Source
+from pipeline.data.batches import BatchSource
 from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
 from pipeline.data_free.inversion_batches import RoundRecipe, RoundSource
-from pipeline.discovery import plugin
-from pipeline.models.generator import Sizes
+from pipeline.discovery import load_plugin
+from pipeline.models.generator import GeneratorSize
 from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, zskt
-from pipeline.planning.step_cost import Book, Learn, Network, Work
+from pipeline.planning.step_cost import CallLog, RecordedLinear, RecordedNetwork, RecordedWeight
 from pipeline.training.loop import fit
-from pipeline.training.state import Place
+from pipeline.training.state import CheckpointSettings
 from tests.helpers.plain import make_objective
 
 LATENT, SIDE = 4, 2
@@ -29,18 +29,22 @@ class Maker(nn.Module):
         self.latent = LATENT
         rng = torch.Generator().manual_seed(7)
         self.weight = nn.Parameter(torch.randn(LATENT, 3 * SIDE**2, generator=rng))
-        self.book: Book = []
+        self.book: CallLog = []
 
     def forward(self, z: Tensor) -> Tensor:
-        flat = Work.apply(z, Learn.apply(self.weight, self.book, len(z)), self.book)
+        flat = RecordedLinear.apply(
+            z, RecordedWeight.apply(self.weight, self.book, len(z)), self.book
+        )
         return flat.sigmoid().view(-1, 3, SIDE, SIDE)
 
 
-def trained(objective, source: Source, place, *teachers: str) -> tuple[float, float]:
+def trained(objective, source: BatchSource, place, *teachers: str) -> tuple[float, float]:
     """F of the student and of all teachers, for an epoch of one step."""
-    networks = {role: Network(seed).requires_grad_(False) for seed, role in enumerate(teachers, 2)}
-    student = Network(1)
-    fit(Roles(student, networks), objective, source, RECIPE, Place(place))
+    networks = {
+        role: RecordedNetwork(seed).requires_grad_(False) for seed, role in enumerate(teachers, 2)
+    }
+    student = RecordedNetwork(1)
+    fit(Roles(student, networks), objective, source, RECIPE, CheckpointSettings(place))
     return student.cost, sum(network.cost for network in networks.values())
 
 
@@ -64,7 +68,7 @@ def test_a_step_with_a_generator_costs_its_floor(name, tmp_path):
     loss, objective, teachers, of_student, of_teachers = STEPS[name]
     maker, how = (
         Maker(),
-        GeneratorRecipe(1, plugin("generator_losses", loss).Loss(), steps=1, batch=5),
+        GeneratorRecipe(1, load_plugin("generator_losses", loss).Loss(), steps=1, batch=5),
     )
     found = trained(objective, GeneratorSource(maker, how, 0), tmp_path, *teachers)
     assert found == (of_student, of_teachers)
@@ -72,7 +76,7 @@ def test_a_step_with_a_generator_costs_its_floor(name, tmp_path):
 
 
 def test_between_its_steps_a_generator_only_samples(tmp_path):
-    loss = plugin("generator_losses", "dfad").Loss()
+    loss = load_plugin("generator_losses", "dfad").Loss()
     how = GeneratorRecipe(1, loss, steps=5, batch=5, student_steps=5)
     maker = Maker()
     found = trained(dfad.Objective(), GeneratorSource(maker, how, 0), tmp_path, "natural")
@@ -90,7 +94,7 @@ ROUNDS = {  # n iterations, then one step: F_S and F_T
 @pytest.mark.parametrize("name", ROUNDS)
 def test_a_round_costs_its_floor(name, tmp_path):
     objective, floor = ROUNDS[name]
-    loss = plugin("generator_losses", name).Loss()
+    loss = load_plugin("generator_losses", name).Loss()
     how = RoundRecipe(1, 1, 5, pool=9, loss=loss, classes=4, of="pixels", iterations=3, made=5)
-    source = RoundSource(Sizes(LATENT, 1, SIDE, doublings=1), how, 0)
+    source = RoundSource(GeneratorSize(LATENT, 1, SIDE, doublings=1), how, 0)
     assert trained(objective, source, tmp_path, "natural") == floor(3)

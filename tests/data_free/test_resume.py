@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Batch, Roles
-from pipeline.data.batches import Source
+from pipeline.data.batches import BatchSource
 from pipeline.data_free.session import make_source
-from pipeline.models.classifier import initialised
+from pipeline.models.classifier import initialise_classifier
 from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, zskt
 from pipeline.store import checkpoint
-from pipeline.training.loop import STATE, fit
-from pipeline.training.state import Place
+from pipeline.training.loop import CHECKPOINT_FILE, fit
+from pipeline.training.state import CheckpointSettings
 from tests.helpers.plain import make_objective
 from tests.helpers.specs import generator_spec
 
@@ -64,11 +64,11 @@ class Killed(BaseException):
 class Cut:
     """A source that dies as it is asked for the batch after so many steps."""
 
-    def __init__(self, source: Source, steps: int) -> None:
+    def __init__(self, source: BatchSource, steps: int) -> None:
         self.inner, self.left, self.steps = source, steps, source.steps
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
-        for batch in self.inner.batches(epoch, start, roles):
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        for batch in self.inner.iterate_batches(epoch, start, roles):
             if self.left == 0:
                 raise Killed
             self.left -= 1
@@ -82,7 +82,7 @@ class Cut:
 
 
 def network(seed: int) -> nn.Module:
-    model = initialised("resnet8-s2-w4", 3, (0.5,) * 3, (0.25,) * 3, seed)
+    model = initialise_classifier("resnet8-s2-w4", 3, (0.5,) * 3, (0.25,) * 3, seed)
     model.train()
     with torch.no_grad():
         model(torch.rand(16, 3, 16, 16, generator=torch.Generator().manual_seed(seed)))
@@ -94,7 +94,7 @@ def teachers() -> dict[str, nn.Module]:
     return {r: network(s).requires_grad_(False) for s, r in ((1, "natural"), (2, "robust"))}
 
 
-def fresh(name: str, teachers: dict[str, nn.Module]) -> tuple[Roles, object, Source]:
+def fresh(name: str, teachers: dict[str, nn.Module]) -> tuple[Roles, object, BatchSource]:
     """The start of a run: nothing is shared with another but the frozen teachers."""
     more, objective = CASES[name]
     both = teachers if "robust" in objective().needs() else {"natural": teachers["natural"]}
@@ -112,13 +112,17 @@ def tensors(state) -> list[Tensor]:
     return [torch.as_tensor(state)] if isinstance(state, Tensor | int | float) else []
 
 
-def end(name: str, teachers: dict[str, nn.Module], place: Place, killed: int = -1) -> list[Tensor]:
+def end(
+    name: str, teachers: dict[str, nn.Module], place: CheckpointSettings, killed: int = -1
+) -> list[Tensor]:
     """Everything a run leaves, the run killed once before the step ``killed``."""
     if killed >= 0:
         roles, objective, source = fresh(name, teachers)
         with pytest.raises(Killed):
             fit(roles, objective, Cut(source, killed), RECIPE, place)
-        assert (checkpoint.restore(place.state / STATE, "cpu") is None) == (killed == 0)
+        assert (checkpoint.load(place.state_folder / CHECKPOINT_FILE, "cpu") is None) == (
+            killed == 0
+        )
     roles, objective, source = fresh(name, teachers)
     fitted = fit(roles, objective, source, RECIPE, place)
     own = objective.state_dict() if isinstance(objective, nn.Module) else {}
@@ -128,7 +132,10 @@ def end(name: str, teachers: dict[str, nn.Module], place: Place, killed: int = -
 
 @pytest.fixture(scope="module")
 def undisturbed(teachers, tmp_path_factory) -> dict[str, list[Tensor]]:
-    return {name: end(name, teachers, Place(tmp_path_factory.mktemp("whole"))) for name in CASES}
+    return {
+        name: end(name, teachers, CheckpointSettings(tmp_path_factory.mktemp("whole")))
+        for name in CASES
+    }
 
 
 KILLS = {"stage I": 5, "stage II": 5, "cmi": 3, "inversion": 2, "dfard": 2}
@@ -142,7 +149,7 @@ MOMENTS = [
 
 @pytest.mark.parametrize(("name", "step"), MOMENTS)
 def test_a_killed_run_ends_with_the_same_bits(name, step, teachers, undisturbed, tmp_path):
-    found = end(name, teachers, Place(tmp_path, every_seconds=0), step)
+    found = end(name, teachers, CheckpointSettings(tmp_path, interval_seconds=0), step)
     assert len(found) == len(undisturbed[name]) > 60
     for one, other in zip(found, undisturbed[name], strict=True):
         assert torch.equal(one, other)
@@ -151,7 +158,7 @@ def test_a_killed_run_ends_with_the_same_bits(name, step, teachers, undisturbed,
 def test_what_is_compared_holds_all_that_a_source_learns(teachers):
     for name in CASES:
         roles, _, source = fresh(name, teachers)
-        next(source.batches(0, 0, roles))
+        next(source.iterate_batches(0, 0, roles))
         state = source.state_dict()
         assert len(state["images"]) > 0
         assert set(state["grids"]) == {0}

@@ -10,14 +10,14 @@ from torch import nn
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
 from pipeline.data_free.generator_batches import GeneratorSource
-from pipeline.data_free.replay_pool import grid_epochs
-from pipeline.data_free.session import Warm, make_source
-from pipeline.data_free.teacher_view import Made
-from pipeline.models.classifier import initialised
+from pipeline.data_free.replay_pool import compute_grid_epochs
+from pipeline.data_free.session import GeneratorArtefact, make_source
+from pipeline.data_free.teacher_view import GeneratedBatch
+from pipeline.models.classifier import initialise_classifier
 from pipeline.objectives import derd
-from pipeline.store.artifact import Artifact, Manifest
+from pipeline.store.artefact import Artefact, Manifest
 from pipeline.training.loop import fit
-from pipeline.training.state import Place, copied
+from pipeline.training.state import CheckpointSettings, copy_weights
 from tests.helpers.specs import generator_spec
 
 SPEC = {
@@ -53,7 +53,7 @@ def trained(
 ) -> tuple[dict, GeneratorSource]:
     """One epoch of one DERD step with networks of these names: its record, and the source."""
     networks = {
-        role: initialised(name, 3, (0.5,) * 3, (0.25,) * 3, seed).eval()
+        role: initialise_classifier(name, 3, (0.5,) * 3, (0.25,) * 3, seed).eval()
         for seed, (role, name) in enumerate(models.items())
     }
     student = networks.pop("student")
@@ -61,9 +61,15 @@ def trained(
     spec = generator_spec({**SPEC, "image": side, "steps_per_epoch": 1, **more})
     recipe = Recipe(epochs=1, batch=2, lr=0.01, augment="none")
     source = make_source(spec, about(3), recipe, 0, "cpu", learns=learns)
-    before = copied(student)
-    fitted = fit(Roles(student, teachers), derd.Objective(steps=1), source, recipe, Place(tmp_path))
-    assert any(not torch.equal(value, before[key]) for key, value in copied(student).items())
+    before = copy_weights(student)
+    fitted = fit(
+        Roles(student, teachers),
+        derd.Objective(steps=1),
+        source,
+        recipe,
+        CheckpointSettings(tmp_path),
+    )
+    assert any(not torch.equal(value, before[key]) for key, value in copy_weights(student).items())
     return fitted.history[0], source
 
 
@@ -86,24 +92,30 @@ def test_a_teacher_without_batchnorm_drops_the_statistics():
     source = make_source(
         generator_spec({**SPEC, "image": 32, "steps_per_epoch": 1}), about(3), RECIPE, 0, "cpu"
     )
-    teacher = initialised("vit-tiny-p16", 3, (0.5,) * 3, (0.25,) * 3, 0).eval()
-    before = copied(source.network)
+    teacher = initialise_classifier("vit-tiny-p16", 3, (0.5,) * 3, (0.25,) * 3, 0).eval()
+    before = copy_weights(source.network)
     terms = {}
     whole = source.loss
 
-    def watched(made: Made) -> dict:
+    def watched(made: GeneratedBatch) -> dict:
         terms.update(whole(made))
         return terms
 
     source.loss = watched
-    next(source.batches(0, 0, Roles(nn.Identity(), {"natural": teacher.requires_grad_(False)})))
+    next(
+        source.iterate_batches(
+            0, 0, Roles(nn.Identity(), {"natural": teacher.requires_grad_(False)})
+        )
+    )
     assert set(terms) == {"oh", "activation", "balance"}
     assert not torch.equal(source.network.start.weight, before["start.weight"])
 
 
 @pytest.mark.parametrize("epochs", [1, 10])
 def test_grids_are_taken_at_shares_of_the_run(epochs):
-    assert grid_epochs((0.0, 0.25, 0.5, 1.0), epochs) == ({0} if epochs == 1 else {0, 2, 5, 9})
+    assert compute_grid_epochs((0.0, 0.25, 0.5, 1.0), epochs) == (
+        {0} if epochs == 1 else {0, 2, 5, 9}
+    )
 
 
 def test_a_student_may_stop_the_generator(tmp_path):
@@ -116,9 +128,9 @@ def test_a_student_may_stop_the_generator(tmp_path):
 
 def test_the_generators_teacher_is_found_by_its_artefact_and_natural_comes_first():
     manifest = Manifest("generator", "g", "k", {}, {"teacher": "teacher/aa"}, {}, {}, {})
-    warm = Warm(Artifact(Path("store/generator/k"), manifest))
+    warm = GeneratorArtefact(Artefact(Path("store/generator/k"), manifest))
     folders = {key: Path("store/teacher") / key for key in ("aa", "bb")}
     inputs = {"teachers.robust": folders["aa"], "teachers.natural": folders["bb"]}
-    assert warm.role_in({**inputs, "generator": Path("store/generator/k")}) == "robust"
-    assert warm.role_in({**inputs, "teachers.natural": folders["aa"]}) == "natural"
-    assert warm.role_in({"teachers.t": folders["aa"]}) == "t"
+    assert warm.find_teacher_role({**inputs, "generator": Path("store/generator/k")}) == "robust"
+    assert warm.find_teacher_role({**inputs, "teachers.natural": folders["aa"]}) == "natural"
+    assert warm.find_teacher_role({"teachers.t": folders["aa"]}) == "t"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
-from pipeline.store.artifact import STAGES, finish, read_job
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
+from pipeline.store.artefact import STAGES_BY_KIND, read_job, write_manifest
 from tests.helpers.graph import tiny
 
 RECIPE = {"epochs": 2, "batch": 16, "lr": 0.05, "schedule": "constant", "augment": "none"}
@@ -84,16 +84,16 @@ def configuration(store: Path) -> dict:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Plan:
     """Everything, made in this process."""
-    plan = plan_from(configuration(tmp_path_factory.mktemp("store")))
-    write_orders(plan)
-    for ref, entry in plan.entries.items():
-        job = read_job(plan.folder(ref))
-        finish(job, import_module(f"pipeline.stages.{STAGES[entry.kind]}").run(job))
+    plan = make_plan_from_dict(configuration(tmp_path_factory.mktemp("store")))
+    write_job_files(plan)
+    for ref, entry in plan.artefacts.items():
+        job = read_job(plan.folder_path(ref))
+        write_manifest(job, import_module(f"pipeline.stages.{STAGES_BY_KIND[entry.kind]}").run(job))
     return plan
 
 
 def folder(plan: Plan, kind: str, name: str) -> Path:
-    return plan.folder(plan.names[kind, name])
+    return plan.folder_path(plan.refs_by_name[kind, name])
 
 
 def weights(plan: Plan, kind: str, name: str) -> dict[str, torch.Tensor]:
@@ -134,7 +134,7 @@ def test_the_surrogate_is_an_early_student(made):
 
 
 def test_only_the_code_of_a_method_is_in_its_keys(made):
-    code = made.entries[made.names["student", "dafl-0"]].code
+    code = made.artefacts[made.refs_by_name["student", "dafl-0"]].code
     assert {
         "pipeline.data_free.generator_losses.dafl",
         "pipeline.data_free.generator_batches",
@@ -143,7 +143,7 @@ def test_only_the_code_of_a_method_is_in_its_keys(made):
         not {"pipeline.data_free.generator_losses.cmi", "pipeline.data_free.inversion_batches"}
         & code.keys()
     )
-    code = made.entries[made.names["generator", "cmi"]].code
+    code = made.artefacts[made.refs_by_name["generator", "cmi"]].code
     assert {
         "pipeline.data_free.generator_losses.cmi",
         "pipeline.data_free.inversion_batches",

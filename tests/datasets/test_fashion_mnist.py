@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.dataset_source import collection
+from pipeline.config.dataset_source import open_dataset_plugin
 from pipeline.data import source_files
 from pipeline.datasets import fashion_mnist as fm
 from pipeline.errors import RetortError
-from pipeline.models.classifier import build, save_classifier
+from pipeline.models.classifier import build_classifier, save_classifier
 from pipeline.models.loading import load_classifier
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 
 ROWS = {"train": 5, "test": 3}
 
@@ -22,15 +22,15 @@ ROWS = {"train": 5, "test": 3}
 def made(tmp_path, monkeypatch) -> dict[str, bytes]:
     """The four files' plain bytes, their sums known, and no place that has them."""
     rng, files = np.random.default_rng(0), {}
-    for split, (images, labels) in fm.FILES.items():
+    for split, (images, labels) in fm.SPLIT_FILES.items():
         pixels = rng.integers(0, 256, (ROWS[split], 28 * 28), np.uint8)
-        files[images] = bytes(fm.HEADERS["images"]) + pixels.tobytes()
+        files[images] = bytes(fm.HEADER_BYTES["images"]) + pixels.tobytes()
         targets = rng.integers(0, 10, ROWS[split], np.uint8)
-        files[labels] = bytes(fm.HEADERS["labels"]) + targets.tobytes()
-    sums = {name: source_files.sha256(data) for name, data in files.items()}
-    monkeypatch.setattr(fm, "SUMS", sums)
-    monkeypatch.setattr(fm, "SYSTEM", tmp_path / "system")
-    monkeypatch.delenv(fm.VARIABLE, raising=False)
+        files[labels] = bytes(fm.HEADER_BYTES["labels"]) + targets.tobytes()
+    sums = {name: source_files.compute_sha256(data) for name, data in files.items()}
+    monkeypatch.setattr(fm, "FILE_SHA256", sums)
+    monkeypatch.setattr(fm, "SYSTEM_FOLDER", tmp_path / "system")
+    monkeypatch.delenv(fm.ENV_VARIABLE, raising=False)
     return files
 
 
@@ -57,9 +57,9 @@ def test_the_files_are_found_plain_or_packed(place, made, tmp_path, monkeypatch)
     folder, packed = PLACES[place]
     put(made, tmp_path / folder, packed)
     if place == "named":
-        monkeypatch.setenv(fm.VARIABLE, str(tmp_path / folder))
-    for split, (images, labels) in fm.FILES.items():
-        x, y = collection("fashion_mnist").load(split, tmp_path / "data")
+        monkeypatch.setenv(fm.ENV_VARIABLE, str(tmp_path / folder))
+    for split, (images, labels) in fm.SPLIT_FILES.items():
+        x, y = open_dataset_plugin("fashion_mnist").load(split, tmp_path / "data")
         assert x.shape == (ROWS[split], 1, 28, 28)
         assert x.tobytes() == made[images][16:]
         assert (y.dtype, y.tolist()) == (np.int64, list(made[labels][8:]))
@@ -75,11 +75,11 @@ def test_what_no_place_has_is_downloaded_once(made, tmp_path, monkeypatch) -> No
         path.write_bytes(gzip.compress(made[path.stem]))
         return path
 
-    monkeypatch.setattr(fm, "download", fetch)
+    monkeypatch.setattr(fm, "download_file", fetch)
     for _ in range(2):
         x, _ = fm.Images().load("test", tmp_path / "data")
-        assert x.tobytes() == made[fm.FILES["test"][0]][16:]
-    assert asked == [f"{name}.gz" for name in fm.FILES["test"]]
+        assert x.tobytes() == made[fm.SPLIT_FILES["test"][0]][16:]
+    assert asked == [f"{name}.gz" for name in fm.SPLIT_FILES["test"]]
     kept = sorted(p.name for p in (tmp_path / "data" / "fashion-mnist").iterdir())
     assert kept == sorted(asked)
 
@@ -87,14 +87,14 @@ def test_what_no_place_has_is_downloaded_once(made, tmp_path, monkeypatch) -> No
 @pytest.mark.parametrize("fault", ["altered", "cut", "missing"])
 def test_a_bad_copy_is_named(fault, made, tmp_path, monkeypatch) -> None:
     folder = put(made, tmp_path / "copy", packed=True)
-    path = folder / f"{fm.FILES['train'][0]}.gz"
+    path = folder / f"{fm.SPLIT_FILES['train'][0]}.gz"
     if fault == "altered":
         path.write_bytes(gzip.compress(bytes(100)))
     elif fault == "cut":
         path.write_bytes(path.read_bytes()[:-9])
     else:
         path.unlink()
-    monkeypatch.setenv(fm.VARIABLE, str(folder))
+    monkeypatch.setenv(fm.ENV_VARIABLE, str(folder))
     words = {"altered": "wrong sha256", "cut": "not readable", "missing": "holds neither"}[fault]
     with pytest.raises(RetortError, match=words) as caught:
         fm.Images().load("train", tmp_path / "data")
@@ -106,17 +106,17 @@ def test_without_a_copy_and_network_the_remedy_is_said(made, tmp_path, monkeypat
     def refuse(*_: object) -> None:
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr(fm, "download", refuse)
+    monkeypatch.setattr(fm, "download_file", refuse)
     with pytest.raises(RetortError, match=r"\(no route to host\); set RETORT_FASHION_MNIST"):
         fm.Images().load("train", tmp_path / "data")
 
 
 def test_the_official_sizes_and_sides() -> None:
-    about = collection({"fashion_mnist": {"side": 16}})
+    about = open_dataset_plugin({"fashion_mnist": {"side": 16}})
     assert about.sizes == {"train": 60000, "test": 10000}
     assert (about.shape, len(about.classes)) == ((1, 16, 16), 10)
     with pytest.raises(RetortError, match="side: 20 is none of 16, 28, 32"):
-        collection({"fashion_mnist": {"side": 20}})
+        open_dataset_plugin({"fashion_mnist": {"side": 20}})
 
 
 def shrinking(side: int) -> np.ndarray:
@@ -130,12 +130,12 @@ def shrinking(side: int) -> np.ndarray:
 
 def test_other_sides_are_framed_or_shrunk() -> None:
     x = np.random.default_rng(1).integers(0, 256, (6, 1, 28, 28), np.uint8)
-    np.testing.assert_array_equal(fm.fitted(x, 28), x)
-    framed = fm.fitted(x, 32)
+    np.testing.assert_array_equal(fm.resize_images(x, 28), x)
+    framed = fm.resize_images(x, 32)
     np.testing.assert_array_equal(framed[:, :, 2:30, 2:30], x)
     assert framed.sum(dtype=int) == x.sum(dtype=int)
     w = shrinking(16)
-    np.testing.assert_allclose(fm.fitted(x, 16), w @ x.astype(float) @ w.T, atol=0.5 + 1e-3)
+    np.testing.assert_allclose(fm.resize_images(x, 16), w @ x.astype(float) @ w.T, atol=0.5 + 1e-3)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_other_sides_are_framed_or_shrunk() -> None:
 )
 def test_a_network_takes_as_many_channels_as_it_has_means(name, side, tmp_path) -> None:
     torch.manual_seed(0)
-    model = build(name, 10, (0.3,), (0.35,)).eval()
+    model = build_classifier(name, 10, (0.3,), (0.35,)).eval()
     x = torch.rand(2, 1, side, side)
     with torch.no_grad():
         logits = model(x)
@@ -168,4 +168,6 @@ def test_a_network_takes_as_many_channels_as_it_has_means(name, side, tmp_path) 
 def test_a_network_that_cannot_take_the_images_is_refused_by_the_plan(teacher, words) -> None:
     grey = {"source": {"fashion_mnist": {"side": 16}}, "train": 64}
     with pytest.raises(RetortError, match=words):
-        plan_from({"datasets": {"grey": grey}, "teachers": {"t": {"dataset": "grey", **teacher}}})
+        make_plan_from_dict(
+            {"datasets": {"grey": grey}, "teachers": {"t": {"dataset": "grey", **teacher}}}
+        )

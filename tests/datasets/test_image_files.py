@@ -9,13 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.config.dataset_source import collection, keyed, places_in, places_of
-from pipeline.config.sections.dataset import Dataset
-from pipeline.core.images import pixels
+from pipeline.config.dataset_source import (
+    collect_job_paths,
+    extract_job_paths,
+    open_dataset_plugin,
+    strip_paths,
+)
+from pipeline.config.sections.dataset import DatasetSettings
+from pipeline.core.images import scale_to_unit_range
 from pipeline.data import source_files
-from pipeline.data.statistics import moments
+from pipeline.data.statistics import compute_channel_moments
 from pipeline.datasets import cifar100, imagenet100, npz, tinyimagenet
-from pipeline.discovery import names_in
+from pipeline.discovery import list_plugin_names
 from pipeline.errors import RetortError
 
 ROWS = 4
@@ -23,7 +28,7 @@ ROWS = 4
 
 @pytest.fixture(autouse=True)
 def no_variable(monkeypatch) -> None:
-    monkeypatch.delenv(cifar100.VARIABLE, raising=False)
+    monkeypatch.delenv(cifar100.ENV_VARIABLE, raising=False)
 
 
 def picture(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -36,14 +41,14 @@ def picture(rng: np.random.Generator, *shape: int) -> np.ndarray:
 @pytest.fixture
 def binary(tmp_path, monkeypatch) -> tuple[Path, dict[str, bytes]]:
     """A folder with two tiny files in the binary form, and their bytes."""
-    rng, folder = np.random.default_rng(0), tmp_path / "copy" / cifar100.INNER
+    rng, folder = np.random.default_rng(0), tmp_path / "copy" / cifar100.ARCHIVE_FOLDER
     folder.mkdir(parents=True)
     made = {}
-    for name in cifar100.SUMS:
-        made[name] = picture(rng, ROWS, 2 + cifar100.PIXELS).tobytes()
+    for name in cifar100.FILE_SHA1:
+        made[name] = picture(rng, ROWS, 2 + cifar100.IMAGE_BYTES).tobytes()
         (folder / name).write_bytes(made[name])
     sums = {name: hashlib.sha1(data).hexdigest() for name, data in made.items()}
-    monkeypatch.setattr(cifar100, "SUMS", sums)
+    monkeypatch.setattr(cifar100, "FILE_SHA1", sums)
     return folder, made
 
 
@@ -60,11 +65,11 @@ def test_cifar100_comes_from_a_copy_or_a_download(form, binary, tmp_path, monkey
     cache, archive = tmp_path / "data", packed(folder, tmp_path / "a.tar.gz")
     given = {"folder": folder, "above": folder.parent, "archive": archive}
     if form in given:
-        monkeypatch.setenv(cifar100.VARIABLE, str(given[form]))
+        monkeypatch.setenv(cifar100.ENV_VARIABLE, str(given[form]))
     if form == "cached archive":
         packed(folder, cache / "cifar-100-binary.tar.gz")
     asked = []
-    monkeypatch.setattr(cifar100, "download", lambda *a: asked.append(a) or archive)
+    monkeypatch.setattr(cifar100, "download_file", lambda *a: asked.append(a) or archive)
     x, y = cifar100.load("test", cache)
     rows = np.frombuffer(made["test.bin"], np.uint8).reshape(ROWS, -1)
     np.testing.assert_array_equal(y, rows[:, 1])
@@ -72,7 +77,7 @@ def test_cifar100_comes_from_a_copy_or_a_download(form, binary, tmp_path, monkey
     assert y.dtype == np.int64
     assert bool(asked) == (form == "download")
     if asked:
-        assert asked[0][0] == cifar100.URL
+        assert asked[0][0] == cifar100.ARCHIVE_URL
         assert asked[0][2] == cifar100.ARCHIVE_MD5
     assert sorted(p.name for p in (cache / "cifar100").iterdir()) == ["test.bin", "train.bin"]
 
@@ -85,8 +90,8 @@ def test_a_bad_copy_of_cifar100_is_named(fault, binary, tmp_path, monkeypatch) -
     if fault == "missing":
         (folder / "test.bin").unlink()
     given = tmp_path / "nowhere" if fault == "absent" else folder
-    monkeypatch.setenv(cifar100.VARIABLE, str(given))
-    with pytest.raises(RetortError, match=f"{cifar100.VARIABLE}={given}: ") as caught:
+    monkeypatch.setenv(cifar100.ENV_VARIABLE, str(given))
+    with pytest.raises(RetortError, match=f"{cifar100.ENV_VARIABLE}={given}: ") as caught:
         cifar100.load("train", tmp_path / "data")
     assert "\n" not in str(caught.value)
 
@@ -95,7 +100,7 @@ def test_without_a_copy_and_network_the_remedy_is_said(tmp_path, monkeypatch) ->
     def refuse(*_: object) -> None:
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr(cifar100, "download", refuse)
+    monkeypatch.setattr(cifar100, "download_file", refuse)
     with pytest.raises(RetortError, match=r"no download \(no route to host\); set RETORT_CIFAR100"):
         cifar100.load("train", tmp_path / "data")
     assert list((tmp_path / "data" / "cifar100").iterdir()) == []
@@ -107,17 +112,17 @@ def test_without_a_copy_and_network_the_remedy_is_said(tmp_path, monkeypatch) ->
 def saved(tmp_path: Path, **arrays: np.ndarray) -> dict:
     path = tmp_path / "made.npz"
     np.savez(path, **arrays)
-    return {"path": str(path), "sha256": source_files.sha256(path.read_bytes())}
+    return {"path": str(path), "sha256": source_files.compute_sha256(path.read_bytes())}
 
 
 def test_npz_rows_are_in_order_and_the_last_ones_test(tmp_path) -> None:
     x = picture(np.random.default_rng(0), 7, 8, 8, 3)
     y = np.array([0, 9, 3, 4, 5, 6, 7], np.uint8)
     about = {**saved(tmp_path, image=x, label=y), "size": 8, "test": 2}
-    source = collection({"npz": about})
+    source = open_dataset_plugin({"npz": about})
     assert source.sizes == {"train": None, "test": 2}
     assert source.shape == (3, 8, 8)
-    assert source.classes == collection("cifar10").classes
+    assert source.classes == open_dataset_plugin("cifar10").classes
     train, test = (source.load(split, tmp_path) for split in ("train", "test"))
     np.testing.assert_array_equal(train[0], x[:5].transpose(0, 3, 1, 2))
     np.testing.assert_array_equal(test[0], x[5:].transpose(0, 3, 1, 2))
@@ -128,12 +133,12 @@ def test_npz_rows_are_in_order_and_the_last_ones_test(tmp_path) -> None:
 def test_npz_images_may_have_channels_first_other_names_and_no_labels(tmp_path) -> None:
     x = picture(np.random.default_rng(0), 3, 3, 8, 8)
     about = {**saved(tmp_path, pictures=x), "size": 8, "image": "pictures", "classes_of": "none"}
-    source = collection({"npz": about})
+    source = open_dataset_plugin({"npz": about})
     assert source.classes == ()
     images, labels = source.load("train", tmp_path)
     np.testing.assert_array_equal(images, x)
     assert labels.tolist() == [0, 0, 0]
-    found = collection({"npz": {**about, "path": "made.npz"}}).load("train", tmp_path)
+    found = open_dataset_plugin({"npz": {**about, "path": "made.npz"}}).load("train", tmp_path)
     np.testing.assert_array_equal(found[0], x)
 
 
@@ -161,7 +166,7 @@ def test_an_npz_file_that_is_not_what_was_said(change, words, tmp_path) -> None:
     }
     about = {**saved(tmp_path, **arrays), "size": 8, **change}
     with pytest.raises(RetortError, match=words):
-        collection({"npz": about}).load("train", tmp_path)
+        open_dataset_plugin({"npz": about}).load("train", tmp_path)
 
 
 def test_a_file_that_is_no_npz_is_named(tmp_path) -> None:
@@ -191,15 +196,17 @@ def tiny(root: Path, names: tuple[str, ...]) -> None:
 def test_tinyimagenet_is_read_by_class_resized_and_shuffled(tmp_path, monkeypatch) -> None:
     names = tinyimagenet.CLASSES[:4]
     monkeypatch.setattr(tinyimagenet, "CLASSES", names)
-    tiny(tmp_path / tinyimagenet.FOLDER, names)
+    tiny(tmp_path / tinyimagenet.DEFAULT_FOLDER, names)
     for split in ("train", "test"):
-        x, y = collection("tinyimagenet").load(split, tmp_path)
+        x, y = open_dataset_plugin("tinyimagenet").load(split, tmp_path)
         assert x.shape == (4, 3, 32, 32)
         assert sorted(y.tolist()) == [0, 1, 2, 3]
         assert (x == 60 * y[:, None, None, None]).all()
-        again = tinyimagenet.Images(path=str(tmp_path / tinyimagenet.FOLDER)).load(split, tmp_path)
+        again = tinyimagenet.Images(path=str(tmp_path / tinyimagenet.DEFAULT_FOLDER)).load(
+            split, tmp_path
+        )
         np.testing.assert_array_equal(again[1], y)
-    table = tmp_path / tinyimagenet.FOLDER / "val" / "val_annotations.txt"
+    table = tmp_path / tinyimagenet.DEFAULT_FOLDER / "val" / "val_annotations.txt"
     table.write_text("val_0.png\tn00000000\n")
     with pytest.raises(RetortError, match="not the official table"):
         tinyimagenet.Images().load("test", tmp_path)
@@ -239,21 +246,23 @@ def test_the_lists_of_classes_are_whole() -> None:
 
 
 def test_the_places_of_files_are_in_no_key() -> None:
-    for name in names_in("datasets"):
+    for name in list_plugin_names("datasets"):
         stated = {"version": "1", "path": "here"}
         options = stated if name in ("npz", "imagefolder", "wds") else None
-        source = Dataset(source={name: options} if options else name, train=1).source
-        places = places_in(source)
-        assert places_of({"data": "data", **places}) == (
+        source = DatasetSettings(source={name: options} if options else name, train=1).source
+        places = collect_job_paths(source)
+        assert extract_job_paths({"data": "data", **places}) == (
             {"path": source[name]["path"]} if "path" in str(source) else {}
         )
-        assert "path" not in str(keyed(source))
-        opened = collection(keyed(source), places_of(places))
+        assert "path" not in str(strip_paths(source))
+        opened = open_dataset_plugin(strip_paths(source), extract_job_paths(places))
         assert set(opened.sizes) == {"train", "test"}
 
 
 def test_mean_and_std_are_those_of_the_pixels() -> None:
     rng = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (40, 3, 8, 8), generator=rng, dtype=torch.uint8)
-    std, mean = torch.std_mean(pixels(images).double(), dim=(0, 2, 3))
-    assert moments(images) == tuple([round(v, 4) for v in t.tolist()] for t in (mean, std))
+    std, mean = torch.std_mean(scale_to_unit_range(images).double(), dim=(0, 2, 3))
+    assert compute_channel_moments(images) == tuple(
+        [round(v, 4) for v in t.tolist()] for t in (mean, std)
+    )

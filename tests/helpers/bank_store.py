@@ -15,9 +15,16 @@ from torch import Tensor, nn
 from pipeline.data.splits import Split, save_split
 from pipeline.datasets import cifar10
 from pipeline.models import vqgan
-from pipeline.models.classifier import MODEL, initialised, save_classifier
+from pipeline.models.classifier import MODEL_FILE, initialise_classifier, save_classifier
 from pipeline.stages import build_bank
-from pipeline.store.artifact import MANIFEST, SPEC, Job, finish, read_job, write_json
+from pipeline.store.artefact import (
+    JOB_FILE,
+    MANIFEST_FILE,
+    Job,
+    read_job,
+    write_json,
+    write_manifest,
+)
 from tests.helpers.graph import DATA
 
 ROWS, BLOCK, SHARDS, CLASSES = 44, 8, 3, 10
@@ -50,7 +57,7 @@ def images() -> Tensor:
 @cache
 def teacher() -> nn.Module:
     """An untrained classifier whose logits are spread out."""
-    model = initialised("resnet8-s2-w8", CLASSES, COLOURS["mean"], COLOURS["std"], 3)
+    model = initialise_classifier("resnet8-s2-w8", CLASSES, COLOURS["mean"], COLOURS["std"], 3)
     with torch.no_grad():
         list(model.parameters())[-2].mul_(8)
     return model.eval().requires_grad_(False)
@@ -70,7 +77,7 @@ def quantiser() -> vqgan.VQGAN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = vqgan.VQGAN(
-            vqgan.Architecture(
+            vqgan.VQGANArchitecture(
                 ch=32,
                 ch_mult=(1,),
                 num_res_blocks=0,
@@ -103,7 +110,7 @@ class Store:
     def add(self, kind: str, name: str, files: list[str], facts: dict) -> None:
         """Complete an artefact whose files lie in its folder."""
         job = Job(self.folder(kind, name), kind, name, key_of(name), {}, {}, {})
-        finish(job, job.manifest(files, facts))
+        write_manifest(job, job.build_manifest(files, facts))
 
     def bank(self, name: str = "made", **spec: object) -> Job:
         """The work order of a bank; it has a discretiser if its spec has an attack."""
@@ -112,14 +119,14 @@ class Store:
         inputs = {kind: f"{kind}/{key_of(of)}" for kind, of in made_from.items()}
         order = {"kind": "bank", "name": name, "key": key_of(name), "spec": spec, "inputs": inputs}
         folder = self.folder("bank", name)
-        write_json(folder / SPEC, {**order, "code": {}, "run": {}})
+        write_json(folder / JOB_FILE, {**order, "code": {}, "run": {}})
         return read_job(folder)
 
     def made(self, name: str = "made", **spec: object) -> Job:
         """A finished bank."""
         job = self.bank(name, **spec)
-        if not (job.folder / MANIFEST).exists():
-            finish(job, build_bank.run(job))
+        if not (job.folder / MANIFEST_FILE).exists():
+            write_manifest(job, build_bank.run(job))
         return job
 
 
@@ -131,10 +138,12 @@ def store_in(path: Path) -> Store:
     save_split(data / "val.safetensors", Split(images()[:0], labels()[:0]))
     facts = {"classes": NAMES, **COLOURS, "shape": (3, 32, 32)}
     store.add("dataset", "data", ["train.safetensors", "val.safetensors"], facts)
-    save_classifier(teacher(), store.folder("teacher", "teacher") / MODEL, "resnet8-s2-w8", NAMES)
-    store.add("teacher", "teacher", [MODEL], {})
-    vqgan.save(quantiser(), store.folder("discretizer", "vq") / MODEL)
-    store.add("discretizer", "vq", [MODEL], {})
+    save_classifier(
+        teacher(), store.folder("teacher", "teacher") / MODEL_FILE, "resnet8-s2-w8", NAMES
+    )
+    store.add("teacher", "teacher", [MODEL_FILE], {})
+    vqgan.save(quantiser(), store.folder("discretizer", "vq") / MODEL_FILE)
+    store.add("discretizer", "vq", [MODEL_FILE], {})
     return store
 
 

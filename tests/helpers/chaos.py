@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
-from pipeline.store.artifact import STAGES
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
+from pipeline.store.artefact import STAGES_BY_KIND
 from tests.helpers import forked
 from tests.helpers.graph import Folder, environment, tiny
 from tests.helpers.hooks.sitecustomize import touches
@@ -102,30 +102,33 @@ class Killer:
 
 def jobs(plan: Plan) -> Iterator[list[str]]:
     """The commands of a plan's jobs, inputs first; a bank's shard groups one by one."""
-    for ref, entry in plan.entries.items():
-        verb, folder = STAGES[entry.kind], str(plan.folder(ref))
+    for ref, entry in plan.artefacts.items():
+        verb, folder = STAGES_BY_KIND[entry.kind], str(plan.folder_path(ref))
         if entry.kind == "bank":
-            yield from ([verb, folder, "--shards", g.replace("-", ":")] for g in plan.groups(ref))
+            yield from (
+                [verb, folder, "--shards", g.replace("-", ":")] for g in plan.list_shard_groups(ref)
+            )
         yield [verb, folder]
 
 
 def sums(plan: Plan) -> dict[str, dict]:
     """Digests of the files of every artefact of a plan."""
-    return {ref: json.loads(plan.manifest(ref).read_text())["files"] for ref in plan.entries}
+    return {ref: json.loads(plan.manifest_path(ref).read_text())["files"] for ref in plan.artefacts}
 
 
 def leftovers(plan: Plan) -> list[Path]:
     """Leases and states that somebody would have to remove by hand."""
     found = [
-        (plan.folder(ref).glob("*.lock"), plan.folder(ref).glob("state")) for ref in plan.entries
+        (plan.folder_path(ref).glob("*.lock"), plan.folder_path(ref).glob("state"))
+        for ref in plan.artefacts
     ]
     return list(itertools.chain.from_iterable(itertools.chain.from_iterable(found)))
 
 
 def prepared(place: Path) -> Plan:
     """The experiment's work orders written in a folder."""
-    plan = plan_from({**experiment(), "store": str(place / "store")})
-    write_orders(plan)
+    plan = make_plan_from_dict({**experiment(), "store": str(place / "store")})
+    write_job_files(plan)
     return plan
 
 
@@ -136,7 +139,9 @@ def harass(place: Path, kills: int, mean: float, seed: int = SEED) -> tuple[Plan
         mean: how many things are done to files between two kills, on average.
     """
     forked.preload(
-        "torch", "pipeline.cli.main", *(f"pipeline.stages.{stage}" for stage in STAGES.values())
+        "torch",
+        "pipeline.cli.main",
+        *(f"pipeline.stages.{stage}" for stage in STAGES_BY_KIND.values()),
     )
     place.mkdir(exist_ok=True)
     plan, killer = prepared(place), Killer(random.Random(seed), mean, kills)
@@ -163,7 +168,7 @@ def harass_workflows(place: Path, kills: int, mean: float, seed: int = SEED) -> 
         killed += 1
     folder.make()
     assert folder.planned() == set()
-    return plan_from({**experiment(), "store": str(place / "store")}), killed
+    return make_plan_from_dict({**experiment(), "store": str(place / "store")}), killed
 
 
 def rounds(kills: int, harm: Callable[[Path, int, int], tuple[Plan, int]], calm: dict) -> int:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.cli.main import main
-from pipeline.store.artifact import MANIFEST, sum_of
+from pipeline.store.artefact import MANIFEST_FILE, compute_manifest_sum
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Copy:
 
     def refs(self) -> set[str]:
         """Every `kind/key` that is finished."""
-        found = (self.path / "store").glob(f"*/*/{MANIFEST}")
+        found = (self.path / "store").glob(f"*/*/{MANIFEST_FILE}")
         return {f"{path.parent.parent.name}/{path.parent.name}" for path in found}
 
 
@@ -49,7 +49,7 @@ def flip(path: Path, at: int = 700) -> None:
 
 def rewrite(place: Path, *, sealed: bool, **changed: object) -> None:
     """Change fields of a manifest, with or without a new sum over them."""
-    data = json.loads((place / MANIFEST).read_text()) | changed
+    data = json.loads((place / MANIFEST_FILE).read_text()) | changed
     old = data.pop("sum")
-    data["sum"] = sum_of(data) if sealed else old
-    (place / MANIFEST).write_text(json.dumps(data))
+    data["sum"] = compute_manifest_sum(data) if sealed else old
+    (place / MANIFEST_FILE).write_text(json.dumps(data))

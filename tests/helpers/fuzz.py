@@ -19,13 +19,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.banks.shards import KINDS, read_shard, write_shard
-from pipeline.config.reader import read
+from pipeline.banks.shards import FIELD_TYPES, read_shard, write_shard
+from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
-from pipeline.store.artifact import MANIFEST, SPEC, open_artifact, read_job
-from pipeline.upkeep.listing import inputs_of
-from pipeline.upkeep.verify import faults
+from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, open_artefact, read_job
+from pipeline.upkeep.listing import read_input_refs
+from pipeline.upkeep.verify import find_faults
 from tests.helpers.graph import TINY
 
 KEY = "0123456789ab"
@@ -125,7 +125,7 @@ def as_yaml(tree: dict) -> st.SearchStrategy[bytes]:
 @cache
 def a_shard() -> bytes:
     """A whole shard of one block."""
-    kinds = {name: kind[0] for name, kind in KINDS.items()}
+    kinds = {name: kind[0] for name, kind in FIELD_TYPES.items()}
     names = ("row", "label", "accepted", "t_clean", "x_adv", "t_adv", "flips")
     block = {name: np.ones((2, 3), kinds[name]) for name in names}
     with tempfile.TemporaryDirectory() as folder:
@@ -173,20 +173,20 @@ def manifest(place: Path, data: bytes) -> None:
     """Manifests, and what `verify` says of them."""
     folder = place / "bank" / KEY
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).write_bytes(data)
-    only_ours(lambda: open_artifact(folder))
-    only_ours(lambda: list(faults(place, f"bank/{KEY}")))
+    (folder / MANIFEST_FILE).write_bytes(data)
+    only_ours(lambda: open_artefact(folder))
+    only_ours(lambda: list(find_faults(place, f"bank/{KEY}")))
 
 
 def order(place: Path, data: bytes) -> None:
     """Work orders."""
     folder = place / "bank" / KEY
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / SPEC).write_bytes(data)
-    (folder / MANIFEST).write_text(json.dumps(VALID_MANIFEST))
+    (folder / JOB_FILE).write_bytes(data)
+    (folder / MANIFEST_FILE).write_text(json.dumps(VALID_MANIFEST))
     only_ours(lambda: read_job(folder))
-    only_ours(lambda: inputs_of(folder))
-    only_ours(lambda: list(faults(place, f"bank/{KEY}")))
+    only_ours(lambda: read_input_refs(folder))
+    only_ours(lambda: list(find_faults(place, f"bank/{KEY}")))
 
 
 def shard(place: Path, data: bytes) -> None:
@@ -194,14 +194,14 @@ def shard(place: Path, data: bytes) -> None:
     path = place / "shard-00000.tar"
     path.write_bytes(data)
     only_ours(lambda: list(read_shard(path)))
-    only_ours(lambda: list(read_shard(path, pictures=False)))
+    only_ours(lambda: list(read_shard(path, loads_images=False)))
 
 
 def configuration(place: Path, data: bytes) -> None:
     """Configurations."""
     path = place / "experiment.yaml"
     path.write_bytes(data)
-    only_ours(lambda: make_plan(read(path)))
+    only_ours(lambda: make_plan(read_config(path)))
 
 
 INPUTS = {

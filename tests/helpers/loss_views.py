@@ -5,8 +5,8 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from pipeline.data_free.teacher_view import Made, look
-from pipeline.discovery import plugin
+from pipeline.data_free.teacher_view import GeneratedBatch, show_to_teacher
+from pipeline.discovery import load_plugin
 
 COUNT, CLASSES = 6, 4
 
@@ -49,11 +49,11 @@ def images(seed: int = 0) -> Tensor:
 
 def shown(
     loss, x: Tensor, teacher: nn.Module = TEACHER, student: nn.Module = STUDENT, seed: int = 3
-) -> Made:
+) -> GeneratedBatch:
     """What a source shows a loss, which is prepared for it."""
     rng = torch.Generator().manual_seed(seed)
     y = torch.arange(COUNT) % CLASSES
-    made = look(x, y, teacher, student, rng, asked="teacher" in loss.needs())
+    made = show_to_teacher(x, y, teacher, student, rng, uses_teacher="teacher" in loss.needs())
     if hasattr(loss, "prepare"):
         loss.prepare(made)
         made = dataclasses.replace(made, rng=torch.Generator().manual_seed(seed))
@@ -61,5 +61,5 @@ def shown(
 
 
 def values(name: str, **given) -> dict[str, Tensor]:
-    loss = plugin("generator_losses", name).Loss()
+    loss = load_plugin("generator_losses", name).Loss()
     return {k: v.detach() for k, v in loss(shown(loss, images(), **given)).items()}

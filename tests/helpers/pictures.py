@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.dataset_artifact import Data, open_data
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
+from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
 from pipeline.stages import prepare_data
-from pipeline.store.artifact import finish, read_job
+from pipeline.store.artefact import read_job, write_manifest
 
 CLASSES = ("n01440764", "n01443537", "n01484850")
 SIZE = 16
@@ -58,16 +58,16 @@ def encoded(label: int, i: int) -> bytes:
 def planned(tmp_path: Path, source: dict, **counts: int) -> Plan:
     counts = {"train": 9, "val": 3, "test": 3} | counts
     raw = {"store": str(tmp_path / "store"), "datasets": {"d": {"source": source, **counts}}}
-    return plan_from(raw | {"run": {"data": str(tmp_path)}})
+    return make_plan_from_dict(raw | {"run": {"data": str(tmp_path)}})
 
 
-def made(tmp_path: Path, source: dict, **counts: int) -> Data:
+def made(tmp_path: Path, source: dict, **counts: int) -> DatasetArtefact:
     """The data set's artefact, made by its stage."""
     plan = planned(tmp_path, source, **counts)
-    write_orders(plan)
-    job = read_job(plan.folder(plan.names["dataset", "d"]))
-    finish(job, prepare_data.run(job))
-    return open_data(job.folder)
+    write_job_files(plan)
+    job = read_job(plan.folder_path(plan.refs_by_name["dataset", "d"]))
+    write_manifest(job, prepare_data.run(job))
+    return open_dataset(job.folder)
 
 
 def source(root: Path, kind: str = "imagefolder", **more: object) -> dict:

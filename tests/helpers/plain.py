@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
-from pipeline.schema import build
+from pipeline.schema import build_instance
 
 EPS, STEP, STEPS = 8 / 255, 2 / 255, 3
 EXACT = {"atol": 1e-9, "rtol": 0}
@@ -36,7 +36,7 @@ class Network(nn.Module):
 
 def make_objective(module: ModuleType, **options: object) -> Any:
     """A plug-in's objective with options as a configuration has them."""
-    return build(module.Objective, options)
+    return build_instance(module.Objective, options)
 
 
 def batch(progress: float = 0.0, **stored: Tensor) -> Batch:

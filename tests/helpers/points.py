@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from pipeline.core.attack_protocol import AttackPoint, radii
+from pipeline.core.attack_protocol import AttackPoint, list_radii
 
 CLEAN = AttackPoint("clean")
 EPS = round(8 / 255, 9)
@@ -28,7 +28,7 @@ def assert_own(attack: object, name: str, point: AttackPoint) -> None:
     """A point names its attack; what it states is the attack's own, or its radius is one of it."""
     stated = {k: v for k, v in asdict(point).items() if v is not None}
     assert stated.pop("attack") == name
-    assert stated.pop("eps") in (radii(attack.eps) if hasattr(attack, "eps") else (0.0,))
+    assert stated.pop("eps") in (list_radii(attack.eps) if hasattr(attack, "eps") else (0.0,))
     if name == "corruptions":
         assert stated.pop("corruption") in attack.names
     if name == "boundary_risk":

@@ -23,19 +23,19 @@ from pipeline.banks.batches import BankSource
 from pipeline.config.recipe import Recipe
 from pipeline.core import collectives
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.seeding import generator
-from pipeline.data.batches import DatasetSource, Schedule, Source
-from pipeline.data.lazy_images import SCHEMA, FileImages
+from pipeline.core.seeding import make_generator
+from pipeline.data.batches import BatchSchedule, BatchSource, DatasetSource
+from pipeline.data.lazy_images import INDEX_SCHEMA, FileImages
 from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
 from pipeline.data_free.generator_losses import derd
-from pipeline.discovery import names_in, plugin
+from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.models.classifier import Classifier
-from pipeline.models.generator import Generator, Sizes
-from pipeline.models.vqgan import VQGAN, Architecture, Reconstruction
+from pipeline.models.generator import Generator, GeneratorSize
+from pipeline.models.vqgan import VQGAN, ReconstructionObjective, VQGANArchitecture
 from pipeline.training.loop import fit
-from pipeline.training.state import Place
-from pipeline.training.validation import Validation
-from pipeline.training.vqgan_losses import Adversary, Refined, discriminator_of
+from pipeline.training.state import CheckpointSettings
+from pipeline.training.validation import ValidationSplit
+from pipeline.training.vqgan_losses import AdversarialLoss, VQGANObjective, make_discriminator
 
 CLASSES, ROWS = 5, 24
 OPTIONS = {"steps": 2}  # of every objective that has such a field
@@ -54,7 +54,7 @@ class Case:
 
 def cases() -> dict[str, Case]:
     """Every objective, and each thing that ranks do otherwise than one process."""
-    found = {name: Case(name) for name in names_in("objectives")}
+    found = {name: Case(name) for name in list_plugin_names("objectives")}
     return found | {
         "parts": Case("rslad", {"accumulate": 2, "clip_grad": 0.1, "ema": 0.5}),
         "chosen": Case("trades", {"epochs": 2, "select_on": "val", "mixup": 0.2}),
@@ -105,22 +105,24 @@ def teacher(seed: int) -> nn.Module:
 
 def images(name: str, count: int) -> Tensor:
     """Random images (count,3,8,8) uint8."""
-    return torch.randint(0, 256, (count, 3, 8, 8), generator=generator(name), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (count, 3, 8, 8), generator=make_generator(name), dtype=torch.uint8
+    )
 
 
 @dataclass
 class Interrupted:
     """A source in whose second epoch the process may ask itself to stop."""
 
-    source: Source
+    source: BatchSource
     here: bool
 
     def __post_init__(self):
         self.steps = self.source.steps
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """The source's own."""
-        for step, batch in enumerate(self.source.batches(epoch, start, roles), start):
+        for step, batch in enumerate(self.source.iterate_batches(epoch, start, roles), start):
             if self.here and (epoch, step) == (1, 1):
                 self.here = False
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -148,27 +150,27 @@ def files(folder: Path) -> FileImages:
     root, places = folder / "files", []
     root.mkdir(parents=True, exist_ok=True)
     for row, image in enumerate(images("clean", ROWS)):
-        path = root / f"{row}-{collectives.rank()}.png"
+        path = root / f"{row}-{collectives.get_rank()}.png"
         Image.fromarray(image.permute(1, 2, 0).numpy()).save(path)
         places.append((path.name, 0, path.stat().st_size, 0, None))
     columns = zip(*places, strict=True)
-    arrays = [pa.array(c, kind) for c, kind in zip(columns, SCHEMA.types, strict=True)]
-    return FileImages(root, pa.table(arrays, schema=SCHEMA), 8)
+    arrays = [pa.array(c, kind) for c, kind in zip(columns, INDEX_SCHEMA.types, strict=True)]
+    return FileImages(root, pa.table(arrays, schema=INDEX_SCHEMA), 8)
 
 
-def source_of(case: Case, recipe: Recipe, needs: tuple[str, ...], folder: Path) -> Source:
+def source_of(case: Case, recipe: Recipe, needs: tuple[str, ...], folder: Path) -> BatchSource:
     """What a case learns from."""
     if case.source == "generated":
         own = GeneratorRecipe(recipe.epochs, derd.Loss(), 2, recipe.batch, replayed=4, pool=16)
         with torch.random.fork_rng():
             torch.manual_seed(5)
-            return GeneratorSource(Generator(Sizes(8, 8, 8)).double(), own, 0)
-    plan = Schedule(recipe.epochs, recipe.batch, 0, recipe.augment)
+            return GeneratorSource(Generator(GeneratorSize(8, 8, 8)).double(), own, 0)
+    plan = BatchSchedule(recipe.epochs, recipe.batch, 0, recipe.augment)
     plan = replace(plan, mixing=replace(plan.mixing, mixup=recipe.mixup, classes=CLASSES))
     held = files(folder) if case.source == "files" else images("clean", ROWS)
-    source: Source = DatasetSource(held, torch.arange(ROWS) % CLASSES, plan)
+    source: BatchSource = DatasetSource(held, torch.arange(ROWS) % CLASSES, plan)
     if "x_adv" in needs:
-        rng = generator("outputs")
+        rng = make_generator("outputs")
         outputs = torch.randn(2, ROWS, CLASSES, generator=rng).double()
         stored = {"x_adv": images("moved", ROWS), "row": torch.arange(ROWS)}
         stored |= {"t_clean": outputs[0], "t_adv": outputs[1]}
@@ -179,15 +181,17 @@ def source_of(case: Case, recipe: Recipe, needs: tuple[str, ...], folder: Path) 
 def trained(case: Case, folder: Path, count: int) -> dict:
     """What a case leaves: the student's state, the history, what its objective learnt."""
     recipe = Recipe(**{**SMALL, **case.recipe, "gpus": count, **alone(count)})
-    kind = plugin("objectives", case.objective).Objective
+    kind = load_plugin("objectives", case.objective).Objective
     options = {k: v for k, v in OPTIONS.items() if k in kind.__dataclass_fields__}
     objective, needs = kind(**options), kind(**options).needs()
     two = {"natural": teacher(1), "robust": teacher(2)}
     roles = Roles(network(0), two if "natural" in needs else {"teacher": teacher(1)}, Levels())
     source = source_of(case, recipe, needs, folder)
     if case.stop:
-        source = Interrupted(source, collectives.rank() == count - 1)
-    watched = Validation(images("val", 9), torch.arange(9) % CLASSES, recipe.select_on == "val", 0)
+        source = Interrupted(source, collectives.get_rank() == count - 1)
+    watched = ValidationSplit(
+        images("val", 9), torch.arange(9) % CLASSES, recipe.select_on == "val", 0
+    )
     return left(roles, objective, fitted(roles, objective, source, recipe, folder, watched))
 
 
@@ -198,7 +202,7 @@ def fitted(roles, objective, source, recipe, folder, watched=None) -> list[dict]
         SystemExit: the training was stopped.
     """
     try:
-        return fit(roles, objective, source, recipe, Place(folder), watched).history
+        return fit(roles, objective, source, recipe, CheckpointSettings(folder), watched).history
     except SystemExit as end:
         if end.code:
             raise
@@ -216,16 +220,16 @@ def alone(count: int) -> dict:
     return {"sync_bn": True} if count == 1 else {}
 
 
-def discretiser(folder: Path, count: int, adversary: Adversary | None) -> dict:
+def discretiser(folder: Path, count: int, adversary: AdversarialLoss | None) -> dict:
     """A VQGAN over its warm-up, its first codebook and a revival; against a discriminator."""
-    shape = Architecture(ch=32, ch_mult=(1,), n_codes=32, resolution=8)
+    shape = VQGANArchitecture(ch=32, ch_mult=(1,), n_codes=32, resolution=8)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         roles = Roles(VQGAN(shape))
-        discriminator = discriminator_of(3, 8, 1)
-    objective: nn.Module = Reconstruction(32, revive_every=2)
+        discriminator = make_discriminator(3, 8, 1)
+    objective: nn.Module = ReconstructionObjective(32, revive_every=2)
     if adversary is not None:
-        objective = Refined(objective, None, adversary, discriminator)
+        objective = VQGANObjective(objective, None, adversary, discriminator)
     recipe = Recipe(**SMALL | {"momentum": 0.0}, gpus=count)
     source = source_of(Case(""), recipe, (), folder)
     history = fitted(roles, objective, source, recipe, folder)
@@ -242,7 +246,7 @@ def every(folder: Path, rank: int, count: int) -> dict[str, dict]:
                 found[name] = trained(case, folder / name, count)
             except SystemExit as stopped:
                 found[f"{name} first"] = {"status": stopped.code}
-    players = {"discretiser": None, "adversary": Adversary(0.5, 0.0, "adaptive")}
+    players = {"discretiser": None, "adversary": AdversarialLoss(0.5, 0.0, "adaptive")}
     for name, adversary in players.items():
         meet(folder / name, rank, count)
         found[name] = discretiser(folder / f"{name}-state", count, adversary)

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
-from pipeline.models.classifier import build, save_classifier
+from pipeline.models.classifier import build_classifier, save_classifier
 from pipeline.models.loading import load_classifier
 
 LAYERS = {1: (nn.Conv1d, nn.BatchNorm1d), 2: (nn.Conv2d, nn.BatchNorm2d)}
@@ -41,7 +41,7 @@ def inputs(dimensions: int, seed: int = 0) -> Tensor:
 def student() -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return build("resnet8-s2-w8", 10, (0.5, 0.4, 0.45), (0.25, 0.2, 0.3))
+        return build_classifier("resnet8-s2-w8", 10, (0.5, 0.4, 0.45), (0.25, 0.2, 0.3))
 
 
 def snapshot(module: nn.Module) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def disturb(auxiliary: AuxiliaryBatchNorm) -> None:
     """Other values than the student's, everywhere."""
     rng = torch.Generator().manual_seed(9)
     with torch.no_grad():
-        for tensor in auxiliary.tensors().values():
+        for tensor in auxiliary.collect_tensors().values():
             if tensor.is_floating_point():
                 tensor.copy_(torch.rand(tensor.shape, generator=rng) + 0.5)
 
@@ -66,8 +66,8 @@ def test_it_starts_as_a_copy_of_every_batchnorm(student):
     norms = [n for n, m in student.named_modules() if isinstance(m, nn.BatchNorm2d)]
     assert len(auxiliary.layers) == len(norms) == 9
     own = student.state_dict()
-    assert len(auxiliary.tensors()) == 5 * len(norms)
-    for name, tensor in auxiliary.tensors().items():
+    assert len(auxiliary.collect_tensors()) == 5 * len(norms)
+    for name, tensor in auxiliary.collect_tensors().items():
         assert torch.equal(tensor, own[name])
         assert tensor.data_ptr() != own[name].data_ptr()
     assert torch.equal(auxiliary(student, images()), student(images()))
@@ -80,13 +80,13 @@ def test_the_branch_is_the_student_with_its_batchnorms_exchanged(dimensions, tra
     auxiliary = AuxiliaryBatchNorm(student)
     disturb(auxiliary)
     exchanged = copy.deepcopy(student)
-    exchanged.load_state_dict(student.state_dict() | auxiliary.tensors())
+    exchanged.load_state_dict(student.state_dict() | auxiliary.collect_tensors())
     for module in (student, exchanged):
         module.train(training)
     x = inputs(dimensions)
     torch.testing.assert_close(auxiliary(student, x), exchanged(x), atol=1e-12, rtol=0)
     after = exchanged.state_dict()
-    for name, tensor in auxiliary.tensors().items():
+    for name, tensor in auxiliary.collect_tensors().items():
         torch.testing.assert_close(tensor, after[name], atol=1e-12, rtol=0)
 
 
@@ -130,7 +130,7 @@ def test_the_student_is_saved_with_plain_keys(student, tmp_path):
     auxiliary = AuxiliaryBatchNorm(student)
     student.train()
     auxiliary(student, images())
-    keys = set(build("resnet8-s2-w8", 10, (0.5,), (0.5,)).state_dict())
+    keys = set(build_classifier("resnet8-s2-w8", 10, (0.5,), (0.5,)).state_dict())
     save_classifier(student, tmp_path / "model.safetensors", "resnet8-s2-w8", list("abcdefghij"))
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert set(file.keys()) == keys
@@ -150,7 +150,7 @@ def test_layers_without_affine_or_statistics_are_taken_as_they_are():
         nn.BatchNorm2d(3, affine=False), nn.BatchNorm2d(3, track_running_stats=False)
     )
     auxiliary = AuxiliaryBatchNorm(student.train())
-    assert set(auxiliary.tensors()) == {
+    assert set(auxiliary.collect_tensors()) == {
         "0.running_mean",
         "0.running_var",
         "0.num_batches_tracked",
@@ -159,7 +159,7 @@ def test_layers_without_affine_or_statistics_are_taken_as_they_are():
     }
     auxiliary(student, images())
     assert student[0].num_batches_tracked == 0
-    assert auxiliary.tensors()["0.num_batches_tracked"] == 1
+    assert auxiliary.collect_tensors()["0.num_batches_tracked"] == 1
 
 
 def test_a_student_without_batchnorm_has_one_branch():

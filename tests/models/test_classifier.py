@@ -9,11 +9,11 @@ from safetensors.torch import save_file
 from pipeline.errors import RetortError
 from pipeline.models.classifier import (
     Classifier,
-    build,
-    family_of,
-    initialised,
+    build_classifier,
+    find_model_family,
+    initialise_classifier,
     load,
-    read_about,
+    read_metadata,
     save_classifier,
 )
 from pipeline.models.loading import load_classifier
@@ -25,7 +25,7 @@ CLASSES = tuple("abcde")
 
 @pytest.fixture
 def model() -> Classifier:
-    made = initialised(NAME, len(CLASSES), MEAN, STD, seed=3)
+    made = initialise_classifier(NAME, len(CLASSES), MEAN, STD, seed=3)
     made.train()
     with torch.no_grad():
         made(images(16))
@@ -49,7 +49,7 @@ def test_normalisation_is_inside(model):
 def test_a_saved_model_comes_back_bit_for_bit(model, tmp_path):
     path = tmp_path / "model.safetensors"
     save_classifier(model, path, NAME, CLASSES)
-    about = read_about(path)
+    about = read_metadata(path)
     assert about["classes"] == list(CLASSES)
     assert about["model"] == NAME
     for loader in (load, load_classifier):
@@ -63,7 +63,7 @@ def test_a_saved_model_comes_back_bit_for_bit(model, tmp_path):
 
 def test_initial_weights_are_named_by_their_seed():
     state = torch.get_rng_state()
-    one, two, other = (initialised(NAME, 5, MEAN, STD, seed) for seed in (1, 1, 2))
+    one, two, other = (initialise_classifier(NAME, 5, MEAN, STD, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.network.fc.weight, two.network.fc.weight)
     assert not torch.equal(one.network.fc.weight, other.network.fc.weight)
@@ -72,7 +72,7 @@ def test_initial_weights_are_named_by_their_seed():
 @pytest.mark.parametrize(("depth", "stem", "kernel"), [(8, 2, 4), (8, 1, 3), (14, 2, 4)])
 def test_parameters_by_hand(depth, stem, kernel):
     width, classes = 4, 10
-    network = build(f"resnet{depth}-s{stem}-w{width}", classes, MEAN, STD)
+    network = build_classifier(f"resnet{depth}-s{stem}-w{width}", classes, MEAN, STD)
     count = 3 * width * kernel**2 + 2 * width
     inputs = width
     for outputs in (width, 2 * width, 4 * width):
@@ -98,17 +98,17 @@ def test_parameters_by_hand(depth, stem, kernel):
 )
 def test_unknown_names_are_refused(name, words):
     with pytest.raises(RetortError, match=words):
-        build(name, 10, MEAN, STD)
+        build_classifier(name, 10, MEAN, STD)
 
 
 def test_a_name_has_one_family():
-    assert family_of(NAME).NAME.fullmatch(NAME)
+    assert find_model_family(NAME).NAME_PATTERN.fullmatch(NAME)
 
 
 def test_files_that_are_no_models_are_named(tmp_path):
     path = tmp_path / "model.safetensors"
     with pytest.raises(RetortError, match="model.safetensors: not a model"):
-        read_about(path)
+        read_metadata(path)
     path.write_bytes(b"<html>not found</html>")
     with pytest.raises(RetortError, match="not a model saved by this pipeline"):
         load_classifier(path)

@@ -7,14 +7,14 @@ import torch.nn.functional as F
 
 from pipeline.errors import RetortError
 from pipeline.models import clip
-from pipeline.models.classifier import read_about
+from pipeline.models.classifier import read_metadata
 from pipeline.models.loading import load_classifier
 
 CLASSES = ("cat", "dog", "ship")
 MEAN, STD = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
-SIZE = clip.Size(image_width=4, embed=8, text_width=8, text_layers=1, text_heads=1, context=12)
-CONFIG = clip.config_of(SIZE)
-TEMPLATES = clip.TEMPLATES["simple"]
+SIZE = clip.ClipSize(image_width=4, embed=8, text_width=8, text_layers=1, text_heads=1, context=12)
+CONFIG = clip.make_open_clip_config(SIZE)
+TEMPLATES = clip.PROMPT_TEMPLATES["simple"]
 PROMPT, MORE = "a photo of a {}.", ["art of the {}.".format]
 
 
@@ -33,7 +33,7 @@ def test_logits_are_scaled_cosines(student, x):
     student.eval()
     normalised = (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     image = F.normalize(student.clip.visual(normalised), dim=-1)
-    tokens = clip.tokenizer_of(CONFIG)([f"a photo of a {name}." for name in CLASSES])
+    tokens = clip.get_tokenizer(CONFIG)([f"a photo of a {name}." for name in CLASSES])
     assert tokens.shape == (3, SIZE.context)
     text = F.normalize(student.clip.encode_text(tokens), dim=-1)
     expected = image @ text.t() / 0.07  # open_clip starts at a temperature of 0.07
@@ -74,8 +74,8 @@ def test_moving_average_of_equal_models_is_the_model(student, x):
 
 def test_zero_shot_head_is_the_renormalised_mean_of_the_prompts(student):
     student.train()
-    tokenizer = clip.tokenizer_of(CONFIG)
-    weights = clip.zero_shot(student.clip, tokenizer, CLASSES, TEMPLATES)
+    tokenizer = clip.get_tokenizer(CONFIG)
+    weights = clip.build_zero_shot_head(student.clip, tokenizer, CLASSES, TEMPLATES)
     assert student.clip.training
     assert not weights.requires_grad
     student.eval()
@@ -87,7 +87,7 @@ def test_zero_shot_head_is_the_renormalised_mean_of_the_prompts(student):
 
 
 def test_zero_shot_with_the_training_prompt_repeats_the_student(student, x):
-    teacher = student.eval().zero_shot([PROMPT])
+    teacher = student.eval().make_zero_shot_classifier([PROMPT])
     torch.testing.assert_close(teacher(x), student(x), rtol=1e-4, atol=1e-4)
     features = teacher.features(x)
     torch.testing.assert_close(features.norm(dim=1), torch.ones(5))
@@ -95,7 +95,7 @@ def test_zero_shot_with_the_training_prompt_repeats_the_student(student, x):
 
 
 def test_saved_classifier_needs_no_text_tower(student, x, tmp_path, monkeypatch):
-    teacher = student.zero_shot(TEMPLATES)
+    teacher = student.make_zero_shot_classifier(TEMPLATES)
     clip.save(teacher, tmp_path / "model.safetensors")
     monkeypatch.setattr(open_clip, "create_model", None)
     loaded = load_classifier(tmp_path / "model.safetensors")
@@ -106,11 +106,11 @@ def test_saved_classifier_needs_no_text_tower(student, x, tmp_path, monkeypatch)
 
 
 def test_nothing_of_the_model_is_lost(student, tmp_path):
-    clip.save(student.zero_shot(TEMPLATES), tmp_path / "model.safetensors")
-    clip.save_text(student.clip, CONFIG, tmp_path / "text.safetensors")
+    clip.save(student.make_zero_shot_classifier(TEMPLATES), tmp_path / "model.safetensors")
+    clip.save_text_tower(student.clip, CONFIG, tmp_path / "text.safetensors")
     image = clip.load(tmp_path / "model.safetensors").state_dict()
     text = clip.load_file(tmp_path / "text.safetensors")
-    config = read_about(tmp_path / "text.safetensors")["config"]
+    config = read_metadata(tmp_path / "text.safetensors")["config"]
     whole = clip.build(config)
     whole.load_state_dict({k: v for k, v in image.items() if k.startswith("visual.")} | text)
     for name, value in student.clip.state_dict().items():
@@ -118,13 +118,13 @@ def test_nothing_of_the_model_is_lost(student, tmp_path):
 
 
 def test_text_file_is_no_classifier(student, tmp_path):
-    clip.save_text(student.clip, CONFIG, tmp_path / "text.safetensors")
+    clip.save_text_tower(student.clip, CONFIG, tmp_path / "text.safetensors")
     with pytest.raises(RetortError, match="holds 'clip-text', not 'clip'"):
         clip.load(tmp_path / "text.safetensors")
 
 
 def test_the_same_configuration_registers_once():
-    name = clip.registered(CONFIG)
-    assert clip.registered(clip.config_of(SIZE)) == name
+    name = clip.register_config(CONFIG)
+    assert clip.register_config(clip.make_open_clip_config(SIZE)) == name
     assert open_clip.list_models().count(name) == 1
     assert open_clip.get_model_config(name) == CONFIG

@@ -10,19 +10,19 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Roles
 from pipeline.core.losses import negative_mean_entropy
-from pipeline.core.seeding import generator
+from pipeline.core.seeding import make_generator
 from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
 from pipeline.data_free.generator_losses.derd import Loss
-from pipeline.data_free.replay_pool import Pool
+from pipeline.data_free.replay_pool import ReplayPool
 from pipeline.data_free.teacher_view import (
-    Made,
+    GeneratedBatch,
     activation_loss,
-    look,
     one_hot_loss,
+    show_to_teacher,
     statistics_loss,
 )
 from pipeline.errors import RetortError
-from pipeline.models.generator import Generator, Sizes, batch_stats
+from pipeline.models.generator import Generator, GeneratorSize, collect_batchnorm_moments
 
 RECIPE = GeneratorRecipe(epochs=2, loss=Loss(), steps=4, batch=6)
 
@@ -64,12 +64,12 @@ def teacher(norm: bool = True) -> Teacher:
 
 def source(recipe: GeneratorRecipe = RECIPE, seed: int = 0) -> GeneratorSource:
     torch.manual_seed(1)
-    return GeneratorSource(Generator(Sizes(5, 8, 16)), recipe, seed)
+    return GeneratorSource(Generator(GeneratorSize(5, 8, 16)), recipe, seed)
 
 
-def shown(network: nn.Module, x: Tensor) -> Made:
+def shown(network: nn.Module, x: Tensor) -> GeneratedBatch:
     """Images and what the teacher says of them."""
-    return look(x, torch.zeros(len(x)), network, nn.Identity(), torch.Generator())
+    return show_to_teacher(x, torch.zeros(len(x)), network, nn.Identity(), torch.Generator())
 
 
 def roles(network: nn.Module) -> Roles:
@@ -88,7 +88,7 @@ def tensors(state) -> list[Tensor]:
 @pytest.mark.parametrize("size", [16, 28, 32])
 @pytest.mark.parametrize(("drawn", "out"), [(0, 3), (16, 1)])
 def test_images_have_the_asked_shape_and_range(size, drawn, out):
-    x = Generator(Sizes(7, 8, size, out, drawn))(torch.randn(3, 7))
+    x = Generator(GeneratorSize(7, 8, size, out, drawn))(torch.randn(3, 7))
     assert x.shape == (3, out, size, size)
     assert torch.equal(x, x.clamp(0, 1))
 
@@ -98,11 +98,11 @@ def test_images_have_the_asked_shape_and_range(size, drawn, out):
 )
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(RetortError, match=r"generator\.(image|drawn|channels)"):
-        Sizes(4, *sizes)
+        GeneratorSize(4, *sizes)
 
 
 def test_four_doublings_reach_224_pixels():
-    network = Generator(Sizes(7, 16, 224, doublings=4)).eval()
+    network = Generator(GeneratorSize(7, 16, 224, doublings=4)).eval()
     assert network.start.out_features == 16 * 14 * 14
     assert network(torch.randn(1, 7)).shape == (1, 3, 224, 224)
     assert network.layers[-2].in_channels == 2
@@ -111,7 +111,7 @@ def test_four_doublings_reach_224_pixels():
 def test_statistics_match_a_plain_derivation():
     network = teacher().double()
     x = torch.rand(5, 3, 8, 8, dtype=torch.float64)
-    with batch_stats(network) as moments:
+    with collect_batchnorm_moments(network) as moments:
         network.features(x)
     first = network.conv(x)
     second = network.second(network.norm(first))
@@ -155,7 +155,7 @@ def test_hand_computed_values():
 def test_hooks_are_removed_even_after_an_error():
     network = teacher()
     before = [len(m._forward_pre_hooks) for m in network.modules()]
-    with pytest.raises(RuntimeError, match="channels"), batch_stats(network):
+    with pytest.raises(RuntimeError, match="channels"), collect_batchnorm_moments(network):
         network.features(torch.rand(2, 5, 8, 8))
     assert [len(m._forward_pre_hooks) for m in network.modules()] == before
 
@@ -165,12 +165,12 @@ def test_a_teacher_without_batchnorm_drops_the_term():
     made = shown(network, torch.rand(2, 3, 8, 8))
     terms = Loss()(made)
     assert set(terms) == {"oh", "activation", "balance"}
-    assert len(list(source().batches(0, 0, roles(network)))) == 4
+    assert len(list(source().iterate_batches(0, 0, roles(network)))) == 4
 
 
 def test_a_layer_without_running_statistics_is_passed_over():
     network = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.BatchNorm2d(3))
-    with batch_stats(network) as moments:
+    with collect_batchnorm_moments(network) as moments:
         network(torch.rand(2, 3, 4, 4))
     assert len(moments) == 1
 
@@ -178,7 +178,7 @@ def test_a_layer_without_running_statistics_is_passed_over():
 @pytest.mark.parametrize("augment", ["none", "flip", "crop_flip"])
 def test_batches_carry_their_teachers_logits_and_no_graph(augment):
     network, made = teacher(), source(replace(RECIPE, augment=augment))
-    for step, batch in enumerate(made.batches(1, 0, roles(network))):
+    for step, batch in enumerate(made.iterate_batches(1, 0, roles(network))):
         assert batch.x.shape == (6, 3, 16, 16)
         assert batch.y is None
         assert not batch.x.requires_grad
@@ -195,7 +195,7 @@ def test_a_step_costs_one_pass_each_way_and_leaves_the_teacher_alone():
     before, modes = copy.deepcopy(network.state_dict()), [m.training for m in network.modules()]
     forwards = []
     made.network.register_forward_hook(lambda *_: forwards.append(1))
-    list(made.batches(0, 0, roles(network)))
+    list(made.iterate_batches(0, 0, roles(network)))
     assert (network.forwards, network.backwards, len(forwards)) == (4, 4, 4)
     assert all(p.grad is None for p in network.parameters())
     assert all(p.grad is None for p in made.network.parameters())
@@ -207,14 +207,14 @@ def test_a_step_costs_one_pass_each_way_and_leaves_the_teacher_alone():
 def test_a_trainable_teacher_in_another_role_gets_no_gradient():
     network = teacher().requires_grad_(True)
     models = Roles(nn.Identity(), {"robust": network})
-    next(source(replace(RECIPE, teacher="robust")).batches(0, 0, models))
+    next(source(replace(RECIPE, teacher="robust")).iterate_batches(0, 0, models))
     assert all(p.grad is None for p in network.parameters())
 
 
 def test_the_step_is_adam_on_the_mean_loss():
     network, made, twin = teacher(), source(), source()
-    batch = next(made.batches(0, 0, roles(network)))
-    z = torch.randn(6, 5, generator=generator("generator", 0, 0, 0))
+    batch = next(made.iterate_batches(0, 0, roles(network)))
+    z = torch.randn(6, 5, generator=make_generator("generator", 0, 0, 0))
     x = twin.network(z)
     torch.testing.assert_close(x, batch.x)
     terms = Loss()(shown(network, x))
@@ -227,7 +227,7 @@ def test_the_step_is_adam_on_the_mean_loss():
 def test_learning_lowers_the_loss():
     network, made = teacher(), source(replace(RECIPE, steps=40, batch=16, lr=0.01))
     losses = []
-    for batch in made.batches(0, 0, roles(network)):
+    for batch in made.iterate_batches(0, 0, roles(network)):
         terms = Loss()(shown(network, batch.x))
         losses.append(sum(terms.values()).mean().item())
     assert sum(losses[-5:]) < sum(losses[:5]) - 0.5
@@ -236,7 +236,7 @@ def test_learning_lowers_the_loss():
 def test_a_generator_that_does_not_learn_stays_as_it_is():
     network, made = teacher(), source(replace(RECIPE, learns=False))
     before = copy.deepcopy(made.network.state_dict())
-    first, second, *_ = made.batches(0, 0, roles(network))
+    first, second, *_ = made.iterate_batches(0, 0, roles(network))
     assert network.backwards == 0
     assert not torch.equal(first.x, second.x)
     for name, value in made.network.state_dict().items():
@@ -249,9 +249,9 @@ def test_a_generator_that_does_not_learn_stays_as_it_is():
 @pytest.mark.parametrize("cut", [1, 3])
 def test_a_resumed_run_is_the_same_bit_for_bit(recipe, cut):
     network, whole, part, rest = teacher(), source(recipe), source(recipe), source(recipe)
-    straight = [b for epoch in (0, 1) for b in whole.batches(epoch, 0, roles(network))]
-    list(part.batches(0, 0, roles(network)))
-    stream = part.batches(1, 0, roles(network))
+    straight = [b for epoch in (0, 1) for b in whole.iterate_batches(epoch, 0, roles(network))]
+    list(part.iterate_batches(0, 0, roles(network)))
+    stream = part.iterate_batches(1, 0, roles(network))
     for _ in range(cut):
         next(stream)
     state = part.state_dict()
@@ -259,7 +259,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(recipe, cut):
     with torch.no_grad():
         rest.network.start.weight.zero_()
     rest.load_state_dict(state)
-    resumed = list(rest.batches(1, cut, roles(network)))
+    resumed = list(rest.iterate_batches(1, cut, roles(network)))
     for one, other in zip(straight[4 + cut :], resumed, strict=True):
         assert torch.equal(one.x, other.x)
         assert torch.equal(one.stored["t_clean"], other.stored["t_clean"])
@@ -271,13 +271,13 @@ def test_a_resumed_run_is_the_same_bit_for_bit(recipe, cut):
 
 def test_a_second_run_takes_over_the_state_but_not_the_rate():
     (made := source(replace(RECIPE, lr=0.5))).load_state_dict(source().state_dict())
-    assert made.adam.param_groups[0]["lr"] == 0.5
+    assert made.optimizer.param_groups[0]["lr"] == 0.5
 
 
 def test_past_images_join_the_batch_with_their_logits():
     network, made = teacher(), source(replace(RECIPE, pool=10, replayed=5))
     sizes = []
-    for batch in made.batches(0, 0, roles(network)):
+    for batch in made.iterate_batches(0, 0, roles(network)):
         sizes.append(len(batch.x))
         logits = network.head(network.features(batch.x))
         torch.testing.assert_close(batch.stored["t_clean"], logits, atol=0.01, rtol=0)
@@ -285,11 +285,11 @@ def test_past_images_join_the_batch_with_their_logits():
 
 
 def test_a_full_pool_keeps_its_size_and_its_pairs():
-    pool, rng = Pool(5), torch.Generator().manual_seed(0)
+    pool, rng = ReplayPool(5), torch.Generator().manual_seed(0)
     for value in range(9):
         x = torch.full((3, 1, 1, 1), value / 255)
-        pool.add(x, torch.full((3, 2), float(value)), rng)
-    x, logits = pool.draw(50, rng)
+        pool.add_images(x, torch.full((3, 2), float(value)), rng)
+    x, logits = pool.sample_images(50, rng)
     assert (len(pool), len(x)) == (5, 50)
     torch.testing.assert_close(x.flatten() * 255, logits[:, 0])
     assert logits.max() == 8

@@ -10,12 +10,20 @@ from safetensors.torch import save_file
 from taming.modules.vqvae.quantize import VectorQuantizer
 
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.seeding import generator
+from pipeline.core.seeding import make_generator
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
-from pipeline.models.vqgan import VQGAN, Architecture, Reconstruction, codes_used, load, psnr, save
+from pipeline.models.vqgan import (
+    VQGAN,
+    ReconstructionObjective,
+    VQGANArchitecture,
+    compute_psnr,
+    load,
+    measure_codebook_usage,
+    save,
+)
 
-TINY = Architecture(
+TINY = VQGANArchitecture(
     ch=32,
     ch_mult=(1,),
     num_res_blocks=0,
@@ -43,7 +51,7 @@ def x():
 
 
 def batch(x, progress, step=0):
-    return Batch(x, None, torch.arange(len(x)), {}, progress, 0, generator(0, step))
+    return Batch(x, None, torch.arange(len(x)), {}, progress, 0, make_generator(0, step))
 
 
 def trained(model, objective, x, steps):
@@ -61,7 +69,7 @@ def trained(model, objective, x, steps):
 
 
 def test_shapes_and_ranges(model, x):
-    tokens = model.tokens(x)
+    tokens = model.encode_to_tokens(x)
     assert tokens.shape == (4, 8, 8)
     assert tokens.dtype == torch.int64
     assert model.encode(x).shape == (4, 2, 8, 8)
@@ -75,7 +83,7 @@ def test_shapes_and_ranges(model, x):
 
 def test_keys_are_those_of_latent_diffusion():
     with torch.device("meta"):
-        weights = VQGAN(Architecture()).state_dict()
+        weights = VQGAN(VQGANArchitecture()).state_dict()
     assert len(weights) == 299
     assert sum(v.numel() for v in weights.values()) == pytest.approx(67.7e6, rel=1e-3)
     parts = {"encoder", "decoder", "quantize", "quant_conv", "post_quant_conv"}
@@ -107,7 +115,7 @@ def test_indices_are_those_of_taming(rows, codes, block, seed):
     flat = z.permute(0, 2, 3, 1).reshape(-1, 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(vqgan, "DISTANCES_PER_BLOCK", block)
-        found = vqgan.nearest_code(flat, theirs.embedding.weight.detach())
+        found = vqgan.find_nearest_codes(flat, theirs.embedding.weight.detach())
     assert torch.equal(found, expected)
 
 
@@ -121,7 +129,7 @@ def test_gradient_passes_quantiser_and_clamp_straight_through(model, x):
     (grad,) = torch.autograd.grad(saturated.sum(), x)
     assert (grad != 0).float().mean() > 0.9
     soft, hard = torch.zeros(3, requires_grad=True), torch.tensor([1.0, 2.0, 3.0])
-    result = vqgan.straight_through(soft, hard)
+    result = vqgan.apply_straight_through(soft, hard)
     assert torch.equal(result, hard)
     assert torch.equal(torch.autograd.grad(result.sum(), soft)[0], torch.ones(3))
 
@@ -147,18 +155,18 @@ def test_foreign_files_are_refused(tmp_path):
 )
 def test_impossible_shapes_are_refused(fields, message):
     with pytest.raises(RetortError, match=message):
-        Architecture(**fields)
+        VQGANArchitecture(**fields)
 
 
 def test_metrics_by_hand():
     x = torch.zeros(3, 1, 2, 2)
     y = torch.stack([torch.full((1, 2, 2), v) for v in (0.1, 1.0, 0.0)])
-    torch.testing.assert_close(psnr(x, y), torch.tensor([20.0, 0.0, 100.0]))
-    assert codes_used(torch.tensor([[0, 3], [3, 3]]), 8) == 0.25
+    torch.testing.assert_close(compute_psnr(x, y), torch.tensor([20.0, 0.0, 100.0]))
+    assert measure_codebook_usage(torch.tensor([[0, 3], [3, 3]]), 8) == 0.25
 
 
 def test_warm_up_does_not_quantise(model, x):
-    objective, before = Reconstruction(16), model.codebook.clone()
+    objective, before = ReconstructionObjective(16), model.codebook.clone()
     (terms,) = objective(Roles(model), batch(x, 0.05))
     plain = (model.decode(model.encode(x)) - x).abs().flatten(1).mean(1)
     torch.testing.assert_close(terms["reconstruction"], plain)
@@ -168,7 +176,7 @@ def test_warm_up_does_not_quantise(model, x):
 
 
 def test_codebook_starts_as_encoder_outputs(model, x):
-    objective = Reconstruction(16, weight=2.0, beta=0.25)
+    objective = ReconstructionObjective(16, codebook_weight=2.0, beta=0.25)
     (terms,) = objective(Roles(model), batch(x, 0.1))
     z = model.encode(x).detach()
     flat = z.permute(0, 2, 3, 1).reshape(-1, 2)
@@ -176,14 +184,14 @@ def test_codebook_starts_as_encoder_outputs(model, x):
     distances = torch.cdist(model.codebook.detach(), flat, compute_mode=exact)
     assert distances.min(1).values.max() < 1e-6
     assert len(model.codebook.unique(dim=0)) == 16
-    gap = (z - model.embed(model.tokens(x)).detach()) ** 2
+    gap = (z - model.embed_tokens(model.encode_to_tokens(x)).detach()) ** 2
     torch.testing.assert_close(terms["codebook"], 2 * 1.25 * gap.flatten(1).mean(1))
     assert terms["reconstruction"].shape == (4,)
     assert int(objective.usage.sum()) == 4 * 64
 
 
 def test_dead_codes_are_revived_until_the_end(model, x):
-    objective = Reconstruction(16, revive_every=2, revive_until=0.8)
+    objective = ReconstructionObjective(16, revive_every=2, revive_until=0.8)
     trained(model, objective, x, [2, 3])
     model.codebook.data[5] = 1000.0
     objective.usage[5] = 0
@@ -196,18 +204,18 @@ def test_dead_codes_are_revived_until_the_end(model, x):
 
 def test_more_codes_than_latents_can_still_be_drawn():
     z = torch.arange(6.0).view(1, 2, 1, 3)
-    drawn = vqgan.draw_latents(z, 7, generator(0))
+    drawn = vqgan.draw_latents(z, 7, make_generator(0))
     assert {tuple(row) for row in drawn.tolist()} == {(0, 3), (1, 4), (2, 5)}
-    assert vqgan.draw_latents(z, 0, generator(0)).shape == (0, 2)
+    assert vqgan.draw_latents(z, 0, make_generator(0)).shape == (0, 2)
 
 
 def test_training_lowers_the_loss_and_resumes_bit_for_bit(model, x):
-    objective = Reconstruction(16, revive_every=3)
-    parts = copy.deepcopy(model), Reconstruction(16, revive_every=3)
+    objective = ReconstructionObjective(16, revive_every=3)
+    parts = copy.deepcopy(model), ReconstructionObjective(16, revive_every=3)
     losses = trained(model, objective, x, range(20))
     assert losses[-1] < losses[0]
     trained(*parts, x, range(9))
-    resumed = VQGAN(TINY), Reconstruction(16, revive_every=3)
+    resumed = VQGAN(TINY), ReconstructionObjective(16, revive_every=3)
     for fresh, old in zip(resumed, parts, strict=True):
         fresh.load_state_dict(old.state_dict())
     for pair in (parts, resumed):

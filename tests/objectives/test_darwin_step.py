@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Batch, Roles
-from pipeline.data.batches import DatasetSource, Schedule
-from pipeline.models.classifier import initialised
+from pipeline.data.batches import BatchSchedule, DatasetSource
+from pipeline.models.classifier import initialise_classifier
 from pipeline.objectives import darwin, darwin_lf
 from pipeline.training.loop import fit
-from pipeline.training.state import Place
+from pipeline.training.state import CheckpointSettings
 from tests.helpers.plain import make_objective
 from tests.objectives.test_darwin import batch, network, prepared, run
 
@@ -103,21 +103,21 @@ def test_what_cannot_be_meant_is_refused(module):
 @BOTH
 def test_fit_trains_both_branches_and_leaves_a_plain_student(module, tmp_path):
     def model(seed: int):
-        return initialised("resnet8-s2-w4", 3, (0.5,) * 3, (0.25,) * 3, seed)
+        return initialise_classifier("resnet8-s2-w4", 3, (0.5,) * 3, (0.25,) * 3, seed)
 
     rng = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (18, 3, 16, 16), generator=rng, dtype=torch.uint8)
-    source = DatasetSource(images, torch.arange(18) % 3, Schedule(1, 6, 0))
+    source = DatasetSource(images, torch.arange(18) % 3, BatchSchedule(1, 6, 0))
     recipe = Recipe(epochs=1, batch=6, lr=0.1, schedule="constant", ema=0.5)
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     teacher[1].weight.data = torch.randn(3, 768, generator=rng)
     roles = Roles(model(0), {"robust": teacher.eval().requires_grad_(False)})
     objective = make_objective(module, steps=2)
-    history = fit(roles, objective, source, recipe, Place(tmp_path)).history
+    history = fit(roles, objective, source, recipe, CheckpointSettings(tmp_path)).history
     assert history[0].keys() >= {"kd", "kd_adv", "iakd", "dbkd"}
     assert roles.student.state_dict().keys() == model(0).state_dict().keys()
     start = model(0).state_dict()
-    for name, tensor in objective.auxiliary.tensors().items():
+    for name, tensor in objective.auxiliary.collect_tensors().items():
         assert not torch.equal(tensor, start[name]), name
     for name, parameter in roles.student.named_parameters():
         assert not torch.equal(parameter, start[name]), name

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles
 from pipeline.objectives import data_free_kd, derd
-from pipeline.objectives.derd import Objective, cosine, dot, harmonised
+from pipeline.objectives.derd import Objective, cosine_similarity, dot_product, harmonise_gradients
 
 NUMBERS = st.floats(-10, 10, allow_nan=False, width=32)
 VECTORS = st.lists(NUMBERS, min_size=4, max_size=4)
@@ -123,11 +123,11 @@ def test_terms_match_a_plain_derivation(discrepancy, stored):
 def test_the_samples_leave_every_ball_but_not_the_image_range():
     models = roles()
     data = batch(models)
-    x = Objective(step=0.2, steps=5).discrepant(models, data)
+    x = Objective(step=0.2, steps=5).make_discrepant_images(models, data)
     assert (x - data.x).abs().max() > 0.5
     assert x.min() >= 0
     assert x.max() <= 1
-    assert torch.equal(Objective(self_adversary=False).discrepant(models, data), data.x)
+    assert torch.equal(Objective(self_adversary=False).make_discrepant_images(models, data), data.x)
 
 
 def test_switches_leave_terms_out():
@@ -207,7 +207,7 @@ def test_teachers_and_student_are_left_as_they_were():
 def test_harmonised_is_the_sum_of_mutual_projections(one, two):
     first, second = (torch.tensor(v, dtype=torch.float64) for v in (one, two))
     parts = [[v[:1], v[1:].view(3, 1)] for v in (first, second)]
-    merged = torch.cat([t.flatten() for t in harmonised(*parts)])
+    merged = torch.cat([t.flatten() for t in harmonise_gradients(*parts)])
     inner = sum(a * b for a, b in zip(one, two, strict=True))
     squares = [sum(a * a for a in v) for v in (one, two)]
     if inner >= 0:
@@ -222,12 +222,12 @@ def test_harmonised_is_the_sum_of_mutual_projections(one, two):
 
 def test_hand_computed_harmonisation():
     first, second = [torch.tensor([1.0, 0.0])], [torch.tensor([-1.0, 1.0])]
-    assert dot(first, second).item() == -1
-    assert cosine(first, second).item() == pytest.approx(-1 / math.sqrt(2))
-    assert harmonised(first, second)[0].tolist() == [0.5, 1.5]
+    assert dot_product(first, second).item() == -1
+    assert cosine_similarity(first, second).item() == pytest.approx(-1 / math.sqrt(2))
+    assert harmonise_gradients(first, second)[0].tolist() == [0.5, 1.5]
     zero = [torch.zeros(2)]
-    assert cosine(first, zero).item() == 0
-    assert harmonised(first, zero)[0].tolist() == [1, 0]
+    assert cosine_similarity(first, zero).item() == 0
+    assert harmonise_gradients(first, zero)[0].tolist() == [1, 0]
 
 
 def test_combine_adds_the_regulariser_after_harmonising():

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core import pgd
-from pipeline.core.batch import WORDS, Batch, Roles, needs_whole_batch
-from pipeline.core.pgd import input_gradient
-from pipeline.discovery import names_in, plugin
+from pipeline.core.batch import NEED_DESCRIPTIONS, Batch, Roles, needs_whole_batch
+from pipeline.core.pgd import compute_input_gradient
+from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.models import classifier
-from pipeline.models.vqgan import VQGAN, Architecture
-from pipeline.schema import build, options_of
+from pipeline.models.vqgan import VQGAN, VQGANArchitecture
+from pipeline.schema import build_instance, list_options
 
-NAMES = names_in("objectives")
+NAMES = list_plugin_names("objectives")
 ROLES = ("natural", "robust", "teacher")
 FIELDS = ("x_adv", "y_adv", "t_clean", "t_adv")
 SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
@@ -31,7 +31,9 @@ def network(seed: int) -> nn.Module:
     """A tiny classifier whose BatchNorm statistics are not the initial ones."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = classifier.build("resnet8-s2-w8", CLASSES, (0.5, 0.4, 0.45), (0.25, 0.2, 0.3))
+        model = classifier.build_classifier(
+            "resnet8-s2-w8", CLASSES, (0.5, 0.4, 0.45), (0.25, 0.2, 0.3)
+        )
         model.train()
         with torch.no_grad():
             model(torch.rand(16, 3, 16, 16))
@@ -43,13 +45,13 @@ def nets() -> dict[str, nn.Module]:
     found = {role: network(seed) for seed, role in enumerate(("student", *ROLES))}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
-        shape = Architecture(32, (1,), 0, (), n_codes=8, unshuffle=4, mid_attention=False)
+        shape = VQGANArchitecture(32, (1,), 0, (), n_codes=8, unshuffle=4, mid_attention=False)
         return found | {"discretizer": VQGAN(shape).eval().requires_grad_(False)}
 
 
 def objective_of(name: str):
     """An instance with its defaults."""
-    return plugin("objectives", name).Objective()
+    return load_plugin("objectives", name).Objective()
 
 
 def roles_for(nets: dict[str, nn.Module], needs: tuple[str, ...], supply: str) -> Roles:
@@ -105,7 +107,7 @@ def assert_same(one: list[dict[str, Tensor]], two: list[dict[str, Tensor]]) -> N
 
 @every_objective
 def test_its_form(name):
-    module = plugin("objectives", name)
+    module = load_plugin("objectives", name)
     kind = module.Objective
     assert dataclasses.is_dataclass(kind)
     assert kind.__dataclass_params__.frozen or issubclass(kind, nn.Module)
@@ -118,7 +120,7 @@ def test_its_form(name):
 @every_objective
 def test_its_options_have_defaults_of_their_own_type(name):
     # A default 1 and a given 1.0 would be two keys for one number.
-    for key, option in options_of(plugin("objectives", name).Objective).items():
+    for key, option in list_options(load_plugin("objectives", name).Objective).items():
         assert option.default is not dataclasses.MISSING, f"{key} has no default"
         if option.kind is float:
             assert isinstance(option.default, float), f"{key}: write {option.default} as a float"
@@ -128,7 +130,7 @@ def test_its_options_have_defaults_of_their_own_type(name):
 def test_its_needs_are_known_words(name):
     needs = objective_of(name).needs()
     assert isinstance(needs, tuple)
-    assert set(needs) <= WORDS.keys()
+    assert set(needs) <= NEED_DESCRIPTIONS.keys()
 
 
 @every_objective
@@ -216,29 +218,29 @@ def test_samples_stand_alone_unless_it_needs_the_whole_batch(name, supply, nets)
 
 @every_objective
 def test_its_attack_is_rounded_as_the_batch_says(name, nets, monkeypatch):
-    kind, found = plugin("objectives", name).Objective, []
+    kind, found = load_plugin("objectives", name).Objective, []
 
     def spied(loss, z: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         found.append(dtype)
-        return input_gradient(loss, z, dtype)
+        return compute_input_gradient(loss, z, dtype)
 
-    monkeypatch.setattr(pgd, "input_gradient", spied)
-    options = {"attack": "rslad"} if "attack" in options_of(kind) else {}
-    objective = build(kind, options)
+    monkeypatch.setattr(pgd, "compute_input_gradient", spied)
+    options = {"attack": "rslad"} if "attack" in list_options(kind) else {}
+    objective = build_instance(kind, options)
     roles = roles_for(nets, objective.needs(), "live")
     if hasattr(objective, "prepare"):
         objective.prepare(roles, batch_for(objective.needs(), "live"))
     batch = batch_for(objective.needs(), "live")
     run(objective, roles, dataclasses.replace(batch, attack_dtype=torch.bfloat16))
-    assert bool(found) == ("steps" in options_of(kind))
+    assert bool(found) == ("steps" in list_options(kind))
     assert set(found) <= {torch.bfloat16}
 
 
 @every_objective
 def test_its_temperature_is_the_one_that_is_set(name, nets):
     """Released peers overwrite the student's loss, so that their t = 20 never ran."""
-    kind, found = plugin("objectives", name).Objective, []
-    if "temperature" not in options_of(kind):
+    kind, found = load_plugin("objectives", name).Objective, []
+    if "temperature" not in list_options(kind):
         return
     needs = kind().needs()
     for t in (2.0, 5.0):

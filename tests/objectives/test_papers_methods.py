@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.discovery import names_in, plugin
-from pipeline.schema import defaults_of, fraction
+from pipeline.discovery import list_plugin_names, load_plugin
+from pipeline.schema import get_defaults, parse_fractions
 
 TEXT = (Path(__file__).parents[2] / "docs" / "METHODS.md").read_text()
 SECTIONS = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
-NAMES = names_in("objectives")
+NAMES = list_plugin_names("objectives")
 
 
 def value(cell: str) -> object:
     """`8/255`, `gauss`, `true` or `1/3, 2/3` as what it stands for."""
     if ", " in cell:
         return tuple(value(part) for part in cell.split(", "))
-    return fraction(yaml.safe_load(cell))
+    return parse_fractions(yaml.safe_load(cell))
 
 
 def printed(name: str) -> dict[str, object]:
@@ -34,16 +34,16 @@ def printed(name: str) -> dict[str, object]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_is_documented_with_its_defaults(name):
     assert name in SECTIONS, f"docs/METHODS.md: add a section '## {name}'"
-    objective = plugin("objectives", name).Objective
-    assert printed(name) == defaults_of(objective)
+    objective = load_plugin("objectives", name).Objective
+    assert printed(name) == get_defaults(objective)
     assert "F_S" in SECTIONS[name] or "Cost as" in SECTIONS[name], "say what a step costs"
 
 
-@pytest.mark.parametrize("name", names_in("generator_losses"))
+@pytest.mark.parametrize("name", list_plugin_names("generator_losses"))
 def test_every_loss_of_a_generator_is_documented_with_its_defaults(name):
     (row,) = re.findall(rf"^\| {name} \|.*\| (.*?) \|$", SECTIONS["data_free_kd"], re.MULTILINE)
     pairs = [pair.split(" ") for pair in row.split(", ")]
-    fields = dataclasses.fields(plugin("generator_losses", name).Loss)
+    fields = dataclasses.fields(load_plugin("generator_losses", name).Loss)
     assert {key: value(cell) for key, cell in pairs} == {f.name: f.default for f in fields}
 
 
@@ -53,7 +53,7 @@ def test_nothing_else_is_documented():
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_like")])
 def test_approximations_say_so(name):
-    assert "approximation" in plugin("objectives", name).Objective.__doc__
+    assert "approximation" in load_plugin("objectives", name).Objective.__doc__
     assert "not the published" in SECTIONS[name]
 
 
@@ -80,5 +80,5 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_the_defaults_are_the_papers(name):
-    defaults = defaults_of(plugin("objectives", name).Objective)
+    defaults = get_defaults(load_plugin("objectives", name).Objective)
     assert {option: defaults[option] for option in DEFAULTS[name]} == DEFAULTS[name]

@@ -245,9 +245,9 @@ def test_adaad_t30_is_adaiad_without_introspection(roles):
 
 def test_mtards_balance_by_hand():
     objective = mtard.Objective()
-    first = objective.balance(torch.tensor([2.0, 1.0]).double(), 0.0)
-    second = objective.balance(torch.tensor([1.0, 1.0]).double(), 0.5)
-    third = objective.balance(torch.tensor([2.0, 0.25]).double(), 0.75)
+    first = objective.update_natural_weight(torch.tensor([2.0, 1.0]).double(), 0.0)
+    second = objective.update_natural_weight(torch.tensor([1.0, 1.0]).double(), 0.5)
+    third = objective.update_natural_weight(torch.tensor([2.0, 0.25]).double(), 0.75)
     assert first.item() == 0.5  # both ratios are 1
     assert second.item() == pytest.approx(0.5 + 0.025 * (2 / 3 - 0.5), abs=1e-15)
     assert third.item() == pytest.approx(0.9975 * second.item() + 0.0025 * 0.2, abs=1e-15)
@@ -255,7 +255,10 @@ def test_mtards_balance_by_hand():
     again = mtard.Objective()
     again.load_state_dict(objective.state_dict())
     losses = torch.tensor([1.5, 3.0]).double()
-    assert again.balance(losses, 0.9).item() == objective.balance(losses, 0.9).item()
+    assert (
+        again.update_natural_weight(losses, 0.9).item()
+        == objective.update_natural_weight(losses, 0.9).item()
+    )
     assert mtard.Objective().weight.item() == 0.5
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.attention import attention_gap, attention_maps
+from pipeline.core.attention import attention_gap, collect_attention_maps
 from pipeline.core.batch import Roles
 from pipeline.errors import RetortError
 from pipeline.objectives import data_free_kd, derd, dfad, dfard_like, dfhl_rs, zskt
@@ -173,7 +173,10 @@ def test_zskt_adds_the_attention_gap(hard):
 
 
 def test_networks_without_a_common_resolution_have_no_attention_gap():
-    with attention_maps(nn.Conv2d(3, 2, 3)) as one, attention_maps(nn.Conv2d(3, 2, 2)) as two:
+    with (
+        collect_attention_maps(nn.Conv2d(3, 2, 3)) as one,
+        collect_attention_maps(nn.Conv2d(3, 2, 2)) as two,
+    ):
         nn.Identity()
     with pytest.raises(RetortError, match="share no resolution"):
         attention_gap(one, two)
@@ -181,7 +184,7 @@ def test_networks_without_a_common_resolution_have_no_attention_gap():
 
 def test_hooks_leave_with_the_block():
     network = Convolutional(1, (2, 3))
-    with pytest.raises(ZeroDivisionError), attention_maps(network):
+    with pytest.raises(ZeroDivisionError), collect_attention_maps(network):
         1 / 0  # noqa: B018
     assert all(not module._forward_hooks for module in network.modules())
 

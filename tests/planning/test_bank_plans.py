@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline.banks.shards import PLAIN, fields_of
-from pipeline.config.specs import spec_of
+from pipeline.banks.shards import DEFAULT_SPEC, list_fields
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from tests.planning.test_plan import edited, keys, small
 
 
@@ -18,8 +18,8 @@ def bank(**fields: object) -> dict:
 
 
 def entry(raw: dict):
-    plan = plan_from(raw)
-    return plan.entries[plan.names["bank", "dad"]]
+    plan = make_plan_from_dict(raw)
+    return plan.artefacts[plan.refs_by_name["bank", "dad"]]
 
 
 def student(raw: dict, **fields: object) -> dict:
@@ -77,8 +77,8 @@ def test_a_bank_without_a_discretiser_has_neither_attack_nor_filter():
     found = entry(student(bank(**OUTPUTS), **STUDENT_ALONE))
     assert found.spec == {"seed": 0, "device": "cpu", "shards": 2, "block": 64}
     assert set(found.inputs) == {"dataset", "teacher"}
-    assert fields_of(spec_of(found)) == ("row", "label", "t_clean")
-    assert "x_adv" in fields_of(PLAIN)
+    assert list_fields(get_spec(found)) == ("row", "label", "t_clean")
+    assert "x_adv" in list_fields(DEFAULT_SPEC)
 
 
 def test_large_images_are_pictures_unless_it_is_said_otherwise():
@@ -134,7 +134,7 @@ def test_what_does_not_fit_is_one_line(section, fields, words):
     if "attack" not in section:
         raw["banks"]["dad"].pop("attack", None)
     with pytest.raises(RetortError) as error:
-        plan_from(student(raw, **fields))
+        make_plan_from_dict(student(raw, **fields))
     assert words in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -142,9 +142,9 @@ def test_what_does_not_fit_is_one_line(section, fields, words):
 @pytest.mark.parametrize("objective", ["dad", "dist", "kd", "rslad", "rslad_dad", "ard_dad"])
 @pytest.mark.parametrize("views", [None, {"mixup": 0.8, "cutmix": 1.0, "rand_augment": 9}])
 def test_no_teacher_is_named_where_a_bank_gives_its_outputs(objective, views):
-    plan_from(student(bank(views=views) | {}, objective=objective))
+    make_plan_from_dict(student(bank(views=views) | {}, objective=objective))
 
 
 def test_mixing_goes_with_a_live_teacher():
     raw = student(edited("students.dad.teacher", "natural", bank()), **MIXED)
-    assert plan_from(raw).names["student", "dad-0"]
+    assert make_plan_from_dict(raw).refs_by_name["student", "dad-0"]

@@ -6,11 +6,11 @@ from pipeline.banks.shards import shard_name
 from pipeline.config.recipe import Recipe
 from pipeline.errors import RetortError
 from pipeline.objectives import dad, dad_augment, kd, rslad, rslad_dad
-from pipeline.planning.graph import plan_from
-from pipeline.schema import dump_section, flatten
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.schema import dump_section, flatten_options
 from pipeline.stages import distill
-from pipeline.store import artifact
-from pipeline.store.artifact import SPEC, Job, read_job, write_json
+from pipeline.store import artefact
+from pipeline.store.artefact import JOB_FILE, Job, read_job, write_json
 from tests.helpers.bank_store import BASE, CLASSES, SAMPLES, Store, key_of, store_in
 from tests.helpers.plain import make_objective
 from tests.planning.test_plan import small
@@ -41,7 +41,7 @@ def student(store: Store, bank: Job, objective: dict, **recipe: object) -> Job:
     order = {"kind": "student", "name": "student", "key": key_of(name), "spec": spec}
     inputs["bank"] = f"bank/{bank.key}"
     run = {"checkpoint_seconds": 60}
-    write_json(folder / SPEC, {**order, "inputs": inputs, "code": {}, "run": run})
+    write_json(folder / JOB_FILE, {**order, "inputs": inputs, "code": {}, "run": run})
     return read_job(folder)
 
 
@@ -54,7 +54,7 @@ CASES = {
     "pairs of views": ({**SAMPLES, **VIEWS}, {"rslad_dad": vars(rslad_dad.Objective())}),
     "outputs": (BASE, {"kd": vars(kd.Objective())}),
     "outputs on views": ({**BASE, **VIEWS}, {"kd": vars(kd.Objective())}),
-    "outputs, attacked": (BASE, {"rslad": flatten(make_objective(rslad, **ATTACKED))}),
+    "outputs, attacked": (BASE, {"rslad": flatten_options(make_objective(rslad, **ATTACKED))}),
     "augmentation": ({**SAMPLES, "attack": None}, {"dad_augment": vars(dad_augment.Objective())}),
 }
 
@@ -79,7 +79,7 @@ def test_damage_is_found_before_training(store, monkeypatch):
     bank = store.made("damaged", **SAMPLES)
     path = bank.folder / shard_name(2)
     path.write_bytes(path.read_bytes()[:-512])
-    artifact.verify.cache_clear()
+    artefact.verify.cache_clear()
     monkeypatch.setattr(distill, "fit", None)
     with pytest.raises(RetortError, match=r"shard-00002\.tar: does not match its manifest's"):
         distill.run(student(store, bank, {"dad": vars(dad.Objective())}))
@@ -99,11 +99,11 @@ def test_four_students_and_two_experiments_are_one_bank():
     for section in other["students"].values():
         section["bank"] = "samples"
         section["model"] = "resnet8-s2-w4"
-    plans = [plan_from(p) for p in (raw, other)]
-    students = {ref for p in plans for ref in p.entries if ref.startswith("student/")}
-    banks = {ref for p in plans for ref in p.entries if ref.startswith("bank/")}
+    plans = [make_plan_from_dict(p) for p in (raw, other)]
+    students = {ref for p in plans for ref in p.artefacts if ref.startswith("student/")}
+    banks = {ref for p in plans for ref in p.artefacts if ref.startswith("bank/")}
     read = {
-        p.entries[ref].inputs["bank"].ref for p in plans for ref in p.entries if ref in students
+        p.artefacts[ref].inputs["bank"].ref for p in plans for ref in p.artefacts if ref in students
     }
     assert len(students) == 4
     assert read == banks

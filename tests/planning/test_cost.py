@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from pipeline.attacks import corruptions, cw_linf, fgsm, pgd, square
 from pipeline.cli import cost_report
-from pipeline.config.reader import parse
+from pipeline.config.reader import parse_config
 from pipeline.errors import RetortError
 from pipeline.planning import cost, flops, network_cost
-from pipeline.planning.cost import Price
+from pipeline.planning.cost import ArtefactCost
 from pipeline.planning.graph import make_plan
 from tests.helpers.graph import tiny
 
@@ -20,12 +20,12 @@ RGB32 = (3, 32, 32)
 
 def test_flop_of_known_networks():
     """ResNet-18 of CIFAR: 1.11 GFLOP; its stem by hand is 2 * 27 * 64 * 32 * 32."""
-    flop, size = flops.classifier("resnet18", RGB32, 10)
+    flop, size = flops.measure_classifier("resnet18", RGB32, 10)
     assert flop == pytest.approx(1.11e9, rel=0.01)
     assert size == pytest.approx(11.18e6, rel=0.01)
-    with flops.META:
+    with flops.META_DEVICE:
         stem = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-    assert flops.measured(stem, stem, RGB32) == (2 * 27 * 64 * 32 * 32, 27 * 64)
+    assert flops.measure_network(stem, stem, RGB32) == (2 * 27 * 64 * 32 * 32, 27 * 64)
 
 
 class Counted(nn.Module):
@@ -61,30 +61,34 @@ class Counted(nn.Module):
 def test_an_attack_says_what_it_costs(attack):
     model = Counted().eval()
     attack(model, torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), 0)
-    assert model.count == 2 * attack.passes((3, 8, 8))
+    assert model.count == 2 * attack.count_passes((3, 8, 8))
 
 
 def test_square_costs_no_more_than_it_says():
     model, attack = Counted().eval(), square.Attack(queries=20)
     attack(model, torch.rand(2, 3, 8, 8), torch.zeros(2, dtype=torch.int64), 0)
-    assert 2 * 20 < model.count <= 2 * attack.passes((3, 8, 8))
-    assert corruptions.Attack(names=("fog", "contrast")).passes(RGB32) == 2
+    assert 2 * 20 < model.count <= 2 * attack.count_passes((3, 8, 8))
+    assert corruptions.Attack(names=("fog", "contrast")).count_passes(RGB32) == 2
 
 
 def test_artefacts_by_hand():
     """512 images in batches of 64, one epoch; PGD-AT with 2 steps is 7 F, RSLAD's step 10 F + 1."""
-    config = parse(tiny())
-    small, size = flops.classifier("resnet8-s2-w8", RGB32, 10)
-    assert cost.dataset(config, "tiny") == Price(disk=(512 + 64 + 64) * (3072 + 8))
-    assert cost.teacher(config, "natural") == Price(512 * 3 * small, 512, 4 * size)
-    assert cost.teacher(config, "robust").flop == 512 * 7 * small
-    assert cost.student(config, "rslad").flop == 512 * (10 + 1) * small
-    assert cost.student(config, "dad").flop == 512 * 6 * small
-    clip, _ = network_cost.network_of(config, "clip")
-    encoder, decoder, _ = network_cost.quantiser(config, "vq", 32)
-    bank = cost.bank(config, "dad")
+    config = parse_config(tiny())
+    small, size = flops.measure_classifier("resnet8-s2-w8", RGB32, 10)
+    assert cost.compute_dataset_cost(config, "tiny") == ArtefactCost(
+        disk_bytes=(512 + 64 + 64) * (3072 + 8)
+    )
+    assert cost.compute_teacher_cost(config, "natural") == ArtefactCost(
+        512 * 3 * small, 512, 4 * size
+    )
+    assert cost.compute_teacher_cost(config, "robust").flop == 512 * 7 * small
+    assert cost.compute_student_cost(config, "rslad").flop == 512 * (10 + 1) * small
+    assert cost.compute_student_cost(config, "dad").flop == 512 * 6 * small
+    clip, _ = network_cost.measure_model(config, "clip")
+    encoder, decoder, _ = network_cost.measure_discretizer(config, "vq", 32)
+    bank = cost.compute_bank_cost(config, "dad")
     assert bank.flop == pytest.approx(512 * (2 * (encoder + decoder) + (2 + 1 + 1) * clip))
-    assert bank.disk == 512 * (3072 + 2 * 2 * 10 + 64)
+    assert bank.disk_bytes == 512 * (3072 + 2 * 2 * 10 + 64)
 
 
 def test_the_papers_bank_takes_1700_gflop_an_image():
@@ -94,30 +98,32 @@ def test_the_papers_bank_takes_1700_gflop_an_image():
         "clip": {"dataset": "tiny", "open_clip": {"model": "ViT-L-14", "pretrained": "random"}}
     }
     raw["discretizers"]["vq"] = {"checkpoint": {"path": "vq-f8.ckpt", "sha256": "0" * 64}}
-    config = parse({k: v for k, v in raw.items() if k not in ("students", "generators", "suites")})
-    found = cost.bank(config, "dad")
+    config = parse_config(
+        {k: v for k, v in raw.items() if k not in ("students", "generators", "suites")}
+    )
+    found = cost.compute_bank_cost(config, "dad")
     assert found.flop / found.images == pytest.approx(1.7e12, rel=0.02)
 
 
 def test_an_evaluation_is_its_attacks():
     raw = tiny()
     raw["suites"]["main"]["attacks"] = ["clean", {"pgd": {"steps": 2}}, {"fgsm": {"n_eval": 8}}]
-    config = parse(raw)
-    small, _ = flops.classifier("resnet8-s2-w8", RGB32, 10)
-    found = cost.evaluation(config, "rslad-0.main")
+    config = parse_config(raw)
+    small, _ = flops.measure_classifier("resnet8-s2-w8", RGB32, 10)
+    found = cost.compute_evaluation_cost(config, "rslad-0.main")
     assert found.flop == pytest.approx(small * (64 * 1 + 64 * 6 + 8 * 4))
     assert found.images == 64 + 64 + 8
 
 
 def test_what_is_made_costs_nothing_more(tmp_path, capsys):
     raw = {**tiny(), "store": str(tmp_path / "store")}
-    plan = make_plan(parse(raw))
-    ref = plan.names["teacher", "natural"]
-    before = cost_report.line_of(parse(raw), plan, ref)
-    assert before.due == before.price != Price()
-    plan.manifest(ref).parent.mkdir(parents=True)
-    plan.manifest(ref).write_text("{}")
-    assert cost_report.line_of(parse(raw), plan, ref).due == Price()
+    plan = make_plan(parse_config(raw))
+    ref = plan.refs_by_name["teacher", "natural"]
+    before = cost_report.make_line(parse_config(raw), plan, ref)
+    assert before.due_cost == before.artefact_cost != ArtefactCost()
+    plan.manifest_path(ref).parent.mkdir(parents=True)
+    plan.manifest_path(ref).write_text("{}")
+    assert cost_report.make_line(parse_config(raw), plan, ref).due_cost == ArtefactCost()
 
 
 def test_the_table_names_every_artefact(tmp_path, capsys):
@@ -125,20 +131,20 @@ def test_the_table_names_every_artefact(tmp_path, capsys):
 
     file = tmp_path / "experiment.yaml"
     file.write_text(yaml.safe_dump({**tiny(), "store": str(tmp_path / "store")}))
-    cost_report.show(argparse.Namespace(configfile=file, gflops=10.0))
+    cost_report.run_verb(argparse.Namespace(configfile=file, gflops=10.0))
     printed = capsys.readouterr().out
     for name in ("natural", "vq", "dad-0", "adaad-0.main", "10.0 GFLOP/s (given)"):
         assert name in printed
     with pytest.raises(RetortError, match="--gflops 0: give a rate above 0"):
-        cost_report.show(argparse.Namespace(configfile=file, gflops=0.0))
+        cost_report.run_verb(argparse.Namespace(configfile=file, gflops=0.0))
 
 
 def test_a_data_free_student_pays_for_its_generator_too():
     """Stage II: 2 batches of 16; S 5 F, T_nat and T_rob 2 n + 1 each; G 3, T_nat 2 more."""
-    config = parse(tiny())
-    small, _ = flops.classifier("resnet8-s2-w8", RGB32, 10)
-    own, _ = cost.drawn(config, config.generators["derd"])
-    found = cost.student(config, "derd")
+    config = parse_config(tiny())
+    small, _ = flops.measure_classifier("resnet8-s2-w8", RGB32, 10)
+    own, _ = cost.measure_generator_network(config, config.generators["derd"])
+    found = cost.compute_student_cost(config, "derd")
     assert found.images == 32
     assert found.flop == pytest.approx(32 * ((5 + 2 * (2 * 2 + 1) + 2) * small + 3 * own))
 
@@ -149,13 +155,13 @@ def test_seeded_generators_and_kept_weights_have_a_price():
     raw["generators"]["derd"]["recipe"]["keep_epochs"] = [1]
     raw["teachers"]["robust"]["recipe"] = {"epochs": 1, "batch": 64, "keep_epochs": [1]}
     raw["suites"]["early"] = {"attacks": ["clean"], "epochs": [1]}
-    plan = make_plan(config := parse(raw))
+    plan = make_plan(config := parse_config(raw))
     lines = {
-        name: cost_report.line_of(config, plan, ref).price
-        for (kind, name), ref in plan.names.items()
-        if cost_report.known(kind)
+        name: cost_report.make_line(config, plan, ref).artefact_cost
+        for (kind, name), ref in plan.refs_by_name.items()
+        if cost_report.has_cost(kind)
     }
-    assert lines["derd.seed1"] == lines["derd.seed0"] == cost.generator(config, "derd")
+    assert lines["derd.seed1"] == lines["derd.seed0"] == cost.compute_generator_cost(config, "derd")
     for model in ("robust", "derd.seed1-warm"):
-        small, _ = flops.classifier("resnet8-s2-w8", RGB32, 10)
+        small, _ = flops.measure_classifier("resnet8-s2-w8", RGB32, 10)
         assert lines[f"{model}.epoch1.early"].flop == pytest.approx(64 * small)

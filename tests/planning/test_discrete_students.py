@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from tests.helpers.graph import DATA
 from tests.helpers.making import made
 from tests.planning.test_plan import small
@@ -18,8 +18,8 @@ def student(objective: object, **more: object) -> dict:
 
 
 def planned(raw: dict):
-    plan = plan_from(raw)
-    return plan.entries[plan.names["student", "new-0"]]
+    plan = make_plan_from_dict(raw)
+    return plan.artefacts[plan.refs_by_name["student", "new-0"]]
 
 
 @pytest.mark.parametrize("name", ["dad", "dad_release", "dad_augment"])
@@ -49,7 +49,7 @@ REFUSED = [
 @pytest.mark.parametrize(("objective", "more", "message"), REFUSED)
 def test_what_does_not_fit_is_refused_before_a_job_starts(objective, more, message):
     with pytest.raises(RetortError) as caught:
-        plan_from(student(objective, **more))
+        make_plan_from_dict(student(objective, **more))
     assert str(caught.value).startswith(message)
 
 
@@ -58,7 +58,7 @@ def test_a_dat_student_is_trained(tmp_path):
     raw |= {"store": str(tmp_path / "store"), "suites": {}, "teachers": {}, "banks": {}}
     raw |= {"run": {"data": str(DATA)}, "students": {"new": raw["students"]["new"]}}
     raw["datasets"]["tiny"] = {"source": "cifar10", "train": 64, "test": 32}
-    manifest = made(plan_from(raw))["student/new-0"].manifest
+    manifest = made(make_plan_from_dict(raw))["student/new-0"].manifest
     record = manifest.facts["last"]
     assert set(manifest.inputs) == {"dataset", "discretizer"}
     assert record["ce_adv"] > 0 and record["ce_adv"] != record["ce"]

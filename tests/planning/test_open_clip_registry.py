@@ -6,8 +6,12 @@ import pytest
 
 from pipeline.datasets.cifar10 import CLASSES as CIFAR
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.planning.open_clip_registry import imagenet, prompted, statistics_of
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.open_clip_registry import (
+    list_prompt_names,
+    load_imagenet_names,
+    look_up_statistics,
+)
 from tests.planning.test_plan import edited, keys, small
 
 SUM = "c" * 64
@@ -22,8 +26,8 @@ def with_clip(about: dict | None = None, **teacher: object) -> dict:
 
 
 def clip_entry(raw: dict):
-    plan = plan_from(raw)
-    return plan.entries[plan.names["teacher", "robust"]]
+    plan = make_plan_from_dict(raw)
+    return plan.artefacts[plan.refs_by_name["teacher", "robust"]]
 
 
 def test_the_key_holds_sum_words_and_colours_but_no_place():
@@ -32,7 +36,7 @@ def test_the_key_holds_sum_words_and_colours_but_no_place():
     assert told["pretrained"] == SUM
     assert told["prompted"][:2] == ["airplane", "automobile"]
     assert told["mean"][0] == pytest.approx(0.48145466)
-    assert entry.outside == {"checkpoint": "clip.pt"}
+    assert entry.outside_paths == {"checkpoint": "clip.pt"}
     assert "seed" not in entry.spec
     base = keys(with_clip())["teacher/robust"]
     same = [
@@ -67,7 +71,7 @@ def test_random_weights_are_named_and_seeded():
     entry = clip_entry(with_clip({"model": "RN101", "pretrained": "random"}))
     assert entry.spec["open_clip"]["pretrained"] == "random"
     assert entry.spec["seed"] == 0
-    assert entry.outside == {}
+    assert entry.outside_paths == {}
 
 
 def test_every_teacher_of_the_paper_s_table_5_can_be_written():
@@ -100,11 +104,11 @@ def test_every_teacher_of_the_paper_s_table_5_can_be_written():
     raw["students"]["ours"] = student | {"objective": "natural"}
     for teacher in ("clip-vitl", "clip-rn101", "vitb-dat", "rn50", "clip-ft", "ours"):
         raw["students"][f"of-{teacher}"] = student | {"teacher": teacher, "objective": "kd"}
-    plan = plan_from(raw)
-    assert ("student", "of-clip-rn101-0") in plan.names
-    assert plan.entries[plan.names["student", "of-ours-0"]].inputs["teachers.teacher"].kind == (
-        "student"
-    )
+    plan = make_plan_from_dict(raw)
+    assert ("student", "of-clip-rn101-0") in plan.refs_by_name
+    assert plan.artefacts[plan.refs_by_name["student", "of-ours-0"]].inputs[
+        "teachers.teacher"
+    ].kind == ("student")
 
 
 CLIP_FAULTS = {
@@ -151,7 +155,7 @@ CLIP_FAULTS = {
 def test_bad_clip_sections(fault):
     changes, words = CLIP_FAULTS[fault]
     with pytest.raises(RetortError) as caught:
-        plan_from(with_clip(QUICK | changes))
+        make_plan_from_dict(with_clip(QUICK | changes))
     assert words in str(caught.value)
     assert str(caught.value).startswith("teachers.robust.open_clip")
     assert "\n" not in str(caught.value)
@@ -174,18 +178,18 @@ def test_bad_clip_sections(fault):
 )
 def test_what_does_not_go_with_a_clip(teacher, words):
     with pytest.raises(RetortError) as caught:
-        plan_from(with_clip(**teacher))
+        make_plan_from_dict(with_clip(**teacher))
     assert words in str(caught.value)
 
 
 def test_only_files_resize():
     with pytest.raises(RetortError, match="resize: goes with 'checkpoint' or 'open_clip'"):
-        plan_from(edited("teachers.natural.resize", 64))
+        make_plan_from_dict(edited("teachers.natural.resize", 64))
     base = {"dataset": "tiny", "model": "timm/vit_tiny_patch16_224"}
     base["checkpoint"] = {"path": "vit.pt", "sha256": SUM}
     with pytest.raises(RetortError, match="takes images of 224x224 px, data set 'tiny' has 32x32"):
-        plan_from(edited("teachers.robust", base))
-    assert plan_from(edited("teachers.robust", base | {"resize": 224}))
+        make_plan_from_dict(edited("teachers.robust", base))
+    assert make_plan_from_dict(edited("teachers.robust", base | {"resize": 224}))
 
 
 def test_a_checkpoint_may_say_its_classes():
@@ -198,28 +202,30 @@ def test_a_checkpoint_may_say_its_classes():
     plain = edited("teachers.robust", base | {"checkpoint": {"path": "x.pt", "sha256": SUM}})
     assert keys(of(*CIFAR)) == keys(plain)
     with pytest.raises(RetortError, match="classes: 9 names, the data set has 10 classes"):
-        plan_from(of(*CIFAR[1:]))
+        make_plan_from_dict(of(*CIFAR[1:]))
     with pytest.raises(RetortError, match="another order: class 0 .* 'airplane', of the list 'tru"):
-        plan_from(of(*reversed(CIFAR)))
+        make_plan_from_dict(of(*reversed(CIFAR)))
     with pytest.raises(RetortError, match="class 9 is 'lorry', of the data set 'truck'"):
-        plan_from(of(*CIFAR[:-1], "lorry"))
+        make_plan_from_dict(of(*CIFAR[:-1], "lorry"))
 
 
 def test_imagenet_s_names_follow_the_class_whatever_the_order():
-    assert prompted(["n01443537", "n01440764"], "imagenet") == ["goldfish", "tench"]
-    assert prompted(["0", "10", "2"], "imagenet") == [imagenet()[n] for n in ("0", "10", "2")]
-    assert len(imagenet()) == 2000
+    assert list_prompt_names(["n01443537", "n01440764"], "imagenet") == ["goldfish", "tench"]
+    assert list_prompt_names(["0", "10", "2"], "imagenet") == [
+        load_imagenet_names()[n] for n in ("0", "10", "2")
+    ]
+    assert len(load_imagenet_names()) == 2000
     with pytest.raises(RetortError, match="another order, as text sorts numbers: class 2 of the"):
-        prompted(["0", "1", "2", "10"], ["0", "1", "10", "2"])
-    assert prompted(["a", "b"], {"b": "bee", "a": "ay"}) == ["ay", "bee"]
+        list_prompt_names(["0", "1", "2", "10"], ["0", "1", "10", "2"])
+    assert list_prompt_names(["a", "b"], {"b": "bee", "a": "ay"}) == ["ay", "bee"]
 
 
 def test_colours_are_told_by_the_tag_alone():
-    assert statistics_of("ViT-L-14", "laion2b_s32b_b82k")[0] == (0.5, 0.5, 0.5)
-    assert statistics_of("ViT-L-14-quickgelu", "openai")[0] == pytest.approx(
+    assert look_up_statistics("ViT-L-14", "laion2b_s32b_b82k")[0] == (0.5, 0.5, 0.5)
+    assert look_up_statistics("ViT-L-14-quickgelu", "openai")[0] == pytest.approx(
         (0.48145466, 0.4578275, 0.40821073)
     )
-    assert statistics_of("ViT-B-16-SigLIP", None) == ((0.5,) * 3, (0.5,) * 3)
+    assert look_up_statistics("ViT-B-16-SigLIP", None) == ((0.5,) * 3, (0.5,) * 3)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +237,7 @@ def test_colours_are_told_by_the_tag_alone():
 )
 def test_a_discretiser_that_cannot_be_built_is_refused(key, value, words):
     with pytest.raises(RetortError, match=words):
-        plan_from(edited(key, value))
+        make_plan_from_dict(edited(key, value))
 
 
 def test_tokens_cover_the_images_of_a_bank_and_of_a_student():
@@ -239,7 +245,7 @@ def test_tokens_cover_the_images_of_a_bank_and_of_a_student():
     raw["teachers"]["odd"] = {"dataset": "odd", "model": "resnet8-s2-w8", "recipe": "tiny"}
     bank = edited("banks.dad", {"dataset": "odd", "teacher": "odd", "discretizer": "vq"}, raw)
     with pytest.raises(RetortError, match="banks.dad.discretizer: a token stands for 2x2 px, data"):
-        plan_from(bank)
+        make_plan_from_dict(bank)
     student = {"dataset": "odd", "discretizer": "vq", "model": "resnet8-s2-w8", "objective": "dat"}
     with pytest.raises(RetortError, match="students.dat.discretizer: a token stands for 2x2 px"):
-        plan_from(edited("students.dat", student, raw))
+        make_plan_from_dict(edited("students.dat", student, raw))

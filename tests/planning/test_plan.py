@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config.reader import read
+from pipeline.config.reader import read_config
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.student import Student
-from pipeline.planning.graph import make_plan, plan_from
-from pipeline.planning.plan import Plan, work_order, write_orders
-from pipeline.schema import Section, added, dump_section
+from pipeline.config.sections.student import StudentSettings
+from pipeline.planning.graph import make_plan, make_plan_from_dict
+from pipeline.planning.plan import Plan, describe_job, write_job_files
+from pipeline.schema import Section, dump_section, make_neutral_field
 from pipeline.store import code_revisions
-from pipeline.store.artifact import read_job
+from pipeline.store.artefact import read_job
 
 HELPERS = Path(__file__).parents[1] / "helpers"
 SMALL, TINY = HELPERS / "small.yaml", HELPERS / "tiny.yaml"
@@ -44,11 +44,11 @@ def edited(path: str, value: object, raw: dict | None = None) -> dict:
 
 def keys(raw: dict) -> dict[str, str]:
     """`kind/name` -> key."""
-    return table(plan_from(raw))
+    return table(make_plan_from_dict(raw))
 
 
 def table(plan: Plan) -> dict[str, str]:
-    return {f"{k}/{n}": ref.partition("/")[2] for (k, n), ref in sorted(plan.names.items())}
+    return {f"{k}/{n}": ref.partition("/")[2] for (k, n), ref in sorted(plan.refs_by_name.items())}
 
 
 def moved(raw: dict) -> set[str]:
@@ -82,18 +82,18 @@ def whole_numbers_as_floats(value: object) -> object:
 
 
 def test_the_frozen_keys():
-    assert table(make_plan(read(TINY))) == json.loads(KEYS.read_text()), (
+    assert table(make_plan(read_config(TINY))) == json.loads(KEYS.read_text()), (
         "keys moved, so that finished work would be made again: undo the change, or, where it is "
         "meant, run `python -m tests.planning.test_plan` and say why in the commit"
     )
 
 
 def test_a_key_is_twelve_hex_digits_and_the_folder():
-    plan = plan_from(small())
-    for ref, entry in plan.entries.items():
+    plan = make_plan_from_dict(small())
+    for ref, entry in plan.artefacts.items():
         assert len(entry.key) == 12
         assert int(entry.key, 16) >= 0
-        assert plan.manifest(ref) == Path("store") / entry.kind / entry.key / "manifest.json"
+        assert plan.manifest_path(ref) == Path("store") / entry.kind / entry.key / "manifest.json"
 
 
 def test_order_comments_and_the_writing_of_numbers_do_not_count(tmp_path):
@@ -101,7 +101,7 @@ def test_order_comments_and_the_writing_of_numbers_do_not_count(tmp_path):
     assert moved(whole_numbers_as_floats(small())) == set()
     path = tmp_path / "config.yaml"
     path.write_text("# why\n" + SMALL.read_text().replace("\n", "  # so\n"))
-    assert table(make_plan(read(path))) == keys(small())
+    assert table(make_plan(read_config(path))) == keys(small())
 
 
 def test_one_number_written_two_ways_is_one_key():
@@ -175,19 +175,19 @@ def test_seeds_are_artefacts_and_equal_content_is_one():
 
 
 def test_inputs_come_before_what_is_made_from_them():
-    plan, seen = plan_from(small()), set()
-    for ref, entry in plan.entries.items():
+    plan, seen = make_plan_from_dict(small()), set()
+    for ref, entry in plan.artefacts.items():
         assert all(e.ref in seen for e in entry.inputs.values())
         seen.add(ref)
-    assert {Path(target).parts[1] for target in plan.targets()} == {"evaluation"}
-    bank = plan.names["bank", "dad"]
-    assert plan.groups(bank) == ["0-1", "1-2"]
+    assert {Path(target).parts[1] for target in plan.list_targets()} == {"evaluation"}
+    bank = plan.refs_by_name["bank", "dad"]
+    assert plan.list_shard_groups(bank) == ["0-1", "1-2"]
 
 
 class Later(Recipe):
     """A recipe as a later release may have it."""
 
-    novelty: int = added(0)
+    novelty: int = make_neutral_field(0)
 
 
 class Holder(Section):
@@ -201,7 +201,7 @@ def test_a_new_field_stays_out_of_the_key_while_it_is_neutral():
     assert dump_section(Later(novelty=1)) == {**dump_section(Recipe()), "novelty": 1}
     assert dump_section(Holder()) == {"recipe": dump_section(Recipe())}
     assert dump_section(Holder(recipe=Later(novelty=1)))["recipe"]["novelty"] == 1
-    section = Student(dataset="tiny", model="m", objective="natural")
+    section = StudentSettings(dataset="tiny", model="m", objective="natural")
     assert "bank" not in dump_section(section, without=("bank",))
 
 
@@ -216,9 +216,9 @@ def test_a_new_field_stays_out_of_the_key_while_it_is_neutral():
     ],
 )
 def test_a_revision_moves_what_its_module_makes(module, words, monkeypatch):
-    before, revision_of = keys(small()), code_revisions.revision_of
+    before, revision_of = keys(small()), code_revisions.read_revision
     raised = {module: 99}
-    monkeypatch.setattr(code_revisions, "revision_of", lambda m: raised.get(m) or revision_of(m))
+    monkeypatch.setattr(code_revisions, "read_revision", lambda m: raised.get(m) or revision_of(m))
     after = keys(small())
     found = {name for name in before if before[name] != after[name]}
     monkeypatch.undo()
@@ -230,29 +230,31 @@ def test_a_revision_moves_what_its_module_makes(module, words, monkeypatch):
 
 def test_work_orders_are_written_once_and_names_point_at_them(tmp_path):
     raw = edited("store", str(tmp_path / "store"))
-    plan = plan_from(raw)
-    write_orders(plan)
-    ref = plan.names["student", "rslad-0"]
-    job = read_job(plan.folder(ref))
-    entry = plan.entries[ref]
+    plan = make_plan_from_dict(raw)
+    write_job_files(plan)
+    ref = plan.refs_by_name["student", "rslad-0"]
+    job = read_job(plan.folder_path(ref))
+    entry = plan.artefacts[ref]
     assert (job.kind, job.name, job.key, job.spec) == ("student", "rslad-0", entry.key, entry.spec)
     assert {role: p.parent.name for role, p in job.inputs.items()} == {
         "dataset": "dataset",
         "teachers.teacher": "teacher",
     }
-    assert work_order(entry, plan.run)["inputs"]["dataset"] == plan.names["dataset", "tiny"]
+    assert (
+        describe_job(entry, plan.run)["inputs"]["dataset"] == plan.refs_by_name["dataset", "tiny"]
+    )
     link = tmp_path / "store" / "by-name" / "student" / "rslad-0"
-    assert link.resolve() == plan.folder(ref).resolve()
+    assert link.resolve() == plan.folder_path(ref).resolve()
 
-    order = plan.folder(ref) / "spec.json"
+    order = plan.folder_path(ref) / "spec.json"
     order.write_text("{}")
-    write_orders(plan)
+    write_job_files(plan)
     assert order.read_text() == "{}"
 
-    other = plan_from(edited("students.rslad.objective.rslad.eps", "4/255", raw))
-    write_orders(other)
-    assert link.resolve() == other.folder(other.names["student", "rslad-0"]).resolve()
+    other = make_plan_from_dict(edited("students.rslad.objective.rslad.eps", "4/255", raw))
+    write_job_files(other)
+    assert link.resolve() == other.folder_path(other.refs_by_name["student", "rslad-0"]).resolve()
 
 
 if __name__ == "__main__":
-    KEYS.write_text(json.dumps(table(make_plan(read(TINY))), indent=1) + "\n")
+    KEYS.write_text(json.dumps(table(make_plan(read_config(TINY))), indent=1) + "\n")

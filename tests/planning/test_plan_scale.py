@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.plan_scale import GROUP, METHODS, MODELS, SHARDS, experiment
 from pipeline import schema
-from pipeline.config.reader import parse
+from pipeline.config.reader import parse_config
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
 from pipeline.store import code_revisions
@@ -18,7 +18,7 @@ from tests.helpers.graph import ROOT
 
 
 def planned(**sizes: int) -> Plan:
-    return make_plan(parse(experiment(Path("store"), **sizes)))
+    return make_plan(parse_config(experiment(Path("store"), **sizes)))
 
 
 def counted(monkeypatch, **sizes: int) -> tuple[Plan, Counter]:
@@ -38,11 +38,11 @@ def counted(monkeypatch, **sizes: int) -> tuple[Plan, Counter]:
         count(module, name)
     count(hashlib, "sha256")
     for cached in (
-        code_revisions.tree_of,
+        code_revisions.parse_module,
         code_revisions.literal_of,
     ):
         cached.cache_clear()
-    schema.schema_of.cache_clear()
+    schema.build_section_class.cache_clear()
     plan = planned(**sizes)
     monkeypatch.undo()
     return plan, calls
@@ -50,34 +50,34 @@ def counted(monkeypatch, **sizes: int) -> tuple[Plan, Counter]:
 
 def test_the_plan_holds_what_was_asked_for():
     plan = planned(sets=1, seeds=2, suites=3)
-    kinds = Counter(entry.kind for entry in plan.entries.values())
+    kinds = Counter(entry.kind for entry in plan.artefacts.values())
     students = len(METHODS) * len(MODELS) * 2
     assert kinds["student"] == students
     assert kinds["evaluation"] == 3 * students
-    (bank,) = (ref for ref in plan.entries if ref.startswith("bank/"))
-    assert len(plan.groups(bank)) == SHARDS // GROUP
+    (bank,) = (ref for ref in plan.artefacts if ref.startswith("bank/"))
+    assert len(plan.list_shard_groups(bank)) == SHARDS // GROUP
 
 
 def test_a_plan_hashes_each_artefact_once_and_reads_code_once(monkeypatch):
     small, few = counted(monkeypatch, sets=1, seeds=1, suites=2)
     large, many = counted(monkeypatch, sets=2, seeds=2, suites=4)
-    assert len(large.entries) > 5 * len(small.entries)
+    assert len(large.artefacts) > 5 * len(small.artefacts)
     for plan, calls in ((small, few), (large, many)):
-        assert calls["dumps"] == calls["sha256"] == len(plan.entries)
+        assert calls["dumps"] == calls["sha256"] == len(plan.artefacts)
     for name in ("parse", "create_model"):  # a file each of our modules, a schema each plug-in
         assert 0 < many[name] == few[name] < 200
 
 
 def test_what_suites_ask_is_held_once():
     plan = planned(sets=1, seeds=1, suites=2)
-    specs = {id(entry.spec) for entry in plan.entries.values() if entry.kind == "evaluation"}
+    specs = {id(entry.spec) for entry in plan.artefacts.values() if entry.kind == "evaluation"}
     assert len(specs) == 2
 
 
 def test_looking_at_a_network_loads_no_compiler():
     look = (
-        "from pipeline.planning.compatibility.fits import family_and_side;"
-        "family_and_side('wrn-34-10');"
+        "from pipeline.planning.compatibility.fits import find_family_and_side;"
+        "find_family_and_side('wrn-34-10');"
     )
     look += "import sys; print('torch._dynamo' in sys.modules)"
     command = [sys.executable, "-c", look]
@@ -86,4 +86,4 @@ def test_looking_at_a_network_loads_no_compiler():
 
 
 def test_a_whole_number_is_not_searched_for_a_fraction():
-    assert schema.fraction("0" * 200_000) == "0" * 200_000  # quadratic where it is
+    assert schema.parse_fractions("0" * 200_000) == "0" * 200_000  # quadratic where it is

@@ -2,13 +2,13 @@
 
 import pytest
 
-from pipeline.config.reader import Config, parse
+from pipeline.config.reader import Config, parse_config
 from pipeline.datasets import cifar10, cifar100
 from pipeline.planning.compatibility.students import (
     StudentInputs,
-    classes,
-    data_of,
     describe_student,
+    find_model_dataset,
+    list_model_classes,
 )
 from tests.helpers.graph import tiny
 
@@ -33,7 +33,7 @@ def config_with(**student: object) -> Config:
     inverted = {k: v for k, v in raw["generators"]["derd"].items() if k != "replayed"}
     raw["generators"]["inverted"] = inverted | {"rounds": {"iterations": 1}}
     raw["students"]["new"] = PLAIN | student
-    return parse(raw)
+    return parse_config(raw)
 
 
 def on_data(**differing: object) -> StudentInputs:
@@ -165,7 +165,7 @@ def test_a_student_is_described(form):
     config = config_with(**section)
     inputs = describe_student(config, config.students["new"])
     assert inputs == stated
-    assert inputs.given == given
+    assert inputs.list_given == given
     assert inputs.drops_labels == (form in LABELS_DROPPED)
 
 
@@ -178,8 +178,14 @@ def test_what_a_student_knows_goes_on_to_its_own_students():
         "second": PLAIN | {"dataset": "other", "teacher": "first"},
         "alone": PLAIN | {"dataset": "other"},
     }
-    config = parse(raw)
+    config = parse_config(raw)
     second = describe_student(config, config.students["second"])
     assert second.classes_from == "tiny" and second.extracts
-    assert (data_of(config, "second"), data_of(config, "alone")) == ("tiny", "other")
-    assert (classes(config, "first"), classes(config, "alone")) == (TEN, HUNDRED)
+    assert (find_model_dataset(config, "second"), find_model_dataset(config, "alone")) == (
+        "tiny",
+        "other",
+    )
+    assert (list_model_classes(config, "first"), list_model_classes(config, "alone")) == (
+        TEN,
+        HUNDRED,
+    )

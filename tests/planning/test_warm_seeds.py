@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.report.outcomes import Study
 from tests.helpers.graph import tiny
 
@@ -20,40 +20,44 @@ def seeded(warm: list[int], students: list[int]) -> dict:
 
 
 def test_a_student_begins_with_the_generator_of_its_seed():
-    plan = plan_from(seeded([0, 1], [0, 1]))
-    assert plan.names["generator", "derd.seed0"] == plan_from(tiny()).names["generator", "derd"]
+    plan = make_plan_from_dict(seeded([0, 1], [0, 1]))
+    assert (
+        plan.refs_by_name["generator", "derd.seed0"]
+        == make_plan_from_dict(tiny()).refs_by_name["generator", "derd"]
+    )
     for seed in (0, 1):
-        ref = plan.names["generator", f"derd.seed{seed}"]
-        assert plan.entries[ref].spec["seed"] == seed
-        assert "seeds" not in plan.entries[ref].spec
-        student = plan.entries[plan.names["student", f"derd-{seed}"]]
+        ref = plan.refs_by_name["generator", f"derd.seed{seed}"]
+        assert plan.artefacts[ref].spec["seed"] == seed
+        assert "seeds" not in plan.artefacts[ref].spec
+        student = plan.artefacts[plan.refs_by_name["student", f"derd-{seed}"]]
         assert student.inputs["generator"].ref == ref
-        evaluation = plan.entries[plan.names["evaluation", f"derd.seed{seed}-warm.main"]]
+        evaluation = plan.artefacts[plan.refs_by_name["evaluation", f"derd.seed{seed}-warm.main"]]
         assert evaluation.inputs["model"].ref == ref
 
 
 def test_one_warm_up_serves_students_of_any_seed():
     raw = tiny()
     raw["students"]["derd"]["seeds"] = [0, 1]
-    plan = plan_from(raw)
+    plan = make_plan_from_dict(raw)
     refs = {
-        plan.entries[plan.names["student", f"derd-{s}"]].inputs["generator"].ref for s in (0, 1)
+        plan.artefacts[plan.refs_by_name["student", f"derd-{s}"]].inputs["generator"].ref
+        for s in (0, 1)
     }
-    assert refs == {plan.names["generator", "derd"]}
+    assert refs == {plan.refs_by_name["generator", "derd"]}
 
 
 def test_a_seed_that_was_not_warmed_up_is_named():
     with pytest.raises(RetortError) as caught:
-        plan_from(seeded([0, 1], [0, 2]))
+        make_plan_from_dict(seeded([0, 1], [0, 2]))
     expected = "students.derd.generator: 'derd' has seeds 0, 1, not 2; add it there"
     assert str(caught.value) == expected
 
 
 def test_the_warm_students_of_all_seeds_are_one_row():
     names = ("generator/derd.seed0", "generator/derd.seed1", "generator/other")
-    artifacts = {f"generator/{i}": SimpleNamespace(manifest=SimpleNamespace(key=i)) for i in "012"}
-    study = Study(artifacts, dict(zip(names, artifacts, strict=True)))
-    study.__dict__["outcomes"] = {key: {} for key in "012"}  # evaluated, each of them
-    study.__dict__["tested"] = set("012")
+    artefacts = {f"generator/{i}": SimpleNamespace(manifest=SimpleNamespace(key=i)) for i in "012"}
+    study = Study(artefacts, dict(zip(names, artefacts, strict=True)))
+    study.__dict__["outcomes_by_model"] = {key: {} for key in "012"}  # evaluated, each of them
+    study.__dict__["evaluated_keys"] = set("012")
     rows = {group.name: len(group.members) for group in study.groups}
     assert rows == {"derd (stage I)": 2, "other (stage I)": 1}

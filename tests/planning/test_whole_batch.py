@@ -3,9 +3,9 @@
 import pytest
 
 from pipeline.core.batch import needs_whole_batch
-from pipeline.discovery import names_in, plugin
+from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from tests.planning.test_plan import edited, small
 
 WHOLE = {"crdnd_like", "darwin", "darwin_lf", "derd", "dfard_like", "dist", "gacd_like", "mtard"}
@@ -15,12 +15,14 @@ PARTS = {"epochs": 1, "batch": 64, "accumulate": 4}
 
 def fault(raw: dict) -> str:
     with pytest.raises(RetortError) as caught:
-        plan_from(raw)
+        make_plan_from_dict(raw)
     return str(caught.value)
 
 
 def test_these_methods_need_the_whole_batch():
-    kinds = {name: plugin("objectives", name).Objective for name in names_in("objectives")}
+    kinds = {
+        name: load_plugin("objectives", name).Objective for name in list_plugin_names("objectives")
+    }
     assert {name for name, kind in kinds.items() if needs_whole_batch(kind)} == WHOLE
 
 
@@ -36,12 +38,12 @@ def test_such_a_student_is_refused_parts(objective):
 
 @pytest.mark.parametrize("recipe", [{**PARTS, "accumulate": 1}, {"epochs": 1, "gpus": 4}])
 def test_several_gpus_are_no_parts(recipe):
-    plan_from(edited(f"{KD}.objective", "dist", edited(f"{KD}.recipe", recipe)))
+    make_plan_from_dict(edited(f"{KD}.objective", "dist", edited(f"{KD}.recipe", recipe)))
 
 
 def test_other_objectives_are_given_parts():
-    plan = plan_from(edited(f"{KD}.recipe", PARTS))
-    entry = plan.entries[plan.names["student", "kd-0"]]
+    plan = make_plan_from_dict(edited(f"{KD}.recipe", PARTS))
+    entry = plan.artefacts[plan.refs_by_name["student", "kd-0"]]
     assert entry.spec["recipe"]["accumulate"] == 4
 
 
@@ -54,10 +56,10 @@ def test_an_adaptive_discriminator_is_refused_parts(rule, refused):
             f"{VQ}.recipe.accumulate: the rule 'adaptive' of 'adversarial' needs a batch as a whole"
         )
     else:
-        plan_from(raw)
+        make_plan_from_dict(raw)
 
 
 def test_a_plain_discretizer_is_given_parts():
     raw = small()
     raw["discretizers"]["vq"]["recipe"]["accumulate"] = 2
-    plan_from(raw)
+    make_plan_from_dict(raw)

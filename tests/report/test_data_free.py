@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.report import figures
 from pipeline.report.outcomes import open_study
 from pipeline.stages import report
-from pipeline.store.artifact import Job
+from pipeline.store.artefact import Job
 from pipeline.training.loop import write_history
 from tests.report.test_page import CLASSES, RECIPE, Store, write_data
 
@@ -68,10 +68,10 @@ def test_a_curve_a_derd_student_and_seed(job, monkeypatch, tmp_path):
         drawn.append(Figure())
         yield drawn[-1]
 
-    monkeypatch.setattr(figures, "drawing", catch)
+    monkeypatch.setattr(figures, "open_figure", catch)
     study = open_study(job)
-    assert [group.name for group in figures.with_cosines(study)] == ["derd"]
-    figures.cosine_curves(tmp_path / "x.png", study)
+    assert [group.name for group in figures.find_groups_with_cosines(study)] == ["derd"]
+    figures.draw_cosine_curves(tmp_path / "x.png", study)
     lines = drawn[0].axes[0].get_lines()
     found = [line.get_ydata() for line in lines if line.get_marker() == "o"]
     assert [list(y) for y in found] == [COSINES["derd-0"], COSINES["derd-1"]]

@@ -7,10 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.data.imagenet import subset, wnids
+from pipeline.data.imagenet import load_subset_labels, load_wordnet_ids
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.report.distribution_shift import ALEXNET, Scored, mean_corruption_error
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.report.distribution_shift import (
+    ALEXNET_ERRORS,
+    ClassSubsetClassifier,
+    mean_corruption_error,
+)
 from tests.helpers.making import made
 from tests.helpers.pictures import CLASSES, folders, source
 
@@ -21,7 +25,7 @@ def alexnet(factor: float = 1.0) -> dict[tuple[str, int], float]:
     """AlexNet's errors times a factor, spread over the severities around their mean."""
     return {
         (name, s): factor * error / 100 * (1 + 0.1 * (s - 3))
-        for name, error in ALEXNET.items()
+        for name, error in ALEXNET_ERRORS.items()
         for s in SEVERITIES
     }
 
@@ -31,7 +35,7 @@ def test_the_mce_of_alexnet_s_own_errors_is_100():
     assert mean_corruption_error(alexnet(0.4)) == pytest.approx(40, abs=1e-9)
     half = {key: e / 2 if key[0] == "fog" else e for key, e in alexnet().items()}
     assert mean_corruption_error(half) == pytest.approx(100 - 50 / 15, abs=1e-9)
-    assert len(ALEXNET) == 15
+    assert len(ALEXNET_ERRORS) == 15
 
 
 def test_there_is_no_mce_of_a_part_of_the_corruptions():
@@ -43,7 +47,7 @@ def test_there_is_no_mce_of_a_part_of_the_corruptions():
 def test_a_prediction_is_made_among_the_scored_classes_alone():
     model = nn.Linear(4, 4, bias=False)
     nn.init.eye_(model.weight)
-    scored = Scored(model.eval(), (1, 3))
+    scored = ClassSubsetClassifier(model.eval(), (1, 3))
     x = torch.tensor([[9.0, 1, 0, 2], [0, 3, 9, 2]])
     assert scored(x).argmax(1).tolist() == [3, 1]
     assert not scored.training
@@ -80,7 +84,7 @@ def small(tmp_path) -> dict:
     """Three classes; other sets with numbered folders, and with all of ImageNet-C's parts."""
     folders(folders(tmp_path / "own"), split="val", each=1)
     folders(tmp_path / "v2", ("0", "1", "2"), each=2, split=".")
-    for name in ALEXNET:
+    for name in ALEXNET_ERRORS:
         for severity in SEVERITIES:
             folders(tmp_path / "c", each=1, split=f"{name}/{severity}")
     given = {"size": 32, "test": "."}
@@ -99,11 +103,15 @@ def with_no_training(raw: dict) -> dict:
 
 
 def test_other_sets_are_evaluated_by_part_and_reported_with_the_mce(small):
-    found = made(plan_from(with_no_training(small)))
-    table = pq.read_table(found["evaluation/s-0.c"].path("outcomes.parquet")).to_pylist()
-    assert {(r["corruption"], r["severity"]) for r in table} == set(product(ALEXNET, SEVERITIES))
+    found = made(make_plan_from_dict(with_no_training(small)))
+    table = pq.read_table(
+        found["evaluation/s-0.c"].get_verified_path("outcomes.parquet")
+    ).to_pylist()
+    assert {(r["corruption"], r["severity"]) for r in table} == set(
+        product(ALEXNET_ERRORS, SEVERITIES)
+    )
     errors = {}
-    for name in ALEXNET:
+    for name in ALEXNET_ERRORS:
         for s in SEVERITIES:
             part = [r for r in table if (r["corruption"], r["severity"]) == (name, s)]
             assert len(part) == 3 and {r["label"] for r in part} == {0, 1, 2}
@@ -113,23 +121,30 @@ def test_other_sets_are_evaluated_by_part_and_reported_with_the_mce(small):
     (record,) = found["evaluation/s-0.v2"].manifest.facts["accuracy"]
     assert record["attack"] == "clean"
     assert shown["shifted"]["s"]["v2"] == pytest.approx(100 * record["accuracy"])
-    text = found["report/report"].path("report.md").read_text()
+    text = found["report/report"].get_verified_path("report.md").read_text()
     assert "## Under distribution shift" in text and "c, mCE" in text
     assert set(shown["accuracy"]["student/s"]) == {"clean"}  # the main table keeps to its own set
 
 
 def test_imagenet_a_is_scored_among_its_classes(tmp_path):
-    folders(folders(tmp_path / "own", wnids(), each=1), wnids(), split="val", each=1)
-    folders(tmp_path / "a", [wnids()[y] for y in subset("a")], each=1, split=".")
+    folders(
+        folders(tmp_path / "own", load_wordnet_ids(), each=1),
+        load_wordnet_ids(),
+        split="val",
+        each=1,
+    )
+    folders(
+        tmp_path / "a", [load_wordnet_ids()[y] for y in load_subset_labels("a")], each=1, split="."
+    )
     own = {"imagefolder": {"path": str(tmp_path / "own"), "version": "1", "size": 16}}
     of_a = {"path": str(tmp_path / "a"), "version": "1", "size": 16, "test": ".", "subset": "a"}
     others = {"a": {"source": {"imagefolder": of_a}, "train": 0, "test": 200}}
-    found = made(plan_from(experiment(tmp_path, own, others, train=16, test=64)))
-    table = pq.read_table(found["evaluation/s-0.a"].path("outcomes.parquet"))
-    assert set(table["label"].to_pylist()) == set(subset("a"))
-    assert set(table["prediction"].to_pylist()) <= set(subset("a"))
-    clean = pq.read_table(found["evaluation/s-0.main"].path("outcomes.parquet"))
-    assert not set(clean["prediction"].to_pylist()) <= set(subset("a"))
+    found = made(make_plan_from_dict(experiment(tmp_path, own, others, train=16, test=64)))
+    table = pq.read_table(found["evaluation/s-0.a"].get_verified_path("outcomes.parquet"))
+    assert set(table["label"].to_pylist()) == set(load_subset_labels("a"))
+    assert set(table["prediction"].to_pylist()) <= set(load_subset_labels("a"))
+    clean = pq.read_table(found["evaluation/s-0.main"].get_verified_path("outcomes.parquet"))
+    assert not set(clean["prediction"].to_pylist()) <= set(load_subset_labels("a"))
 
 
 REFUSED = [
@@ -145,7 +160,7 @@ def test_other_sets_must_fit_the_models(change, test, message, small):
     raw["datasets"]["v2"]["source"]["imagefolder"] |= change
     raw["datasets"]["v2"]["test"] = test
     with pytest.raises(RetortError) as caught:
-        plan_from(raw)
+        make_plan_from_dict(raw)
     assert str(caught.value).startswith(message)
 
 
@@ -153,4 +168,4 @@ def test_a_set_for_testing_trains_nobody(small):
     raw = with_no_training(small)
     raw["students"]["s"]["dataset"] = "v2"
     with pytest.raises(RetortError, match="students.s.dataset: 'v2' has no training images"):
-        plan_from(raw)
+        make_plan_from_dict(raw)

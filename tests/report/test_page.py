@@ -11,21 +11,21 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.banks.shards import shard_name, sidecar_of, write_shard
+from pipeline.banks.shards import shard_name, sidecar_path, write_shard
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.core.seeding import generator
+from pipeline.core.seeding import make_generator
 from pipeline.data.splits import Split, save_split
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
-from pipeline.report.html import page
+from pipeline.report.html import render_page
 from pipeline.report.outcomes import open_study
-from pipeline.report.sanity_checks import outdated
-from pipeline.report.tables import comparisons
+from pipeline.report.sanity_checks import list_outdated_artefacts
+from pipeline.report.tables import format_comparison_table
 from pipeline.stages import report
-from pipeline.stages.evaluate import OUTCOMES, SCHEMA, write_chunk
-from pipeline.store.artifact import Job, finish, open_artifact, write_json
-from pipeline.store.attempt_cost import timed
-from pipeline.store.code_revisions import revision_of
+from pipeline.stages.evaluate import OUTCOME_SCHEMA, OUTCOMES_FILE, write_chunk
+from pipeline.store.artefact import Job, open_artefact, write_json, write_manifest
+from pipeline.store.attempt_cost import record_attempt_cost
+from pipeline.store.code_revisions import read_revision
 from pipeline.training.loop import write_history
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 from tests.helpers.specs import completed
@@ -34,7 +34,7 @@ from tests.helpers.specs import completed
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 CLASSES = ["cat", "dog", "frog", "ship"]
-STAGE_CODE = {"pipeline.core.losses": revision_of("pipeline.core.losses")}
+STAGE_CODE = {"pipeline.core.losses": read_revision("pipeline.core.losses")}
 RECIPE = {"epochs": 2, "batch": 8}
 
 
@@ -51,9 +51,9 @@ class Store:
         folder.mkdir(parents=True)
         sources = {role: self.inputs[dict(self.names)[at]] for role, at in inputs.items()}
         job = Job(folder, kind, name, key, completed(kind, spec), sources, STAGE_CODE)
-        with timed(job, "run"):
+        with record_attempt_cost(job, "run"):
             files = write(folder)
-        finish(job, job.manifest(files, facts or {}))
+        write_manifest(job, job.build_manifest(files, facts or {}))
         self.inputs[f"{kind}/{key}"] = folder
         self.names.append([f"{kind}/{name}", f"{kind}/{key}"])
 
@@ -68,7 +68,7 @@ class Store:
 def write_data(folder):
     """Random images in three splits."""
     for name in ("train", "val", "test"):
-        images = torch.randint(0, 256, (16, 3, 32, 32), generator=generator("data", name))
+        images = torch.randint(0, 256, (16, 3, 32, 32), generator=make_generator("data", name))
         save_split(folder / f"{name}.safetensors", Split(images.byte(), torch.arange(16) % 4))
     return ["train.safetensors", "val.safetensors", "test.safetensors"]
 
@@ -82,7 +82,7 @@ def write_trained(folder, epochs=2, **last):
 
 def write_quantiser(folder):
     """A VQGAN with random weights."""
-    architecture = vqgan.Architecture(
+    architecture = vqgan.VQGANArchitecture(
         ch=32, ch_mult=(1,), num_res_blocks=1, attn_resolutions=(), n_codes=16, resolution=32,
         unshuffle=4, mid_attention=False,
     )  # fmt: skip
@@ -107,7 +107,7 @@ def write_bank(folder):
         "flips": np.full(8, 0.5, np.float16),
     }
     write_shard(folder / shard_name(0), iter([(0, block, {"rows": 16})]))
-    assert sidecar_of(folder / shard_name(0)).exists()
+    assert sidecar_path(folder / shard_name(0)).exists()
     return [shard_name(0)]
 
 
@@ -125,9 +125,9 @@ def write_outcomes(folder, accuracy):
         prediction = np.where(np.arange(n) < right, label, (label + 1) % 4)
         columns = {name: [value] * n for name, value in asdict(point).items()}
         columns |= {"index": np.arange(n), "label": label, "prediction": prediction}
-        tables.append(pa.table({"epoch": [None] * n, **columns}, schema=SCHEMA))
-    write_chunk(folder / OUTCOMES, pa.concat_tables(tables))
-    return [OUTCOMES]
+        tables.append(pa.table({"epoch": [None] * n, **columns}, schema=OUTCOME_SCHEMA))
+    write_chunk(folder / OUTCOMES_FILE, pa.concat_tables(tables))
+    return [OUTCOMES_FILE]
 
 
 BANK_FACTS = {
@@ -174,24 +174,24 @@ def full_store(folder):
 def finished(tmp_path_factory):
     """A finished report over a full store."""
     job = full_store(tmp_path_factory.mktemp("store")).job()
-    finish(job, report.run(job))
+    write_manifest(job, report.run(job))
     return job
 
 
 def test_other_revisions_are_listed(tmp_path):
     job = full_store(tmp_path).job()
-    assert outdated(open_study(job)) == []
+    assert list_outdated_artefacts(open_study(job)) == []
     bank = next(path for ref, path in job.inputs.items() if ref.startswith("bank/"))
-    manifest = open_artifact(bank).manifest
+    manifest = open_artefact(bank).manifest
     write_json(
         bank / "manifest.json", {**vars(manifest), "code": {"pipeline.core.losses": 0, "gone": 1}}
     )
-    (line,) = outdated(open_study(job))
+    (line,) = list_outdated_artefacts(open_study(job))
     assert "gone 1 (now gone), pipeline.core.losses 0 (now" in line
 
 
 def test_students_with_a_bank_are_compared_with_those_without(finished):
-    (row,) = comparisons(open_study(finished)).splitlines()[2:]
+    (row,) = format_comparison_table(open_study(finished)).splitlines()[2:]
     cells = [c.strip() for c in row.split("|")]
     assert cells[1] == "dad – kd" and cells[2].startswith("+12.5 [") and cells[4] == "2 / 2"
     assert cells[6] == "64 / 32"
@@ -216,12 +216,12 @@ def test_report_holds_every_section_and_number(finished):
 
 
 def test_manifest_lists_what_was_written(finished):
-    artifact = open_artifact(finished.folder)
+    artefact = open_artefact(finished.folder)
     names = ("accuracy", "cost", "generator-g", "samples", "training")
-    assert set(artifact.manifest.files) == {
+    assert set(artefact.manifest.files) == {
         "report.md", "report.html", "table.md", *(f"figures/{name}.png" for name in names)
     }  # fmt: skip
-    assert artifact.manifest.facts["accuracy"]["student/dad"]["clean"] == 0.75
+    assert artefact.manifest.facts["accuracy"]["student/dad"]["clean"] == 0.75
 
 
 def test_page_needs_nothing_beside_it(finished):
@@ -233,7 +233,7 @@ def test_page_needs_nothing_beside_it(finished):
 
 def test_page_refuses_a_missing_picture(tmp_path):
     with pytest.raises(RetortError, match="no PNG file"):
-        page("![x](figures/gone.png)", "t", tmp_path)
+        render_page("![x](figures/gone.png)", "t", tmp_path)
 
 
 def test_figures_are_the_same_bytes_again(finished, tmp_path):

@@ -11,12 +11,24 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.core.seeding import generator
-from pipeline.report.intervals import bootstrap, over_seeds, sign_test, wilson
-from pipeline.report.outcomes import Group, Outcome, mean_of, paired
-from pipeline.report.sanity_checks import doubts
-from pipeline.report.tables import cell, columns_of, compared_at, corruptions, grid, results
-from pipeline.store.artifact import Artifact, Manifest
+from pipeline.core.seeding import make_generator
+from pipeline.report.intervals import (
+    bootstrap_interval,
+    sign_test,
+    student_t_interval,
+    wilson_interval,
+)
+from pipeline.report.outcomes import ModelGroup, Outcome, align_outcomes, average_outcomes
+from pipeline.report.sanity_checks import find_doubts
+from pipeline.report.tables import (
+    format_cell,
+    format_corruption_table,
+    format_markdown_table,
+    format_results_table,
+    list_equal_costs,
+    make_columns,
+)
+from pipeline.store.artefact import Artefact, Manifest
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 from tests.helpers.specs import completed
 
@@ -35,38 +47,40 @@ def of(n, right):
 def group(name, *outcomes, kind="student", spec=None):
     """A table's row without anything on disk."""
     manifest = Manifest(kind, name, "k", completed(kind, spec or {}), {}, {}, {}, {})
-    return Group(name, kind, (Artifact(Path(name), manifest),) * len(outcomes), outcomes)
+    return ModelGroup(name, kind, (Artefact(Path(name), manifest),) * len(outcomes), outcomes)
 
 
 def test_wilson_interval_by_hand():
-    interval = wilson(0.5, 10)  # Wilson's textbook case: 5 of 10
+    interval = wilson_interval(0.5, 10)  # Wilson's textbook case: 5 of 10
     assert (interval.low, interval.high) == pytest.approx((0.2366, 0.7634), abs=1e-4)
-    assert wilson(0.0, 20).low == 0 and wilson(0.0, 20).high == pytest.approx(0.1611, abs=1e-4)
+    assert wilson_interval(0.0, 20).low == 0 and wilson_interval(0.0, 20).high == pytest.approx(
+        0.1611, abs=1e-4
+    )
 
 
 @given(st.floats(0, 1), st.integers(1, 10**6))
 def test_wilson_interval_holds_its_value_and_stays_in_range(share, n):
-    interval = wilson(share, n)
+    interval = wilson_interval(share, n)
     assert 0 <= interval.low <= share <= interval.high <= 1
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 10, 97, 1000, 10_000])
 def test_wilson_interval_is_scipys_for_whole_numbers(n):
     for right in {0, 1, n // 3, n // 2, n - 1, n}:
-        interval = wilson(right / n, n)
+        interval = wilson_interval(right / n, n)
         expected = binomtest(right, n).proportion_ci(method="wilson")
         assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-12, rel=0)
 
 
 def test_interval_over_seeds_by_hand():
-    interval = over_seeds([0.1, 0.2, 0.3])  # sd 0.1, t(2) = 4.3027
+    interval = student_t_interval([0.1, 0.2, 0.3])  # sd 0.1, t(2) = 4.3027
     assert interval.value == pytest.approx(0.2)
-    assert interval.half == pytest.approx(4.3027 * 0.1 / 3**0.5, abs=1e-4)
+    assert interval.half_width == pytest.approx(4.3027 * 0.1 / 3**0.5, abs=1e-4)
 
 
 def test_bootstrap_repeats_and_agrees_with_the_normal_interval():
     values = np.repeat([1.0, 0.0, -1.0], [100, 250, 50])
-    one, two = (bootstrap(values, generator("b")) for _ in range(2))
+    one, two = (bootstrap_interval(values, make_generator("b")) for _ in range(2))
     half = 1.96 * values.std() / 20
     assert one == two and one.value == 0.125
     assert (one.low, one.high) == pytest.approx((0.125 - half, 0.125 + half), abs=0.01)
@@ -85,10 +99,10 @@ def test_sign_test_equals_the_exact_sum(wins, pairs):
 
 
 def test_pairs_are_made_on_common_images():
-    one, two = paired(outcome([1, 0, 1, 1]), outcome([0, 1, 0], start=2))
+    one, two = align_outcomes(outcome([1, 0, 1, 1]), outcome([0, 1, 0], start=2))
     assert one.index.tolist() == two.index.tolist() == [2, 3]
-    assert one.right.tolist() == [1, 1] and two.right.tolist() == [0, 1]
-    assert mean_of([outcome([1, 0]), outcome([1, 1, 1])]).right.tolist() == [1, 0.5]
+    assert one.correctness.tolist() == [1, 1] and two.correctness.tolist() == [0, 1]
+    assert average_outcomes([outcome([1, 0]), outcome([1, 1, 1])]).correctness.tolist() == [1, 0.5]
 
 
 def test_columns_come_from_the_attacks():
@@ -101,20 +115,20 @@ def test_columns_come_from_the_attacks():
     ]
     points += [corrupted("fog"), corrupted("gaussian_noise")]
     row = group("a", dict.fromkeys(points, of(20, 5)) | {AttackPoint("autoattack", EPS): of(10, 1)})
-    assert [column.full for column in columns_of([row])] == [
+    assert [column.full_heading for column in make_columns([row])] == [
         "clean", "FGSM (eps 2/255)", "PGD-20", "CW (Linf)", "AutoAttack (first 10)",
         "corruptions (mean of 2, severity 3)",
     ]  # fmt: skip
-    assert "gaussian noise" in corruptions([row])
+    assert "gaussian noise" in format_corruption_table([row])
 
 
 def test_cells_say_which_interval_they_hold():
-    (column,) = columns_of([group("a", {CLEAN: of(10, 5)})])
-    assert cell(group("a", {CLEAN: of(10, 5)}), column) == "50.0 [23.7, 76.3]"
+    (column,) = make_columns([group("a", {CLEAN: of(10, 5)})])
+    assert format_cell(group("a", {CLEAN: of(10, 5)}), column) == "50.0 [23.7, 76.3]"
     seeds = group("a", {CLEAN: of(10, 5)}, {CLEAN: of(10, 7)})
-    assert cell(seeds, column) == "60.0 ±127.1"
-    assert cell(group("b", {AttackPoint("fgsm", EPS): of(10, 5)}), column) == "–"
-    assert "teachers and banks fixed" in results([seeds], brief=True)
+    assert format_cell(seeds, column) == "60.0 ±127.1"
+    assert format_cell(group("b", {AttackPoint("fgsm", EPS): of(10, 5)}), column) == "–"
+    assert "teachers and banks fixed" in format_results_table([seeds], brief=True)
 
 
 def test_intervals_over_warm_ups_say_so():
@@ -123,24 +137,24 @@ def test_intervals_over_warm_ups_say_so():
             Manifest(kind, "a", f"k{s}", {}, {n: f"{v}{s}" for n, v in inputs.items()}, {}, {}, {})
             for s in range(2)
         ]
-        members = tuple(Artifact(Path("a"), manifest) for manifest in made)
-        return Group("a", "student", members, ({CLEAN: of(10, 5)},) * 2)
+        members = tuple(Artefact(Path("a"), manifest) for manifest in made)
+        return ModelGroup("a", "student", members, ({CLEAN: of(10, 5)},) * 2)
 
     fixed = group("b", *[{CLEAN: of(10, 5)}] * 2)
     for row in (seeds("student", generator="generator/g"), seeds("generator")):
-        assert "over student seeds and their warm-ups," in results([row], brief=True)
+        assert "over student seeds and their warm-ups," in format_results_table([row], brief=True)
     for row in (seeds("student"), fixed):
-        assert "over student seeds, teachers" in results([row], brief=True)
+        assert "over student seeds, teachers" in format_results_table([row], brief=True)
 
 
 def test_tables_are_aligned_and_escaped():
-    lines = grid(["name", "n"], [["a|<b>", 10], ["c", 2]]).splitlines()
+    lines = format_markdown_table(["name", "n"], [["a|<b>", 10], ["c", 2]]).splitlines()
     assert lines[2] == "| a&#124;&lt;b> |  10 |" and len({len(line) for line in lines}) == 1
 
 
 def test_equal_costs_are_named():
-    assert compared_at((10, 100, 2000), (10, 50, 1000)) == "epochs"
-    assert compared_at((10, 100, 2000), (20, 110, 2000)) == "CPU-seconds, samples"
+    assert list_equal_costs((10, 100, 2000), (10, 50, 1000)) == "epochs"
+    assert list_equal_costs((10, 100, 2000), (20, 110, 2000)) == "CPU-seconds, samples"
 
 
 ODD = {
@@ -161,12 +175,12 @@ ODD = {
 
 @pytest.mark.parametrize("expected", ODD)
 def test_each_doubt_is_found(expected):
-    (line,) = doubts(ODD[expected])
+    (line,) = find_doubts(ODD[expected])
     assert expected in line
 
 
 def test_sound_outcomes_raise_no_doubt_and_chance_is_called_chance():
     sound = {CLEAN: of(20, 12), AttackPoint("fgsm", EPS): of(20, 6), pgd(20, EPS): of(20, 5)}
-    assert doubts(sound | {AttackPoint("autoattack", EPS): of(20, 4)}) == []
-    (line,) = doubts(sound | {pgd(20, EPS): of(20, 7)})
+    assert find_doubts(sound | {AttackPoint("autoattack", EPS): of(20, 4)}) == []
+    (line,) = find_doubts(sound | {pgd(20, EPS): of(20, 7)})
     assert line.endswith("(20 images; it may be chance, p = 0.50)")

@@ -11,12 +11,12 @@ import torch
 
 from pipeline.attacks import clean
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.core.seeding import generator
+from pipeline.core.seeding import make_generator
 from pipeline.data.splits import SPLITS, Split, save_split
-from pipeline.models.classifier import MODEL, initialised, save_classifier
+from pipeline.models.classifier import MODEL_FILE, initialise_classifier, save_classifier
 from pipeline.report.outcomes import Study, read_outcomes
 from pipeline.stages import evaluate
-from pipeline.store.artifact import Job, finish
+from pipeline.store.artefact import Job, write_manifest
 from tests.helpers.points import EPS, pgd
 
 STEP = round(2 / 255, 9)
@@ -30,14 +30,14 @@ SUITE = [
 def artefact(folder: Path, kind: str, files: list[str], facts: dict) -> Path:
     """A finished artefact over files that lie in its folder."""
     job = Job(folder, kind, kind, "k", {}, {}, {})
-    finish(job, job.manifest(files, facts))
+    write_manifest(job, job.build_manifest(files, facts))
     return folder
 
 
 @pytest.fixture
 def job(tmp_path) -> Job:
     """A work order over ten random images and a network with random weights."""
-    rng = generator("evaluate")
+    rng = make_generator("evaluate")
     images = torch.randint(0, 256, (COUNT, 3, 16, 16), generator=rng, dtype=torch.uint8)
     split = Split(images, torch.arange(COUNT) % 3)
     data, model = tmp_path / "data", tmp_path / "model"
@@ -46,9 +46,9 @@ def job(tmp_path) -> Job:
     facts = {"classes": CLASSES, "mean": [0.5] * 3, "std": [0.2] * 3, "shape": [3, 16, 16]}
     artefact(data, "dataset", [f"{name}.safetensors" for name in SPLITS], facts)
     model.mkdir()
-    network = initialised("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 0)
-    save_classifier(network, model / MODEL, "resnet8-s2-w8", CLASSES)
-    artefact(model, "student", [MODEL], {})
+    network = initialise_classifier("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 0)
+    save_classifier(network, model / MODEL_FILE, "resnet8-s2-w8", CLASSES)
+    artefact(model, "student", [MODEL_FILE], {})
     spec = {"attacks": SUITE, "seed": 0, "device": "cpu"}
     (tmp_path / "out").mkdir()
     return Job(
@@ -57,7 +57,7 @@ def job(tmp_path) -> Job:
 
 
 def outcomes(job: Job) -> list[dict]:
-    return pq.read_table(job.folder / evaluate.OUTCOMES).to_pylist()
+    return pq.read_table(job.folder / evaluate.OUTCOMES_FILE).to_pylist()
 
 
 def test_every_sample_has_one_record_an_attack_and_radius(job):
@@ -102,27 +102,27 @@ def test_a_transfer_states_its_surrogate_by_key_and_the_report_by_name(job, tmp_
     job.inputs["surrogate"] = surrogate
     evaluate.run(job)
     assert {row["surrogate"] for row in outcomes(job)} == {"abc123"}
-    found = read_outcomes(job.folder / evaluate.OUTCOMES)
+    found = read_outcomes(job.folder / evaluate.OUTCOMES_FILE)
     assert {point.surrogate for point in found} == {"abc123"}
     study = Study({}, {"teacher/rn34": "teacher/abc123"})
-    assert {study.with_name(point).surrogate for point in found} == {"rn34"}
+    assert {study.name_surrogate(point).surrogate for point in found} == {"rn34"}
 
 
 def test_outcomes_are_read_back_by_point(job):
     evaluate.run(job)
-    found = read_outcomes(job.folder / evaluate.OUTCOMES)
+    found = read_outcomes(job.folder / evaluate.OUTCOMES_FILE)
     assert list(found) == [AttackPoint("clean"), pgd(1, 0.0, STEP), pgd(1, EPS, STEP)]
     rows = [row for row in outcomes(job) if row["eps"] > 0]
     attacked = found[pgd(1, EPS, STEP)]
     assert attacked.index.tolist() == [row["index"] for row in rows] == list(range(6))
-    assert attacked.right.tolist() == [row["label"] == row["prediction"] for row in rows]
+    assert attacked.correctness.tolist() == [row["label"] == row["prediction"] for row in rows]
 
 
 def test_a_killed_evaluation_keeps_its_chunks(job, monkeypatch):
     evaluate.run(job)
     expected = outcomes(job)
-    (job.folder / evaluate.OUTCOMES).unlink()
-    (job.state / "00-clean-000008.parquet").unlink()
+    (job.folder / evaluate.OUTCOMES_FILE).unlink()
+    (job.state_folder / "00-clean-000008.parquet").unlink()
     seen, attack = [], clean.Attack.__call__
 
     def counted(self, model, x, y, seed, judge):
@@ -149,5 +149,7 @@ def test_a_stop_is_granted_between_chunks(job, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         evaluate.run(job)
     assert stop.value.code == 143
-    assert [p.name for p in sorted(job.state.glob("*.parquet"))] == ["00-clean-000000.parquet"]
-    assert not (job.folder / evaluate.OUTCOMES).exists()
+    assert [p.name for p in sorted(job.state_folder.glob("*.parquet"))] == [
+        "00-clean-000000.parquet"
+    ]
+    assert not (job.folder / evaluate.OUTCOMES_FILE).exists()

@@ -15,10 +15,10 @@ import pipeline
 from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
 from pipeline.models import clip
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import write_orders
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from pipeline.stages import prepare_data, train_teacher
-from pipeline.store.artifact import Job, finish, open_artifact, read_job, sha256_of
+from pipeline.store.artefact import Job, compute_sha256, open_artefact, read_job, write_manifest
 from tests.planning.test_plan import edited
 
 MEAN, STD = [0.5, 0.4, 0.3], [0.25, 0.2, 0.3]
@@ -57,14 +57,14 @@ def make(tmp_path, monkeypatch):
     def make(about: dict, **teacher: object) -> Job:
         section = {"dataset": "tiny", "open_clip": about, **teacher}
         raw = edited("teachers.robust", section)
-        plan = plan_from({**raw, "store": str(tmp_path / "store")})
-        write_orders(plan)
+        plan = make_plan_from_dict({**raw, "store": str(tmp_path / "store")})
+        write_job_files(plan)
         for kind, name, stage in (
             ("dataset", "tiny", prepare_data),
             ("teacher", "robust", train_teacher),
         ):
-            job = read_job(plan.folder(plan.names[kind, name]))
-            finish(job, stage.run(job))
+            job = read_job(plan.folder_path(plan.refs_by_name[kind, name]))
+            write_manifest(job, stage.run(job))
         return job
 
     return make
@@ -73,7 +73,7 @@ def make(tmp_path, monkeypatch):
 def pretrained(path, state: dict) -> dict:
     """A file of tensors and the section that names it."""
     (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
-    return {"path": str(path), "sha256": sha256_of(path), "mean": MEAN, "std": STD}
+    return {"path": str(path), "sha256": compute_sha256(path), "mean": MEAN, "std": STD}
 
 
 def expected(model: nn.Module, name: str, x: torch.Tensor) -> torch.Tensor:
@@ -106,7 +106,7 @@ def test_a_file_gives_open_clip_s_own_zero_shot_logits(make, tmp_path, form):
     wanted = expected(model, "tiny-vit", X)
     with torch.no_grad():
         torch.testing.assert_close(pipeline.load(folder)(X), wanted, atol=tolerance, rtol=0)
-    facts = open_artifact(folder).manifest.facts
+    facts = open_artefact(folder).manifest.facts
     assert facts["templates"] == 7
     assert facts["weights"] == file["sha256"]
     assert len(facts["left_out"]) == (2 if form == "half.pt" else 0)
@@ -152,10 +152,10 @@ def test_a_model_of_another_side_resizes_where_that_is_said(make, tmp_path):
 def test_random_weights_are_told_and_repeat(make):
     about = {"model": "tiny-vit", "pretrained": "random", "templates": "simple"}
     one, two = make(about), make(about)
-    facts = open_artifact(one.folder).manifest.facts
+    facts = open_artefact(one.folder).manifest.facts
     assert facts["weights"] == "random"
     assert one.key == two.key
-    assert open_artifact(one.folder).manifest.files == open_artifact(two.folder).manifest.files
+    assert open_artefact(one.folder).manifest.files == open_artefact(two.folder).manifest.files
 
 
 @pytest.mark.parametrize("unit", [True, False])
@@ -172,7 +172,7 @@ def test_a_finetuned_head_is_the_file_s(make, tmp_path, unit):
     with torch.no_grad():
         wanted = head(model.encode_image(x, normalize=unit))
         torch.testing.assert_close(pipeline.load(folder)(X), wanted)
-    left = open_artifact(folder).manifest.facts["left_out"]
+    left = open_artefact(folder).manifest.facts["left_out"]
     assert left == ["image_encoder.model.logit_scale"]
 
 
@@ -243,7 +243,7 @@ def test_a_torchscript_file_is_read_without_being_run(make, tmp_path, monkeypatc
         warnings.simplefilter("ignore")  # torch advises against the form that its users still have
         torch.jit.trace(Scripted(model), X, check_trace=False).save(path)
     monkeypatch.setattr(torch.jit, "load", None)
-    file = {"path": str(path), "sha256": sha256_of(path), "mean": MEAN, "std": STD}
+    file = {"path": str(path), "sha256": compute_sha256(path), "mean": MEAN, "std": STD}
     about = {"model": "tiny-vit", "pretrained": file, "templates": "simple", "names": NAMES}
     with torch.no_grad():
         wanted = expected(model, "tiny-vit", X)

@@ -13,13 +13,13 @@ STATE = {"w": torch.arange(4.0), "counters": [3, 7], "nested": {"lr": 0.1, "best
 
 def test_a_state_comes_back(tmp_path):
     checkpoint.save(tmp_path / "c.pt", STATE)
-    found = checkpoint.restore(tmp_path / "c.pt", "cpu")
+    found = checkpoint.load(tmp_path / "c.pt", "cpu")
     assert torch.equal(found.pop("w"), STATE["w"])
     assert found == {k: v for k, v in STATE.items() if k != "w"}
 
 
 def test_there_may_be_none(tmp_path):
-    assert checkpoint.restore(tmp_path / "c.pt", "cpu") is None
+    assert checkpoint.load(tmp_path / "c.pt", "cpu") is None
 
 
 def test_equal_states_are_equal_bytes(tmp_path):
@@ -42,7 +42,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, make, capsys):
     with pytest.raises(
         RetortError, match=r"c\.pt: is cut, altered, or no .*delete it to"
     ) as caught:
-        checkpoint.restore(path, "cpu")
+        checkpoint.load(path, "cpu")
     assert "\n" not in str(caught.value)
     assert "executed" not in capsys.readouterr().out
 
@@ -52,4 +52,4 @@ def test_a_cut_file_is_named(tmp_path):
     checkpoint.save(path, STATE)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(RetortError, match="is cut, altered"):
-        checkpoint.restore(path, "cpu")
+        checkpoint.load(path, "cpu")

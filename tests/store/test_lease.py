@@ -12,14 +12,14 @@ import pytest
 
 from pipeline.errors import RetortError
 from pipeline.store import lease
-from pipeline.store.lease import leased
+from pipeline.store.lease import hold_lease
 
 HOLDER = """
 import sys
 from pathlib import Path
-from pipeline.store.lease import leased
+from pipeline.store.lease import hold_lease
 folder = Path(sys.argv[1])
-with leased(folder, folder / "done") as needed:
+with hold_lease(folder, folder / "done") as needed:
     print("held" if needed else "not needed", flush=True)
     if sys.stdin.readline() == "finish\\n":
         (folder / "done").touch()
@@ -100,8 +100,8 @@ def write_lock(folder, age: float, **changed: object) -> None:
     me = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "boot": lease._boot(),
-        "started": lease._started(os.getpid()),
+        "boot": lease._read_boot_id(),
+        "started": lease._read_start_time(os.getpid()),
     }
     lock(folder).write_text(json.dumps(me | changed))
     beat = lease.time.time() - age
@@ -110,41 +110,41 @@ def write_lock(folder, age: float, **changed: object) -> None:
 
 def test_a_lease_is_held_and_given_back(tmp_path, waiting):
     for _ in range(2):
-        with leased(tmp_path, tmp_path / "done") as needed:
+        with hold_lease(tmp_path, tmp_path / "done") as needed:
             assert needed
             assert json.loads(lock(tmp_path).read_text())["pid"] == os.getpid()
         assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lease_is_given_back_after_an_error(tmp_path, waiting):
-    with pytest.raises(KeyError), leased(tmp_path, tmp_path / "done"):
+    with pytest.raises(KeyError), hold_lease(tmp_path, tmp_path / "done"):
         raise KeyError
     assert list(tmp_path.iterdir()) == []
 
 
 def test_nothing_is_needed_where_all_is_done(tmp_path, waiting):
     (tmp_path / "done").touch()
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert not needed
 
 
 def test_who_waits_sees_that_it_is_done(tmp_path, holder, waiting):
     waiting += [lambda: None, holder.finish]
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert not needed
     assert waiting == []
 
 
 def test_who_waits_takes_over_unfinished_work(tmp_path, holder, waiting):
     waiting += [lambda: holder.finish("fail\n")]
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
 
 
 def test_a_killed_holders_lease_is_taken_at_once(tmp_path, holder, waiting):
     holder.kill()
     assert lock(tmp_path).exists()
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
         assert json.loads(lock(tmp_path).read_text())["pid"] == os.getpid()
 
@@ -153,7 +153,7 @@ def test_a_killed_holders_lease_is_taken_at_once(tmp_path, holder, waiting):
 def test_a_killed_holder_that_nobody_collects_is_dead(tmp_path, holder, waiting):
     os.kill(holder.process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, holder.process.pid, os.WEXITED | os.WNOWAIT)
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
 
 
@@ -164,15 +164,15 @@ ELSEWHERE, OLD = {"host": "elsewhere"}, lease.STALE_SECONDS + 5
     ("changed", "age", "wait"),
     [
         ({"started": "1"}, 0, 0),
-        ({"boot": "before", "started": "1"}, OLD, lease.SURE_SECONDS),
-        (ELSEWHERE, OLD, lease.SURE_SECONDS),
+        ({"boot": "before", "started": "1"}, OLD, lease.MIN_STILL_SECONDS),
+        (ELSEWHERE, OLD, lease.MIN_STILL_SECONDS),
         (ELSEWHERE, 5, lease.STALE_SECONDS),
         (ELSEWHERE, -86400, lease.STALE_SECONDS),  # its clock, or ours, was a day off
     ],
 )
 def test_dead_leases_are_broken(changed, age, wait, tmp_path, clock, caplog):
     write_lock(tmp_path, age, **changed)
-    with caplog.at_level("INFO"), leased(tmp_path, tmp_path / "done") as needed:
+    with caplog.at_level("INFO"), hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
     assert clock.waited == pytest.approx(wait, abs=6)
     assert "died; if that was for want of memory" in caplog.text
@@ -184,13 +184,13 @@ def test_a_beating_lease_is_waited_for_whatever_the_clock_says(age, tmp_path, cl
     write_lock(tmp_path, age, **ELSEWHERE)
 
     def beat() -> None:
-        if clock.waited % lease.BEAT_SECONDS == 0:
+        if clock.waited % lease.HEARTBEAT_SECONDS == 0:
             write_lock(tmp_path, age - clock.waited, **ELSEWHERE)
         if clock.waited >= lease.STALE_SECONDS + 100:
             lock(tmp_path).unlink(missing_ok=True)
 
     clock.each = beat
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
     assert clock.waited >= lease.STALE_SECONDS + 100
 
@@ -198,21 +198,21 @@ def test_a_beating_lease_is_waited_for_whatever_the_clock_says(age, tmp_path, cl
 @pytest.mark.parametrize("text", ["", "{", "[1]", "{}", '{"host": "x"}', "\x00"])
 def test_a_lease_that_says_nothing_goes_by_its_heartbeat(text, tmp_path, clock):
     lock(tmp_path).write_text(text)
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
-    assert clock.waited >= lease.SURE_SECONDS
+    assert clock.waited >= lease.MIN_STILL_SECONDS
 
 
 def test_who_works_is_told_at_one_look(tmp_path, holder):
-    assert lease.worker(lock(tmp_path)) == f"{socket.gethostname()} {holder.process.pid}"
+    assert lease.describe_holder(lock(tmp_path)) == f"{socket.gethostname()} {holder.process.pid}"
     holder.kill()
-    assert lease.worker(lock(tmp_path)) == ""
+    assert lease.describe_holder(lock(tmp_path)) == ""
     write_lock(tmp_path, 5, **ELSEWHERE)
-    assert lease.worker(lock(tmp_path)) == f"elsewhere {os.getpid()}"
+    assert lease.describe_holder(lock(tmp_path)) == f"elsewhere {os.getpid()}"
     write_lock(tmp_path, OLD, **ELSEWHERE)
-    assert lease.worker(lock(tmp_path)) == ""
+    assert lease.describe_holder(lock(tmp_path)) == ""
     lock(tmp_path).unlink()
-    assert lease.worker(lock(tmp_path)) == ""
+    assert lease.describe_holder(lock(tmp_path)) == ""
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_who_works_is_told_at_one_look(tmp_path, holder):
 def test_living_leases_are_waited_for(changed, age, tmp_path, waiting):
     write_lock(tmp_path, age, **changed)
     waiting += [lambda: None, lambda: lock(tmp_path).unlink()]
-    with leased(tmp_path, tmp_path / "done") as needed:
+    with hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
     assert waiting == []
 
@@ -229,16 +229,16 @@ def test_living_leases_are_waited_for(changed, age, tmp_path, waiting):
 def test_a_lease_taken_anew_meanwhile_is_put_back(tmp_path):
     write_lock(tmp_path, 0)
     living = lock(tmp_path).read_text()
-    lease._break(lock(tmp_path), {"host": "elsewhere", "pid": 1})
+    lease._break_lease(lock(tmp_path), {"host": "elsewhere", "pid": 1})
     assert lock(tmp_path).read_text() == living
     assert list(tmp_path.iterdir()) == [lock(tmp_path)]
-    lease._break(lock(tmp_path), json.loads(living))
+    lease._break_lease(lock(tmp_path), json.loads(living))
     assert list(tmp_path.iterdir()) == []
-    lease._break(lock(tmp_path), json.loads(living))
+    lease._break_lease(lock(tmp_path), json.loads(living))
 
 
 def test_leases_of_other_names_do_not_meet(tmp_path, holder, waiting):
-    with leased(tmp_path, tmp_path / "other", "shard-00000") as needed:
+    with hold_lease(tmp_path, tmp_path / "other", "shard-00000") as needed:
         assert needed
     holder.finish()
 
@@ -246,6 +246,6 @@ def test_leases_of_other_names_do_not_meet(tmp_path, holder, waiting):
 def test_a_folder_that_is_not_there_is_named(tmp_path, waiting):
     with (
         pytest.raises(RetortError, match="nowhere: no lease can be taken"),
-        leased(tmp_path / "nowhere", tmp_path / "done"),
+        hold_lease(tmp_path / "nowhere", tmp_path / "done"),
     ):
         pass

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Batch, Roles
-from pipeline.data.batches import DatasetSource, Schedule
+from pipeline.data.batches import BatchSchedule, DatasetSource
 from pipeline.data_free.generator_batches import GeneratorRecipe, GeneratorSource
 from pipeline.data_free.generator_losses.derd import Loss
-from pipeline.models.classifier import initialised
-from pipeline.models.generator import Generator, Sizes
+from pipeline.models.classifier import initialise_classifier
+from pipeline.models.generator import Generator, GeneratorSize
 from pipeline.objectives import darwin, gacd_like, mtard, natural
 from pipeline.training.loop import fit
-from pipeline.training.state import Place, prepare
+from pipeline.training.state import CheckpointSettings, prepare_objective
 from tests.helpers.plain import make_objective
 
 RECIPE = Recipe(epochs=2, batch=4, lr=0.01, schedule="constant", augment="none")
@@ -25,7 +25,7 @@ def roles(*teachers: str) -> Roles:
     """A fresh student and frozen teachers, the same ones each time."""
 
     def model(seed: int, width: int):
-        return initialised(f"resnet8-s2-w{width}", 3, (0.5,) * 3, (0.25,) * 3, seed)
+        return initialise_classifier(f"resnet8-s2-w{width}", 3, (0.5,) * 3, (0.25,) * 3, seed)
 
     frozen = {r: model(i, 4).eval().requires_grad_(False) for i, r in enumerate(teachers)}
     return Roles(model(9, 2), frozen)
@@ -35,14 +35,14 @@ def source() -> DatasetSource:
     """Twelve images, three steps an epoch."""
     rng = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (12, 3, 16, 16), generator=rng, dtype=torch.uint8)
-    return DatasetSource(images, torch.arange(12) % 3, Schedule(RECIPE.epochs, 4, 0))
+    return DatasetSource(images, torch.arange(12) % 3, BatchSchedule(RECIPE.epochs, 4, 0))
 
 
 class Cut(DatasetSource):
     """The same images, up to a power cut in the second epoch."""
 
-    def batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
-        for step, batch in enumerate(super().batches(epoch, start, roles), start):
+    def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
+        for step, batch in enumerate(super().iterate_batches(epoch, start, roles), start):
             if (epoch, step) == (1, 2):
                 raise KeyboardInterrupt
             yield batch
@@ -60,9 +60,9 @@ def state(objective, given: Roles) -> dict[str, Tensor]:
 )
 def test_a_resumed_training_has_the_objectives_state(module, teachers, tmp_path):
     whole, given = make_objective(module, steps=1), roles(*teachers)
-    fit(given, whole, source(), RECIPE, Place(tmp_path / "whole", every_seconds=0))
+    fit(given, whole, source(), RECIPE, CheckpointSettings(tmp_path / "whole", interval_seconds=0))
 
-    place = Place(tmp_path / "parts", every_seconds=0)
+    place = CheckpointSettings(tmp_path / "parts", interval_seconds=0)
     plain = source()
     cut = Cut(plain.images, plain.labels, plain.schedule)
     with pytest.raises(KeyboardInterrupt):
@@ -74,7 +74,7 @@ def test_a_resumed_training_has_the_objectives_state(module, teachers, tmp_path)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     before = make_objective(module, steps=1)
-    prepare(before, given, source(), "cpu")
+    prepare_objective(before, given, source(), "cpu")
     learnt = before.state_dict()
     assert learnt.keys() == whole.state_dict().keys()
     assert any(not torch.equal(learnt[name], whole.state_dict()[name]) for name in learnt)
@@ -83,13 +83,13 @@ def test_a_resumed_training_has_the_objectives_state(module, teachers, tmp_path)
 def test_preparing_leaves_a_source_that_learns_as_it_was():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Generator(Sizes(8, 8, 16))
+        network = Generator(GeneratorSize(8, 8, 16))
     how = GeneratorRecipe(epochs=1, loss=Loss(), steps=2, batch=4, pool=8)
     made = GeneratorSource(network, how, 0)
     given = roles("natural")
     before = made.state_dict()
     objective = gacd_like.Objective()
-    prepare(objective, given, made, "cpu")
+    prepare_objective(objective, given, made, "cpu")
     assert objective.anchor.shape == (16, 128)
     assert objective.positive.shape == (8, 128)
     after = made.state_dict()
@@ -102,4 +102,4 @@ def test_an_objective_without_anything_to_learn_draws_no_batch():
     class Silent:
         """A source that must not be asked."""
 
-    prepare(natural.Objective(), roles(), Silent(), "cpu")
+    prepare_objective(natural.Objective(), roles(), Silent(), "cpu")

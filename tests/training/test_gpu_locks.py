@@ -11,9 +11,9 @@ from tests.helpers.graph import environment
 
 HOLDER = """
 import logging, os, sys
-from pipeline.training.gpu_locks import held
+from pipeline.training.gpu_locks import hold_gpus
 logging.basicConfig(level=logging.INFO, format="%(message)s")
-with held(int(sys.argv[1])):
+with hold_gpus(int(sys.argv[1])):
     print(os.environ["CUDA_VISIBLE_DEVICES"], flush=True)
     sys.stdin.readline()
 """
@@ -94,21 +94,21 @@ def test_what_a_scheduler_has_set_is_left(start):
 def test_a_holders_child_keeps_its_gpus_and_the_environment_comes_back(monkeypatch, tmp_path):
     monkeypatch.setenv("RETORT_LOCKS", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    for name in gpu_locks.SCHEDULED:
+    for name in gpu_locks.SCHEDULER_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    with gpu_locks.held(2):
+    with gpu_locks.hold_gpus(2):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
-        with gpu_locks.held(2):  # as its child's
+        with gpu_locks.hold_gpus(2):  # as its child's
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
-    assert gpu_locks.HELD not in os.environ
+    assert gpu_locks.HELD_VARIABLE not in os.environ
 
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_nothing_is_locked_for_no_gpu_or_for_more_than_there_are(monkeypatch, tmp_path, count):
     monkeypatch.setenv("RETORT_LOCKS", str(tmp_path / "locks"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
-    with gpu_locks.held(count):
+    with gpu_locks.hold_gpus(count):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
     assert not (tmp_path / "locks").exists()
 
@@ -120,10 +120,10 @@ def test_gpus_are_named_as_the_driver_names_them(monkeypatch, tmp_path):
     tool.chmod(0o755)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert gpu_locks.devices() == ["GPU-0d5ba0d6-d33d", "GPU-1d5ba0d6-d33d"]
+    assert gpu_locks.list_gpus() == ["GPU-0d5ba0d6-d33d", "GPU-1d5ba0d6-d33d"]
 
 
 def test_a_machine_without_a_driver_has_none(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu_locks.devices() == []
+    assert gpu_locks.list_gpus() == []

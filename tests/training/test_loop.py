@@ -9,40 +9,42 @@ from torch import nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
-from pipeline.core.seeding import generator
-from pipeline.data.batches import DatasetSource, Schedule
+from pipeline.core.seeding import make_generator
+from pipeline.data.batches import BatchSchedule, DatasetSource
 from pipeline.errors import RetortError
-from pipeline.models.classifier import initialised
+from pipeline.models.classifier import initialise_classifier
 from pipeline.objectives import derd, natural, pgd_at
 from pipeline.training import loop
 from pipeline.training.loop import fit
-from pipeline.training.state import Fitted, Place
-from pipeline.training.validation import Validation
+from pipeline.training.state import CheckpointSettings, TrainingResult
+from pipeline.training.validation import ValidationSplit
 from tests.helpers.plain import make_objective
 
 SMALL = {"epochs": 2, "batch": 8, "lr": 0.05, "augment": "none", "schedule": "onecycle"}
 
 
 def images(count: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = generator("loop")
+    rng = make_generator("loop")
     x = torch.randint(0, 256, (count, 3, 16, 16), generator=rng, dtype=torch.uint8)
     return x, torch.arange(count) % 4
 
 
 def student() -> nn.Module:
-    return initialised("resnet8-s2-w8", 4, [0.5] * 3, [0.25] * 3, 0)
+    return initialise_classifier("resnet8-s2-w8", 4, [0.5] * 3, [0.25] * 3, 0)
 
 
-def run(path: Path, objective=None, network=None, **changes) -> tuple[nn.Module, Fitted]:
+def run(path: Path, objective=None, network=None, **changes) -> tuple[nn.Module, TrainingResult]:
     """Train on a few random images."""
     recipe = Recipe(**{**SMALL, **changes})
     x, y = images()
-    schedule = Schedule(recipe.epochs, recipe.batch, 0, recipe.augment)
+    schedule = BatchSchedule(recipe.epochs, recipe.batch, 0, recipe.augment)
     roles = Roles(network or student())
     robust = recipe.select_on != "last"
-    watched = Validation(x[:8], y[:8], robust, 0)
+    watched = ValidationSplit(x[:8], y[:8], robust, 0)
     source = DatasetSource(x, y, schedule)
-    fitted = fit(roles, objective or natural.Objective(), source, recipe, Place(path), watched)
+    fitted = fit(
+        roles, objective or natural.Objective(), source, recipe, CheckpointSettings(path), watched
+    )
     return roles.student, fitted
 
 
@@ -84,10 +86,12 @@ def test_each_part_of_a_batch_says_how_its_attack_is_rounded(bf16, tmp_path):
 
 def test_chosen_epochs_are_kept_and_differ(tmp_path):
     model, fitted = run(tmp_path, keep_epochs=(1, 2))
-    assert set(fitted.kept) == {"epoch-1", "epoch-2"}
-    last = fitted.kept["epoch-2"]
+    assert set(fitted.kept_weights) == {"epoch-1", "epoch-2"}
+    last = fitted.kept_weights["epoch-2"]
     assert all(torch.equal(v, last[k]) for k, v in model.state_dict().items())
-    assert not torch.equal(fitted.kept["epoch-1"]["network.fc.weight"], last["network.fc.weight"])
+    assert not torch.equal(
+        fitted.kept_weights["epoch-1"]["network.fc.weight"], last["network.fc.weight"]
+    )
 
 
 def test_selection_exports_the_best_and_keeps_the_last(tmp_path, monkeypatch):
@@ -96,11 +100,11 @@ def test_selection_exports_the_best_and_keeps_the_last(tmp_path, monkeypatch):
     def measure(self, model):
         return {"val_clean": 0.5, "val_robust": next(scores)}
 
-    monkeypatch.setattr(Validation, "measure", measure)
+    monkeypatch.setattr(ValidationSplit, "measure_accuracy", measure)
     model, fitted = run(tmp_path, select_on="val", keep_epochs=(1, 2))
-    first, last = fitted.kept["epoch-1"], fitted.kept["epoch-2"]
+    first, last = fitted.kept_weights["epoch-1"], fitted.kept_weights["epoch-2"]
     assert all(torch.equal(v, first[k]) for k, v in model.state_dict().items())
-    assert all(torch.equal(v, fitted.kept["last"][k]) for k, v in last.items())
+    assert all(torch.equal(v, fitted.kept_weights["last"][k]) for k, v in last.items())
 
 
 def test_selection_measures_pgd(tmp_path):
@@ -154,7 +158,7 @@ def test_a_compiled_student_is_saved_under_plain_names(tmp_path):
 def test_a_stop_saves_and_the_next_run_ends_bit_for_bit(tmp_path, monkeypatch):
     whole, first = run(tmp_path / "whole", ema=0.9)
     steps = {"left": 5}
-    update = loop.update
+    update = loop.take_optimizer_step
 
     def counted(training, batch):
         update(training, batch)
@@ -162,7 +166,7 @@ def test_a_stop_saves_and_the_next_run_ends_bit_for_bit(tmp_path, monkeypatch):
         if steps["left"] == 0:
             signal_self()
 
-    monkeypatch.setattr(loop, "update", counted)
+    monkeypatch.setattr(loop, "take_optimizer_step", counted)
     with pytest.raises(SystemExit) as stop:
         run(tmp_path / "cut", ema=0.9)
     assert stop.value.code == 143
@@ -186,7 +190,9 @@ def test_combined_gradients_reach_the_optimiser(tmp_path):
             yield {"one": logits.square().mean(1), "two": -logits.sum(1)}
 
         def combine(self, grads, params):
-            return derd.harmonised(grads["one"], grads["two"]), {"pairs": torch.tensor(2.0)}
+            return derd.harmonise_gradients(grads["one"], grads["two"]), {
+                "pairs": torch.tensor(2.0)
+            }
 
     _, fitted = run(tmp_path, objective=Two())
     assert fitted.history[0]["pairs"] == 2.0

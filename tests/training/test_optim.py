@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pipeline.config.recipe import Recipe
-from pipeline.training.optim import average_of, learning_rate, optimizer_for
+from pipeline.training.optim import compute_learning_rate, make_averaged_model, make_optimizer
 
 RATES = [
     ({"schedule": "constant"}, 0.9, 1.0),
@@ -27,7 +27,9 @@ RATES = [
 
 @pytest.mark.parametrize(("fields", "progress", "rate"), RATES)
 def test_the_rate_by_hand(fields, progress, rate):
-    assert learning_rate(Recipe(lr=1.0, **fields), progress) == pytest.approx(rate, rel=1e-6)
+    assert compute_learning_rate(Recipe(lr=1.0, **fields), progress) == pytest.approx(
+        rate, rel=1e-6
+    )
 
 
 class Counting(nn.Module):
@@ -42,7 +44,7 @@ class Counting(nn.Module):
 
 def test_the_average_follows_floats_and_copies_integers():
     model = Counting()
-    average = average_of(Recipe(ema=0.9), model)
+    average = make_averaged_model(Recipe(ema=0.9), model)
     average.update_parameters(model)
     with torch.no_grad():
         model.weight += 1
@@ -55,7 +57,7 @@ def test_the_average_follows_floats_and_copies_integers():
 
 
 def test_no_decay_is_no_average():
-    assert average_of(Recipe(), Counting()) is None
+    assert make_averaged_model(Recipe(), Counting()) is None
 
 
 @pytest.mark.parametrize("nesterov", [False, True])
@@ -64,12 +66,12 @@ def test_sgds_first_step_by_hand(nesterov):
     recipe = Recipe(lr=0.1, momentum=0.5, weight_decay=0.25, nesterov=nesterov)
     weight = nn.Parameter(torch.tensor([2.0]))
     weight.grad = torch.ones(1)
-    optimizer_for(recipe, [weight]).step()
+    make_optimizer(recipe, [weight]).step()
     assert weight.item() == pytest.approx(2 - 0.1 * (2.25 if nesterov else 1.5))
 
 
 def test_adamws_first_step_by_hand():
     weight = nn.Parameter(torch.tensor([2.0]))
     weight.grad = torch.ones(1)
-    optimizer_for(Recipe(optimizer="adamw", lr=0.1, weight_decay=0.5), [weight]).step()
+    make_optimizer(Recipe(optimizer="adamw", lr=0.1, weight_decay=0.5), [weight]).step()
     assert weight.item() == pytest.approx(2 * (1 - 0.05) - 0.1, rel=1e-6)

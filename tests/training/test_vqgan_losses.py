@@ -10,40 +10,45 @@ import torch
 from torch import nn
 
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.lpips import CHANNELS, Lpips
-from pipeline.core.seeding import generator
+from pipeline.core.lpips import BLOCK_CHANNELS, LPIPS
+from pipeline.core.seeding import make_generator
 from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
-from pipeline.models.vqgan import VQGAN, Architecture, Reconstruction
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import write_orders
+from pipeline.models.vqgan import VQGAN, ReconstructionObjective, VQGANArchitecture
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from pipeline.stages import prepare_data, train_discretizer
-from pipeline.store.artifact import Job, finish, open_artifact, read_job, sha256_of
-from pipeline.training.vqgan_losses import Adversary, Perceptual, Refined, discriminator_of
+from pipeline.store.artefact import Job, compute_sha256, open_artefact, read_job, write_manifest
+from pipeline.training.vqgan_losses import (
+    AdversarialLoss,
+    PerceptualLoss,
+    VQGANObjective,
+    make_discriminator,
+)
 from tests.models.test_vqgan import TINY
-from tests.planning.test_plan import edited, keys
+from tests.planning.test_plan import edited
 
 EXACT = {"atol": 1e-9, "rtol": 0}
 
 
-def lpips_at_random() -> Lpips:
+def lpips_at_random() -> LPIPS:
     """LPIPS with weights that keep features alive and distances positive."""
     torch.manual_seed(1)
-    network = Lpips()
+    network = LPIPS()
     for lin in network.lins:
         lin.weight.data.uniform_(0, 1)
     return network.requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
-def lpips() -> Lpips:
+def lpips() -> LPIPS:
     return lpips_at_random()
 
 
 @pytest.fixture
 def model() -> VQGAN:
     torch.manual_seed(0)
-    model = VQGAN(Architecture(**{**vars(TINY), "resolution": 32})).double()
+    model = VQGAN(VQGANArchitecture(**{**vars(TINY), "resolution": 32})).double()
     model.codebook.data.normal_()
     return model
 
@@ -51,18 +56,18 @@ def model() -> VQGAN:
 @pytest.fixture
 def judge() -> nn.Module:
     torch.manual_seed(2)
-    return discriminator_of(3, 8, 2).double()
+    return make_discriminator(3, 8, 2).double()
 
 
 def batch(progress: float = 0.5, n: int = 4) -> Batch:
     x = torch.rand(n, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return Batch(x, None, torch.arange(n), {}, progress, 0, generator(0, 0))
+    return Batch(x, None, torch.arange(n), {}, progress, 0, make_generator(0, 0))
 
 
-def versus(judge: nn.Module, rule: str = "adaptive", perceptual: Perceptual | None = None):
-    base = Reconstruction(16, revive_until=0.0).double()
+def versus(judge: nn.Module, rule: str = "adaptive", perceptual: PerceptualLoss | None = None):
+    base = ReconstructionObjective(16, revive_until=0.0).double()
     base.steps += 1  # the codebook stays as it is
-    return Refined(base, perceptual, Adversary(0.8, 0.3, rule), judge).double()
+    return VQGANObjective(base, perceptual, AdversarialLoss(0.8, 0.3, rule), judge).double()
 
 
 def test_lpips_is_taming_s(lpips):
@@ -71,7 +76,7 @@ def test_lpips_is_taming_s(lpips):
         from taming.modules.losses import lpips as theirs
     other = theirs.LPIPS.__new__(theirs.LPIPS)  # its constructor downloads
     nn.Module.__init__(other)
-    other.scaling_layer, other.chns = theirs.ScalingLayer(), list(CHANNELS)
+    other.scaling_layer, other.chns = theirs.ScalingLayer(), list(BLOCK_CHANNELS)
     features, cuts = lpips.features, (0, 4, 9, 16, 23, 30)
 
     def net(x: torch.Tensor) -> list[torch.Tensor]:
@@ -79,7 +84,7 @@ def test_lpips_is_taming_s(lpips):
 
     other.net = net
     for depth, lin in enumerate(lpips.lins):
-        own = theirs.NetLinLayer(CHANNELS[depth])
+        own = theirs.NetLinLayer(BLOCK_CHANNELS[depth])
         own.model[0].weight.data = lin.weight.data
         setattr(other, f"lin{depth}", own)
     x, y = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in (3, 4))
@@ -119,7 +124,7 @@ def test_terms_and_gradients_by_hand(model, judge, rule):
     torch.testing.assert_close(judged["discriminator"], hinge, **EXACT)
 
     z = model.encode(data.x)
-    codes = model.embed(model.nearest(z))
+    codes = model.embed_tokens(model.find_nearest_tokens(z))
     codebook = ((z.detach() - codes) ** 2 + 0.25 * (z - codes.detach()) ** 2).flatten(1).mean(1)
     total = (seen + codebook - factor * opinion).mean()
     wanted = torch.autograd.grad(total, own, allow_unused=True)
@@ -146,19 +151,19 @@ def test_each_player_s_step_helps_it(model, judge):
         other = torch.autograd.grad(judged["discriminator"].mean(), list(judge.parameters()))
         with torch.no_grad():
             image = model(data.x)
-            before = objective.judged(image).mean()
+            before = objective.judge_images(image).mean()
             for p, grad in zip(model.decoder.parameters(), one, strict=True):
                 p -= 1e-3 * grad
-            assert objective.judged(model(data.x)).mean() > before
+            assert objective.judge_images(model(data.x)).mean() > before
             for p, grad in zip(judge.parameters(), other, strict=True):
                 p -= 1e-3 * grad
-            real, fake = objective.patches(data.x), objective.patches(image)
+            real, fake = objective.judge_patches(data.x), objective.judge_patches(image)
             hinge = ((1 - real).relu() + (1 + fake).relu()).mean() / 2
         assert hinge < judged["discriminator"].mean()
 
 
 def test_a_saved_game_goes_on_bit_for_bit(model):
-    def played(network: VQGAN, objective: Refined, optimizer: torch.optim.Optimizer) -> None:
+    def played(network: VQGAN, objective: VQGANObjective, optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad()
         for terms in objective(Roles(network), batch()):
             sum(term.mean() for term in terms.values()).backward()
@@ -166,7 +171,7 @@ def test_a_saved_game_goes_on_bit_for_bit(model):
 
     def players(network: VQGAN, seed: int) -> tuple:
         torch.manual_seed(seed)
-        objective = versus(discriminator_of(3, 8, 2))
+        objective = versus(make_discriminator(3, 8, 2))
         learnt = [*network.parameters(), *objective.parameters()]
         return network, objective, torch.optim.Adam(learnt, lr=1e-3)
 
@@ -193,9 +198,9 @@ def test_before_its_start_there_is_no_discriminator(model, judge):
 
 def test_lpips_counts_with_its_weight_and_is_in_no_checkpoint(model, lpips):
     model.float()
-    base = Reconstruction(16, revive_until=0.0)
+    base = ReconstructionObjective(16, revive_until=0.0)
     base.steps += 1
-    objective = Refined(base, Perceptual(lpips, 0.5), None, None)
+    objective = VQGANObjective(base, PerceptualLoss(lpips, 0.5), None, None)
     data = batch()
     data = Batch(data.x.float(), None, data.index, {}, 0.5, 0, data.rng)
     objective.prepare(Roles(model), data)
@@ -218,12 +223,12 @@ def made(tmp_path, monkeypatch, lpips):
         raw = edited("discretizers.vq", {**SECTION, **section})
         raw["datasets"]["tiny"] |= {"train": 32, "test": 8}
         raw = {k: raw[k] for k in ("seed", "run", "recipes", "datasets", "discretizers")}
-        plan = plan_from({**raw, "store": str(tmp_path / "store")})
-        write_orders(plan)
-        data = read_job(plan.folder(plan.names["dataset", "tiny"]))
-        finish(data, prepare_data.run(data))
-        job = read_job(plan.folder(plan.names["discretizer", "vq"]))
-        finish(job, train_discretizer.run(job))
+        plan = make_plan_from_dict({**raw, "store": str(tmp_path / "store")})
+        write_job_files(plan)
+        data = read_job(plan.folder_path(plan.refs_by_name["dataset", "tiny"]))
+        write_manifest(data, prepare_data.run(data))
+        job = read_job(plan.folder_path(plan.refs_by_name["discretizer", "vq"]))
+        write_manifest(job, train_discretizer.run(job))
         return job
 
     return make
@@ -233,14 +238,14 @@ RECIPE = {"epochs": 2, "batch": 8, "optimizer": "adamw", "lr": 1e-3, "augment": 
 SECTION = {"dataset": "tiny", "n_codes": 16, "recipe": RECIPE}
 
 
-def files_of(folder, lpips: Lpips) -> dict:
+def files_of(folder, lpips: LPIPS) -> dict:
     """The two files as torchvision and LPIPS write them, and the section that names them."""
     vgg = {f"features.{n}": v for n, v in lpips.features.state_dict().items()}
     torch.save({**vgg, "classifier.0.bias": torch.zeros(3)}, folder / "vgg.pth")
     lins = {f"lin{i}.model.1.weight": lin.weight for i, lin in enumerate(lpips.lins)}
     torch.save({name: value.data for name, value in lins.items()}, folder / "lin.pth")
     paths = {part: folder / f"{part}.pth" for part in ("vgg", "lin")}
-    return {part: {"path": str(p), "sha256": sha256_of(p)} for part, p in paths.items()}
+    return {part: {"path": str(p), "sha256": compute_sha256(p)} for part, p in paths.items()}
 
 
 def test_a_vqgan_trains_with_both(made, tmp_path, lpips):
@@ -254,7 +259,7 @@ def test_a_vqgan_trains_with_both(made, tmp_path, lpips):
     assert torch.equal(first[1:], torch.zeros(2))
     assert (second != 0).all()
     assert second[2] > 0
-    artefact = open_artifact(job.folder)
+    artefact = open_artefact(job.folder)
     assert set(artefact.manifest.files) == {"history.json", "model.safetensors"}
     assert artefact.manifest.spec["adversarial"]["rule"] == "adaptive"
 
@@ -272,26 +277,3 @@ def test_files_that_are_not_lpips_s_are_named(made, tmp_path, lpips):
     gone = {**files, "lin": {**files["lin"], "path": str(tmp_path / "nowhere.pth")}}
     with pytest.raises(RetortError, match="nowhere.pth: no such checkpoint"):
         made(perceptual=gone)
-
-
-def test_sums_are_in_the_key_and_only_where_they_count():
-    before = keys(edited("discretizers.vq", SECTION))["discretizer/vq"]
-    files = {part: {"path": f"{part}.pth", "sha256": 64 * "a"} for part in ("vgg", "lin")}
-    one = keys(edited("discretizers.vq", {**SECTION, "perceptual": files}))["discretizer/vq"]
-    moved = {part: {**file, "path": "elsewhere"} for part, file in files.items()}
-    assert one != before
-    assert (
-        keys(edited("discretizers.vq", {**SECTION, "perceptual": moved}))["discretizer/vq"] == one
-    )
-    entry = plan_from(edited("discretizers.vq", {**SECTION, "perceptual": files}))
-    entry = entry.entries[entry.names["discretizer", "vq"]]
-    assert {"pipeline.core.lpips", "pipeline.training.vqgan_losses"} <= entry.code.keys()
-    assert entry.outside == {"perceptual.vgg": "vgg.pth", "perceptual.lin": "lin.pth"}
-
-
-def test_what_cannot_be_judged_is_refused():
-    with pytest.raises(RetortError, match="adversarial.layers: 4 want images of 48 px, data set"):
-        plan_from(edited("discretizers.vq", {**SECTION, "adversarial": {"layers": 4}}))
-    bad = {"vgg": {"path": "x", "sha256": 64 * "a"}}
-    with pytest.raises(RetortError, match="discretizers.vq.perceptual.lin: Field required"):
-        plan_from(edited("discretizers.vq", {**SECTION, "perceptual": bad}))

@@ -6,24 +6,24 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.store.artifact import Job, Manifest
-from pipeline.store.code_revisions import fingerprint, revisions
-from pipeline.upkeep.code_drift import changes, check_code
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.store.artefact import Job, Manifest
+from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
+from pipeline.upkeep.code_drift import check_code, list_code_changes
 from tests.helpers.graph import tiny
 
 MODULE = "pipeline.objectives.rslad"
-CODE = revisions(MODULE)
+CODE = collect_revisions(MODULE)
 JOB = Job(Path("store/student/k"), "student", "s", "k", {}, {}, CODE)
-MADE = Manifest("student", "s", "k", {}, {}, {}, {}, CODE, fingerprint(*CODE))
+MADE = Manifest("student", "s", "k", {}, {}, {}, {}, CODE, compute_fingerprint(*CODE))
 
 
 def test_todays_code_may_work():
     check_code(JOB)
-    check_code(replace(JOB, strict=fingerprint(*CODE)))
+    check_code(replace(JOB, strict=compute_fingerprint(*CODE)))
     check_code(replace(JOB, code={}))
-    assert changes(MADE) == []
-    assert changes(replace(MADE, fingerprint="")) == []
+    assert list_code_changes(MADE) == []
+    assert list_code_changes(replace(MADE, fingerprint="")) == []
 
 
 @pytest.mark.parametrize(
@@ -48,20 +48,23 @@ def test_strict_work_for_edited_code_is_refused():
 
 
 def test_what_other_code_made_is_named():
-    assert changes(replace(MADE, code={**CODE, MODULE: 99})) == [
+    assert list_code_changes(replace(MADE, code={**CODE, MODULE: 99})) == [
         f"{MODULE} 99 (now {CODE[MODULE]})"
     ]
-    assert changes(replace(MADE, code={**CODE, "pipeline.gone": 1})) == [
+    assert list_code_changes(replace(MADE, code={**CODE, "pipeline.gone": 1})) == [
         "pipeline.gone 1 (now gone)"
     ]
     edited = replace(MADE, fingerprint="0123456789abcdef")
-    assert changes(edited) == ["the same revisions, but edited since"]
+    assert list_code_changes(edited) == ["the same revisions, but edited since"]
 
 
 def test_strict_code_is_in_every_key():
-    loose, strict = plan_from(tiny()), plan_from({**tiny(), "strict_code": True})
-    assert loose.entries.keys().isdisjoint(strict.entries)
-    assert loose.names.keys() == strict.names.keys()
-    for entry in strict.entries.values():
-        assert entry.strict == fingerprint(*entry.code)
-        assert all(parent.strict for parent in entry.inputs.values())
+    loose, strict = (
+        make_plan_from_dict(tiny()),
+        make_plan_from_dict({**tiny(), "strict_code": True}),
+    )
+    assert loose.artefacts.keys().isdisjoint(strict.artefacts)
+    assert loose.refs_by_name.keys() == strict.refs_by_name.keys()
+    for entry in strict.artefacts.values():
+        assert entry.code_fingerprint == compute_fingerprint(*entry.code)
+        assert all(parent.code_fingerprint for parent in entry.inputs.values())

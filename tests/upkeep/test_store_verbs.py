@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.store import checkpoint, lease
-from pipeline.store.artifact import MANIFEST, SPEC, sum_of
+from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, compute_manifest_sum
 from tests.helpers.copies import Copy, flip, rewrite
 from tests.helpers.graph import Folder, tiny
 
@@ -26,18 +26,18 @@ def test_status_of_what_is_made(copy):
 
 
 def test_status_of_every_kind(copy):
-    (copy.place("bank/dad") / MANIFEST).unlink()
+    (copy.place("bank/dad") / MANIFEST_FILE).unlink()
     student = copy.place("student/rslad-0")
-    (student / MANIFEST).unlink()
+    (student / MANIFEST_FILE).unlink()
     checkpoint.save(student / "state/checkpoint.pt", {"counters": [0, 3]})
     evaluation = copy.place("evaluation/kd-0.main")
-    (evaluation / MANIFEST).unlink()
+    (evaluation / MANIFEST_FILE).unlink()
     (evaluation / "lease.lock").write_text(json.dumps(HELD))
     cut = copy.place("student/adaad-0")
-    (cut / MANIFEST).unlink()
+    (cut / MANIFEST_FILE).unlink()
     (cut / "state").mkdir()
     (cut / "state/checkpoint.pt").write_bytes(b"cut")
-    (copy.place("teacher/natural") / MANIFEST).write_text("{")
+    (copy.place("teacher/natural") / MANIFEST_FILE).write_text("{")
     rewrite(copy.place("student/kd-0"), sealed=True, fingerprint="0" * 16)
     raw = tiny()
     raw["students"]["new"] = {**raw["students"]["natural"], "epochs": 2}
@@ -63,10 +63,10 @@ def put_older(copy: Copy, label: str, key: str, **code: int) -> None:
     made = copy.place(label)
     place = made.with_name(key)
     place.mkdir()
-    data = json.loads((made / MANIFEST).read_text()) | {"key": key, "code": code}
+    data = json.loads((made / MANIFEST_FILE).read_text()) | {"key": key, "code": code}
     data["modules"] = sorted(code)
     del data["sum"]
-    (place / MANIFEST).write_text(json.dumps(data | {"sum": sum_of(data)}))
+    (place / MANIFEST_FILE).write_text(json.dumps(data | {"sum": compute_manifest_sum(data)}))
 
 
 def test_status_of_an_older_store_says_what_will_be_made_again(copy):
@@ -75,7 +75,7 @@ def test_status_of_an_older_store_says_what_will_be_made_again(copy):
     put_older(copy, "student/kd-0", "2" * 12, **{"pipeline.training.loop": 1})
     cut = copy.place("bank/dad").with_name("3" * 12)
     cut.mkdir()
-    (cut / MANIFEST).write_text("{")
+    (cut / MANIFEST_FILE).write_text("{")
     status, printed = copy.run("status", *CONFIG)
     assert status == 0
     *_, line, last = printed.splitlines()
@@ -108,25 +108,25 @@ def lost(copy: Copy) -> tuple[str, str, str]:
 
 def edited_facts(copy: Copy) -> tuple[str, str, str]:
     rewrite(copy.place("teacher/robust"), sealed=False, facts={"clean_accuracy": 0.99})
-    return "teacher/robust", MANIFEST, "was edited, its own sum differs"
+    return "teacher/robust", MANIFEST_FILE, "was edited, its own sum differs"
 
 
 def of_another(copy: Copy) -> tuple[str, str, str]:
     rewrite(copy.place("teacher/robust"), sealed=True, spec={"epochs": 100})
-    return "teacher/robust", MANIFEST, "says something else than the work order"
+    return "teacher/robust", MANIFEST_FILE, "says something else than the work order"
 
 
 def nonsense(copy: Copy) -> tuple[str, str, str]:
-    (copy.place("discretizer/vq") / MANIFEST).write_text('{"kind": "bank"}')
-    return "discretizer/vq", MANIFEST, "is not a manifest"
+    (copy.place("discretizer/vq") / MANIFEST_FILE).write_text('{"kind": "bank"}')
+    return "discretizer/vq", MANIFEST_FILE, "is not a manifest"
 
 
 def edited_order(copy: Copy) -> tuple[str, str, str]:
-    path = copy.place("generator/derd") / SPEC
+    path = copy.place("generator/derd") / JOB_FILE
     order = json.loads(path.read_text())
     order["spec"]["latent"] = 17
     path.write_text(json.dumps(order))
-    return "generator/derd", SPEC, "is not the work order of this key"
+    return "generator/derd", JOB_FILE, "is not the work order of this key"
 
 
 DAMAGES = (truncated, flipped, lost, edited_facts, of_another, nonsense, edited_order)
@@ -144,7 +144,7 @@ def test_verify_names_what_is_broken_and_mends_that_alone(copy, damage: Callable
     assert last == "error: 1 of 20 artefacts are broken; add --mend to have them made again"
     assert copy.refs() == before
     status, printed = copy.run("verify", "--mend", *CONFIG)
-    target = f"store/{place.parent.name}/{place.name}/{MANIFEST}"
+    target = f"store/{place.parent.name}/{place.name}/{MANIFEST_FILE}"
     assert status == 0
     assert printed.endswith(f"snakemake --cores all {target}\n")
     assert before - copy.refs() == {f"{place.parent.name}/{place.name}"}
@@ -154,12 +154,12 @@ def test_verify_names_what_is_broken_and_mends_that_alone(copy, damage: Callable
 
 def test_a_mended_bank_is_as_it_was(copy):
     bank = copy.place("bank/dad")
-    before = json.loads((bank / MANIFEST).read_text())["files"]
+    before = json.loads((bank / MANIFEST_FILE).read_text())["files"]
     flip(bank / "shard-00000.tar")
     other = (bank / "shard-00001.tar").stat().st_mtime_ns
     assert copy.run("verify", "--mend", *CONFIG)[0] == 0
     assert copy.run("build_bank", str(bank))[0] == 0
-    assert json.loads((bank / MANIFEST).read_text())["files"] == before
+    assert json.loads((bank / MANIFEST_FILE).read_text())["files"] == before
     assert (bank / "shard-00001.tar").stat().st_mtime_ns == other
 
 
@@ -213,7 +213,7 @@ def test_prune_takes_what_dead_jobs_left(copy):
     (student / "state").mkdir()
     old.append(student / "state")
     dead = student / "shard-00000.lock"
-    dead.write_text(json.dumps({**lease._me(), "started": "1"}))
+    dead.write_text(json.dumps({**lease._describe_this_process(), "started": "1"}))
     old.append(dead)
     (copy.path / "store/.import-host-1").mkdir()
     os.utime(copy.path / "store/.import-host-1", (0, 0))
@@ -233,8 +233,8 @@ def test_prune_takes_what_dead_jobs_left(copy):
 def test_prune_refuses_two_stores_and_an_order_it_cannot_read(copy):
     other = copy.write({**tiny(), "store": "elsewhere"}, "other.yaml")
     assert "error: store: the configurations have 2" in copy.run("prune", *CONFIG, other)[1]
-    (copy.place("student/dad-0") / SPEC).write_text("{")
+    (copy.place("student/dad-0") / JOB_FILE).write_text("{")
     status, printed = copy.run("prune", "--delete", *CONFIG)
     assert status == 2
     assert "spec.json: is not readable JSON" in printed
-    assert (copy.place("bank/dad") / MANIFEST).exists()
+    assert (copy.place("bank/dad") / MANIFEST_FILE).exists()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.artifact import MANIFEST
-from pipeline.upkeep.transfer import fetch
+from pipeline.store.artefact import MANIFEST_FILE
+from pipeline.upkeep.transfer import import_artefacts
 from tests.helpers import forked
 from tests.helpers.copies import Copy, flip, rewrite
 from tests.helpers.graph import environment, tiny
@@ -37,7 +37,7 @@ def bank(copy) -> Path:
 def finished(copy: Copy) -> set[str]:
     """What the other store shows as finished, and that it holds nothing half-imported."""
     assert not list((copy.path / "other").glob(".*"))
-    found = (copy.path / "other").glob(f"*/*/{MANIFEST}")
+    found = (copy.path / "other").glob(f"*/*/{MANIFEST_FILE}")
     return {f"{path.parent.parent.name}/{path.parent.name}" for path in found}
 
 
@@ -145,7 +145,7 @@ TAMPERED = {
     "a pipe": (extra("bank/KEY/p", b"", type=tarfile.FIFOTYPE), "is none of an export's"),
     "another kind": (extra("by-name/KEY/x"), "is none of an export's"),
     "unlisted": (extra("bank/KEY/code.py"), "code.py: is not of the artefact"),
-    "twice": (extra(f"bank/KEY/{MANIFEST}"), "is there twice"),
+    "twice": (extra(f"bank/KEY/{MANIFEST_FILE}"), "is there twice"),
     "odd record": (extra("bank/KEY/attempts/x.json", b"[]"), "attempts: unreadable record"),
     "flipped": (swap, "shard-00000.tar: altered; not imported"),
     "renamed": (renamed, "spec.json: is not the work order of this key"),
@@ -178,10 +178,10 @@ def test_a_cut_tar_brings_nothing(share, copy, other, bank):
 
 def test_a_manifest_with_a_path_outside_brings_nothing(copy, other, bank):
     place = copy.place("bank/dad")
-    files = json.loads((place / MANIFEST).read_text())["files"]
+    files = json.loads((place / MANIFEST_FILE).read_text())["files"]
     about = next(iter(files.values()))
     rewrite(place, sealed=True, files={**files, "../../../evil": about})
-    data = (place / MANIFEST).read_bytes()
+    data = (place / MANIFEST_FILE).read_bytes()
 
     def change(members: list) -> None:
         members[-1] = (members[-1][0], data)
@@ -209,14 +209,14 @@ def test_an_import_killed_at_any_rename_shows_nothing_half(copy, other, bank):
 
         def work() -> int:
             sys.addaudithook(watch)
-            fetch(Path("other"), Path("bank.tar"))
+            import_artefacts(Path("other"), Path("bank.tar"))
             return 0
 
         return forked.forked(work, copy.path, environment()).status
 
     moment = 1
     while killed(moment) == -signal.SIGKILL:
-        assert not (place / MANIFEST).exists()
+        assert not (place / MANIFEST_FILE).exists()
         moment += 1
     assert moment > 3
     assert copy.run("verify", *other)[1].endswith("1 artefacts are whole\n")

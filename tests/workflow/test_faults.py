@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.store.artifact import STAGES
+from pipeline.store.artefact import STAGES_BY_KIND
 from tests.helpers import forked
 from tests.helpers.graph import Folder, environment, tiny
 
@@ -44,7 +44,9 @@ def ordered(tmp_path) -> tuple[Folder, Path]:
 def run(folder: Folder, handicap: Callable, *arguments: str) -> tuple[int, str]:
     """A verb in a child with a handicap: exit status and what it printed."""
     forked.preload(
-        "pipeline.cli.main", "torch", *(f"pipeline.stages.{stage}" for stage in STAGES.values())
+        "pipeline.cli.main",
+        "torch",
+        *(f"pipeline.stages.{stage}" for stage in STAGES_BY_KIND.values()),
     )
 
     def work() -> int:

@@ -10,23 +10,23 @@ import pytest
 import yaml
 
 import pipeline
-from pipeline.planning.graph import plan_from
-from pipeline.store.artifact import open_artifact
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.store.artefact import open_artefact
 from tests.helpers.graph import Folder, every_job, everything_of, tiny
 
 
 def test_every_artefact_is_complete_and_whole(made):
-    plan = plan_from(yaml.safe_load(made.config.read_text()))
-    for ref in plan.entries:
-        artifact = open_artifact(made.path / plan.folder(ref))
-        for name in artifact.manifest.files:
-            artifact.path(name)
-        assert not (artifact.folder / "state").exists()
+    plan = make_plan_from_dict(yaml.safe_load(made.config.read_text()))
+    for ref in plan.artefacts:
+        artefact = open_artefact(made.path / plan.folder_path(ref))
+        for name in artefact.manifest.files:
+            artefact.get_verified_path(name)
+        assert not (artefact.folder / "state").exists()
 
 
 def test_outcomes_are_kept_for_every_sample(made):
     folder = made.path / "store/by-name/evaluation/rslad-0.main"
-    rows = pq.read_table(open_artifact(folder).path("outcomes.parquet")).to_pylist()
+    rows = pq.read_table(open_artefact(folder).get_verified_path("outcomes.parquet")).to_pylist()
     attacks = {(row["attack"], row["steps"], row["corruption"]) for row in rows}
     asked = {("clean", None, None), ("fgsm", None, None), ("pgd", 2, None)}
     assert asked | {("corruptions", None, "fog")} <= attacks

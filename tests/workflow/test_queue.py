@@ -6,11 +6,11 @@ import signal
 
 import pytest
 
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import Plan, write_orders
-from pipeline.store.artifact import open_artifact, read_json
-from pipeline.store.lease import leased
-from pipeline.store.logs import log_of
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan, write_job_files
+from pipeline.store.artefact import open_artefact, read_json
+from pipeline.store.lease import hold_lease
+from pipeline.store.logs import get_log_path
 from tests.helpers.graph import Folder, read_until, tiny
 
 WAITS = "another job works here; waiting for it"
@@ -38,8 +38,8 @@ def at(tmp_path, monkeypatch):
     def planned(raw: dict, name: str = "experiment.yaml") -> tuple[Folder, Plan]:
         folder = Folder(tmp_path, name=name)
         folder.write(raw)
-        plan = plan_from(raw)
-        write_orders(plan)
+        plan = make_plan_from_dict(raw)
+        write_job_files(plan)
         return folder, plan
 
     return planned
@@ -47,7 +47,7 @@ def at(tmp_path, monkeypatch):
 
 def folder_of(plan: Plan, kind: str, name: str):
     """Where an artefact of a plan lies."""
-    return plan.folder(plan.names[kind, name])
+    return plan.folder_path(plan.refs_by_name[kind, name])
 
 
 def attempts_of(plan: Plan, what: str) -> list:
@@ -59,13 +59,13 @@ def attempts_of(plan: Plan, what: str) -> list:
 
 def made_once(plan: Plan) -> None:
     """Every artefact of a plan is whole, and one job has made it."""
-    for ref in plan.entries:
-        artifact = open_artifact(plan.folder(ref))
-        assert artifact.manifest.spec == plan.entries[ref].spec
-        for name in artifact.manifest.files:
-            artifact.path(name)
-        assert len(list((plan.folder(ref) / "attempts").glob("timing-run-*.json"))) == 1
-        assert log_of(plan.folder(ref)).exists()
+    for ref in plan.artefacts:
+        artefact = open_artefact(plan.folder_path(ref))
+        assert artefact.manifest.spec == plan.artefacts[ref].spec
+        for name in artefact.manifest.files:
+            artefact.get_verified_path(name)
+        assert len(list((plan.folder_path(ref) / "attempts").glob("timing-run-*.json"))) == 1
+        assert get_log_path(plan.folder_path(ref)).exists()
 
 
 def test_jobs_that_wait_make_what_was_asked_for(at, tmp_path, monkeypatch):
@@ -74,8 +74,8 @@ def test_jobs_that_wait_make_what_was_asked_for(at, tmp_path, monkeypatch):
     raw = experiment("natural", "kd")
     raw["run"]["resources"] = {"student": {"gpus": 1}}
     folder, plan = at(raw)
-    data = plan.names["dataset", "tiny"]
-    with leased(plan.folder(data), plan.manifest(data)):
+    data = plan.refs_by_name["dataset", "tiny"]
+    with hold_lease(plan.folder_path(data), plan.manifest_path(data)):
         running = folder.start("--set-threads", "teacher=2")
         said = read_until(running, WAITS)
         other = copy.deepcopy(raw)
@@ -87,7 +87,7 @@ def test_jobs_that_wait_make_what_was_asked_for(at, tmp_path, monkeypatch):
     assert running.returncode == 0, said
     made_once(plan)
     kept = {f"{p.parent.name}/{p.name}" for p in plan.store.glob("[!b]*/*")}
-    assert kept == plan.entries.keys()
+    assert kept == plan.artefacts.keys()
     assert "made: 4 (dataset tiny; teacher natural; student natural-0, kd-0)" in said
     assert "reused: 0\n" in said
     assert re.search(r"^Provided resources: gpu=\D*2\D*$", said, re.M)

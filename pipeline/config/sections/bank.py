@@ -5,31 +5,39 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.sections.trained import Computed
-from pipeline.schema import Count, NonNegative, Positive, Rate, Section, Share, added
+from pipeline.schema import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    make_neutral_field,
+)
 
 
-class BankAttack(Section):
+class BankAttackSettings(Section):
     """DAD's perturbation around Q(x), in pixel space, on the teacher's cross-entropy.
 
     With neither steps nor a random start, or with `attack: null`, a sample is Q(x) itself.
     """
 
     norm: Literal["l2", "linf"] = "l2"
-    eps: NonNegative = 0.1
-    step: NonNegative = 0.1
-    steps: Count = 1
+    eps: NonNegativeFloat = 0.1
+    step: NonNegativeFloat = 0.1
+    steps: NonNegativeInt = 1
     start_probability: Share = 0.8
     grad_path: Literal["identity", "ste"] = "identity"
 
     @model_validator(mode="after")
-    def step_fits(self):
+    def check_step_size(self):
         """A step beyond the radius is a swapped pair of numbers, unless it is the only one."""
         if self.steps > 1 and self.step > self.eps:
             raise ValueError(f"step {self.step:g} > eps {self.eps:g}; are the two swapped?")
         return self
 
 
-class Outputs(Section):
+class OutputSettings(Section):
     """Which of the teacher's outputs are stored, and how exactly.
 
     Attributes:
@@ -38,18 +46,18 @@ class Outputs(Section):
         clean: whether outputs on the clean images are stored beside those on the samples.
     """
 
-    top_k: Count = 0
-    temperature: Rate = 1.0
+    top_k: NonNegativeInt = 0
+    temperature: PositiveFloat = 1.0
     clean: bool = True
 
 
-class OutputsSpec(Outputs):
+class OutputsSpec(OutputSettings):
     """The same with the number of classes, which a spec holds where only some are kept."""
 
-    classes: Positive | None = None
+    classes: PositiveInt | None = None
 
 
-class Views(Section):
+class ViewSettings(Section):
     """Augmented views of every image and sample, with the teacher's outputs on exactly those.
 
     Each is drawn by (seed, source row, view). A student repeats them without the teacher.
@@ -60,14 +68,14 @@ class Views(Section):
         mixup, cutmix: alphas; a partner of the same shard; with both on each view takes one.
     """
 
-    count: Positive = 4
+    count: PositiveInt = 4
     augment: Literal["none", "flip", "crop_flip"] = "crop_flip"
     rand_augment: Annotated[int, Field(ge=0, le=30)] = 0
-    mixup: NonNegative = 0.0
-    cutmix: NonNegative = 0.0
+    mixup: NonNegativeFloat = 0.0
+    cutmix: NonNegativeFloat = 0.0
 
     @model_validator(mode="after")
-    def differ(self):
+    def check_views_differ(self):
         """Views that are all the image itself are stored outputs, V times."""
         if self.augment == "none" and not (self.rand_augment or self.mixup or self.cutmix):
             raise ValueError("the views change nothing; set augment, or drop 'views'")
@@ -83,11 +91,11 @@ class BankForm(Section):
         tokens: whether tokens are stored beside the pixels.
     """
 
-    shards: Positive = 8
-    block: Positive = 128
-    quality: Annotated[int, Field(ge=1, le=100)] = added(95)
-    tokens: bool = added(False)
-    views: Views | None = added(None)
+    shards: PositiveInt = 8
+    block: PositiveInt = 128
+    quality: Annotated[int, Field(ge=1, le=100)] = make_neutral_field(95)
+    tokens: bool = make_neutral_field(False)
+    views: ViewSettings | None = make_neutral_field(None)
 
 
 class BankSpec(BankForm, Computed):
@@ -98,7 +106,7 @@ class BankSpec(BankForm, Computed):
         reject: None for a bank without discretiser, which holds no samples.
     """
 
-    attack: BankAttack | None = None
+    attack: BankAttackSettings | None = None
     reject: Literal["drop", "keep"] | None = None
     encoding: Literal["blocks", "png", "jpeg", "tokens"] = "blocks"
     outputs: OutputsSpec = OutputsSpec()
@@ -114,7 +122,7 @@ class BankSpec(BankForm, Computed):
         return self.tokens or self.encoding == "tokens"
 
 
-class Bank(BankForm):
+class BankSettings(BankForm):
     """Discretised adversarial samples and teacher outputs, made once for every student.
 
     Without a discretiser it holds the teacher's outputs on the data set alone.
@@ -129,31 +137,31 @@ class Bank(BankForm):
     dataset: str
     teacher: str
     discretizer: str | None = None
-    attack: BankAttack | None = BankAttack()
+    attack: BankAttackSettings | None = BankAttackSettings()
     reject: Literal["drop", "keep"] = "drop"
-    encoding: Literal["auto", "blocks", "png", "jpeg", "tokens"] = added("auto")
-    outputs: Outputs | None = added(None)
+    encoding: Literal["auto", "blocks", "png", "jpeg", "tokens"] = make_neutral_field("auto")
+    outputs: OutputSettings | None = make_neutral_field(None)
 
     @model_validator(mode="after")
-    def fields_fit(self):
+    def check_fields_fit(self):
         """Fields of samples go with a discretiser, a quality with JPEG."""
         if self.discretizer is None:
             for name in ("attack", "reject", "encoding", "quality", "tokens"):
                 if name in self.model_fields_set:
                     raise ValueError(f"{name}: goes with 'discretizer'; name one, or drop it")
-            if not self.clean_outputs:
+            if not self.stores_clean_outputs:
                 raise ValueError("outputs.clean: without a discretizer nothing would be stored")
         if "quality" in self.model_fields_set and self.encoding != "jpeg":
             raise ValueError("quality: goes with 'encoding: jpeg'; drop it")
         return self
 
     @property
-    def clean_outputs(self) -> bool:
+    def stores_clean_outputs(self) -> bool:
         """Whether outputs on clean images are stored."""
         return self.outputs is None or self.outputs.clean
 
     @property
-    def attacks(self) -> bool:
+    def perturbs_samples(self) -> bool:
         """Whether samples are moved away from Q(x)."""
         attack = self.attack
         return attack is not None and (attack.steps > 0 or attack.start_probability > 0)

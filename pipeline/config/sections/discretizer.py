@@ -5,9 +5,21 @@ from typing import Literal
 from pydantic import model_validator
 
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.outside import File, FileSpec
-from pipeline.config.sections.trained import Taken, Trained, plain_recipe
-from pipeline.schema import Count, NonNegative, Positive, Section, Share, added, below
+from pipeline.config.sections.outside import ExternalFile, FileSpec
+from pipeline.config.sections.trained import (
+    OptionallyComputed,
+    TrainedSettings,
+    check_unlabelled_recipe,
+)
+from pipeline.schema import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    Section,
+    Share,
+    make_nested_error,
+    make_neutral_field,
+)
 
 
 class PerceptualSpec(Section):
@@ -18,17 +30,17 @@ class PerceptualSpec(Section):
 
     vgg: FileSpec  # torchvision's VGG-16
     lin: FileSpec  # LPIPS's linear layers
-    weight: NonNegative = 0.5
+    weight: NonNegativeFloat = 0.5
 
 
-class Perceptual(PerceptualSpec):
+class PerceptualLossSettings(PerceptualSpec):
     """The same from two local files."""
 
-    vgg: File
-    lin: File
+    vgg: ExternalFile
+    lin: ExternalFile
 
 
-class Adversarial(Section):
+class AdversarialLossSettings(Section):
     """A patch discriminator with the hinge loss (Esser et al., CVPR 2021, eqs. 5 to 7).
 
     Attributes:
@@ -39,11 +51,11 @@ class Adversarial(Section):
         layers: its levels that halve the image.
     """
 
-    weight: NonNegative = 0.8
+    weight: NonNegativeFloat = 0.8
     start: Share = 0.5
     rule: Literal["adaptive", "constant"] = "adaptive"
-    width: Positive = 64
-    layers: Positive = 3
+    width: PositiveInt = 64
+    layers: PositiveInt = 3
 
     @property
     def needs_whole_batch(self) -> bool:
@@ -54,25 +66,25 @@ class Adversarial(Section):
 class VqganShape(Section):
     """What an experiment may choose of a VQGAN's architecture."""
 
-    ch: Positive = 32
-    ch_mult: tuple[Positive, ...] = (1,)
-    num_res_blocks: Count = 0
-    attn_resolutions: tuple[Positive, ...] = ()
-    z_channels: Positive = 4
-    embed_dim: Positive = 4
-    n_codes: Positive = 256
-    unshuffle: Positive = 2
+    ch: PositiveInt = 32
+    ch_mult: tuple[PositiveInt, ...] = (1,)
+    num_res_blocks: NonNegativeInt = 0
+    attn_resolutions: tuple[PositiveInt, ...] = ()
+    z_channels: PositiveInt = 4
+    embed_dim: PositiveInt = 4
+    n_codes: PositiveInt = 256
+    unshuffle: PositiveInt = 2
     mid_attention: bool = False
 
 
 class ArchitectureSpec(VqganShape):
     """A foreign VQGAN's whole architecture, as the configuration beside its file tells it."""
 
-    resolution: Positive
-    in_channels: Positive
+    resolution: PositiveInt
+    in_channels: PositiveInt
 
 
-class DiscretizerSpec(Trained, VqganShape, Taken):
+class DiscretizerSpec(TrainedSettings, VqganShape, OptionallyComputed):
     """A discretiser as its job trains it, or takes it from a file.
 
     Attributes:
@@ -83,7 +95,7 @@ class DiscretizerSpec(Trained, VqganShape, Taken):
     checkpoint: FileSpec | None = None
     architecture: ArchitectureSpec | None = None
     perceptual: PerceptualSpec | None = None
-    adversarial: Adversarial | None = None
+    adversarial: AdversarialLossSettings | None = None
 
     @property
     def shape(self) -> VqganShape | None:
@@ -91,7 +103,7 @@ class DiscretizerSpec(Trained, VqganShape, Taken):
         return self if self.checkpoint is None else self.architecture
 
 
-class Discretizer(Trained, VqganShape):
+class DiscretizerSettings(TrainedSettings, VqganShape):
     """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set or from a file.
 
     ``checkpoint`` is a taming or latent-diffusion file; ``config`` its YAML, without which the
@@ -99,23 +111,23 @@ class Discretizer(Trained, VqganShape):
     """
 
     dataset: str | None = None
-    checkpoint: File | None = added(None)
-    config: str | None = added(None)
-    perceptual: Perceptual | None = added(None)
-    adversarial: Adversarial | None = added(None)
+    checkpoint: ExternalFile | None = make_neutral_field(None)
+    config: str | None = make_neutral_field(None)
+    perceptual: PerceptualLossSettings | None = make_neutral_field(None)
+    adversarial: AdversarialLossSettings | None = make_neutral_field(None)
 
     @model_validator(mode="after")
-    def without_labels(self):
+    def check_recipe_without_labels(self):
         """Nothing here is labelled."""
-        plain_recipe(self.recipe)
+        check_unlabelled_recipe(self.recipe)
         return self
 
     @model_validator(mode="after")
-    def trained_or_loaded(self):
+    def check_trained_or_loaded(self):
         """One that is trained has a data set; one from a file has its own architecture."""
         if self.checkpoint is None:
             if self.dataset is None:
-                raise below("dataset: Field required; name the images to train on")
+                raise make_nested_error("dataset: Field required; name the images to train on")
             if self.config is not None:
                 raise ValueError("config: describes a checkpoint; give 'checkpoint', or drop it")
             return self

@@ -5,12 +5,21 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.plugin_fields import LossSpec, Plugin
-from pipeline.config.sections.trained import Computed, Trained, plain_recipe
-from pipeline.discovery import plugin
-from pipeline.schema import Count, NonNegative, Number, Positive, Rate, Section, Share, added
+from pipeline.config.sections.trained import Computed, TrainedSettings, check_unlabelled_recipe
+from pipeline.discovery import load_plugin
+from pipeline.schema import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    Number,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    make_neutral_field,
+)
 
 
-class Rounds(Section):
+class RoundSettings(Section):
     """Images made by an optimisation an epoch, in place of a generator that learns all along.
 
     Attributes:
@@ -21,12 +30,12 @@ class Rounds(Section):
     """
 
     of: Literal["generator", "pixels"] = "generator"
-    iterations: Positive = 200
-    made: Positive = 256
-    lr_images: Rate = 0.01
+    iterations: PositiveInt = 200
+    made: PositiveInt = 256
+    lr_images: PositiveFloat = 0.01
 
 
-class GeneratorForm(Trained):
+class GeneratorForm(TrainedSettings):
     """What a generator's section and its spec share.
 
     Attributes:
@@ -40,21 +49,21 @@ class GeneratorForm(Trained):
     """
 
     model: str
-    latent: Positive = 128
-    channels: Positive = 64
-    image: Positive = 32
-    drawn: Count = 0
-    steps_per_epoch: Positive = 120
-    lr_generator: Rate = 1e-3
+    latent: PositiveInt = 128
+    channels: PositiveInt = 64
+    image: PositiveInt = 32
+    drawn: NonNegativeInt = 0
+    steps_per_epoch: PositiveInt = 120
+    lr_generator: PositiveFloat = 1e-3
     weights: dict[Literal["oh", "activation", "bn", "balance"], Number] = {}
-    pool: Count = 0
-    replayed: Count = 0
-    warm: bool = added(True)
-    student_steps: Positive = added(1)
-    doublings: Positive = added(2)
-    clip_grad: NonNegative = added(0.0)
-    rounds: Rounds | None = added(None)
-    grids: tuple[Share, ...] = added(())
+    pool: NonNegativeInt = 0
+    replayed: NonNegativeInt = 0
+    warm: bool = make_neutral_field(True)
+    student_steps: PositiveInt = make_neutral_field(1)
+    doublings: PositiveInt = make_neutral_field(2)
+    clip_grad: NonNegativeFloat = make_neutral_field(0.0)
+    rounds: RoundSettings | None = make_neutral_field(None)
+    grids: tuple[Share, ...] = make_neutral_field(())
 
 
 class GeneratorSpec(GeneratorForm, Computed):
@@ -63,7 +72,7 @@ class GeneratorSpec(GeneratorForm, Computed):
     losses: Plugin = {}
 
 
-class Generator(GeneratorForm):
+class GeneratorSettings(GeneratorForm):
     """DERD's stage I: a generator and a warm student from a teacher, without data.
 
     Attributes:
@@ -72,22 +81,24 @@ class Generator(GeneratorForm):
     """
 
     teacher: str
-    losses: LossSpec = added({})
-    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = added(None)
+    losses: LossSpec = make_neutral_field({})
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = make_neutral_field(
+        None
+    )
 
     @model_validator(mode="after")
-    def without_labels(self):
+    def check_recipe_without_labels(self):
         """Nothing here is labelled."""
-        plain_recipe(self.recipe)
+        check_unlabelled_recipe(self.recipe)
         return self
 
     @model_validator(mode="after")
-    def belongs_together(self):
+    def check_fields_fit(self):
         """Losses, rounds and pool must go with each other."""
         if self.weights and self.losses:
             raise ValueError("weights: are the losses' own options; write them below 'losses'")
         for name in self.losses:
-            if plugin("generator_losses", name).Loss.rounds and self.rounds is None:
+            if load_plugin("generator_losses", name).Loss.rounds and self.rounds is None:
                 raise ValueError(f"losses: '{name}' works on images made in rounds; give 'rounds'")
         if self.replayed and not self.pool:
             raise ValueError("replayed: needs past images; set 'pool' above 0")

@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import StringConstraints, model_validator
 
-from pipeline.schema import Number, Rate, Section, added
+from pipeline.schema import Number, PositiveFloat, Section, make_neutral_field
 
 Sha256 = Annotated[
     str, StringConstraints(strip_whitespace=True, to_lower=True, pattern="^[0-9a-fA-F]{64}$")
 ]
-Colours = tuple[Number, Number, Number]
-Deviations = tuple[Rate, Rate, Rate]
+ChannelMeans = tuple[Number, Number, Number]
+ChannelStds = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class FileSpec(Section):
@@ -19,7 +19,7 @@ class FileSpec(Section):
     sha256: Sha256
 
 
-class File(FileSpec):
+class ExternalFile(FileSpec):
     """A file. The sum names it in the key; where it lies does not count."""
 
     path: str
@@ -31,26 +31,26 @@ class CheckpointSpec(FileSpec):
     Without mean and std the file's own normalisation holds, and without one in the file, none.
     """
 
-    mean: Colours | None = None
-    std: Deviations | None = None
+    mean: ChannelMeans | None = None
+    std: ChannelStds | None = None
 
     @model_validator(mode="after")
-    def both(self):
+    def check_mean_and_std(self):
         """One of mean and std alone is a slip."""
-        return with_both(self)
+        return require_mean_with_std(self)
 
 
-class Checkpoint(CheckpointSpec):
+class ExternalCheckpoint(CheckpointSpec):
     """Weights from elsewhere. The sum names them in the key; where the file lies does not count.
 
     ``classes`` are the names in the order of the file's head, to be compared with the data set's.
     """
 
     path: str
-    classes: tuple[str, ...] | None = added(None)
+    classes: tuple[str, ...] | None = make_neutral_field(None)
 
 
-class Pretrained(Section):
+class OpenClipWeights(Section):
     """Weights of an open_clip model.
 
     ``tag`` is open_clip's name for whose weights they are (`openai`, `laion2b_s32b_b82k`): it gives
@@ -60,16 +60,16 @@ class Pretrained(Section):
     path: str
     sha256: Sha256
     tag: str | None = None
-    mean: Colours | None = None
-    std: Deviations | None = None
+    mean: ChannelMeans | None = None
+    std: ChannelStds | None = None
 
     @model_validator(mode="after")
-    def both(self):
+    def check_mean_and_std(self):
         """One of mean and std alone is a slip."""
-        return with_both(self)
+        return require_mean_with_std(self)
 
 
-def with_both(section: Section) -> Section:
+def require_mean_with_std(section: Section) -> Section:
     """The section, if it has mean and std or neither.
 
     Raises:

@@ -5,20 +5,25 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from pipeline.config.plugin_fields import ObjectiveSpec, Plugin
-from pipeline.config.sections.outside import Checkpoint, CheckpointSpec
-from pipeline.config.sections.trained import Computed, Normalise, Trained, plain_recipe
-from pipeline.schema import Count, Positive, Section, Share, added
+from pipeline.config.sections.outside import CheckpointSpec, ExternalCheckpoint
+from pipeline.config.sections.trained import (
+    Computed,
+    NormaliseOption,
+    TrainedSettings,
+    check_unlabelled_recipe,
+)
+from pipeline.schema import NonNegativeInt, PositiveInt, Section, Share, make_neutral_field
 
 
-class Sampling(Section):
+class SamplingSettings(Section):
     """How a data-free student draws from its generator; unset fields are the generator's own.
 
     ``learns: false`` stops the generator, or the rounds: it goes on with what there is.
     """
 
-    steps_per_epoch: Positive | None = None
-    replayed: Count | None = None
-    learns: bool = added(True)
+    steps_per_epoch: PositiveInt | None = None
+    replayed: NonNegativeInt | None = None
+    learns: bool = make_neutral_field(True)
 
 
 class ExtraSpec(Section):
@@ -27,19 +32,19 @@ class ExtraSpec(Section):
     share: Share
 
 
-class Extra(ExtraSpec):
+class ExtraDataSettings(ExtraSpec):
     """A second data set, of generated images for one: its share of every batch."""
 
     dataset: str
 
 
-class StudentForm(Trained):
+class StudentForm(TrainedSettings):
     """What a student's section and its spec share."""
 
-    sampling: Sampling = Sampling()
+    sampling: SamplingSettings = SamplingSettings()
     model: str
-    normalise: Normalise = added("dataset")
-    surrogate: Positive | None = added(None)
+    normalise: NormaliseOption = make_neutral_field("dataset")
+    surrogate: PositiveInt | None = make_neutral_field(None)
 
 
 class StudentSpec(StudentForm, Computed):
@@ -55,7 +60,7 @@ class StudentSpec(StudentForm, Computed):
     label_free: bool = False
 
 
-class Student(StudentForm):
+class StudentSettings(StudentForm):
     """A network distilled from teachers, on a data set, with a bank, or on a generator.
 
     ``surrogate`` is the epoch of the generator's warm-up whose student, frozen, is the teacher
@@ -66,16 +71,16 @@ class Student(StudentForm):
     dataset: str | None = None
     bank: str | None = None
     generator: str | None = None
-    discretizer: str | None = added(None)
-    extra: Extra | None = added(None)
+    discretizer: str | None = make_neutral_field(None)
+    extra: ExtraDataSettings | None = make_neutral_field(None)
     teachers: dict[str, str] = {}
-    init: Checkpoint | None = added(None)
+    init: ExternalCheckpoint | None = make_neutral_field(None)
     objective: ObjectiveSpec
-    seeds: Annotated[tuple[Count, ...], Field(min_length=1)] | None = None
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def one_teacher(cls, value: Any) -> Any:
+    def expand_teacher_shorthand(cls, value: Any) -> Any:
         """`teacher: name` is short for `teachers: {teacher: name}`."""
         if isinstance(value, dict) and isinstance(value.get("teacher"), str):
             if "teachers" in value:
@@ -85,7 +90,7 @@ class Student(StudentForm):
         return value
 
     @model_validator(mode="after")
-    def own_start(self):
+    def check_init(self):
         """A generator's student starts from its warm-up; a file may bring a normalisation."""
         if self.init and self.generator:
             raise ValueError("init: a generator's student starts from its warm-up; drop it")
@@ -96,7 +101,7 @@ class Student(StudentForm):
         return self
 
     @model_validator(mode="after")
-    def one_source(self):
+    def check_one_source(self):
         """A student learns on a data set (with or without a bank) or on a generator."""
         if (self.dataset is None) == (self.generator is None):
             raise ValueError("give exactly one of 'dataset' and 'generator'")
@@ -107,7 +112,7 @@ class Student(StudentForm):
         if self.generator and self.normalise != "dataset":
             raise ValueError("normalise: a generator's student keeps its warm-up's; drop it")
         if self.generator:
-            plain_recipe(self.recipe)
+            check_unlabelled_recipe(self.recipe)
         if self.surrogate is not None and not self.generator:
             raise ValueError("surrogate: is a generator's early student; give 'generator'")
         if self.extra and (self.bank or self.generator):

@@ -7,49 +7,49 @@ from pydantic import BeforeValidator, Field, model_validator
 from pipeline.config.plugin_fields import ObjectiveSpec, Plugin
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.outside import (
-    Checkpoint,
+    ChannelMeans,
+    ChannelStds,
     CheckpointSpec,
-    Colours,
-    Deviations,
-    Pretrained,
+    ExternalCheckpoint,
+    OpenClipWeights,
     Sha256,
 )
-from pipeline.config.sections.trained import Normalise, Taken, Trained
-from pipeline.schema import Positive, Section, added
+from pipeline.config.sections.trained import NormaliseOption, OptionallyComputed, TrainedSettings
+from pipeline.schema import PositiveInt, Section, make_neutral_field
 
-FILES = {  # a field that loads a file -> what it loads, and where mean and std are given
+FILE_FIELDS = {  # a field that loads a file -> what it loads, and where mean and std are given
     "checkpoint": ("a checkpoint", "checkpoint"),
     "open_clip": ("an open_clip model", "open_clip.pretrained"),
 }
 
 
-class Clip(Section):
+class ClipSettings(Section):
     """A small CLIP of our own: a convolutional image tower and a text transformer."""
 
-    image_width: Positive = 32
-    embed: Positive = 64
-    text_width: Positive = 64
-    text_layers: Positive = 2
-    text_heads: Positive = 2
-    context: Positive = 16
+    image_width: PositiveInt = 32
+    embed: PositiveInt = 64
+    text_width: PositiveInt = 64
+    text_layers: PositiveInt = 2
+    text_heads: PositiveInt = 2
+    context: PositiveInt = 16
     prompt: str = "a photo of a {}."
     templates: Literal["openai", "simple"] = "openai"
 
 
-def file_or_random(value: Any) -> Any:
+def parse_pretrained(value: Any) -> Any:
     """`random` as None; a file as it is.
 
     Raises:
         ValueError: it is a name of weights, which nothing here downloads.
     """
-    if isinstance(value, dict | Pretrained):
+    if isinstance(value, dict | OpenClipWeights):
         return value
     if value == "random":
         return None
     raise ValueError("give the local file {path: …, sha256: …}, or 'random' for a trial run")
 
 
-def named(value: Any) -> Any:
+def parse_class_names(value: Any) -> Any:
     """Names of classes: 'dataset', 'imagenet', a list of them, or {class: name}.
 
     Raises:
@@ -75,7 +75,7 @@ class OpenClipForm(Section):
     model: str
     head: Literal["zeroshot", "finetuned"] = "zeroshot"
     templates: Literal["openai", "simple"] = "openai"
-    unit_features: bool = added(True)
+    unit_features: bool = make_neutral_field(True)
 
 
 class OpenClipSpec(OpenClipForm):
@@ -87,12 +87,12 @@ class OpenClipSpec(OpenClipForm):
     """
 
     pretrained: Sha256 | Literal["random"]
-    mean: Colours
-    std: Deviations
+    mean: ChannelMeans
+    std: ChannelStds
     prompted: tuple[str, ...] = ()
 
 
-class OpenClip(OpenClipForm):
+class OpenClipSettings(OpenClipForm):
     """Any open_clip model by name, its weights from a local file.
 
     Attributes:
@@ -101,11 +101,13 @@ class OpenClip(OpenClipForm):
             names by WordNet id or number; a list in the data set's order; or {class: name}.
     """
 
-    pretrained: Annotated[Pretrained | None, BeforeValidator(file_or_random)]
-    names: Annotated[str | tuple[str, ...] | dict[str, str], BeforeValidator(named)] = "dataset"
+    pretrained: Annotated[OpenClipWeights | None, BeforeValidator(parse_pretrained)]
+    names: Annotated[str | tuple[str, ...] | dict[str, str], BeforeValidator(parse_class_names)] = (
+        "dataset"
+    )
 
     @model_validator(mode="after")
-    def head_has_weights(self):
+    def check_head_has_weights(self):
         """A finetuned head comes from a file, and reads no prompts."""
         if self.head == "finetuned" and self.pretrained is None:
             raise ValueError("head: a finetuned head comes from a file; give pretrained.path")
@@ -116,7 +118,7 @@ class OpenClip(OpenClipForm):
         return self
 
 
-class TeacherForm(Trained):
+class TeacherForm(TrainedSettings):
     """What a teacher's section and its spec share.
 
     ``resize`` is the side in pixels to which the model resizes images inside itself; only a model
@@ -124,12 +126,12 @@ class TeacherForm(Trained):
     """
 
     model: str | None = None
-    clip: Clip | None = None
-    resize: Positive | None = added(None)
-    normalise: Normalise = added("dataset")
+    clip: ClipSettings | None = None
+    resize: PositiveInt | None = make_neutral_field(None)
+    normalise: NormaliseOption = make_neutral_field("dataset")
 
 
-class TeacherSpec(TeacherForm, Taken):
+class TeacherSpec(TeacherForm, OptionallyComputed):
     """A teacher as its job trains it, or takes it from a file: then it has no objective."""
 
     open_clip: OpenClipSpec | None = None
@@ -142,20 +144,24 @@ class TeacherSpec(TeacherForm, Taken):
         return self.clip is not None or self.open_clip is not None
 
 
-class Teacher(TeacherForm):
+class TeacherSettings(TeacherForm):
     """A classifier trained on a data set or loaded from a file, or a CLIP."""
 
     dataset: str
-    open_clip: OpenClip | None = added(None)
-    checkpoint: Checkpoint | None = added(None)
+    open_clip: OpenClipSettings | None = make_neutral_field(None)
+    checkpoint: ExternalCheckpoint | None = make_neutral_field(None)
     objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)
 
     @model_validator(mode="after")
-    def one_network(self):
+    def check_one_network(self):
         """Exactly one of model, clip and open_clip."""
         if sum(part is not None for part in (self.model, self.clip, self.open_clip)) != 1:
             raise ValueError("give exactly one of 'model', 'clip' and 'open_clip'")
-        own = self.recipe.select_on != "last" or self.recipe.keep_epochs or self.recipe.mixes
+        own = (
+            self.recipe.select_on != "last"
+            or self.recipe.keep_epochs
+            or self.recipe.has_soft_labels
+        )
         if self.clip is not None and own:
             raise ValueError("recipe: a CLIP keeps its last epoch and mixes no labels; drop them")
         if self.checkpoint is not None and self.model is None:
@@ -163,15 +169,15 @@ class Teacher(TeacherForm):
         return self
 
     @model_validator(mode="after")
-    def trained_or_loaded(self):
+    def check_trained_or_loaded(self):
         """What is loaded from a file is not trained, and only such a model resizes."""
-        for part in FILES:
+        for part in FILE_FIELDS:
             if getattr(self, part) is None:
                 continue
             if self.recipe != Recipe() or "objective" in self.model_fields_set:
                 raise ValueError(f"{part}: is not trained; drop objective, recipe and epochs")
             if self.normalise != "dataset":
-                what, file = FILES[part]
+                what, file = FILE_FIELDS[part]
                 raise ValueError(f"normalise: {what} has its own; give {file}.mean, .std")
         if self.resize and self.checkpoint is None and self.open_clip is None:
             raise ValueError("resize: goes with 'checkpoint' or 'open_clip'; drop it")

@@ -3,12 +3,12 @@
 from typing import Literal
 
 from pipeline.config.recipe import Recipe
-from pipeline.schema import Count, Device, Section
+from pipeline.schema import Device, NonNegativeInt, Section
 
-Normalise = Literal["dataset", "none"]  # the data set's mean and std, or images as they are
+NormaliseOption = Literal["dataset", "none"]  # the data set's mean and std, or images as they are
 
 
-class Trained(Section):
+class TrainedSettings(Section):
     """What every trained entry has: a recipe by name, or its fields."""
 
     recipe: Recipe = Recipe()
@@ -17,18 +17,18 @@ class Trained(Section):
 class Computed(Section):
     """What the spec of an artefact holds whose numbers depend on a seed and a device."""
 
-    seed: Count
+    seed: NonNegativeInt
     device: Device
 
 
-class Taken(Section):
+class OptionallyComputed(Section):
     """The same of one that may come from a file instead, which depends on neither."""
 
-    seed: Count | None = None
+    seed: NonNegativeInt | None = None
     device: Device | None = None
 
 
-def plain_recipe(recipe: Recipe) -> None:
+def check_unlabelled_recipe(recipe: Recipe) -> None:
     """Refuse what a run without labels cannot do: select, mix, and augment beyond crop and flip.
 
     Raises:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.core.augment import flip
 from pipeline.core.batch import Terms
-from pipeline.core.losses import cross_entropy, kl
-from pipeline.data_free.teacher_view import Made, statistics_term
+from pipeline.core.losses import cross_entropy, kl_divergence
+from pipeline.data_free.teacher_view import GeneratedBatch, compute_statistics_term
 
 REVISION = 1
 COMPONENTS = (
@@ -21,14 +21,14 @@ COMPONENTS = (
     "pipeline.models.generator",
 )
 
-WIDTH = 128  # of the projected features
-NEAREST = 0.25  # smallest share of an image's area that the second view shows
+PROJECTION_WIDTH = 128  # of the projected features
+MIN_AREA_SHARE = 0.25  # smallest share of an image's area that the second view shows
 
 
-def zoomed(x: Tensor, rng: torch.Generator) -> Tensor:
+def zoom_randomly(x: Tensor, rng: torch.Generator) -> Tensor:
     """A random square of each image, enlarged to the whole and perhaps mirrored; differentiable."""
     draws = torch.rand(3, len(x), generator=rng, device=x.device).to(x.dtype)
-    side = (NEAREST + (1 - NEAREST) * draws[0]).sqrt()
+    side = (MIN_AREA_SHARE + (1 - MIN_AREA_SHARE) * draws[0]).sqrt()
     centre = (2 * draws[1:] - 1) * (1 - side)
     theta = x.new_zeros(len(x), 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = side
@@ -37,16 +37,18 @@ def zoomed(x: Tensor, rng: torch.Generator) -> Tensor:
     return flip(F.grid_sample(x, grid, padding_mode="border", align_corners=False), rng)
 
 
-def contrast(one: Tensor, two: Tensor, past: Tensor, t: float) -> Tensor:
+def contrastive_loss(
+    first_view: Tensor, second_view: Tensor, past_features: Tensor, temperature: float
+) -> Tensor:
     """(B,): InfoNCE of two views of B images (B,D) among both and past ones (M,D), nats.
 
     Each view is to be nearer to the other than to all else, in cosines over the temperature t.
     """
-    z = F.normalize(torch.cat([one, two, past]), dim=1)
-    cosines = z[: 2 * len(one)] @ z.t() / t
-    itself = torch.eye(*cosines.shape, dtype=torch.bool, device=z.device)
-    other = torch.arange(2 * len(one), device=z.device).roll(len(one))
-    losses = cross_entropy(cosines.masked_fill(itself, float("-inf")), other)
+    z = F.normalize(torch.cat([first_view, second_view, past_features]), dim=1)
+    cosines = z[: 2 * len(first_view)] @ z.t() / temperature
+    is_self = torch.eye(*cosines.shape, dtype=torch.bool, device=z.device)
+    other = torch.arange(2 * len(first_view), device=z.device).roll(len(first_view))
+    losses = cross_entropy(cosines.masked_fill(is_self, float("-inf")), other)
     return losses.view(2, -1).mean(0)
 
 
@@ -77,42 +79,42 @@ class Loss(nn.Module):
         """Both networks."""
         return ("teacher", "student")
 
-    def sized(self, width: int, like: Tensor) -> None:
+    def allocate_projection(self, width: int, like: Tensor) -> None:
         """Room for a projection of features of this width and for their memory."""
         with torch.random.fork_rng(devices=[]):  # these first weights are overwritten
-            layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, WIDTH)
+            layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION_WIDTH)
         self.head = nn.Sequential(*layers).to(like)
         self.past = like.new_empty(0, width)
 
-    def prepare(self, made: Made) -> None:
+    def prepare(self, batch: GeneratedBatch) -> None:
         """Draw the projection for the teacher's features, once."""
         if isinstance(self.head, nn.Identity):
-            self.sized(made.features.shape[1], made.features)
+            self.allocate_projection(batch.features.shape[1], batch.features)
             for weight in self.head.parameters():
                 scale = weight.shape[-1] ** -0.5
-                drawn = torch.randn(weight.shape, generator=made.rng, device=weight.device)
+                drawn = torch.randn(weight.shape, generator=batch.rng, device=weight.device)
                 weight.data.copy_(drawn * scale)
 
-    def forward(self, made: Made) -> Terms:
+    def forward(self, batch: GeneratedBatch) -> Terms:
         """The weighted terms (B,), in nats but for the statistics."""
-        student = made.student(made.x)
-        agree = student.argmax(1) == made.logits.argmax(1)
-        part = made.teacher.features(zoomed(made.x, made.rng))
-        views = [self.head(f) for f in (part, made.features, self.past)]
+        student = batch.student(batch.x)
+        agree = student.argmax(1) == batch.logits.argmax(1)
+        part = batch.teacher.features(zoom_randomly(batch.x, batch.rng))
+        views = [self.head(f) for f in (part, batch.features, self.past)]
         return {
-            "oh": self.oh * cross_entropy(made.logits, made.y),
-            "adv": -self.adv * agree * kl(student, made.logits),
-            "contrast": self.contrast * contrast(*views, self.temperature),
-        } | statistics_term(made, self.bn)
+            "oh": self.oh * cross_entropy(batch.logits, batch.y),
+            "adv": -self.adv * agree * kl_divergence(student, batch.logits),
+            "contrast": self.contrast * contrastive_loss(*views, self.temperature),
+        } | compute_statistics_term(batch, self.bn)
 
     @torch.no_grad()
-    def remember(self, made: Made) -> None:
+    def remember(self, batch: GeneratedBatch) -> None:
         """Put the features of a round's images into the memory, the oldest out."""
-        self.past = torch.cat([self.past, made.features])[-self.memory :]
+        self.past = torch.cat([self.past, batch.features])[-self.memory :]
 
     def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
         """Take a saved state back, whatever the size of its memory."""
         if len(state) > 1:
-            self.sized(state["past"].shape[1], state["past"])
+            self.allocate_projection(state["past"].shape[1], state["past"])
             self.past = state["past"].clone()
         return super().load_state_dict(state, strict, assign)

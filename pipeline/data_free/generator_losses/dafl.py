@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from pipeline.core.batch import Terms
 from pipeline.data_free.teacher_view import (
-    Made,
+    GeneratedBatch,
     activation_loss,
-    balance_term,
-    disagreement,
+    compute_balance_term,
+    compute_disagreement,
     one_hot_loss,
 )
 
@@ -39,10 +39,10 @@ class Loss:
         """The teacher, and the student where it is played against."""
         return ("teacher", "student") if self.adv else ("teacher",)
 
-    def __call__(self, made: Made) -> Terms:
+    def __call__(self, batch: GeneratedBatch) -> Terms:
         """The weighted terms (B,)."""
         terms = {
-            "oh": self.oh * one_hot_loss(made.logits),
-            "activation": self.activation * activation_loss(made.features),
-        } | balance_term(made.logits, self.balance)
-        return terms | ({"adv": -self.adv * disagreement(made)} if self.adv else {})
+            "oh": self.oh * one_hot_loss(batch.logits),
+            "activation": self.activation * activation_loss(batch.features),
+        } | compute_balance_term(batch.logits, self.balance)
+        return terms | ({"adv": -self.adv * compute_disagreement(batch)} if self.adv else {})

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 from pipeline.core.batch import Terms
 from pipeline.core.losses import cross_entropy
 from pipeline.data_free.teacher_view import (
-    Made,
+    GeneratedBatch,
     activation_loss,
-    balance_term,
+    compute_balance_term,
+    compute_statistics_term,
     one_hot_loss,
-    statistics_term,
 )
 
 REVISION = 1
@@ -45,12 +45,16 @@ class Loss:
         """The natural teacher alone."""
         return ("teacher",)
 
-    def __call__(self, made: Made) -> Terms:
+    def __call__(self, batch: GeneratedBatch) -> Terms:
         """The weighted terms (B,), in nats but for the two statistics."""
         given = self.labels == "given"
-        oh = cross_entropy(made.logits, made.y) if given else one_hot_loss(made.logits)
+        oh = cross_entropy(batch.logits, batch.y) if given else one_hot_loss(batch.logits)
         terms = {
             "oh": self.oh * oh,
-            "activation": self.activation * activation_loss(made.features),
+            "activation": self.activation * activation_loss(batch.features),
         }
-        return terms | balance_term(made.logits, self.balance) | statistics_term(made, self.bn)
+        return (
+            terms
+            | compute_balance_term(batch.logits, self.balance)
+            | compute_statistics_term(batch, self.bn)
+        )

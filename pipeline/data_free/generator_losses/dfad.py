@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pipeline.core.batch import Terms
 from pipeline.core.losses import logit_gap
-from pipeline.data_free.teacher_view import Made
+from pipeline.data_free.teacher_view import GeneratedBatch
 
 REVISION = 1
 COMPONENTS = (
@@ -28,6 +28,6 @@ class Loss:
         """Both players."""
         return ("teacher", "student")
 
-    def __call__(self, made: Made) -> Terms:
+    def __call__(self, batch: GeneratedBatch) -> Terms:
         """One term (B,), in logits."""
-        return {"adv": -self.adv * logit_gap(made.student(made.x), made.logits)}
+        return {"adv": -self.adv * logit_gap(batch.student(batch.x), batch.logits)}

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Terms
-from pipeline.core.threat_models import TINY
+from pipeline.core.threat_models import MIN_NORM
 from pipeline.data_free.teacher_view import (
-    Made,
-    balance_term,
-    disagreement,
+    GeneratedBatch,
+    compute_balance_term,
+    compute_disagreement,
+    compute_statistics_term,
     one_hot_loss,
-    statistics_term,
 )
 
 REVISION = 1
@@ -25,7 +25,7 @@ COMPONENTS = (
     "pipeline.models.generator",
 )
 
-NAMES = ("oh", "adv", "balance", "bn")
+TERM_NAMES = ("oh", "adv", "balance", "bn")
 
 
 @dataclass(eq=False, repr=False)
@@ -42,25 +42,25 @@ class Loss(nn.Module):
 
     def __post_init__(self):
         super().__init__()
-        self.register_buffer("sizes", torch.zeros(len(NAMES), dtype=torch.float64))
+        self.register_buffer("sizes", torch.zeros(len(TERM_NAMES), dtype=torch.float64))
 
     def needs(self) -> tuple[str, ...]:
         """Both players."""
         return ("teacher", "student")
 
     @torch.no_grad()
-    def balanced(self, terms: Terms) -> Tensor:
+    def compute_term_weights(self, terms: Terms) -> Tensor:
         """One weight a term, in its order, after the terms' sizes were taken in."""
-        places = [NAMES.index(name) for name in terms]
+        positions = [TERM_NAMES.index(name) for name in terms]
         new = torch.stack([value.mean().abs() for value in terms.values()]).double()
-        old = self.sizes[places]
-        self.sizes[places] = torch.where(old > 0, old.lerp(new, 1 - self.decay), new)
-        shares = 1 / self.sizes[places].clamp_min(TINY)
+        old = self.sizes[positions]
+        self.sizes[positions] = torch.where(old > 0, old.lerp(new, 1 - self.decay), new)
+        shares = 1 / self.sizes[positions].clamp_min(MIN_NORM)
         return len(terms) * shares / shares.sum()
 
-    def forward(self, made: Made) -> Terms:
+    def forward(self, batch: GeneratedBatch) -> Terms:
         """The weighted terms (B,)."""
-        terms = {"oh": one_hot_loss(made.logits), "adv": -disagreement(made)}
-        terms |= balance_term(made.logits, 1.0) | statistics_term(made, 1.0)
-        weights = self.balanced(terms).to(made.x)
+        terms = {"oh": one_hot_loss(batch.logits), "adv": -compute_disagreement(batch)}
+        terms |= compute_balance_term(batch.logits, 1.0) | compute_statistics_term(batch, 1.0)
+        weights = self.compute_term_weights(terms).to(batch.x)
         return {name: w * v for (name, v), w in zip(terms.items(), weights, strict=True)}

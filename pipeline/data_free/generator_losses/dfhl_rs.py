@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pipeline.core.batch import Terms
 from pipeline.core.losses import cross_entropy
-from pipeline.data_free.teacher_view import Made, balance_term
+from pipeline.data_free.teacher_view import GeneratedBatch, compute_balance_term
 
 REVISION = 1
 COMPONENTS = (
@@ -29,9 +29,9 @@ class Loss:
         """The clone alone."""
         return ("student",)
 
-    def __call__(self, made: Made) -> Terms:
+    def __call__(self, batch: GeneratedBatch) -> Terms:
         """The weighted terms (B,), nats."""
-        logits = made.student(made.x)
-        return {"oh": cross_entropy(logits, made.y, self.smoothing)} | balance_term(
+        logits = batch.student(batch.x)
+        return {"oh": cross_entropy(logits, batch.y, self.smoothing)} | compute_balance_term(
             logits, self.balance
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pipeline.core.batch import Terms
 from pipeline.core.losses import cross_entropy
-from pipeline.data_free.teacher_view import Made, statistics_term
+from pipeline.data_free.teacher_view import GeneratedBatch, compute_statistics_term
 
 REVISION = 1
 COMPONENTS = (
@@ -17,10 +17,10 @@ COMPONENTS = (
     "pipeline.models.generator",
 )
 
-GREY = 0.5
+MID_GREY = 0.5
 
 
-def variation(x: Tensor) -> Tensor:
+def total_variation(x: Tensor) -> Tensor:
     """(B,): mean squared difference of a pixel from its right and lower neighbours."""
     across, down = x.diff(dim=3).square(), x.diff(dim=2).square()
     return across.flatten(1).mean(1) + down.flatten(1).mean(1)
@@ -45,10 +45,10 @@ class Loss:
         """The teacher alone."""
         return ("teacher",)
 
-    def __call__(self, made: Made) -> Terms:
+    def __call__(self, batch: GeneratedBatch) -> Terms:
         """The weighted terms (B,)."""
         return {
-            "oh": self.oh * cross_entropy(made.logits, made.y),
-            "tv": self.tv * variation(made.x),
-            "l2": self.l2 * (made.x - GREY).square().flatten(1).mean(1),
-        } | statistics_term(made, self.bn)
+            "oh": self.oh * cross_entropy(batch.logits, batch.y),
+            "tv": self.tv * total_variation(batch.x),
+            "l2": self.l2 * (batch.x - MID_GREY).square().flatten(1).mean(1),
+        } | compute_statistics_term(batch, self.bn)

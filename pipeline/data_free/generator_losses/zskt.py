@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pipeline.core.batch import Terms
-from pipeline.data_free.teacher_view import Made, disagreement
+from pipeline.data_free.teacher_view import GeneratedBatch, compute_disagreement
 
 REVISION = 1
 COMPONENTS = (
@@ -27,6 +27,6 @@ class Loss:
         """Both players."""
         return ("teacher", "student")
 
-    def __call__(self, made: Made) -> Terms:
+    def __call__(self, batch: GeneratedBatch) -> Terms:
         """One term (B,), nats."""
-        return {"adv": -self.adv * disagreement(made)}
+        return {"adv": -self.adv * compute_disagreement(batch)}

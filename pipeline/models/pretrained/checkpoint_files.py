@@ -14,45 +14,59 @@ from torch import Tensor
 from pipeline.errors import RetortError
 from pipeline.models.classifier import Classifier
 from pipeline.models.pretrained import safe_unpickle
-from pipeline.store.artifact import sha256_of
+from pipeline.store.artefact import compute_sha256
 
 REVISION = 1
 
-State = dict[str, Tensor]
+StateDict = dict[str, Tensor]
 
-HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|!--|html|head|body|title|\?xml)", re.I)
-LFS = b"version https://git-lfs"
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # where files keep the weights
-PREFIXES = {"module", "_orig_mod", "model", "net", "network", "1"}  # 1: after a normalising layer
-EXTRAS = {"sub_block1", "attacker"}  # TRADES' unused stage; the second copy in `robustness` files
-ALIASES = {  # a first or inner name elsewhere -> ours, tried where ours is not found
+HTML_PATTERN = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|!--|html|head|body|title|\?xml)", re.I
+)
+LFS_PREFIX = b"version https://git-lfs"
+WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net")  # where files keep the weights
+WRAPPER_PREFIXES = {
+    "module",
+    "_orig_mod",
+    "model",
+    "net",
+    "network",
+    "1",
+}  # 1: after a normalising layer
+IGNORED_MODULES = {
+    "sub_block1",
+    "attacker",
+}  # TRADES' unused stage; the second copy in `robustness` files
+LAYER_ALIASES = {  # a first or inner name elsewhere -> ours, tried where ours is not found
     "features": "layers",
     "classifier": "linear",
     "fc": "linear",
     "downsample": "shortcut",
 }
-STATISTICS = {"mean": "mean", "mu": "mean", "new_mean": "mean"} | {
+STATISTIC_BUFFERS = {"mean": "mean", "mu": "mean", "new_mean": "mean"} | {
     "std": "std",
     "sigma": "std",
     "new_std": "std",
 }
-REMEDY = "download it again from its source, and check checkpoint.path"
+DOWNLOAD_REMEDY = "download it again from its source, and check checkpoint.path"
 
 
-def read(path: Path, sha256: str) -> State:
+def read_state_dict(path: Path, sha256: str) -> StateDict:
     """The tensors of a checkpoint file (torch's or safetensors), by their names in the file.
 
     Raises:
         RetortError: missing, a web page in its place, another sum than ``sha256``, cut off, or a
             pickle that holds more than tensors.
     """
-    start = beginning(path)
-    if (found := sha256_of(path)) != sha256:
-        raise RetortError(f"{path}: sha256 is {found}, expected {sha256}; {REMEDY} and .sha256")
-    return unwrapped(path, loaded(path, is_safetensors=start[8:9] == b"{"))
+    start = read_file_header(path)
+    if (found := compute_sha256(path)) != sha256:
+        raise RetortError(
+            f"{path}: sha256 is {found}, expected {sha256}; {DOWNLOAD_REMEDY} and .sha256"
+        )
+    return unwrap_state_dict(path, load_content(path, is_safetensors=start[8:9] == b"{"))
 
 
-def beginning(path: Path) -> bytes:
+def read_file_header(path: Path) -> bytes:
     """The first bytes of a checkpoint file.
 
     Raises:
@@ -62,17 +76,17 @@ def beginning(path: Path) -> bytes:
         raise RetortError(f"{path}: no such checkpoint; set checkpoint.path to the file")
     with path.open("rb") as file:
         start = file.read(512)
-    if HTML.match(start):
+    if HTML_PATTERN.match(start):
         raise RetortError(
             f"{path}: is an HTML page saved as a checkpoint (a log-in, quota or error page); "
             "open the address in a browser and download the file itself"
         )
-    if start.startswith(LFS):
+    if start.startswith(LFS_PREFIX):
         raise RetortError(f"{path}: is a Git LFS pointer, not the file; fetch it with git lfs pull")
     return start
 
 
-def is_script(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive: an archive with code, as OpenAI's CLIPs are."""
     if not zipfile.is_zipfile(path):
         return False
@@ -80,36 +94,39 @@ def is_script(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def loaded(path: Path, is_safetensors: bool) -> object:
+def load_content(path: Path, is_safetensors: bool) -> object:
     """What a file holds, without running any code in it."""
     try:
         if is_safetensors:
             return load_file(path)
-        if is_script(path):
-            return safe_unpickle.script(path)
+        if is_torchscript(path):
+            return safe_unpickle.read_torchscript_tensors(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise RetortError(
-            f"{path}: holds more than tensors, or is no checkpoint ({first_line(error)}); take its "
+            f"{path}: holds more than tensors, or is no checkpoint "
+            f"({extract_first_sentence(error)}); take its "
             "tensors out with 'python -m pipeline import', which runs none of its code"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
-        raise RetortError(f"{path}: cannot be read ({first_line(error)}); {REMEDY}") from error
+        raise RetortError(
+            f"{path}: cannot be read ({extract_first_sentence(error)}); {DOWNLOAD_REMEDY}"
+        ) from error
 
 
-def first_line(error: Exception) -> str:
+def extract_first_sentence(error: Exception) -> str:
     """The first sentence of a message that may be long."""
     return re.split(r"[\n]|\. ", str(error), maxsplit=1)[0]
 
 
-def unwrapped(path: Path, state: object) -> State:
+def unwrap_state_dict(path: Path, state: object) -> StateDict:
     """The mapping of names to tensors, taken out of the dicts that training scripts wrap it in.
 
     Raises:
         RetortError: there is none.
     """
     while isinstance(state, Mapping):
-        inner = next((state[k] for k in WRAPPERS if isinstance(state.get(k), Mapping)), None)
+        inner = next((state[k] for k in WRAPPER_KEYS if isinstance(state.get(k), Mapping)), None)
         if inner is None:
             break
         state = inner
@@ -123,7 +140,7 @@ def unwrapped(path: Path, state: object) -> State:
     return dict(state)
 
 
-def fit_to(model: Classifier, state: State, where: str) -> list[str]:
+def load_foreign_weights(model: Classifier, state: StateDict, error_prefix: str) -> list[str]:
     """Load foreign weights into ``model``; a normalisation among them becomes mean and std.
 
     Wrappers' prefixes go, common other names of the same layers become ours, known extras are left
@@ -139,63 +156,73 @@ def fit_to(model: Classifier, state: State, where: str) -> list[str]:
     own = model.network.state_dict()
     weights, dropped = {}, []
     for name, value in state.items():
-        target = ours(name, own)
+        target = map_to_own_name(name, own)
         if target in weights:
-            raise RetortError(f"{where}: '{name}' and another name both mean '{target}'; drop one")
+            raise RetortError(
+                f"{error_prefix}: '{name}' and another name both mean '{target}'; drop one"
+            )
         if target is not None:
-            weights[target] = checked(value, own[target], name, where)
-        elif EXTRAS.intersection(name.split(".")):
+            weights[target] = check_tensor(value, own[target], name, error_prefix)
+        elif IGNORED_MODULES.intersection(name.split(".")):
             dropped.append(name)
         elif not take_statistics(model, name, value):
-            raise RetortError(f"{where}: '{name}' is in no such model; is 'model' the right one?")
+            raise RetortError(
+                f"{error_prefix}: '{name}' is in no such model; is 'model' the right one?"
+            )
     missing = [n for n in own if n not in weights and not n.endswith(".num_batches_tracked")]
     if missing:
         raise RetortError(
-            f"{where}: '{missing[0]}' is missing, {len(missing)} of {len(own)} in all; is 'model' "
+            f"{error_prefix}: '{missing[0]}' is missing, {len(missing)} of {len(own)} in all; is "
+            f"'model' "
             "the right one, and the file whole?"
         )
     model.network.load_state_dict({**own, **weights})
     return dropped
 
 
-def ours(name: str, own: Iterable[str]) -> str | None:
+def map_to_own_name(name: str, own_names: Iterable[str]) -> str | None:
     """What a foreign name is called in a network of ours, None if it has no such thing."""
     parts = name.split(".")
-    if EXTRAS.intersection(parts):
+    if IGNORED_MODULES.intersection(parts):
         return None
-    shells = {first for first, *_ in (key.split(".") for key in own)}
-    shell = [*shells] if len(shells) == 1 else []  # a network of timm's stands inside one of ours
+    outer_names = {first for first, *_ in (key.split(".") for key in own_names)}
+    outer_parts = (
+        [*outer_names] if len(outer_names) == 1 else []
+    )  # a network of timm's stands inside one of ours
     while parts:
-        for form in (parts, [ALIASES.get(part, part) for part in parts]):
-            for whole in (form, [*shell, *form]):
-                if ".".join(whole) in own:
-                    return ".".join(whole)
-        if parts[0] not in PREFIXES:
+        for variant in (parts, [LAYER_ALIASES.get(part, part) for part in parts]):
+            for candidate in (variant, [*outer_parts, *variant]):
+                if ".".join(candidate) in own_names:
+                    return ".".join(candidate)
+        if parts[0] not in WRAPPER_PREFIXES:
             return None
         parts = parts[1:]
     return None
 
 
-def checked(value: Tensor, own: Tensor, name: str, where: str) -> Tensor:
+def check_tensor(value: Tensor, own_tensor: Tensor, name: str, error_prefix: str) -> Tensor:
     """A tensor, if it has the shape of ours and finite values.
 
     Raises:
         RetortError: it has not.
     """
-    if value.shape != own.shape:
-        found, expected = (list(t.shape) for t in (value, own))
+    if value.shape != own_tensor.shape:
+        found, expected = (list(t.shape) for t in (value, own_tensor))
         raise RetortError(
-            f"{where}: '{name}' is {found}, the model wants {expected}; do model and data set's "
+            f"{error_prefix}: '{name}' is {found}, the model wants {expected}; do model and data "
+            f"set's "
             "classes fit the file?"
         )
     if not value.isfinite().all():
-        raise RetortError(f"{where}: '{name}' holds values that are not finite; {REMEDY}")
+        raise RetortError(
+            f"{error_prefix}: '{name}' holds values that are not finite; {DOWNLOAD_REMEDY}"
+        )
     return value
 
 
 def take_statistics(model: Classifier, name: str, value: Tensor) -> bool:
     """Whether a name is a normaliser's mean or std, which then becomes the model's."""
-    buffer = STATISTICS.get(name.rpartition(".")[2])
+    buffer = STATISTIC_BUFFERS.get(name.rpartition(".")[2])
     if buffer is None or value.numel() not in (1, model.mean.numel()):
         return False
     getattr(model, buffer).copy_(value.reshape(1, -1, 1, 1))

@@ -6,14 +6,18 @@ from pathlib import Path
 from torch import nn
 
 from pipeline.models.classifier import Classifier
-from pipeline.models.pretrained.checkpoint_files import fit_to, ours, read
+from pipeline.models.pretrained.checkpoint_files import (
+    load_foreign_weights,
+    map_to_own_name,
+    read_state_dict,
+)
 
 REVISION = 1
 
 log = logging.getLogger("retort")
 
 
-def begin(path: Path, sha256: str, student: Classifier, classes: int) -> None:
+def load_initial_weights(path: Path, sha256: str, student: Classifier, class_count: int) -> None:
     """Load a file, which must have a sum, into a student of so many classes.
 
     A head of another size, or none, leaves the student's own head as it was drawn from the seed.
@@ -21,23 +25,23 @@ def begin(path: Path, sha256: str, student: Classifier, classes: int) -> None:
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
     """
-    state, own = read(path, sha256), student.network.state_dict()
-    head = head_of(student.network, classes)
-    targets = {name: ours(name, own) for name in state}
+    state, own = read_state_dict(path, sha256), student.network.state_dict()
+    head = list_head_names(student.network, class_count)
+    targets = {name: map_to_own_name(name, own) for name in state}
     fits = [n for n, t in targets.items() if t in head and state[n].shape == own[t].shape]
     if len(fits) < len(head):
         body = {name: value for name, value in state.items() if targets[name] not in head}
         state = body | {name: own[name] for name in head}
-        log.info("%s: no head of %d classes in it; the student's is new", path.name, classes)
-    fit_to(student, state, str(path))
+        log.info("%s: no head of %d classes in it; the student's is new", path.name, class_count)
+    load_foreign_weights(student, state, str(path))
 
 
-def head_of(network: nn.Module, classes: int) -> list[str]:
+def list_head_names(network: nn.Module, class_count: int) -> list[str]:
     """Names of the last layer's weights: the last linear or 1x1 layer with an output a class."""
     layers = [
         name
         for name, module in network.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and len(module.weight) == classes
+        if isinstance(module, nn.Linear | nn.Conv2d) and len(module.weight) == class_count
     ]
     prefix = f"{layers[-1]}."
     return [name for name in network.state_dict() if name.startswith(prefix)]

@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from pipeline.errors import RetortError
-from pipeline.models.pretrained.checkpoint_files import State
+from pipeline.models.pretrained.checkpoint_files import StateDict
 
 REVISION = 1
 
 
-def exactly(own: Mapping[str, Tensor], state: State, where: str, remedy: str) -> State:
+def check_exact_match(
+    own_state: Mapping[str, Tensor], state: StateDict, error_prefix: str, remedy: str
+) -> StateDict:
     """``state``, if it has exactly the names and shapes of ``own`` and only finite values.
 
     ``own`` may be on the meta device.
@@ -21,29 +23,38 @@ def exactly(own: Mapping[str, Tensor], state: State, where: str, remedy: str) ->
             is in no such model, or a value that is not finite. It begins with ``where`` and ends
             with ``remedy``.
     """
-    for name, ours in own.items():
+    for name, own_tensor in own_state.items():
         if name not in state:
-            lacking = sum(n not in state for n in own)
+            lacking = sum(n not in state for n in own_state)
             raise RetortError(
-                f"{where}: '{name}' is missing, {lacking} of {len(own)} in all; {remedy}"
+                f"{error_prefix}: '{name}' is missing, {lacking} of {len(own_state)} in all; "
+                f"{remedy}"
             )
-        if state[name].shape != ours.shape:
-            found, expected = list(state[name].shape), list(ours.shape)
-            raise RetortError(f"{where}: '{name}' is {found}, the model wants {expected}; {remedy}")
+        if state[name].shape != own_tensor.shape:
+            found, expected = list(state[name].shape), list(own_tensor.shape)
+            raise RetortError(
+                f"{error_prefix}: '{name}' is {found}, the model wants {expected}; {remedy}"
+            )
         if not state[name].isfinite().all():
-            raise RetortError(f"{where}: '{name}' holds values that are not finite; {remedy}")
-    if strange := [name for name in state if name not in own]:
-        raise RetortError(f"{where}: '{strange[0]}' is in no such model; {remedy}")
+            raise RetortError(
+                f"{error_prefix}: '{name}' holds values that are not finite; {remedy}"
+            )
+    if strange := [name for name in state if name not in own_state]:
+        raise RetortError(f"{error_prefix}: '{strange[0]}' is in no such model; {remedy}")
     return state
 
 
-def without(state: State, prefixes: Collection[str]) -> tuple[State, list[str]]:
+def drop_prefixed_tensors(
+    state: StateDict, prefixes: Collection[str]
+) -> tuple[StateDict, list[str]]:
     """Tensors whose name begins with none of ``prefixes``, and the names of the others."""
-    left = [name for name in state if name.startswith(tuple(prefixes))]
-    return {name: value for name, value in state.items() if name not in left}, left
+    dropped_names = [name for name in state if name.startswith(tuple(prefixes))]
+    return {
+        name: value for name, value in state.items() if name not in dropped_names
+    }, dropped_names
 
 
-def unprefixed(state: State, prefixes: Collection[str]) -> State:
+def strip_common_prefixes(state: StateDict, prefixes: Collection[str]) -> StateDict:
     """Names without a prefix that all of them have, as wrappers such as DataParallel give it."""
     for prefix in prefixes:
         if state and all(name.startswith(prefix) for name in state):

@@ -9,75 +9,82 @@ from typing import Any
 import yaml
 
 from pipeline.errors import RetortError
-from pipeline.models.pretrained.checkpoint_files import State
-from pipeline.models.vqgan import Architecture
+from pipeline.models.pretrained.checkpoint_files import StateDict
+from pipeline.models.vqgan import VQGANArchitecture
 
 REVISION = 1
 
-SIDE = 256  # pixels for which a file without configuration is taken to be built
-OWN = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "z_channels", "resolution")
-FIXED = {"double_z": False, "dropout": 0.0, "resamp_with_conv": True, "use_linear_attn": False}
-GUMBEL_NAMES = ("quantize.embed.", "quantize.proj.")
-GUMBEL = (
+ASSUMED_SIDE = 256  # pixels for which a file without configuration is taken to be built
+COPIED_FIELDS = ("ch", "ch_mult", "num_res_blocks", "attn_resolutions", "z_channels", "resolution")
+FIXED_SETTINGS = {
+    "double_z": False,
+    "dropout": 0.0,
+    "resamp_with_conv": True,
+    "use_linear_attn": False,
+}
+GUMBEL_PREFIXES = ("quantize.embed.", "quantize.proj.")
+GUMBEL_MESSAGE = (
     "is a Gumbel VQGAN, whose encoder chooses codes by logits and not by distance; name one with a "
     "nearest-code quantiser, such as latent-diffusion's vq-f8"
 )
 
 
-def described(path: Path) -> dict:
+def read_architecture(path: Path) -> dict:
     """The architecture in a taming or latent-diffusion YAML, as ``Architecture``'s fields.
 
     Raises:
         RetortError: no such file, no YAML of a VQGAN, or a VQGAN of a form that is not built here.
     """
     try:
-        whole = yaml.safe_load(path.read_text())
+        document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RetortError(f"{path}: cannot be read ({error.strerror}); give its place") from error
     except yaml.YAMLError as error:
         raise RetortError(f"{path}: is not valid YAML; give the VQGAN's own file") from error
-    model = whole.get("model") if isinstance(whole, Mapping) else None
+    model = document.get("model") if isinstance(document, Mapping) else None
     params = model.get("params") if isinstance(model, Mapping) else None
-    about = params.get("ddconfig") if isinstance(params, Mapping) else None
-    if not isinstance(about, Mapping) or not {"embed_dim", "n_embed"} <= params.keys():
+    ddconfig = params.get("ddconfig") if isinstance(params, Mapping) else None
+    if not isinstance(ddconfig, Mapping) or not {"embed_dim", "n_embed"} <= params.keys():
         raise RetortError(
             f"{path}: has no model.params with embed_dim, n_embed and ddconfig; give the YAML that "
             "the VQGAN was trained with, or drop 'config' to go by the tensors' shapes"
         )
     if "gumbel" in str(model.get("target", "")).lower():
-        raise RetortError(f"{path}: {GUMBEL}")
-    fields = translated(path, about)
+        raise RetortError(f"{path}: {GUMBEL_MESSAGE}")
+    fields = translate_ddconfig(path, ddconfig)
     fields |= {"embed_dim": params["embed_dim"], "n_codes": params["n_embed"]}
-    return built(fields, str(path))
+    return complete_architecture_fields(fields, str(path))
 
 
-def translated(path: Path, about: Mapping[str, Any]) -> dict:
+def translate_ddconfig(path: Path, ddconfig: Mapping[str, Any]) -> dict:
     """``ddconfig`` in our words.
 
     Raises:
         RetortError: a field is missing, or asks for what is not built here.
     """
-    for name, wanted in FIXED.items():
-        if about.get(name, wanted) != wanted:
+    for name, wanted in FIXED_SETTINGS.items():
+        if ddconfig.get(name, wanted) != wanted:
             raise RetortError(
-                f"{path}: ddconfig.{name} is {about[name]}; only {wanted} is built here"
+                f"{path}: ddconfig.{name} is {ddconfig[name]}; only {wanted} is built here"
             )
-    if lacking := [name for name in OWN if name not in about]:
+    if lacking := [name for name in COPIED_FIELDS if name not in ddconfig]:
         raise RetortError(f"{path}: ddconfig has no '{lacking[0]}'; give the whole file")
-    if about.get("out_ch", 3) != about.get("in_channels", 3):
+    if ddconfig.get("out_ch", 3) != ddconfig.get("in_channels", 3):
         raise RetortError(f"{path}: ddconfig.out_ch is not in_channels; Q maps images to images")
-    kind = about.get("attn_type", "vanilla")
+    kind = ddconfig.get("attn_type", "vanilla")
     if kind not in ("vanilla", "none"):
         raise RetortError(
             f"{path}: ddconfig.attn_type is '{kind}'; vanilla and none are built here"
         )
-    fields = {name: about[name] for name in OWN} | {"in_channels": about.get("in_channels", 3)}
+    fields = {name: ddconfig[name] for name in COPIED_FIELDS} | {
+        "in_channels": ddconfig.get("in_channels", 3)
+    }
     if kind == "none":
         fields |= {"attn_resolutions": (), "mid_attention": False}
     return fields
 
 
-def recognised(state: State, where: str) -> dict:
+def infer_architecture(state: StateDict, error_prefix: str) -> dict:
     """The architecture that tensors tell by names and shapes, as ``Architecture``'s fields.
 
     Attention is placed by its level: the side is taken to be 256 px, which changes nothing else.
@@ -89,44 +96,45 @@ def recognised(state: State, where: str) -> dict:
     names = [f"{name}.weight" for name in (*needed, "quantize.embedding")]
     if lacking := [name for name in names if name not in state]:
         raise RetortError(
-            f"{where}: has no '{lacking[0]}', so it is no VQGAN; name a taming or latent-diffusion "
+            f"{error_prefix}: has no '{lacking[0]}', so it is no VQGAN; name a taming or "
+            f"latent-diffusion "
             "first-stage file"
         )
     first, last, decoder, joint, codes = (state[name].shape for name in names)
     if last[0] == 2 * decoder[1]:
-        raise RetortError(f"{where}: is a KL autoencoder, without codebook; name a VQGAN")
-    levels = numbered(state, r"encoder\.down\.(\d+)\.block\..*")
-    blocks = numbered(state, r"encoder\.down\.0\.block\.(\d+)\..*")
+        raise RetortError(f"{error_prefix}: is a KL autoencoder, without codebook; name a VQGAN")
+    levels = count_numbered_names(state, r"encoder\.down\.(\d+)\.block\..*")
+    blocks = count_numbered_names(state, r"encoder\.down\.0\.block\.(\d+)\..*")
     widths = [state[f"encoder.down.{i}.block.0.conv2.weight"].shape[0] for i in range(levels)]
     attention = {m[1] for n in state if (m := re.fullmatch(r"encoder\.down\.(\d+)\.attn\..*", n))}
     fields = {
         "ch": first[0],
         "ch_mult": tuple(width // first[0] for width in widths),
         "num_res_blocks": blocks,
-        "attn_resolutions": tuple(SIDE // 2 ** int(level) for level in sorted(attention)),
+        "attn_resolutions": tuple(ASSUMED_SIDE // 2 ** int(level) for level in sorted(attention)),
         "z_channels": decoder[1],
-        "resolution": SIDE,
+        "resolution": ASSUMED_SIDE,
         "in_channels": first[1],
         "embed_dim": joint[0],
         "n_codes": codes[0],
         "mid_attention": "encoder.mid.attn_1.q.weight" in state,
     }
-    return built(fields, where)
+    return complete_architecture_fields(fields, error_prefix)
 
 
-def numbered(state: State, pattern: str) -> int:
+def count_numbered_names(state: StateDict, pattern: str) -> int:
     """How many numbers from 0 on the names show at a place."""
     return 1 + max((int(m[1]) for n in state if (m := re.fullmatch(pattern, n))), default=-1)
 
 
-def built(fields: Mapping[str, Any], where: str) -> dict:
+def complete_architecture_fields(fields: Mapping[str, Any], error_prefix: str) -> dict:
     """The fields of an ``Architecture`` with every other at its default, as plain values.
 
     Raises:
         RetortError: such an architecture is impossible.
     """
     try:
-        whole = asdict(Architecture(**{"unshuffle": 1, "mid_attention": True, **fields}))
+        whole = asdict(VQGANArchitecture(**{"unshuffle": 1, "mid_attention": True, **fields}))
     except (TypeError, RetortError) as error:
-        raise RetortError(f"{where}: {error}") from error
+        raise RetortError(f"{error_prefix}: {error}") from error
     return {name: list(v) if isinstance(v, tuple) else v for name, v in whole.items()}

@@ -2,8 +2,8 @@
 
 from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
-from pipeline.config.sections.bank import Bank
-from pipeline.config.sections.student import Student
+from pipeline.config.sections.bank import BankSettings
+from pipeline.config.sections.student import StudentSettings
 from pipeline.errors import RetortError
 
 
@@ -13,16 +13,20 @@ def changes_pixels(recipe: Recipe) -> bool:
     return bool(recipe.augment != "none" or drawn)
 
 
-def stored_given(bank: Bank, recipe: Recipe) -> tuple[str, ...]:
+def list_bank_fields(bank: BankSettings, recipe: Recipe) -> tuple[str, ...]:
     """What an objective may read of a bank: outputs belong to the stored pixels, not to others."""
     samples = bank.discretizer is not None
     given = ("x_adv", "y_adv", "paired") if samples else ()
     if changes_pixels(recipe):
         return given
-    return (*given, *(("t_clean",) if bank.clean_outputs else ()), *(("t_adv",) if samples else ()))
+    return (
+        *given,
+        *(("t_clean",) if bank.stores_clean_outputs else ()),
+        *(("t_adv",) if samples else ()),
+    )
 
 
-def check_bank_of(config: Config, where: str, student: Student) -> None:
+def check_student_bank(config: Config, where: str, student: StudentSettings) -> None:
     """Raise if a bank and its student do not fit: data set, teacher, form, augmentation."""
     bank, name = config.banks[student.bank], student.bank
     if bank.dataset != student.dataset:

@@ -1,26 +1,26 @@
 """Whether a generator, its teacher and its students fit: asked before anything is loaded."""
 
 from pipeline.config.reader import Config
-from pipeline.config.sections.generator import Generator
-from pipeline.config.sections.student import Student
-from pipeline.data_free.session import loss_of, sizes_of
-from pipeline.discovery import package_of
+from pipeline.config.sections.generator import GeneratorSettings
+from pipeline.config.sections.student import StudentSettings
+from pipeline.data_free.session import make_generator_size, resolve_loss
+from pipeline.discovery import get_package_name
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.fits import check_replayed, shape_of
-from pipeline.planning.compatibility.students import classes, data_of
+from pipeline.planning.compatibility.fits import check_replayed, get_image_shape
+from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
 from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
 
 
-def modules_of(generator: Generator) -> tuple[str, ...]:
+def list_generator_modules(generator: GeneratorSettings) -> tuple[str, ...]:
     """What makes a generator's batches, beside what every generator has: its loss and its kind."""
-    (loss,) = loss_of(generator)
+    (loss,) = resolve_loss(generator)
     batches = GENERATOR_BATCHES if generator.rounds is None else INVERSION_BATCHES
-    return (f"{package_of('generator_losses')}.{loss}", *batches)
+    return (f"{get_package_name('generator_losses')}.{loss}", *batches)
 
 
-def check_generator(config: Config, where: str, generator: Generator) -> None:
+def check_generator(config: Config, where: str, generator: GeneratorSettings) -> None:
     """Raise if a generator's images have another size than its teacher's, or an impossible one."""
-    colours, height, width = shape_of(config, data_of(config, generator.teacher))
+    colours, height, width = get_image_shape(config, find_model_dataset(config, generator.teacher))
     if (height, width) != (generator.image, generator.image):
         raise RetortError(
             f"{where}.image: {generator.image} px, but teacher '{generator.teacher}' knows images "
@@ -28,11 +28,11 @@ def check_generator(config: Config, where: str, generator: Generator) -> None:
         )
     check_replayed(f"{where}.replayed", generator.replayed, generator.recipe)
     try:
-        sizes_of(generator, colours)
+        make_generator_size(generator, colours)
     except RetortError as error:
         raise RetortError(f"{where}.{str(error).removeprefix('generator.')}") from error
-    ((_, loss),) = loss_of(generator).items()
-    count = len(classes(config, generator.teacher))
+    ((_, loss),) = resolve_loss(generator).items()
+    count = len(list_model_classes(config, generator.teacher))
     if loss.get("labels") == "given" and generator.rounds is None and generator.latent < count:
         raise RetortError(
             f"{where}.latent: {generator.latent} numbers cannot say which of {count} labels is "
@@ -40,7 +40,7 @@ def check_generator(config: Config, where: str, generator: Generator) -> None:
         )
 
 
-def check_generator_of(config: Config, where: str, student: Student) -> None:
+def check_student_generator(config: Config, where: str, student: StudentSettings) -> None:
     """Raise if a generator warmed another model up, or learnt from none of the teachers."""
     name = student.generator
     warm = config.generators[name]
@@ -62,7 +62,7 @@ def check_generator_of(config: Config, where: str, student: Student) -> None:
         check_surrogate(where, student, warm)
 
 
-def check_surrogate(where: str, student: Student, warm: Generator) -> None:
+def check_surrogate(where: str, student: StudentSettings, warm: GeneratorSettings) -> None:
     """Raise if the student has a natural teacher besides, or its early self was not kept."""
     place, epoch = f"{where}.surrogate", student.surrogate
     if "natural" in student.teachers:

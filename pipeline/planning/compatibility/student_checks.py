@@ -1,51 +1,59 @@
 """Whether a student's data, teachers and objective fit: asked before anything is loaded."""
 
 from pipeline.config.reader import Config
-from pipeline.config.sections.student import Student
+from pipeline.config.sections.student import StudentSettings
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.banks import check_bank_of
+from pipeline.planning.compatibility.banks import check_student_bank
 from pipeline.planning.compatibility.fits import (
+    check_image_shape,
     check_needs,
     check_objective_whole,
     check_recipe,
-    check_size,
-    classes_of,
-    counted,
-    needs_of,
-    shape_of,
+    describe_class_count,
+    get_image_shape,
+    list_dataset_classes,
+    list_objective_needs,
 )
-from pipeline.planning.compatibility.generators import check_generator_of
-from pipeline.planning.compatibility.students import StudentInputs, classes, data_of
+from pipeline.planning.compatibility.generators import check_student_generator
+from pipeline.planning.compatibility.students import (
+    StudentInputs,
+    find_model_dataset,
+    list_model_classes,
+)
 
 
-def check_student(config: Config, where: str, student: Student, inputs: StudentInputs) -> None:
+def check_student(
+    config: Config, where: str, student: StudentSettings, inputs: StudentInputs
+) -> None:
     """Raise a RetortError for the first thing that does not fit."""
     check_recipe(config, where, student)
     check_objective_whole(where, student)
     if inputs.extracts:
         check_extraction(config, where, student, inputs)
     if student.bank:
-        check_bank_of(config, where, student)
+        check_student_bank(config, where, student)
     if student.extra:
         check_extra(config, where, student, inputs)
-    check_needs(where, student.objective, inputs.roles, inputs.given)
-    if inputs.discretizer and "discretizer" not in needs_of(student.objective):
+    check_needs(where, student.objective, inputs.roles, inputs.list_given)
+    if inputs.discretizer and "discretizer" not in list_objective_needs(student.objective):
         (name,) = student.objective
         raise RetortError(f"{where}.discretizer: objective '{name}' does not use it; drop it")
     if inputs.generator:
-        check_generator_of(config, where, student)
+        check_student_generator(config, where, student)
     check_teachers(config, where, student, inputs)
 
 
-def check_extraction(config: Config, where: str, student: Student, inputs: StudentInputs) -> None:
+def check_extraction(
+    config: Config, where: str, student: StudentSettings, inputs: StudentInputs
+) -> None:
     """Raise if labels of other classes than the teacher's are read, or chosen by."""
     (role, teacher), *_ = student.teachers.items()
-    known, own = inputs.classes, classes_of(config, inputs.dataset)
+    known, own = inputs.classes, list_dataset_classes(config, inputs.dataset)
     differ = (
         f"'{teacher}' knows {len(known)} classes, data set '{inputs.dataset}' has "
-        f"{counted(known, own)}"
+        f"{describe_class_count(known, own)}"
     )
-    if "label" in needs_of(student.objective):
+    if "label" in list_objective_needs(student.objective):
         (name,) = student.objective
         raise RetortError(
             f"{where}.teachers.{role}: {differ}, and objective '{name}' reads labels; name a "
@@ -61,32 +69,37 @@ def check_extraction(config: Config, where: str, student: Student, inputs: Stude
         )
 
 
-def check_teachers(config: Config, where: str, student: Student, inputs: StudentInputs) -> None:
+def check_teachers(
+    config: Config, where: str, student: StudentSettings, inputs: StudentInputs
+) -> None:
     """Raise if a teacher knows other classes than the student learns, or images of another size."""
     shown = inputs.dataset or inputs.classes_from
     for role, teacher in student.teachers.items():
-        place, known = f"{where}.teachers.{role}", classes(config, teacher)
+        place, known = f"{where}.teachers.{role}", list_model_classes(config, teacher)
         if known != inputs.classes:
             raise RetortError(
                 f"{place}: '{teacher}' knows {len(known)} classes, the student learns "
-                f"{counted(known, inputs.classes)}; name a teacher of the same classes"
+                f"{describe_class_count(known, inputs.classes)}; name a teacher of the same classes"
             )
-        check_size(config, place, teacher, data_of(config, teacher), shown)
+        check_image_shape(config, place, teacher, find_model_dataset(config, teacher), shown)
 
 
-def check_extra(config: Config, where: str, student: Student, inputs: StudentInputs) -> None:
+def check_extra(
+    config: Config, where: str, student: StudentSettings, inputs: StudentInputs
+) -> None:
     """Raise if the second data set does not go with the first, or with the objective."""
     place, name = f"{where}.extra.dataset", student.extra.dataset
-    if shape_of(config, name) != shape_of(config, inputs.dataset):
+    if get_image_shape(config, name) != get_image_shape(config, inputs.dataset):
         raise RetortError(
             f"{place}: '{name}' has images of another size than '{inputs.dataset}'; name a data "
             "set of that size"
         )
-    own, more = classes_of(config, inputs.dataset), classes_of(config, name)
-    if own and own != more and "label" in needs_of(student.objective):
+    own, more = list_dataset_classes(config, inputs.dataset), list_dataset_classes(config, name)
+    if own and own != more and "label" in list_objective_needs(student.objective):
         (objective,) = student.objective
         raise RetortError(
             f"{place}: '{name}' has {len(more)} classes, data set '{inputs.dataset}' has "
-            f"{counted(more, own)}, and objective '{objective}' reads labels; name images with "
+            f"{describe_class_count(more, own)}, and objective '{objective}' reads labels; name "
+            f"images with "
             "labels of the same classes, or an objective without labels"
         )

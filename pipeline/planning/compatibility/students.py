@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from pipeline.config.reader import Config
-from pipeline.config.sections.student import Student
-from pipeline.planning.compatibility.banks import stored_given
-from pipeline.planning.compatibility.fits import classes_of
+from pipeline.config.sections.student import StudentSettings
+from pipeline.planning.compatibility.banks import list_bank_fields
+from pipeline.planning.compatibility.fits import list_dataset_classes
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StudentInputs:
     discretizer: str | None = None
 
     @property
-    def given(self) -> tuple[str, ...]:
+    def list_given(self) -> tuple[str, ...]:
         """What an objective may read beside images and teachers, as its ``needs`` name it."""
         labels = ("label",) if self.has_labels else ()
         drawn = ("generated",) if self.generator else ()
@@ -49,46 +49,53 @@ class StudentInputs:
         return self.dataset is not None and not self.has_labels
 
 
-def describe_student(config: Config, student: Student) -> StudentInputs:
+def describe_student(config: Config, student: StudentSettings) -> StudentInputs:
     """What a student is shown and given; every name in its section must be known."""
-    classes_from = class_source(config, student)
-    learnt = classes_of(config, classes_from)
+    classes_from = find_class_source(config, student)
+    list_learnt_classes = list_dataset_classes(config, classes_from)
     extra = (student.extra.dataset,) if student.extra else ()
     sources = (student.dataset, *extra) if student.dataset else ()
-    found = [classes_of(config, name) for name in sources]
+    found = [list_dataset_classes(config, name) for name in sources]
     early = ("natural",) if student.surrogate is not None else ()
     return StudentInputs(
         dataset=student.dataset,
         generator=student.generator,
         classes_from=classes_from,
-        classes=learnt,
+        classes=list_learnt_classes,
         roles=(*student.teachers, *early),
-        stored=stored_fields(config, student),
-        has_labels=bool(found and learnt) and all(own == learnt for own in found),
-        extracts=bool(found) and found[0] != learnt,
+        stored=list_stored_fields(config, student),
+        has_labels=bool(found and list_learnt_classes)
+        and all(own == list_learnt_classes for own in found),
+        extracts=bool(found) and found[0] != list_learnt_classes,
         discretizer=student.discretizer,
     )
 
 
-def class_source(config: Config, student: Student) -> str:
+def find_class_source(config: Config, student: StudentSettings) -> str:
     """The data set whose classes a student learns: its own, or its first teacher's.
 
     A generator's student learns the classes of the generator's teacher.
     """
     if student.dataset is None:
-        return data_of(config, config.generators[student.generator].teacher)
+        return find_model_dataset(config, config.generators[student.generator].teacher)
     own = student.dataset
-    first = data_of(config, next(iter(student.teachers.values()))) if student.teachers else own
-    return own if classes_of(config, first) == classes_of(config, own) else first
+    first = (
+        find_model_dataset(config, next(iter(student.teachers.values())))
+        if student.teachers
+        else own
+    )
+    return (
+        own if list_dataset_classes(config, first) == list_dataset_classes(config, own) else first
+    )
 
 
-def stored_fields(config: Config, student: Student) -> tuple[str, ...]:
+def list_stored_fields(config: Config, student: StudentSettings) -> tuple[str, ...]:
     """What a bank or generator brings along beside its images, by the names of ``Batch.stored``.
 
     A generator brings its teacher's outputs, where it is clear whose they are.
     """
     if student.bank is not None:
-        return stored_given(config.banks[student.bank], student.recipe)
+        return list_bank_fields(config.banks[student.bank], student.recipe)
     if student.generator is None or student.surrogate is not None:
         return ()
     generator = config.generators[student.generator]
@@ -96,13 +103,13 @@ def stored_fields(config: Config, student: Student) -> tuple[str, ...]:
     return ("t_clean",) if own and generator.rounds is None else ()
 
 
-def data_of(config: Config, name: str) -> str:
+def find_model_dataset(config: Config, name: str) -> str:
     """The data set whose classes a teacher or student knows, and on which it is evaluated."""
     if name in config.teachers:
         return config.teachers[name].dataset
-    return class_source(config, config.students[name])
+    return find_class_source(config, config.students[name])
 
 
-def classes(config: Config, name: str) -> tuple[str, ...]:
+def list_model_classes(config: Config, name: str) -> tuple[str, ...]:
     """Class names of a teacher or student."""
-    return classes_of(config, data_of(config, name))
+    return list_dataset_classes(config, find_model_dataset(config, name))

@@ -1,19 +1,19 @@
 """Banks: their teacher must know the images, and their shards must not outnumber the blocks."""
 
 from pipeline.config.reader import Config
-from pipeline.config.sections.bank import Bank
-from pipeline.config.specs import spec_of
+from pipeline.config.sections.bank import BankSettings
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
-    check_size,
-    classes_of,
-    counted,
-    shape_of,
+    check_image_shape,
+    describe_class_count,
+    get_image_shape,
+    list_dataset_classes,
 )
 from pipeline.planning.compatibility.grids import check_grid
-from pipeline.planning.compatibility.students import classes, data_of
+from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
-from pipeline.planning.plan import Entry
+from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -39,52 +39,54 @@ EXEMPT = {
     **IN_DATASET_KEY,
     **IN_MODEL_KEY,
 }
-BLOCK_SIDE = 64  # px; up to it samples are rows of blocks, above it each is a picture
+LARGEST_BLOCK_SIDE = 64  # px; up to it samples are rows of blocks, above it each is a picture
 
 
-def entry(resolver: Resolver, name: str) -> Entry:
+def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
     """A bank of one teacher over a data set, with a discretiser or without."""
     section, where = resolver.config.banks[name], f"banks.{name}"
     inputs = {
-        "dataset": resolver.get("datasets", section.dataset, f"{where}.dataset"),
-        "teacher": resolver.classifier(section.teacher, f"{where}.teacher"),
+        "dataset": resolver.resolve_name("datasets", section.dataset, f"{where}.dataset"),
+        "teacher": resolver.resolve_classifier(section.teacher, f"{where}.teacher"),
     }
     if section.discretizer is not None:
         label = f"{where}.discretizer"
-        inputs["discretizer"] = resolver.get("discretizers", section.discretizer, label)
-        check_grid(resolver.config, label, spec_of(inputs["discretizer"]), section.dataset)
+        inputs["discretizer"] = resolver.resolve_name("discretizers", section.discretizer, label)
+        check_grid(resolver.config, label, get_spec(inputs["discretizer"]), section.dataset)
     check_bank(resolver.config, where, section)
-    spec = {**described(resolver.config, section), **resolver.common()}
-    return Entry("bank", name, spec, inputs, components(section, spec))
+    spec = {**make_bank_spec(resolver.config, section), **resolver.make_common_spec()}
+    return PlannedArtefact("bank", name, spec, inputs, list_components(section, spec))
 
 
-def described(config: Config, bank: Bank) -> dict:
+def make_bank_spec(config: Config, bank: BankSettings) -> dict:
     """What a bank's key holds of its section: settings that change nothing are left out."""
     without = ["dataset", "teacher", "discretizer", "encoding", "outputs", "views"]
     if bank.discretizer is None:
         without += ["attack", "reject"]
     spec = dump_section(bank, without=tuple(without))
-    if bank.discretizer is not None and not bank.attacks:
+    if bank.discretizer is not None and not bank.perturbs_samples:
         spec["attack"] = None
-    if bank.discretizer is not None and (form := encoding(config, bank)) != "blocks":
+    if bank.discretizer is not None and (form := resolve_encoding(config, bank)) != "blocks":
         spec["encoding"] = form
     if bank.outputs is not None and bank.outputs != type(bank.outputs)():
         spec["outputs"] = dump_section(bank.outputs)
         if bank.outputs.top_k:
-            spec["outputs"]["classes"] = len(classes_of(config, bank.dataset))
+            spec["outputs"]["classes"] = len(list_dataset_classes(config, bank.dataset))
     if bank.views is not None:
         spec["views"] = dump_section(bank.views)
     return spec
 
 
-def encoding(config: Config, bank: Bank) -> str:
+def resolve_encoding(config: Config, bank: BankSettings) -> str:
     """How samples are stored, `auto` resolved by the size of the images."""
     if bank.encoding != "auto":
         return bank.encoding
-    return "blocks" if max(shape_of(config, bank.dataset)[1:]) <= BLOCK_SIDE else "png"
+    return (
+        "blocks" if max(get_image_shape(config, bank.dataset)[1:]) <= LARGEST_BLOCK_SIDE else "png"
+    )
 
 
-def components(bank: Bank, spec: dict) -> tuple[str, ...]:
+def list_components(bank: BankSettings, spec: dict) -> tuple[str, ...]:
     """What makes a bank, with what only some banks are made with."""
     used = {
         "discretizer": bank.discretizer is not None,
@@ -96,13 +98,17 @@ def components(bank: Bank, spec: dict) -> tuple[str, ...]:
     return COMPONENTS + tuple(m for name, needed in used.items() if needed for m in OPTIONAL[name])
 
 
-def check_bank(config: Config, where: str, bank: Bank) -> None:
+def check_bank(config: Config, where: str, bank: BankSettings) -> None:
     """Raise if a bank's teacher does not know its images: their labels guide attack and filter."""
-    known, own = classes(config, bank.teacher), classes_of(config, bank.dataset)
+    known, own = (
+        list_model_classes(config, bank.teacher),
+        list_dataset_classes(config, bank.dataset),
+    )
     if known != own:
         raise RetortError(
             f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
-            f"'{bank.dataset}' has {counted(known, own)}; name a teacher of the same classes"
+            f"'{bank.dataset}' has {describe_class_count(known, own)}; name a teacher of the same "
+            f"classes"
         )
     if bank.outputs is not None and bank.outputs.top_k >= len(own):
         raise RetortError(
@@ -115,5 +121,5 @@ def check_bank(config: Config, where: str, bank: Bank) -> None:
             f"{where}.shards: {bank.shards} shards, but its images are {blocks} blocks of "
             f"{bank.block}; set it to {blocks} or less, or make 'block' smaller"
         )
-    learnt = data_of(config, bank.teacher)
-    check_size(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)
+    learnt = find_model_dataset(config, bank.teacher)
+    check_image_shape(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)

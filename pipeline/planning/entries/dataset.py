@@ -1,8 +1,8 @@
 """Data sets: their source must have as many images as are asked for."""
 
-from pipeline.config.dataset_source import collection, keyed, places_in
+from pipeline.config.dataset_source import collect_job_paths, open_dataset_plugin, strip_paths
 from pipeline.errors import RetortError
-from pipeline.planning.plan import Entry
+from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -27,10 +27,10 @@ EXEMPT = {
 }
 
 
-def entry(resolver: Resolver, name: str) -> Entry:
+def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
     """A data set, cut out of its source."""
     section = resolver.config.datasets[name]
-    source = collection(section.source)
+    source = open_dataset_plugin(section.source)
     for split, asked in (("train", section.train + section.val), ("test", section.test)):
         known = source.sizes[split]
         if known is not None and asked > known:
@@ -40,7 +40,7 @@ def entry(resolver: Resolver, name: str) -> Entry:
                 f"{source.name} has {known}; ask for fewer"
             )
     spec = dump_section(section)
-    spec["source"] = keyed(spec["source"])
-    outside = places_in(section.source)
+    spec["source"] = strip_paths(spec["source"])
+    outside = collect_job_paths(section.source)
     components = (*COMPONENTS, source.module, *(OPTIONAL["index"] if source.index else ()))
-    return Entry("dataset", name, spec, {}, components, outside)
+    return PlannedArtefact("dataset", name, spec, {}, components, outside)

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pipeline.config.reader import Config
-from pipeline.config.sections.discretizer import Discretizer
+from pipeline.config.sections.discretizer import DiscretizerSettings
 from pipeline.config.specs import read_spec
-from pipeline.errors import RetortError, under
-from pipeline.planning.compatibility.fits import check_whole_batch, shape_of
+from pipeline.errors import RetortError, prefix_errors
+from pipeline.planning.compatibility.fits import check_whole_batch, get_image_shape
 from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.components import (
     DATA,
@@ -14,9 +14,9 @@ from pipeline.planning.components import (
     IN_MODEL_KEY,
     SEVERAL_GPUS,
     TRAINING,
-    spread_over,
+    list_data_parallel_components,
 )
-from pipeline.planning.plan import Entry
+from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -42,19 +42,19 @@ CHECKPOINT = (  # all that makes one from a file
     "pipeline.stages.pretrained_discretizer",
 )
 EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
-LEAST = 16  # side in pixels below which VGG-16 pools images away
+LEAST_VGG_SIDE = 16  # side in pixels below which VGG-16 pools images away
 
 
-def entry(resolver: Resolver, name: str) -> Entry:
+def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
     """A VQGAN."""
     section, where = resolver.config.discretizers[name], f"discretizers.{name}"
     inputs = {}
     if section.dataset is not None:
-        inputs["dataset"] = resolver.get("datasets", section.dataset, f"{where}.dataset")
-        check_discretizer(resolver.config, where, section.dataset)
+        inputs["dataset"] = resolver.resolve_name("datasets", section.dataset, f"{where}.dataset")
+        check_test_images(resolver.config, where, section.dataset)
     if section.checkpoint is not None:
-        return foreign(resolver, name, inputs)
-    spec = {**dump_section(section, without=("dataset",)), **resolver.common()}
+        return plan_pretrained_discretizer(resolver, name, inputs)
+    spec = {**dump_section(section, without=("dataset",)), **resolver.make_common_spec()}
     outside = {}
     if section.perceptual is not None:
         for part in ("vgg", "lin"):
@@ -64,27 +64,29 @@ def entry(resolver: Resolver, name: str) -> Entry:
     rule = "the rule 'adaptive' of 'adversarial'"
     check_whole_batch(where, section.recipe, section.adversarial, rule)
     losses = OPTIONAL["losses"] if section.perceptual or section.adversarial else ()
-    components = (*COMPONENTS, *losses, *spread_over(section.recipe))
-    return Entry("discretizer", name, spec, inputs, components, outside)
+    components = (*COMPONENTS, *losses, *list_data_parallel_components(section.recipe))
+    return PlannedArtefact("discretizer", name, spec, inputs, components, outside)
 
 
-def foreign(resolver: Resolver, name: str, inputs: dict[str, Entry]) -> Entry:
+def plan_pretrained_discretizer(
+    resolver: Resolver, name: str, inputs: dict[str, PlannedArtefact]
+) -> PlannedArtefact:
     """A VQGAN from a file: its sum and its configuration's content are in the key, no place is."""
     section = resolver.config.discretizers[name]
     spec: dict = {"checkpoint": {"sha256": section.checkpoint.sha256}}
     if section.config is not None:
-        from pipeline.models.pretrained.vqgan_config import described  # loads taming
+        from pipeline.models.pretrained.vqgan_config import read_architecture  # loads taming
 
-        with under(f"discretizers.{name}.config: "):
-            spec["architecture"] = described(Path(section.config).expanduser())
+        with prefix_errors(f"discretizers.{name}.config: "):
+            spec["architecture"] = read_architecture(Path(section.config).expanduser())
     if section.dataset is not None:
         read = read_spec("discretizer", spec)
         check_grid(resolver.config, f"discretizers.{name}", read, section.dataset)
     outside = {"checkpoint": section.checkpoint.path}
-    return Entry("discretizer", name, spec, inputs, CHECKPOINT, outside)
+    return PlannedArtefact("discretizer", name, spec, inputs, CHECKPOINT, outside)
 
 
-def check_discretizer(config: Config, where: str, dataset: str) -> None:
+def check_test_images(config: Config, where: str, dataset: str) -> None:
     """Raise if there are no test images to measure a discretiser on."""
     if not config.datasets[dataset].test:
         raise RetortError(
@@ -93,17 +95,19 @@ def check_discretizer(config: Config, where: str, dataset: str) -> None:
         )
 
 
-def check_losses(config: Config, where: str, section: Discretizer) -> None:
+def check_losses(config: Config, where: str, section: DiscretizerSettings) -> None:
     """Raise if images are too small, or have too few colours, for what judges them."""
-    channels, *sides = shape_of(config, section.dataset)
-    side, judge = min(sides), section.adversarial
-    if section.perceptual and (channels != 3 or side < LEAST):
+    channels, *sides = get_image_shape(config, section.dataset)
+    side, adversarial = min(sides), section.adversarial
+    if section.perceptual and (channels != 3 or side < LEAST_VGG_SIDE):
         raise RetortError(
-            f"{where}.perceptual: LPIPS reads three channels and {LEAST} px or more, data set "
+            f"{where}.perceptual: LPIPS reads three channels and {LEAST_VGG_SIDE} px or more, data "
+            f"set "
             f"'{section.dataset}' has {channels} and {side}; drop it"
         )
-    if judge and side < 3 * 2**judge.layers:
+    if adversarial and side < 3 * 2**adversarial.layers:
         raise RetortError(
-            f"{where}.adversarial.layers: {judge.layers} want images of {3 * 2**judge.layers} px, "
+            f"{where}.adversarial.layers: {adversarial.layers} want images of "
+            f"{3 * 2**adversarial.layers} px, "
             f"data set '{section.dataset}' has {side}; ask for fewer"
         )

@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 from functools import partial
 
-from pipeline.config.specs import spec_of
+from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.fits import check_size, classes_of, counted
-from pipeline.planning.compatibility.students import classes, data_of
+from pipeline.planning.compatibility.fits import (
+    check_image_shape,
+    describe_class_count,
+    list_dataset_classes,
+)
+from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
 from pipeline.planning.components import (
     CLASSIFIER,
     DATA,
     IN_DATASET_KEY,
     IN_MODEL_KEY,
-    attack_modules,
+    list_attack_modules,
 )
-from pipeline.planning.plan import EPOCH, Entry
+from pipeline.planning.plan import EPOCH_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -36,33 +40,42 @@ EXEMPT = {
 }
 
 
-def add_suite(
-    resolver: Resolver, name: str, students: list[Entry], warm: list[tuple[Entry, str]]
+def plan_evaluations(
+    resolver: Resolver,
+    name: str,
+    students: list[PlannedArtefact],
+    warm_generators: list[tuple[PlannedArtefact, str]],
 ) -> None:
     """Plan the evaluations of one suite."""
     suite = resolver.config.suites[name]
-    models: dict[str, tuple[Entry, str]] = {}  # label -> artefact, classifier it descends from
+    models: dict[
+        str, tuple[PlannedArtefact, str]
+    ] = {}  # label -> artefact, classifier it descends from
     if "students" in suite.models:
         models |= {e.name: (e, e.name.rpartition("-")[0]) for e in students}
     if "teachers" in suite.models:
-        models |= {n: (resolver.get("teachers", n), n) for n in resolver.config.teachers}
+        models |= {n: (resolver.resolve_name("teachers", n), n) for n in resolver.config.teachers}
     if "generators" in suite.models:
-        models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm}
-    components = (*COMPONENTS, *attack_modules(suite.attacks))
+        models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm_generators}
+    components = (*COMPONENTS, *list_attack_modules(suite.attacks))
     components += OPTIONAL["dataset"] if suite.dataset else ()
-    spec = {"attacks": dump_section(suite)["attacks"], **resolver.common()}
+    spec = {"attacks": dump_section(suite)["attacks"], **resolver.make_common_spec()}
     spec |= {"shifted": True} if suite.dataset else {}
-    for label, model, base, asked in versions(models, suite.epochs, spec, f"suites.{name}.epochs"):
-        data = tested_on(resolver, base, name)
+    for label, model, base, asked in iterate_evaluated_models(
+        models, suite.epochs, spec, f"suites.{name}.epochs"
+    ):
+        data = resolve_test_dataset(resolver, base, name)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
-            inputs["surrogate"] = surrogate(resolver, name, base)
-        resolver.plan.add(Entry("evaluation", f"{label}.{name}", asked, inputs, components))
+            inputs["surrogate"] = resolve_surrogate(resolver, name, base)
+        resolver.plan.add_artefact(
+            PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components)
+        )
 
 
-def versions(
-    models: dict[str, tuple[Entry, str]], epochs: tuple[int, ...], spec: dict, where: str
-) -> Iterator[tuple[str, Entry, str, dict]]:
+def iterate_evaluated_models(
+    models: dict[str, tuple[PlannedArtefact, str]], epochs: tuple[int, ...], spec: dict, where: str
+) -> Iterator[tuple[str, PlannedArtefact, str, dict]]:
     """What a suite evaluates: label, artefact, the classifier it descends from, what is asked.
 
     With epochs, of each model those that its recipe keeps.
@@ -73,53 +86,56 @@ def versions(
     if not epochs:
         yield from ((label, *model, spec) for label, model in models.items())
     for epoch in epochs:
-        if not any(keeps(model, epoch) for model, _ in models.values()):
+        if not any(keeps_epoch(model, epoch) for model, _ in models.values()):
             raise RetortError(
                 f"{where}: no model of the suite keeps the weights of epoch {epoch}; add it to "
                 "keep_epochs in the recipe of one"
             )
     asked = {epoch: spec | {"epoch": epoch} for epoch in epochs}
     for label, (model, base) in models.items():
-        for epoch in filter(partial(keeps, model), epochs):
-            yield f"{label}{EPOCH}{epoch}", model, base, asked[epoch]
+        for epoch in filter(partial(keeps_epoch, model), epochs):
+            yield f"{label}{EPOCH_SEPARATOR}{epoch}", model, base, asked[epoch]
 
 
-def keeps(model: Entry, epoch: int) -> bool:
+def keeps_epoch(model: PlannedArtefact, epoch: int) -> bool:
     """Whether a training leaves the weights after an epoch beside its last ones."""
-    return epoch in spec_of(model).recipe.keep_epochs
+    return epoch in get_spec(model).recipe.keep_epochs
 
 
-def surrogate(resolver: Resolver, suite: str, model: str) -> Entry:
+def resolve_surrogate(resolver: Resolver, suite: str, model: str) -> PlannedArtefact:
     """The model that a suite's attacks are made on, which must know what the attacked one knows."""
     config, where = resolver.config, f"suites.{suite}.surrogate"
     name = config.suites[suite].surrogate
-    entry = resolver.classifier(name, where)
-    known, own = classes(config, name), classes(config, model)
+    entry = resolver.resolve_classifier(name, where)
+    known, own = list_model_classes(config, name), list_model_classes(config, model)
     if known != own:
         raise RetortError(
-            f"{where}: '{name}' knows {len(known)} classes, '{model}' knows {counted(known, own)}; "
+            f"{where}: '{name}' knows {len(known)} classes, '{model}' knows "
+            f"{describe_class_count(known, own)}; "
             "name a surrogate of the same classes, or other models"
         )
-    check_size(config, where, name, data_of(config, name), data_of(config, model))
+    check_image_shape(
+        config, where, name, find_model_dataset(config, name), find_model_dataset(config, model)
+    )
     return entry
 
 
-def tested_on(resolver: Resolver, model: str, suite: str) -> Entry:
+def resolve_test_dataset(resolver: Resolver, model: str, suite: str) -> PlannedArtefact:
     """The data set that a model is evaluated on, which must have test images.
 
     It is the model's own, or the suite's, which must have the same classes and size of images.
     """
     config, where = resolver.config, f"suites.{suite}.dataset"
-    own, given = data_of(config, model), config.suites[suite].dataset
+    own, given = find_model_dataset(config, model), config.suites[suite].dataset
     name = given or own
-    data = resolver.get("datasets", name, where)
-    if given and classes_of(config, given) != classes_of(config, own):
+    data = resolver.resolve_name("datasets", name, where)
+    if given and list_dataset_classes(config, given) != list_dataset_classes(config, own):
         raise RetortError(
             f"{where}: '{given}' has other classes than '{own}', which '{model}' knows; name a "
             "data set of these classes, or other models"
         )
     if given:
-        check_size(config, where, model, own, given)
+        check_image_shape(config, where, model, own, given)
     if config.datasets[name].test == 0:
         raise RetortError(
             f"datasets.{name}.test: 0 images, but suite '{suite}' attacks '{model}' on them; "

@@ -1,8 +1,8 @@
 """Generators: warmed up from a teacher, at the size of its images."""
 
-from pipeline.planning.compatibility.fits import family_for
-from pipeline.planning.compatibility.generators import check_generator, modules_of
-from pipeline.planning.compatibility.students import data_of
+from pipeline.planning.compatibility.fits import find_family_module
+from pipeline.planning.compatibility.generators import check_generator, list_generator_modules
+from pipeline.planning.compatibility.students import find_model_dataset
 from pipeline.planning.components import (
     GENERATOR,
     GENERATOR_BATCHES,
@@ -11,9 +11,9 @@ from pipeline.planning.components import (
     INVERSION_BATCHES,
     SEVERAL_GPUS,
     TRAINING,
-    spread_over,
+    list_data_parallel_components,
 )
-from pipeline.planning.plan import SEED, Entry
+from pipeline.planning.plan import SEED_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -31,17 +31,22 @@ OPTIONAL = {
 EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 
 
-def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
+def plan_artefact(resolver: Resolver, name: str, seed: int | None = None) -> PlannedArtefact:
     """A generator with its warm student, of the first of its seeds if none is given."""
     section, where = resolver.config.generators[name], f"generators.{name}"
-    inputs = {"teacher": resolver.classifier(section.teacher, f"{where}.teacher")}
+    inputs = {"teacher": resolver.resolve_classifier(section.teacher, f"{where}.teacher")}
     check_generator(resolver.config, where, section)
-    spec = {**dump_section(section, without=("teacher", "seeds")), **resolver.common()}
+    spec = {**dump_section(section, without=("teacher", "seeds")), **resolver.make_common_spec()}
     label = name
     if section.seeds is not None:
         spec["seed"] = section.seeds[0] if seed is None else seed
-        label = f"{name}{SEED}{spec['seed']}"
-    shown = data_of(resolver.config, section.teacher)
-    family = family_for(resolver.config, section.model, f"{where}.model", shown)
-    components = (*COMPONENTS, family, *modules_of(section), *spread_over(section.recipe))
-    return Entry("generator", label, spec, inputs, components)
+        label = f"{name}{SEED_SEPARATOR}{spec['seed']}"
+    shown = find_model_dataset(resolver.config, section.teacher)
+    family = find_family_module(resolver.config, section.model, f"{where}.model", shown)
+    components = (
+        *COMPONENTS,
+        family,
+        *list_generator_modules(section),
+        *list_data_parallel_components(section.recipe),
+    )
+    return PlannedArtefact("generator", label, spec, inputs, components)

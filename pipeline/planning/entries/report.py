@@ -1,7 +1,7 @@
 """The report: one over everything that a configuration names."""
 
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
-from pipeline.planning.plan import Entry
+from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -12,7 +12,7 @@ COMPONENTS = (
     "pipeline.core.attack_protocol",
     "pipeline.core.seeding",
     "pipeline.models.vqgan",
-    "pipeline.report.artifact_tables",
+    "pipeline.report.artefact_tables",
     "pipeline.report.attack_labels",
     "pipeline.report.bank_samples",
     "pipeline.report.figures",
@@ -44,17 +44,17 @@ EXEMPT = {
 }
 
 
-def add_report(resolver: Resolver) -> None:
+def plan_report(resolver: Resolver) -> None:
     """Plan the report over everything; the names it prints are part of its content."""
-    names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.names.items()]
+    names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.refs_by_name.items()]
     spec = {**dump_section(resolver.config.report), "names": names}
-    inputs = dict(resolver.plan.entries)
+    inputs = dict(resolver.plan.artefacts)
     suites = resolver.config.suites.values()
     components = COMPONENTS
     components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
-    components += OPTIONAL["boundaries"] if any(suite.boundaries for suite in suites) else ()
+    components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
     if (study := resolver.config.report.wasserstein) is not None:
-        resolver.classifier(study.network, "report.wasserstein.network")
+        resolver.resolve_classifier(study.network, "report.wasserstein.network")
         components += OPTIONAL["wasserstein"]
-    resolver.plan.add(Entry("report", "report", spec, inputs, components))
+    resolver.plan.add_artefact(PlannedArtefact("report", "report", spec, inputs, components))

@@ -1,9 +1,10 @@
 """Students: one artefact a seed."""
 
-from pipeline.config.sections.student import Student
-from pipeline.config.specs import spec_of
-from pipeline.planning.compatibility.fits import family_for
-from pipeline.planning.compatibility.generators import modules_of
+from pipeline.config.reader import Config
+from pipeline.config.sections.student import StudentSettings
+from pipeline.config.specs import get_spec
+from pipeline.planning.compatibility.fits import find_family_module
+from pipeline.planning.compatibility.generators import list_generator_modules
 from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.compatibility.student_checks import check_student
 from pipeline.planning.compatibility.students import StudentInputs, describe_student
@@ -15,10 +16,10 @@ from pipeline.planning.components import (
     INVERSION_BATCHES,
     SEVERAL_GPUS,
     TRAINING,
-    objective_module,
-    spread_over,
+    find_objective_module,
+    list_data_parallel_components,
 )
-from pipeline.planning.plan import Entry
+from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
@@ -43,7 +44,7 @@ OPTIONAL = {
     "gpus": SEVERAL_GPUS,
 }
 EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
-SOURCES = {
+INPUT_SECTIONS = {
     "dataset": "datasets",
     "bank": "banks",
     "generator": "generators",
@@ -51,42 +52,62 @@ SOURCES = {
 }
 
 
-def entry(resolver: Resolver, name: str, seed: int | None = None) -> Entry:
+def plan_artefact(resolver: Resolver, name: str, seed: int | None = None) -> PlannedArtefact:
     """A student of one seed, its first if none is given."""
     config, section, where = resolver.config, resolver.config.students[name], f"students.{name}"
-    seed = resolver.seeds(name)[0] if seed is None else seed
-    inputs = {}
-    for role, label in SOURCES.items():
-        if (target := getattr(section, role)) is not None:
-            inputs[role] = resolver.get(label, target, f"{where}.{role}")
-    if section.generator is not None:
-        inputs["generator"] = resolver.warm_up(section.generator, seed, f"{where}.generator")
-    if section.extra is not None:
-        inputs["extra"] = resolver.get("datasets", section.extra.dataset, f"{where}.extra.dataset")
-    for role, target in section.teachers.items():
-        inputs[f"teachers.{role}"] = resolver.classifier(target, f"{where}.teachers.{role}")
+    seed = resolver.list_seeds(name)[0] if seed is None else seed
+    inputs = resolve_inputs(resolver, section, where, seed)
     about = describe_student(config, section)
     check_student(config, where, section, about)
     if about.discretizer:
-        quantiser = spec_of(inputs["discretizer"])
-        check_grid(config, f"{where}.discretizer", quantiser, about.dataset)
-    more = settings(section, about)
-    without = (*SOURCES, "extra", "teachers", "seeds")
-    spec = {**dump_section(section, without=without), **more, **resolver.common(), "seed": seed}
-    family = family_for(config, section.model, f"{where}.model", about.dataset)
-    components = (*COMPONENTS, objective_module(section.objective), family)
-    components += spread_over(section.recipe)
-    components += OPTIONAL["mixture"] if more else ()
+        discretizer = get_spec(inputs["discretizer"])
+        check_grid(config, f"{where}.discretizer", discretizer, about.dataset)
+    labels = derive_label_settings(section, about)
+    without = (*INPUT_SECTIONS, "extra", "teachers", "seeds")
+    spec = dump_section(section, without=without) | labels | resolver.make_common_spec()
+    spec["seed"] = seed
+    family = find_family_module(config, section.model, f"{where}.model", about.dataset)
+    components = (*list_components(config, section, about), family)
+    components += OPTIONAL["mixture"] if labels else ()
+    outside = {"init": spec["init"].pop("path")} if section.init else {}
+    return PlannedArtefact("student", f"{name}-{seed}", spec, inputs, components, outside)
+
+
+def resolve_inputs(
+    resolver: Resolver, section: StudentSettings, where: str, seed: int
+) -> dict[str, PlannedArtefact]:
+    """What a student of some seed is made from, by role."""
+    inputs = {}
+    for role, label in INPUT_SECTIONS.items():
+        if (target := getattr(section, role)) is not None:
+            inputs[role] = resolver.resolve_name(label, target, f"{where}.{role}")
+    if section.generator is not None:
+        place = f"{where}.generator"
+        inputs["generator"] = resolver.resolve_warm_generator(section.generator, seed, place)
+    if section.extra is not None:
+        place = f"{where}.extra.dataset"
+        inputs["extra"] = resolver.resolve_name("datasets", section.extra.dataset, place)
+    for role, target in section.teachers.items():
+        inputs[f"teachers.{role}"] = resolver.resolve_classifier(target, f"{where}.teachers.{role}")
+    return inputs
+
+
+def list_components(
+    config: Config, section: StudentSettings, about: StudentInputs
+) -> tuple[str, ...]:
+    """What makes a student, beside its model's family and what its labels ask for."""
+    components = (*COMPONENTS, find_objective_module(section.objective))
+    components += list_data_parallel_components(section.recipe)
     components += OPTIONAL["bank"] if section.bank else ()
     components += OPTIONAL["discretizer"] if about.discretizer else ()
     components += OPTIONAL["init"] if section.init else ()
     if about.generator:
-        components += OPTIONAL["generator"] + modules_of(config.generators[about.generator])
-    outside = {"init": spec["init"].pop("path")} if section.init else {}
-    return Entry("student", f"{name}-{seed}", spec, inputs, components, outside)
+        own = list_generator_modules(config.generators[about.generator])
+        components += OPTIONAL["generator"] + own
+    return components
 
 
-def settings(section: Student, about: StudentInputs) -> dict:
+def derive_label_settings(section: StudentSettings, about: StudentInputs) -> dict:
     """What a student's key holds beyond its own fields, in these settings alone."""
     share = {"extra": {"share": section.extra.share}} if section.extra else {}
     return share | ({"label_free": True} if about.drops_labels else {})

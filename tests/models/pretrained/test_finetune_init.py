@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import RetortError
-from pipeline.models.classifier import build, initialised
-from pipeline.planning.graph import plan_from
+from pipeline.models.classifier import build_classifier, initialise_classifier
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan
 from tests.helpers.making import made
 from tests.helpers.pictures import CLASSES, folders, source
@@ -20,7 +20,9 @@ COLOURS = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.1]}
 
 def foreign(path: Path, classes: int = 7, **changed: object) -> tuple[dict, dict]:
     """A checkpoint under timm's own names, and the `init` that names it."""
-    state = initialised(MODEL, classes, (0, 0, 0), (1, 1, 1), 9).network.model.state_dict()
+    state = initialise_classifier(
+        MODEL, classes, (0, 0, 0), (1, 1, 1), 9
+    ).network.model.state_dict()
     state = {name: value for name, value in (state | changed).items() if value is not None}
     save_file({name: value.clone() for name, value in state.items()}, path)
     return state, {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
@@ -35,7 +37,9 @@ def planned(tmp_path: Path, init: dict | None, model: str = MODEL, **more: objec
         "run": {"data": str(tmp_path)},
         "datasets": {"d": data},
     }
-    return plan_from(raw | {"students": {"s": student | ({"init": init} if init else {})}})
+    return make_plan_from_dict(
+        raw | {"students": {"s": student | ({"init": init} if init else {})}}
+    )
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def images(tmp_path) -> Path:
 
 def trained(plan: Plan) -> dict:
     """The weights that the student saved."""
-    return load_file(made(plan)["student/s-0"].path("model.safetensors"))
+    return load_file(made(plan)["student/s-0"].get_verified_path("model.safetensors"))
 
 
 @pytest.mark.parametrize("form", ["other head", "no head", "same head"])
@@ -54,7 +58,7 @@ def test_a_student_begins_with_the_file_s_weights(form, images, tmp_path):
     state, init = foreign(tmp_path / "w.safetensors", 3 if form == "same head" else 7, **absent)
     saved = trained(planned(tmp_path, init | COLOURS))
     torch.testing.assert_close(saved["network.model.conv1.0.weight"], state["conv1.0.weight"])
-    own = initialised(MODEL, 3, (0, 0, 0), (1, 1, 1), 0).network.model.fc.weight
+    own = initialise_classifier(MODEL, 3, (0, 0, 0), (1, 1, 1), 0).network.model.fc.weight
     expected = state["fc.weight"] if form == "same head" else own
     torch.testing.assert_close(saved["network.model.fc.weight"], expected)
     torch.testing.assert_close(saved["mean"].flatten(), torch.tensor(COLOURS["mean"]))
@@ -63,7 +67,7 @@ def test_a_student_begins_with_the_file_s_weights(form, images, tmp_path):
 def test_the_sum_is_in_the_key_and_the_place_is_not(images, tmp_path):
     _, init = foreign(tmp_path / "w.safetensors")
     keys = [
-        plan.names["student", "s-0"]
+        plan.refs_by_name["student", "s-0"]
         for plan in (
             planned(tmp_path, init),
             planned(tmp_path, init | {"path": "elsewhere"}),
@@ -74,7 +78,7 @@ def test_the_sum_is_in_the_key_and_the_place_is_not(images, tmp_path):
     ]
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
-    entry = planned(tmp_path, init).entries[keys[0]]
+    entry = planned(tmp_path, init).artefacts[keys[0]]
     assert "pipeline.models.pretrained.finetune_init" in entry.code
 
 
@@ -110,7 +114,7 @@ def test_init_goes_with_one_normalisation(tmp_path):
 
 
 def test_branches_are_dropped_in_training_alone():
-    model = build(f"{MODEL}+drop_path=0.9", 3, (0, 0, 0), (1, 1, 1))
+    model = build_classifier(f"{MODEL}+drop_path=0.9", 3, (0, 0, 0), (1, 1, 1))
     x = torch.rand(1, 3, 32, 32).expand(8, -1, -1, -1)
     branches = [m for m in model.eval().modules() if type(m).__name__ == "DropPath"]
     assert [m.drop_prob for m in branches] == pytest.approx([0.3, 0.6, 0.9])
@@ -140,4 +144,4 @@ def test_what_drop_path_draws_is_the_step_s(images, tmp_path):
 
 def test_a_model_without_branches_says_so():
     with pytest.raises(RetortError, match=r"drop_path=0.1': it has no branches to drop; drop '.dr"):
-        build("timm/vgg11+drop_path=0.1", 3, (0, 0, 0), (1, 1, 1))
+        build_classifier("timm/vgg11+drop_path=0.1", 3, (0, 0, 0), (1, 1, 1))

@@ -21,8 +21,8 @@ from pipeline.cli import import_checkpoint
 from pipeline.cli.main import main
 from pipeline.errors import RetortError
 from pipeline.models.pretrained import safe_unpickle
-from pipeline.models.pretrained.checkpoint_files import read
-from pipeline.store.artifact import sha256_of
+from pipeline.models.pretrained.checkpoint_files import read_state_dict
+from pipeline.store.artefact import compute_sha256
 
 
 class Trap:
@@ -99,7 +99,7 @@ def test_the_tensors_come_out_and_the_trap_does_not_spring(form, tmp_path, capsy
     path, marker = tmp_path / form, tmp_path / "sprung"
     FORMS[form](lightning(marker), path)
     with pytest.raises(RetortError, match="holds more than tensors"):
-        read(path, sha256_of(path))
+        read_state_dict(path, compute_sha256(path))
     found = imported(path)
     expected = weights()
     assert found.keys() == expected.keys()
@@ -112,8 +112,8 @@ def test_the_tensors_come_out_and_the_trap_does_not_spring(form, tmp_path, capsy
     assert "dropped  epoch, callbacks, hyper_parameters, optimizer_states, namespace" in said
     assert "posix.mkdir" in said
     assert "tests.models.pretrained.test_safe_unpickle.Settings" in said
-    assert sha256_of(tmp_path / "out.safetensors") in said
-    read(tmp_path / "out.safetensors", sha256_of(tmp_path / "out.safetensors"))
+    assert compute_sha256(tmp_path / "out.safetensors") in said
+    read_state_dict(tmp_path / "out.safetensors", compute_sha256(tmp_path / "out.safetensors"))
     torch.load(path, weights_only=False)
     assert marker.exists()
 
@@ -146,7 +146,7 @@ def test_torchscript_needs_its_sum_and_is_not_run(tmp_path, capsys, monkeypatch)
     assert "is a TorchScript archive, which is code; name the one you" in capsys.readouterr().err
     assert main(["import", str(path), str(tmp_path / "o.safetensors"), "--sha256", "0" * 64]) == 2
     assert "expected 00000" in capsys.readouterr().err
-    found = imported(path, "--sha256", sha256_of(path))
+    found = imported(path, "--sha256", compute_sha256(path))
     assert {n: v.shape for n, v in found.items()} == {
         n: v.shape for n, v in module.state_dict().items()
     }
@@ -229,7 +229,7 @@ def test_pickles_written_by_hand_reach_nothing(content, tmp_path, monkeypatch):
     path = tmp_path / "a.pt"
     archived(path, content)
     with contextlib.suppress(RetortError):
-        assert isinstance(safe_unpickle.opened(path).root, safe_unpickle.Inert)
+        assert isinstance(safe_unpickle.open_checkpoint(path).content, safe_unpickle.Placeholder)
 
 
 def test_a_tensor_beyond_its_numbers_is_refused(tmp_path):
@@ -246,9 +246,9 @@ def test_a_tensor_beyond_its_numbers_is_refused(tmp_path):
             warnings.simplefilter("ignore")
             Pickler(buffer, protocol=2).dump({"w": holder})
         archived(tmp_path / "a.pt", buffer.getvalue(), **{"0": struct.pack("<8f", *range(8))})
-        pickled = safe_unpickle.opened(tmp_path / "a.pt")
+        pickled = safe_unpickle.open_checkpoint(tmp_path / "a.pt")
         with pytest.raises(RetortError, match="a tensor goes beyond its numbers"):
-            pickled.tensor(pickled.root["w"])
+            pickled.read_tensor(pickled.content["w"])
 
 
 class Rebuilt:

@@ -9,11 +9,11 @@ import torch
 import pipeline
 from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import write_orders
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from pipeline.stages import prepare_data, train_teacher
-from pipeline.store.artifact import Job, finish, read_job, sha256_of
-from pipeline.store.code_revisions import revisions
+from pipeline.store.artefact import Job, compute_sha256, read_job, write_manifest
+from pipeline.store.code_revisions import collect_revisions
 from tests.models.pretrained.test_checkpoint_files import (
     PIXELS,
     network,
@@ -48,14 +48,14 @@ def test_the_sum_is_in_the_key_and_the_place_is_not():
 
 
 def test_training_code_is_not_in_the_key_of_a_file():
-    plan = plan_from(with_file())
-    code = plan.entries[plan.names["teacher", "robust"]].code
+    plan = make_plan_from_dict(with_file())
+    code = plan.artefacts[plan.refs_by_name["teacher", "robust"]].code
     assert {
         "pipeline.models.pretrained.checkpoint_files",
         "pipeline.architectures.wide_resnet",
     } <= code.keys()
     assert not {"pipeline.training.loop", "pipeline.stages.train_teacher"} & code.keys()
-    assert "pipeline.models.pretrained.checkpoint_files" not in revisions(
+    assert "pipeline.models.pretrained.checkpoint_files" not in collect_revisions(
         "pipeline.stages.train_teacher"
     )
 
@@ -78,7 +78,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_bad_checkpoint_sections(fault):
     with pytest.raises(RetortError, match=FAULTS[fault][1]):
-        plan_from(with_file(**FAULTS[fault][0]))
+        make_plan_from_dict(with_file(**FAULTS[fault][0]))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_bad_checkpoint_sections(fault):
 )
 def test_what_does_not_go_with_a_checkpoint(key, value, words):
     with pytest.raises(RetortError, match=words):
-        plan_from(edited(key, value, with_file()))
+        make_plan_from_dict(edited(key, value, with_file()))
 
 
 @pytest.fixture
@@ -105,12 +105,12 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "load", lambda split, cache: (images, labels))
 
     def make(raw: dict, name: str = "robust") -> Job:
-        plan = plan_from({**raw, "store": str(tmp_path / "store")})
-        write_orders(plan)
-        data = read_job(plan.folder(plan.names["dataset", "tiny"]))
-        finish(data, prepare_data.run(data))
-        job = read_job(plan.folder(plan.names["teacher", name]))
-        finish(job, train_teacher.run(job))
+        plan = make_plan_from_dict({**raw, "store": str(tmp_path / "store")})
+        write_job_files(plan)
+        data = read_job(plan.folder_path(plan.refs_by_name["dataset", "tiny"]))
+        write_manifest(data, prepare_data.run(data))
+        job = read_job(plan.folder_path(plan.refs_by_name["teacher", name]))
+        write_manifest(job, train_teacher.run(job))
         return job
 
     return make
@@ -123,7 +123,7 @@ def test_a_trades_file_becomes_a_teacher(made, tmp_path):
     model = pipeline.load(job.folder)
     with torch.no_grad():
         assert torch.equal(model(PIXELS), donor(PIXELS))
-    assert sha256_of(path) == digest
+    assert compute_sha256(path) == digest
     assert not (job.folder / "history.json").exists()
 
 
@@ -176,9 +176,9 @@ def test_normalise_none_is_the_identity(made, normalise, mean):
 
 
 def test_the_file_s_place_is_in_the_work_order_alone(tmp_path):
-    plan = plan_from({**with_file(), "store": str(tmp_path / "store")})
-    write_orders(plan)
-    job = read_job(plan.folder(plan.names["teacher", "robust"]))
+    plan = make_plan_from_dict({**with_file(), "store": str(tmp_path / "store")})
+    write_job_files(plan)
+    job = read_job(plan.folder_path(plan.refs_by_name["teacher", "robust"]))
     assert job.run["checkpoint"] == "robust.pt"
     assert job.spec["checkpoint"] == {"sha256": SUM, "mean": None, "std": None}
     assert Path(job.run["data"]) == Path("data")

@@ -9,14 +9,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pipeline.datasets import cifar10
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
-from pipeline.models.pretrained.checkpoint_files import State
-from pipeline.models.pretrained.vqgan_config import recognised
-from pipeline.models.vqgan import VQGAN, Architecture, nearest_code
-from pipeline.planning.graph import plan_from
-from pipeline.planning.plan import write_orders
+from pipeline.models.pretrained.checkpoint_files import StateDict
+from pipeline.models.pretrained.vqgan_config import infer_architecture
+from pipeline.models.vqgan import VQGAN, VQGANArchitecture, find_nearest_codes
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from pipeline.stages import prepare_data, train_discretizer
-from pipeline.stages.pretrained_discretizer import mapped
-from pipeline.store.artifact import Job, finish, open_artifact, read_job, sha256_of
+from pipeline.stages.pretrained_discretizer import extract_vqgan_state
+from pipeline.store.artefact import Job, compute_sha256, open_artefact, read_job, write_manifest
 from tests.planning.test_plan import edited, keys
 
 SUM = "c" * 64
@@ -61,11 +61,11 @@ def ldm(target: str = "ldm.models.autoencoder.VQModel", n_embed: int = 16384, **
 
 def test_a_discretiser_s_key_holds_sum_and_architecture_but_no_place(tmp_path):
     raw = with_vq(tmp_path)
-    plan = plan_from(raw)
-    entry = plan.entries[plan.names["discretizer", "vq"]]
+    plan = make_plan_from_dict(raw)
+    entry = plan.artefacts[plan.refs_by_name["discretizer", "vq"]]
     assert entry.spec == {"checkpoint": {"sha256": SUM}}
     assert entry.inputs == {}
-    assert entry.outside == {"checkpoint": "vq.ckpt"}
+    assert entry.outside_paths == {"checkpoint": "vq.ckpt"}
     assert not {"pipeline.training.loop", "pipeline.stages.train_discretizer"} & entry.code.keys()
     base = keys(raw)["discretizer/vq"]
     assert keys({**raw, "seed": 3})["discretizer/vq"] == base
@@ -92,7 +92,7 @@ VQ_FAULTS = {
 def test_bad_descriptions_of_a_vqgan(tmp_path, fault):
     config, words = VQ_FAULTS[fault]
     with pytest.raises(RetortError) as caught:
-        plan_from(with_vq(tmp_path, config))
+        make_plan_from_dict(with_vq(tmp_path, config))
     assert str(caught.value).startswith("discretizers.vq.config: ")
     assert words in str(caught.value)
 
@@ -109,32 +109,32 @@ def test_bad_descriptions_of_a_vqgan(tmp_path, fault):
 )
 def test_what_does_not_go_with_a_discretiser_from_a_file(tmp_path, section, words):
     with pytest.raises(RetortError) as caught:
-        plan_from(with_vq(tmp_path, **section))
+        make_plan_from_dict(with_vq(tmp_path, **section))
     assert words in str(caught.value)
 
 
 def narrow(seed: int = 0) -> VQGAN:
     """A small VQGAN at random weights, its codes spread."""
     torch.manual_seed(seed)
-    model = VQGAN(Architecture(**NARROW, **BOOK)).eval()
+    model = VQGAN(VQGANArchitecture(**NARROW, **BOOK)).eval()
     model.codebook.data.normal_(std=0.3)
     return model
 
 
-def as_taming(state: State) -> dict:
+def as_taming(state: StateDict) -> dict:
     """As taming saves it: under state_dict, the losses' networks beside the weights."""
     loss = {"loss.discriminator.main.0.weight": torch.zeros(2), "loss.logvar": torch.zeros(1)}
     return {"epoch": 5, "state_dict": {**state, **loss}}
 
 
-def as_diffusion(state: State) -> dict:
+def as_diffusion(state: StateDict) -> dict:
     """As a whole latent-diffusion model holds it, moving averages and all."""
     inside = {f"first_stage_model.{name}": value for name, value in state.items()}
     other = {"model.diffusion_model.out.0.weight": torch.zeros(3), "betas": torch.zeros(9)}
     return {"state_dict": {**inside, **other, "model_ema.decay": torch.ones(1)}}
 
 
-def as_averaged(state: State) -> dict:
+def as_averaged(state: StateDict) -> dict:
     """As latent-diffusion saves a VQGAN with a moving average, in half precision."""
     shadow = {f"model_ema.{name.replace('.', '')}": value for name, value in state.items()}
     return {name: value.half() for name, value in {**state, **shadow}.items()}
@@ -150,14 +150,14 @@ def make(tmp_path, monkeypatch):
     def make(content: dict, yaml_of: object = None, **section: object) -> Job:
         path = tmp_path / "vq.ckpt"
         torch.save(content, path)
-        section["checkpoint"] = {"path": str(path), "sha256": sha256_of(path)}
+        section["checkpoint"] = {"path": str(path), "sha256": compute_sha256(path)}
         raw = with_vq(tmp_path, yaml_of, **section)
-        plan = plan_from({**raw, "store": str(tmp_path / "store")})
-        write_orders(plan)
-        data = read_job(plan.folder(plan.names["dataset", "tiny"]))
-        finish(data, prepare_data.run(data))
-        job = read_job(plan.folder(plan.names["discretizer", "vq"]))
-        finish(job, train_discretizer.run(job))
+        plan = make_plan_from_dict({**raw, "store": str(tmp_path / "store")})
+        write_job_files(plan)
+        data = read_job(plan.folder_path(plan.refs_by_name["dataset", "tiny"]))
+        write_manifest(data, prepare_data.run(data))
+        job = read_job(plan.folder_path(plan.refs_by_name["discretizer", "vq"]))
+        write_manifest(job, train_discretizer.run(job))
         return job
 
     return make
@@ -165,7 +165,7 @@ def make(tmp_path, monkeypatch):
 
 def model_of(job: Job) -> VQGAN:
     """The discretiser that a job made, as banks load it."""
-    return vqgan.load(open_artifact(job.folder).path("model.safetensors"))
+    return vqgan.load(open_artefact(job.folder).get_verified_path("model.safetensors"))
 
 
 @pytest.mark.parametrize("form", [as_taming, as_diffusion, as_averaged], ids=lambda f: f.__name__)
@@ -179,22 +179,22 @@ def test_a_file_gives_the_same_tokens_and_pixels(make, form, told):
     if form is as_averaged:
         donor = donor.half().float()
     with torch.no_grad():
-        assert torch.equal(loaded.tokens(x), donor.tokens(x))
+        assert torch.equal(loaded.encode_to_tokens(x), donor.encode_to_tokens(x))
         assert torch.equal(loaded.reconstruct(x), donor.reconstruct(x))
-    assert loaded.architecture == Architecture(**NARROW, **BOOK)
-    assert len(loaded.tokens(x).unique()) > 10
-    assert "psnr_db" not in open_artifact(job.folder).manifest.facts
+    assert loaded.architecture == VQGANArchitecture(**NARROW, **BOOK)
+    assert len(loaded.encode_to_tokens(x).unique()) > 10
+    assert "psnr_db" not in open_artefact(job.folder).manifest.facts
 
 
 def test_it_is_measured_on_a_data_set_s_test_images_where_one_is_named(make):
-    facts = open_artifact(make(narrow().state_dict(), dataset="tiny").folder).manifest.facts
+    facts = open_artefact(make(narrow().state_dict(), dataset="tiny").folder).manifest.facts
     assert facts["images"] == 64
     assert facts["grid"] == [16, 16]
     assert 0 < facts["psnr_db"] < 40
     assert 0 < facts["codes_used"] <= 1
 
 
-def whole(architecture: Architecture) -> State:
+def whole(architecture: VQGANArchitecture) -> StateDict:
     """Every name and shape of a VQGAN, without memory."""
     with torch.device("meta"):
         return VQGAN(architecture).state_dict()
@@ -203,48 +203,50 @@ def whole(architecture: Architecture) -> State:
 @pytest.mark.parametrize(
     "architecture",
     [
-        Architecture(),
-        Architecture(
+        VQGANArchitecture(),
+        VQGANArchitecture(
             ch_mult=(1, 2, 4), z_channels=3, embed_dim=3, n_codes=8192, attn_resolutions=()
         ),
-        Architecture(
+        VQGANArchitecture(
             ch_mult=(1, 1, 2, 2, 4), attn_resolutions=(16,), z_channels=256, embed_dim=256
         ),
-        Architecture(n_codes=256, attn_resolutions=(), mid_attention=False),
+        VQGANArchitecture(n_codes=256, attn_resolutions=(), mid_attention=False),
     ],
     ids=["vq-f8", "vq-f4", "taming f16", "without attention"],
 )
 def test_published_architectures_are_recognised_by_their_tensors(architecture):
     state = whole(architecture)
-    assert Architecture(**recognised(state, "file")) == architecture
-    assert whole(Architecture(**recognised(state, "file"))).keys() == state.keys()
+    assert VQGANArchitecture(**infer_architecture(state, "file")) == architecture
+    assert whole(VQGANArchitecture(**infer_architecture(state, "file"))).keys() == state.keys()
 
 
 def test_vq_f8_has_all_its_tensors_and_nothing_else_is_kept():
-    state = whole(Architecture())
-    kept, left = mapped({**state, "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1)})
+    state = whole(VQGANArchitecture())
+    kept, left = extract_vqgan_state(
+        {**state, "loss.perceptual_loss.lin0.model.1.weight": torch.zeros(1)}
+    )
     assert len(kept) == 299
     assert left == ["loss.perceptual_loss.lin0.model.1.weight"]
 
 
-def gumbel(state: State) -> None:
+def gumbel(state: StateDict) -> None:
     state["quantize.embed.weight"] = state.pop("quantize.embedding.weight")
     state["quantize.proj.weight"] = torch.zeros(1)
 
 
-def without_codes(state: State) -> None:
+def without_codes(state: StateDict) -> None:
     del state["quantize.embedding.weight"]
 
 
-def kl(state: State) -> None:
+def kl(state: StateDict) -> None:
     state["encoder.conv_out.weight"] = torch.zeros(8, 64, 3, 3)
 
 
-def cut(state: State) -> None:
+def cut(state: StateDict) -> None:
     del state["decoder.conv_out.bias"]
 
 
-def not_finite(state: State) -> None:
+def not_finite(state: StateDict) -> None:
     state["quant_conv.bias"][0] = torch.nan
 
 
@@ -273,7 +275,7 @@ def test_a_file_of_another_shape_than_its_yaml_is_named(make):
 
 def test_images_that_no_grid_covers_are_named():
     with pytest.raises(RetortError, match="images of 30x33 px: a token stands for 2x2"):
-        narrow().tokens(torch.zeros(1, 3, 30, 33))
+        narrow().encode_to_tokens(torch.zeros(1, 3, 30, 33))
 
 
 class Largest(TorchDispatchMode):
@@ -292,7 +294,7 @@ def test_looking_codes_up_holds_one_block_of_distances():
     tokens = 32 * 28 * 28  # a batch of 32 at 224 px
     z, book = torch.empty(tokens, 4, device="meta"), torch.empty(16384, 4, device="meta")
     with Largest() as seen:
-        found = nearest_code(z, book)
+        found = find_nearest_codes(z, book)
     assert found.shape == (tokens,)
     assert seen.numbers == vqgan.DISTANCES_PER_BLOCK
     assert tokens * 16384 > 24 * seen.numbers

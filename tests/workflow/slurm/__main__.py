@@ -8,9 +8,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.planning.graph import plan_from
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan
-from pipeline.store.artifact import MANIFEST, read_json
+from pipeline.store.artefact import MANIFEST_FILE, read_json
 from tests.helpers.graph import ROOT, environment, tiny
 from tests.workflow.slurm.cluster import Unavailable, cluster, installed
 from tests.workflow.slurm.trouble import TROUBLES, Watch, make_trouble
@@ -45,7 +45,7 @@ def main() -> int:
         (there / "experiment.yaml").write_text("students: this file was edited while jobs waited\n")
         make_trouble(watch, remote)
         finish(remote, there)
-        facts = seen(watch, plan_from(raw), here, there)
+        facts = seen(watch, make_plan_from_dict(raw), here, there)
     print(f"slurm-test: what was seen ({time.monotonic() - began:.0f} s)")
     for claim, holds in facts.items():
         print(f"  {'yes' if holds else 'NO '}  {claim}")
@@ -108,8 +108,8 @@ def seen(watch: Watch, plan: Plan, here: Path, there: Path) -> dict[str, bool]:
         == {"student"},
         "SLURM gave them one each": bool(sums) and {s["gpus"] for s in sums} <= {"0", "1"},
         "the edited configuration was not read": "edited while" not in log,
-        f"{len(plan.entries)} artefacts have the workstation's bytes": all(
-            files(here, plan, ref) == files(there, plan, ref) for ref in plan.entries
+        f"{len(plan.artefacts)} artefacts have the workstation's bytes": all(
+            files(here, plan, ref) == files(there, plan, ref) for ref in plan.artefacts
         ),
     }
 
@@ -123,7 +123,7 @@ def second_of(watch: Watch, number: int) -> dict:
 
 def files(folder: Path, plan: Plan, ref: str) -> dict:
     """Sums of an artefact's files; of the report, which tells times, its table's alone."""
-    listed = read_json(folder / plan.folder(ref) / MANIFEST, "run again")["files"]
+    listed = read_json(folder / plan.folder_path(ref) / MANIFEST_FILE, "run again")["files"]
     return {"table.md": listed["table.md"]} if ref.startswith("report/") else listed
 
 

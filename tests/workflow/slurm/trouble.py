@@ -8,7 +8,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.store.artifact import MANIFEST
+from pipeline.store.artefact import MANIFEST_FILE
 from tests.workflow.slurm.cluster import query
 
 POLL_SECONDS = 0.5
@@ -45,7 +45,7 @@ def stage_of(folder: Path, key: str) -> int:
             stage = command[1:3] == ["-m", "pipeline"] and command[4].endswith(key)
             if stage and (place / "cwd").resolve() == folder.resolve():
                 os.kill(int(place.name), signal.SIGSTOP)
-                if not (folder / command[4] / MANIFEST).exists():
+                if not (folder / command[4] / MANIFEST_FILE).exists():
                     return int(place.name)
                 os.kill(int(place.name), signal.SIGCONT)
         except (FileNotFoundError, ProcessLookupError):

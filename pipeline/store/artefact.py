@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RetortError
-from pipeline.store.code_revisions import fingerprint
+from pipeline.store.code_revisions import compute_fingerprint
 
-MANIFEST = "manifest.json"
-SPEC = "spec.json"
-KEY = re.compile(r"[0-9a-f]{12}")
+MANIFEST_FILE = "manifest.json"
+JOB_FILE = "spec.json"
+KEY_PATTERN = re.compile(r"[0-9a-f]{12}")
 DROPPED = ("modules",)  # fields of manifests that older versions wrote
-STAGES = {  # kind -> the stage that makes it, in the order of the graph
+STAGES_BY_KIND = {  # kind -> the stage that makes it, in the order of the graph
     "dataset": "prepare_data",
     "teacher": "train_teacher",
     "discretizer": "train_discretizer",
@@ -31,14 +31,14 @@ STAGES = {  # kind -> the stage that makes it, in the order of the graph
 }
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """Hex sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that is fsynced and renamed to it if nothing fails.
 
     A block that raises leaves neither file: what stands under the final name is whole.
@@ -56,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(text)
 
 
@@ -122,13 +122,13 @@ class Job:
     strict: str = ""
 
     @property
-    def state(self) -> Path:
+    def state_folder(self) -> Path:
         """Where checkpoints live until the artefact is complete."""
         path = self.folder / "state"
         path.mkdir(exist_ok=True)
         return path
 
-    def manifest(self, files: list[str], facts: dict) -> Manifest:
+    def build_manifest(self, files: list[str], facts: dict) -> Manifest:
         """The manifest of this job's finished files, named relative to its folder."""
         return Manifest(
             kind=self.kind,
@@ -136,21 +136,21 @@ class Job:
             key=self.key,
             spec=self.spec,
             inputs={role: path.name for role, path in self.inputs.items()},
-            files={name: describe(self.folder / name) for name in sorted(files)},
+            files={name: describe_file(self.folder / name) for name in sorted(files)},
             facts=facts,
             code=self.code,
-            fingerprint=fingerprint(*self.code) if self.code else "",
+            fingerprint=compute_fingerprint(*self.code) if self.code else "",
         )
 
 
 @dataclass(frozen=True)
-class Artifact:
+class Artefact:
     """A finished artefact: its folder and manifest."""
 
     folder: Path
     manifest: Manifest
 
-    def path(self, name: str) -> Path:
+    def get_verified_path(self, name: str) -> Path:
         """A file of the artefact, its sum checked once a process.
 
         Raises:
@@ -163,9 +163,9 @@ class Artifact:
         return self.folder / name
 
 
-def describe(path: Path) -> dict:
+def describe_file(path: Path) -> dict:
     """Sum and size of a file, as manifests list them."""
-    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    return {"sha256": compute_sha256(path), "bytes": path.stat().st_size}
 
 
 @cache
@@ -175,36 +175,36 @@ def verify(path: Path, digest: str) -> None:
     Raises:
         RetortError: it is missing or altered.
     """
-    remedy = f"delete {path.parent / MANIFEST} and run again to make it anew"
+    remedy = f"delete {path.parent / MANIFEST_FILE} and run again to make it anew"
     if not path.exists():
         raise RetortError(f"{path}: is missing; {remedy}")
-    if sha256_of(path) != digest:
+    if compute_sha256(path) != digest:
         raise RetortError(f"{path}: does not match its manifest's sha256; {remedy}")
 
 
-def open_artifact(folder: Path) -> Artifact:
+def open_artefact(folder: Path) -> Artefact:
     """A finished artefact.
 
     Raises:
         RetortError: there is no manifest, or it is not one.
     """
     folder = folder.resolve()
-    path = folder / MANIFEST
+    path = folder / MANIFEST_FILE
     remedy = "delete it and run again"
     data = read_json(path, "the artefact is not finished: run snakemake")
-    sealed = data.pop("sum", None)
+    stored_sum = data.pop("sum", None)
     try:
         fields = {name: value for name, value in data.items() if name not in DROPPED}
         manifest = Manifest(**fields)
-        check_types(manifest)
+        check_manifest_types(manifest)
     except (TypeError, ValueError) as error:
         raise RetortError(f"{path}: is not a manifest ({error}); {remedy}") from error
-    if sealed not in (None, sum_of(data)):
+    if stored_sum not in (None, compute_manifest_sum(data)):
         raise RetortError(f"{path}: was edited, its own sum differs; {remedy}")
-    return Artifact(folder, manifest)
+    return Artefact(folder, manifest)
 
 
-def check_types(manifest: Manifest) -> None:
+def check_manifest_types(manifest: Manifest) -> None:
     """Refuse fields of other types than a manifest's, and files that are not below its folder.
 
     Raises:
@@ -215,20 +215,20 @@ def check_types(manifest: Manifest) -> None:
         if not isinstance(value, types.get(field_name, dict)):
             raise TypeError(f"'{field_name}' is a {type(value).__name__}")
     for name, about in manifest.files.items():
-        if not below(name):
+        if not is_below_folder(name):
             raise ValueError(f"file {name!r} is not below its folder")
-        whole = isinstance(about, dict) and isinstance(about.get("bytes"), int)
-        if not (whole and isinstance(about.get("sha256"), str)):
+        has_size = isinstance(about, dict) and isinstance(about.get("bytes"), int)
+        if not (has_size and isinstance(about.get("sha256"), str)):
             raise TypeError(f"file {name!r} has no sum or size")
 
 
-def below(name: str) -> bool:
+def is_below_folder(name: str) -> bool:
     """Whether a relative path stays below the folder that it is relative to."""
     parts = name.split("/")
     return "\0" not in name and not {"", ".", ".."} & set(parts)
 
 
-def sum_of(manifest: dict) -> str:
+def compute_manifest_sum(manifest: dict) -> str:
     """The sum that a manifest bears of all its other fields."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
@@ -240,15 +240,15 @@ def read_job(folder: Path) -> Job:
         RetortError: it is missing or is not a work order.
     """
     folder = folder.resolve()
-    path = folder / SPEC
+    path = folder / JOB_FILE
     data = read_json(path, "write it with a snakemake run, or 'python -m pipeline plan --write'")
     store = folder.parent.parent
     try:
         check_refs(data["inputs"])
         inputs = {role: store / ref for role, ref in data["inputs"].items()}
         names = ("kind", "name", "key", "spec", "code", "run")
-        known = {k: data[k] for k in names} | {"strict": data.get("strict", "")}
-        return Job(folder=folder, inputs=inputs, **known)
+        job_fields = {k: data[k] for k in names} | {"strict": data.get("strict", "")}
+        return Job(folder=folder, inputs=inputs, **job_fields)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         remedy = "delete it and run snakemake again"
         raise RetortError(f"{path}: is not a work order ({error!r}); {remedy}") from error
@@ -262,11 +262,11 @@ def check_refs(refs: dict[str, str]) -> None:
     """
     for role, ref in refs.items():
         kind, _, key = ref.partition("/")
-        if kind not in STAGES or not KEY.fullmatch(key):
+        if kind not in STAGES_BY_KIND or not KEY_PATTERN.fullmatch(key):
             raise ValueError(f"input '{role}' is {ref!r}, not <kind>/<key>")
 
 
-def finish(job: Job, manifest: Manifest) -> None:
+def write_manifest(job: Job, manifest: Manifest) -> None:
     """Write the manifest: from here on the artefact exists."""
     data = asdict(manifest)
-    write_json(job.folder / MANIFEST, data | {"sum": sum_of(data)})
+    write_json(job.folder / MANIFEST_FILE, data | {"sum": compute_manifest_sum(data)})

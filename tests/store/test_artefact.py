@@ -7,28 +7,28 @@ import sys
 import pytest
 
 from pipeline.errors import RetortError
-from pipeline.store.artifact import (
-    MANIFEST,
-    SPEC,
+from pipeline.store.artefact import (
+    JOB_FILE,
+    MANIFEST_FILE,
     Job,
     Manifest,
-    describe,
-    finish,
-    open_artifact,
+    compute_sha256,
+    describe_file,
+    open_artefact,
     read_job,
     read_json,
-    replacing,
-    sha256_of,
     verify,
+    write_atomically,
     write_json,
+    write_manifest,
 )
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"  # sha256 of "hello"
 KILLED = """
 import sys
 from pathlib import Path
-from pipeline.store.artifact import replacing
-with replacing(Path(sys.argv[1])) as temporary:
+from pipeline.store.artefact import write_atomically
+with write_atomically(Path(sys.argv[1])) as temporary:
     temporary.write_bytes(b"half of it")
     print("writing", flush=True)
     sys.stdin.read()
@@ -50,7 +50,7 @@ def job(tmp_path) -> Job:
         "code": {"pipeline.banks.shards": 1},
         "run": {"data": "data"},
     }
-    write_json(folder / SPEC, order)
+    write_json(folder / JOB_FILE, order)
     return read_job(folder)
 
 
@@ -65,14 +65,14 @@ def test_a_job_is_its_spec_with_inputs_as_folders(job, tmp_path):
 
 
 def test_a_manifest_comes_back(job):
-    written = job.manifest(["data.bin"], {"rows": 3})
-    assert not (job.folder / MANIFEST).exists()
-    finish(job, written)
-    artifact = open_artifact(job.folder)
-    assert artifact.manifest == written
+    written = job.build_manifest(["data.bin"], {"rows": 3})
+    assert not (job.folder / MANIFEST_FILE).exists()
+    write_manifest(job, written)
+    artefact = open_artefact(job.folder)
+    assert artefact.manifest == written
     assert written.files == {"data.bin": {"sha256": HELLO, "bytes": 5}}
     assert written.inputs == {"teacher": "aaaaaaaaaaaa"}
-    assert artifact.path("data.bin").read_bytes() == b"hello"
+    assert artefact.get_verified_path("data.bin").read_bytes() == b"hello"
 
 
 def test_equal_values_are_equal_bytes(tmp_path):
@@ -86,7 +86,7 @@ def test_equal_values_are_equal_bytes(tmp_path):
 
 def test_a_block_that_raises_leaves_nothing(tmp_path):
     path = tmp_path / "deep" / "file.bin"
-    with pytest.raises(KeyError), replacing(path) as temporary:  # noqa: PT012
+    with pytest.raises(KeyError), write_atomically(path) as temporary:  # noqa: PT012
         temporary.write_bytes(b"half")
         raise KeyError
     assert list(path.parent.iterdir()) == []
@@ -95,11 +95,11 @@ def test_a_block_that_raises_leaves_nothing(tmp_path):
 def test_a_block_that_raises_leaves_the_old_file(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
-    with pytest.raises(KeyError), replacing(path) as temporary:  # noqa: PT012
+    with pytest.raises(KeyError), write_atomically(path) as temporary:  # noqa: PT012
         temporary.write_bytes(b"new")
         raise KeyError
     assert path.read_bytes() == b"old"
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(b"new")
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
@@ -116,29 +116,29 @@ def test_a_process_killed_while_it_writes_leaves_no_final_file(tmp_path):
         child.kill()
     assert child.returncode == -9
     assert not path.exists()
-    with replacing(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_bytes(b"whole")
     assert path.read_bytes() == b"whole"
 
 
 def test_a_flipped_bit_and_a_missing_file_are_found(job):
-    finish(job, job.manifest(["data.bin"], {}))
+    write_manifest(job, job.build_manifest(["data.bin"], {}))
     path = job.folder / "data.bin"
     path.write_bytes(b"hellp")
     with pytest.raises(RetortError, match="data.bin: does not match its manifest's sha256"):
-        open_artifact(job.folder).path("data.bin")
+        open_artefact(job.folder).get_verified_path("data.bin")
     path.unlink()
     with pytest.raises(RetortError, match="data.bin: is missing; delete"):
-        open_artifact(job.folder).path("data.bin")
+        open_artefact(job.folder).get_verified_path("data.bin")
     with pytest.raises(RetortError, match="has no file 'other.bin'; it has data.bin"):
-        open_artifact(job.folder).path("other.bin")
+        open_artefact(job.folder).get_verified_path("other.bin")
 
 
 def test_sums(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"hello")
-    assert sha256_of(path) == HELLO
-    assert describe(path) == {"sha256": HELLO, "bytes": 5}
+    assert compute_sha256(path) == HELLO
+    assert describe_file(path) == {"sha256": HELLO, "bytes": 5}
     verify(path, HELLO)
 
 
@@ -154,26 +154,29 @@ def test_sums(tmp_path):
 )
 def test_what_is_no_manifest_is_named(text, words, tmp_path):
     if text is not None:
-        (tmp_path / MANIFEST).write_text(text)
+        (tmp_path / MANIFEST_FILE).write_text(text)
     with pytest.raises(RetortError, match=words) as caught:
-        open_artifact(tmp_path)
-    assert MANIFEST in str(caught.value)
+        open_artefact(tmp_path)
+    assert MANIFEST_FILE in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", [None, "{}", '{"inputs": 5}', "nonsense", '{"inputs": {"a": 1}}'])
 def test_what_is_no_work_order_is_named(text, tmp_path):
     if text is not None:
-        (tmp_path / SPEC).write_text(text)
-    with pytest.raises(RetortError, match=SPEC):
+        (tmp_path / JOB_FILE).write_text(text)
+    with pytest.raises(RetortError, match=JOB_FILE):
         read_job(tmp_path)
 
 
 def test_a_manifest_is_found_through_its_name(job, tmp_path):
-    finish(job, job.manifest(["data.bin"], {}))
+    write_manifest(job, job.build_manifest(["data.bin"], {}))
     link = tmp_path / "store" / "by-name" / "bank" / "dad"
     link.parent.mkdir(parents=True)
     link.symlink_to("../../bank/0123456789ab")
-    assert open_artifact(link).folder == job.folder
-    assert isinstance(open_artifact(link).manifest, Manifest)
-    assert read_json(link / MANIFEST, "")["key"] == json.loads((link / MANIFEST).read_text())["key"]
+    assert open_artefact(link).folder == job.folder
+    assert isinstance(open_artefact(link).manifest, Manifest)
+    assert (
+        read_json(link / MANIFEST_FILE, "")["key"]
+        == json.loads((link / MANIFEST_FILE).read_text())["key"]
+    )
