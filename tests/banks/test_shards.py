@@ -61,7 +61,7 @@ class Fake:
     def __init__(self, job: Job) -> None:
         self.job, self.layout, self.spec = job, LAYOUT, get_spec(job)
 
-    def block(self, rows: range, first: bool) -> tuple[Block, dict]:
+    def build_block(self, rows: range, first: bool) -> tuple[Block, dict]:
         Fake.before(rows)
         Fake.made.append(rows)
         return block_of(rows)
