@@ -40,6 +40,7 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/mypy
 
 docs: .venv/installed
 	$(BIN)/python docs/draw_floors.py

@@ -88,13 +88,16 @@ class Attack:
     ) -> list[Tensor]:
         """The intermediate samples 1 to n-1, each (B,C,H,W)."""
         samples: list[Tensor] = []
-        climb = {
-            "steps": self.steps - 1,
-            "step_size": self.step,
-            "start": "gauss",
-            "iterates": samples,
-        }
         rng = make_generator("path", seed, device=x.device)
         with freeze_modules(model):
-            run_pgd(x, lambda z: cross_entropy(model(z), y), Linf(self.eps), rng=rng, **climb)
+            run_pgd(
+                x,
+                lambda z: cross_entropy(model(z), y),
+                Linf(self.eps),
+                steps=self.steps - 1,
+                step_size=self.step,
+                start="gauss",
+                rng=rng,
+                iterates=samples,
+            )
         return samples

@@ -27,7 +27,8 @@ def collect_attention_maps(network: nn.Module) -> Iterator[AttentionMaps]:
 
     def record_map(module: nn.Module, inputs: tuple, output: object) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
-            maps[tuple(output.shape[2:])] = F.normalize(output.square().mean(1).flatten(1), dim=1)
+            height, width = output.shape[2:]
+            maps[height, width] = F.normalize(output.square().mean(1).flatten(1), dim=1)
 
     handles = [module.register_forward_hook(record_map) for module in network.modules()]
     try:

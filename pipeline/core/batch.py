@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,24 @@ class Batch:
     rng: torch.Generator
     attack_dtype: torch.dtype | None = None
 
+    @property
+    def labels(self) -> Tensor:
+        """The labels y, for objectives that need them.
+
+        Raises:
+            ValueError: the batch has none.
+        """
+        if self.y is None:
+            raise ValueError("batch: it has no labels; list 'label' among the objective's needs")
+        return self.y
+
+
+class Discretizer(Protocol):
+    """Q: images through a codebook and back."""
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Q(x) (B,C,H,W) in [0,1] of images x (B,C,H,W)."""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -60,7 +79,7 @@ class Roles:
 
     student: nn.Module
     teachers: Mapping[str, nn.Module] = field(default_factory=dict)
-    discretizer: nn.Module | None = None
+    discretizer: Discretizer | None = None
 
     @property
     def teacher(self) -> nn.Module:
@@ -75,14 +94,14 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
         return [batch]
     size = len(batch.x) // parts
 
-    def slice_samples(value: Tensor | None, start: int) -> Tensor | None:
-        return None if value is None else value[start : start + size]
+    def slice_samples(value: Tensor, start: int) -> Tensor:
+        return value[start : start + size]
 
     return [
         replace(
             batch,
             x=slice_samples(batch.x, start),
-            y=slice_samples(batch.y, start),
+            y=None if batch.y is None else slice_samples(batch.y, start),
             index=slice_samples(batch.index, start),
             stored={name: slice_samples(value, start) for name, value in batch.stored.items()},
         )

@@ -15,7 +15,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 EXCHANGE_TIMEOUT = timedelta(minutes=30)  # for the slowest rank of an exchange
 
@@ -50,7 +50,7 @@ class AllReduceSum(torch.autograd.Function):
     """The sum of the ranks' tensors; its gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         """Any shape, the same on every rank."""
         total = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
@@ -58,7 +58,7 @@ class AllReduceSum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         """The same for gradients."""
         return AllReduceSum.forward(ctx, grad)
 

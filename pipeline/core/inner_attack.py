@@ -34,7 +34,7 @@ class InnerAttack:
     start: Start = "gauss"
     attack_bn: Literal["eval", "train"] = "eval"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_steps(self.eps, self.step, self.steps)
 
 
@@ -92,9 +92,17 @@ class RobustObjective(Protocol):
     mode are fixed.
     """
 
-    attack: Literal["none", "rslad"]
-    alpha: float
-    inner_attack: InnerAttack
+    @property
+    def attack(self) -> Literal["none", "rslad"]:
+        """Whether it trains on x* too."""
+
+    @property
+    def alpha(self) -> float:
+        """Weight of x*'s term."""
+
+    @property
+    def inner_attack(self) -> InnerAttack:
+        """How x* is made."""
 
 
 def iterate_training_views(

@@ -19,7 +19,10 @@ class LPIPS(nn.Module):
     mean over places is summed over five depths.
     """
 
-    def __init__(self):
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.features = make_layers(cfgs["D"])  # VGG-16 without its classifier
         lins = [nn.Conv2d(channels, 1, 1, bias=False) for channels in BLOCK_CHANNELS]

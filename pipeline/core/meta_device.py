@@ -1,6 +1,7 @@
 """Networks built to be looked at: shapes without memory, weights without values."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,13 @@ class NoRandomFillMode(TorchFunctionMode):
     On the meta device they load torch's compiler first: seconds of work, and 160 MB.
     """
 
-    def __torch_function__(self, func: Callable, types, args=(), kwargs=None):
+    def __torch_function__(
+        self,
+        func: Callable,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
         """What torch calls in place of each of its functions."""
         if func in RANDOM_FILLS:
             return args[0]

@@ -41,5 +41,5 @@ def pair_different_labels(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tens
         half = count // 2
         for i, j in zip(order, order[half:] + order[:half], strict=True):
             partner[i] = j
-    partner = torch.tensor(partner, device=y.device)
-    return partner, y[partner] != y
+    partner_rows = torch.tensor(partner, device=y.device)
+    return partner_rows, y[partner_rows] != y

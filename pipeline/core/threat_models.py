@@ -28,7 +28,7 @@ class Linf:
 
     eps: float
 
-    def sample(self, x: Images, rng: torch.Generator) -> Images:
+    def sample(self, x: Images, rng: torch.Generator | None) -> Images:
         """A uniform point of the ball."""
         noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         return self.project(x + (2 * noise - 1) * self.eps, x)
@@ -48,7 +48,7 @@ class L2:
 
     eps: float
 
-    def sample(self, x: Images, rng: torch.Generator) -> Images:
+    def sample(self, x: Images, rng: torch.Generator | None) -> Images:
         """A random direction of length eps from x, cut to the image range (DAD's start)."""
         noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         return self.project(x + self.eps * normalise_samples(noise), x)
@@ -68,7 +68,7 @@ class L2:
 class Unconstrained:
     """The image range alone, for discrepancy data without a ball (DERD, Sec. 3.3)."""
 
-    def sample(self, x: Images, rng: torch.Generator) -> Images:
+    def sample(self, x: Images, rng: torch.Generator | None) -> Images:
         """A uniform image."""
         return torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
 

@@ -55,7 +55,7 @@ class Objective:
         introspects = batch.progress >= self.begin
         with torch.no_grad():
             target = teacher(x_adv)
-            trust = (-self.beta * cross_entropy(target, batch.y)).exp()
+            trust = (-self.beta * cross_entropy(target, batch.labels)).exp()
         with torch.set_grad_enabled(introspects or self.alpha < 1):
             clean = student(batch.x)
         logits = student(x_adv)
@@ -63,5 +63,5 @@ class Objective:
         if introspects:
             terms["self_adv"] = scale * (1 - trust) * kl_divergence(logits, clean)
         if self.alpha < 1:
-            terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.y)
+            terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.labels)
         yield terms

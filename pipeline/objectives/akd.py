@@ -41,12 +41,12 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
         )
         with torch.no_grad():
             soft = roles.teacher(x_adv).softmax(1)
         logits = student(x_adv)
         yield {
             "kd_adv": self.beta * cross_entropy(logits, soft),
-            "ce_adv": (1 - self.beta) * cross_entropy(logits, batch.y),
+            "ce_adv": (1 - self.beta) * cross_entropy(logits, batch.labels),
         }

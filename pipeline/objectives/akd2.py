@@ -42,7 +42,7 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, t = roles.student, self.temperature
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
         )
         with torch.no_grad():
             robust, natural = (roles.teachers[r](x_adv) for r in ("robust", "natural"))
@@ -50,5 +50,5 @@ class Objective:
         yield {
             "robust": self.alpha * kd_loss(logits, robust, t),
             "natural": self.beta * kd_loss(logits, natural, t),
-            "ce_adv": (1 - self.alpha - self.beta) * cross_entropy(logits, batch.y),
+            "ce_adv": (1 - self.alpha - self.beta) * cross_entropy(logits, batch.labels),
         }

@@ -42,10 +42,10 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target = roles.student, get_clean_teacher_logits(roles, batch)
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
         )
         kd = kd_loss(student(x_adv), target, self.temperature)
         terms = {"kd_adv": self.kd_scale * self.alpha * kd}
         if self.alpha < 1:
-            terms["ce"] = (1 - self.alpha) * cross_entropy(student(batch.x), batch.y)
+            terms["ce"] = (1 - self.alpha) * cross_entropy(student(batch.x), batch.labels)
         yield terms

@@ -29,6 +29,6 @@ class Objective:
         target = get_clean_teacher_logits(roles, batch)
         adversarial = roles.student(batch.stored["x_adv"])
         yield {
-            "ce": cross_entropy(roles.student(batch.x), batch.y),
+            "ce": cross_entropy(roles.student(batch.x), batch.labels),
             "kd_adv": self.alpha * kd_loss(adversarial, target, self.temperature),
         }

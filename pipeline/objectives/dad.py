@@ -38,7 +38,7 @@ class Objective:
         logits = roles.student(batch.x)
         logits_adv = roles.student(batch.stored["x_adv"])
         yield {
-            "ce": cross_entropy(logits, batch.y),
+            "ce": cross_entropy(logits, batch.labels),
             "kd": self.alpha * kd_loss(logits, target, self.temperature),
             "dad": self.alpha * kd_loss(logits_adv, target_adv, self.temperature),
         }

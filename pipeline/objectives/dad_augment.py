@@ -21,6 +21,6 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         adversarial = roles.student(batch.stored["x_adv"])
         yield {
-            "ce": cross_entropy(roles.student(batch.x), batch.y) / 2,
+            "ce": cross_entropy(roles.student(batch.x), batch.labels) / 2,
             "ce_adv": cross_entropy(adversarial, batch.stored["y_adv"]) / 2,
         }

@@ -41,7 +41,7 @@ class Objective:
         target = torch.cat(
             [get_clean_teacher_logits(roles, batch), get_adversarial_teacher_logits(roles, batch)]
         )
-        y = torch.cat([batch.y, batch.stored["y_adv"]])
+        y = torch.cat([batch.labels, batch.stored["y_adv"]])
         logits = roles.student(torch.cat([batch.x, batch.stored["x_adv"]]))
         ce = cross_entropy(logits, y).view(2, -1).mean(0)
         kd = kd_loss(logits, target, self.temperature).view(2, -1).mean(0)

@@ -1,9 +1,9 @@
 """Untargeted and targeted intermediate adversarial samples (DARWIN: Dong et al., CVPR 2025)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,13 @@ from pipeline.core.collectives import all_gather, take_own_rows
 from pipeline.core.inner_attack import InnerAttack, declare_attack_options
 from pipeline.core.losses import cross_entropy, kl_divergence, triplet_loss, upcast_logits
 from pipeline.core.pairing import pair_different_labels
-from pipeline.core.pgd import freeze_for_attack, iterate_shared_pgd, make_first_iterate, run_pgd
+from pipeline.core.pgd import (
+    Start,
+    freeze_for_attack,
+    iterate_shared_pgd,
+    make_first_iterate,
+    run_pgd,
+)
 from pipeline.core.threat_models import Linf
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
@@ -43,7 +49,23 @@ class Supervision:
         return lambda logits: self.attack_loss(logits, attack_target)
 
 
-def check_hyperparameters(objective) -> None:
+class DarwinObjective(Protocol):
+    """What DARWIN's objectives have: their hyper-parameters, and the targeted branch."""
+
+    inner_attack: InnerAttack
+    beta: float
+    gamma: float
+    margin: float
+    lambda_iakd: float
+    lambda_dbkd: float
+    iakd: bool
+    dbkd: bool
+    weighting: Literal["mixed", "uniform"]
+    target_source: Literal["pair", "own"]
+    auxiliary: AuxiliaryBatchNorm | None  # made by prepare, for DBKD alone
+
+
+def check_hyperparameters(objective: DarwinObjective) -> None:
     """Raise ValueError for hyper-parameters that cannot be meant."""
     if objective.inner_attack.steps < 1:
         raise ValueError("steps: 0 steps make no intermediate sample; give at least 1")
@@ -52,7 +74,7 @@ def check_hyperparameters(objective) -> None:
 
 
 def compute_step_weight(
-    objective, i: int, p_teacher: Tensor, p_student: Tensor, y: Tensor
+    objective: DarwinObjective, i: int, p_teacher: Tensor, p_student: Tensor, y: Tensor
 ) -> Tensor:
     """w (B,) in [0,1] of step i, detached (eq. 5), from teacher's and student's p (B,K) of y."""
     if objective.weighting == "uniform":
@@ -63,24 +85,53 @@ def compute_step_weight(
 
 
 def generate_iterates(
-    objective, network, attacked_modules, loss, x, dtype, start, sign
+    objective: DarwinObjective,
+    network: Callable[[Tensor], Tensor],
+    attacked_modules: Sequence[nn.Module],
+    loss: Callable[[Tensor], Tensor],
+    x: Tensor,
+    dtype: torch.dtype | None,
+    start: Start | Tensor,
+    sign: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K)."""
     attack, trains_intermediate = objective.inner_attack, objective.iakd or objective.dbkd
-    settings = {"steps": attack.steps, "step_size": attack.step, "start": start, "sign": sign}
     threat_model = Linf(attack.eps)
     if trains_intermediate and attack.attack_bn == "train":
-        return iterate_shared_pgd(x, network, loss, threat_model, **settings)
+        return iterate_shared_pgd(
+            x,
+            network,
+            loss,
+            threat_model,
+            steps=attack.steps,
+            step_size=attack.step,
+            start=start,
+            sign=sign,
+        )
     path: list[Tensor] = []
     with freeze_for_attack(*attacked_modules, bn=attack.attack_bn):
-        run_pgd(x, lambda z: loss(network(z)), threat_model, iterates=path, dtype=dtype, **settings)
+        run_pgd(
+            x,
+            lambda z: loss(network(z)),
+            threat_model,
+            steps=attack.steps,
+            step_size=attack.step,
+            start=start,
+            sign=sign,
+            iterates=path,
+            dtype=dtype,
+        )
     return ((z, network(z)) for z in path[0 if trains_intermediate else -1 :])
 
 
 def compute_darwin_terms(
-    objective, roles: Roles, batch: Batch, supervision: Supervision
+    objective: DarwinObjective, roles: Roles, batch: Batch, supervision: Supervision
 ) -> Iterator[Terms]:
-    """KL on the clean images, then one dictionary for each pair of intermediate samples."""
+    """KL on the clean images, then one dictionary for each pair of intermediate samples.
+
+    Raises:
+        ValueError: DBKD lacks its auxiliary BatchNorms, because ``prepare`` has not run.
+    """
     student, m, attack = roles.student, objective.margin, objective.inner_attack
     p = upcast_logits(supervision.teacher_logits).softmax(1)
     start = make_first_iterate(batch.x, Linf(attack.eps), attack.start, batch.rng)
@@ -89,8 +140,10 @@ def compute_darwin_terms(
     ascent = generate_iterates(objective, student, [student], loss, batch.x, dtype, start, +1)
     if objective.dbkd:
         pair = gather_pairs(objective, batch, supervision, p)
-        branch = partial(objective.auxiliary, student)
-        networks, loss = [student, objective.auxiliary], supervision.make_attack_loss(pair.goal)
+        if (auxiliary := objective.auxiliary) is None:
+            raise ValueError("auxiliary: DBKD has no BatchNorms of its own; call prepare() first")
+        branch = partial(auxiliary, student)
+        networks, loss = [student, auxiliary], supervision.make_attack_loss(pair.goal)
         descent = generate_iterates(objective, branch, networks, loss, pair.x, dtype, "clean", -1)
     yield {"kd": kl_divergence(student(batch.x), supervision.teacher_logits)}
     for i in range(1 if objective.iakd or objective.dbkd else attack.steps, attack.steps + 1):
@@ -117,7 +170,9 @@ class Pair:
     is_other_class: Tensor
 
 
-def gather_pairs(objective, batch: Batch, supervision: Supervision, p: Tensor) -> Pair:
+def gather_pairs(
+    objective: DarwinObjective, batch: Batch, supervision: Supervision, p: Tensor
+) -> Pair:
     """The partners of this rank's samples, drawn from the whole batch."""
     y_all, goals = all_gather(supervision.classes), all_gather(supervision.attack_target)
     partner, is_other_class = map(take_own_rows, pair_different_labels(y_all, batch.rng))
@@ -127,7 +182,7 @@ def gather_pairs(objective, batch: Batch, supervision: Supervision, p: Tensor) -
 
 
 def compute_teacher_term(
-    objective, i: int, w: Tensor, logits: Tensor, z: Tensor, teacher: nn.Module
+    objective: DarwinObjective, i: int, w: Tensor, logits: Tensor, z: Tensor, teacher: nn.Module
 ) -> Terms:
     """The teacher's term at step i: ARKD's at the last one, IAKD's before."""
     last = i == objective.inner_attack.steps
@@ -169,7 +224,7 @@ class Objective(nn.Module):
     target_source: Literal["pair", "own"] = "pair"
     needs_whole_batch: ClassVar[bool] = True  # eq. 5's maximum, and the pairs
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
         self.register_module("auxiliary", None)
         check_hyperparameters(self)
@@ -184,7 +239,7 @@ class Objective(nn.Module):
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary of "kd"; then, a step, one of "iakd" or "kd_adv", and of "dbkd"."""
-        target, y = get_clean_teacher_logits(roles, batch), batch.y
+        target, y = get_clean_teacher_logits(roles, batch), batch.labels
         likeliest = y if y.ndim == 1 else y.argmax(1)
         return compute_darwin_terms(
             self, roles, batch, Supervision(target, likeliest, y, cross_entropy)

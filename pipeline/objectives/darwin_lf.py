@@ -47,7 +47,7 @@ class Objective(nn.Module):
     inner_kl: Literal["forward", "reverse"] = "forward"
     needs_whole_batch: ClassVar[bool] = True  # eq. 5's maximum, and the pairs
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
         self.register_module("auxiliary", None)
         check_hyperparameters(self)

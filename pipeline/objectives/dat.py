@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,13 +24,30 @@ COMPONENTS = (
 )
 
 
-def make_discrete_adversary(objective, roles: Roles, batch: Batch) -> Tensor:
+class DiscreteObjective(Protocol):
+    """What an objective that makes discrete samples has among its fields."""
+
+    @property
+    def inner_attack(self) -> InnerAttack:
+        """Radius, steps and BatchNorm mode; the start is given."""
+
+    @property
+    def start_probability(self) -> float:
+        """Share of samples that start away from Q(x)."""
+
+
+def make_discrete_adversary(objective: DiscreteObjective, roles: Roles, batch: Batch) -> Tensor:
     """x~_S = Q(Q(x) + delta), (B,C,H,W) in [0,1]: delta climbs the student's cross-entropy.
 
     The ball is L2 around Q(x). Each sample starts, with the start probability, in a random
     direction of length eps. Q is never differentiated: its gradient is taken for the identity.
+
+    Raises:
+        ValueError: there is no Q among the roles.
     """
     attack, discretizer, student = objective.inner_attack, roles.discretizer, roles.student
+    if discretizer is None:
+        raise ValueError("roles: no discretizer; list it among the objective's needs")
     threat_model = L2(attack.eps)
     with torch.no_grad():
         q = discretizer.reconstruct(batch.x)
@@ -41,7 +59,7 @@ def make_discrete_adversary(objective, roles: Roles, batch: Batch) -> Tensor:
     with freeze_for_attack(student, bn=attack.attack_bn):
         x_adv = run_pgd(
             q,
-            lambda z: cross_entropy(student(z), batch.y),
+            lambda z: cross_entropy(student(z), batch.labels),
             threat_model,
             steps=attack.steps,
             step_size=attack.step,
@@ -68,6 +86,6 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         x_adv = make_discrete_adversary(self, roles, batch)
         yield {
-            "ce": cross_entropy(roles.student(batch.x), batch.y),
-            "ce_adv": cross_entropy(roles.student(x_adv), batch.y),
+            "ce": cross_entropy(roles.student(batch.x), batch.labels),
+            "ce_adv": cross_entropy(roles.student(x_adv), batch.labels),
         }

@@ -52,8 +52,8 @@ class Objective:
         logits = roles.student(batch.x)
         logits_adv = roles.student(batch.stored["x_adv"])
         yield {
-            "ce": cross_entropy(logits, batch.y),
+            "ce": cross_entropy(logits, batch.labels),
             "kd": self.alpha * kd_loss(logits, target, self.temperature),
             "dad": self.alpha * kd_loss(logits_adv, target_adv, self.temperature),
-            "ce_adv": self.alpha * cross_entropy(roles.student(x_own), batch.y),
+            "ce_adv": self.alpha * cross_entropy(roles.student(x_own), batch.labels),
         }

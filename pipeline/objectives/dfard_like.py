@@ -44,8 +44,9 @@ class Objective(nn.Module):
     alpha: float = 5 / 6
     inner_attack: InnerAttack = declare_attack_options(fixed=("start", "attack_bn"))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
+        self.t: Tensor
         self.register_buffer("t", torch.full((), self.temperature, dtype=torch.float64))
 
     def needs(self) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Objective:
         student = (logits / t).softmax(1)
         columns = 1 - pearson_correlation(all_gather(student), all_gather(teacher), 0).mean()
         yield {
-            "ce": cross_entropy(logits, batch.y),
+            "ce": cross_entropy(logits, batch.labels),
             "rows": self.beta * t * t * (1 - pearson_correlation(student, teacher, 1)),
             "columns": (self.gamma * t * t * columns).expand(len(logits)),
         }

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
-from torch import nn, no_grad, randn
+from torch import Tensor, nn, no_grad, randn
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import all_gather, take_own_rows
@@ -28,6 +28,28 @@ COMPONENTS = (
 )
 
 
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A network in two halves."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Features (B,D) of images (B,C,H,W)."""
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits (B,K) of features (B,D)."""
+
+
+def get_feature_network(network: nn.Module) -> FeatureNetwork:
+    """The network itself, once it is known to have its two halves.
+
+    Raises:
+        TypeError: it has no ``features`` or no ``head``.
+    """
+    if not isinstance(network, FeatureNetwork):
+        raise TypeError(f"{type(network).__name__}: has no features and head")
+    return network
+
+
 @dataclass(eq=False, repr=False)
 class Objective(nn.Module):
     """An approximation: RSLAD plus beta max_c p_T(x)_c InfoNCE(T's feature of x, S's of x*),
@@ -41,8 +63,10 @@ class Objective(nn.Module):
     kd_scale: float = 0.1
     needs_whole_batch: ClassVar[bool] = True  # the other samples are InfoNCE's negatives
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
+        self.anchor: nn.Parameter
+        self.positive: nn.Parameter
 
     def needs(self) -> tuple[str, ...]:
         """A live teacher, for its features."""
@@ -51,20 +75,29 @@ class Objective(nn.Module):
     def prepare(self, roles: Roles, batch: Batch) -> None:
         """Draw the projections (D,128), D the widths of the models' features."""
         with no_grad(), freeze_modules(roles.student):
-            found = roles.teacher.features(batch.x), roles.student.features(batch.x)
+            found = [
+                get_feature_network(m).features(batch.x) for m in (roles.teacher, roles.student)
+            ]
         for name, z in zip(("anchor", "positive"), found, strict=True):
             weight = randn(z.shape[1], 128, generator=batch.rng, device=z.device, dtype=z.dtype)
             self.register_parameter(name, nn.Parameter(weight / z.shape[1] ** 0.5))
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        student, teacher = roles.student, roles.teacher
+        student, halves, teacher = (
+            roles.student,
+            get_feature_network(roles.student),
+            get_feature_network(roles.teacher),
+        )
         with no_grad():
             target = teacher.head(anchors := teacher.features(batch.x))
         x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: kl_divergence(student(z), target), student
         )
-        features = student.features(x_adv)
-        pairs = (all_gather(z) for z in (anchors @ self.anchor, features @ self.positive))
-        contrast = take_own_rows(info_nce(*pairs, self.temperature))
-        terms = compute_soft_label_terms(self, student.head(features), student(batch.x), target)
+        features = halves.features(x_adv)
+        all_anchors, all_positives = (
+            all_gather(anchors @ self.anchor),
+            all_gather(features @ self.positive),
+        )
+        contrast = take_own_rows(info_nce(all_anchors, all_positives, self.temperature))
+        terms = compute_soft_label_terms(self, halves.head(features), student(batch.x), target)
         yield terms | {"contrast": self.beta * target.softmax(1).amax(1) * contrast}

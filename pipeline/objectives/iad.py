@@ -47,19 +47,20 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target = roles.student, get_clean_teacher_logits(roles, batch)
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
         )
         logits, terms = student(x_adv), {}
         teacher_term = self.alpha * self.kd_scale * kd_loss(logits, target, self.temperature)
         introspects = batch.progress >= self.begin
-        clean = student(batch.x) if introspects or self.alpha < 1 else None
+        if introspects or self.alpha < 1:
+            clean = student(batch.x)
         if introspects:
             with torch.no_grad():
-                trust = (-self.beta * cross_entropy(roles.teacher(x_adv), batch.y)).exp()
+                trust = (-self.beta * cross_entropy(roles.teacher(x_adv), batch.labels)).exp()
             terms["self_adv"] = (
                 self.alpha * self.kd_scale * (1 - trust) * kl_divergence(logits, clean)
             )
             teacher_term = trust * teacher_term if self.weight_teacher else teacher_term
         if self.alpha < 1:
-            terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.y)
+            terms["ce"] = (1 - self.alpha) * cross_entropy(clean, batch.labels)
         yield terms | {"kd_adv": teacher_term}

@@ -25,6 +25,6 @@ class Objective:
         target = get_clean_teacher_logits(roles, batch)
         logits = roles.student(batch.x)
         yield {
-            "ce": (1 - self.alpha) * cross_entropy(logits, batch.y),
+            "ce": (1 - self.alpha) * cross_entropy(logits, batch.labels),
             "kd": self.alpha * kd_loss(logits, target, self.temperature),
         }

@@ -40,8 +40,10 @@ class Objective(nn.Module):
     milestones: tuple[float, ...] = (215 / 300, 260 / 300, 285 / 300)
     needs_whole_batch: ClassVar[bool] = True  # the weights move once an update
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__init__()
+        self.weight: Tensor
+        self.first: Tensor
         self.register_buffer("weight", torch.full((), 0.5, dtype=torch.float64))  # w_n
         self.register_buffer("first", torch.zeros(2, dtype=torch.float64))  # L_a, L_n
 
@@ -60,7 +62,7 @@ class Objective(nn.Module):
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teachers = roles.student, roles.teachers
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.y), student
+            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
         )
         with torch.no_grad():
             targets = teachers["robust"](x_adv), teachers["natural"](batch.x)

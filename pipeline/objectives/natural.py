@@ -19,4 +19,4 @@ class Objective:
         return ("label",)
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        yield {"ce": cross_entropy(roles.student(batch.x), batch.y)}
+        yield {"ce": cross_entropy(roles.student(batch.x), batch.labels)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -23,8 +24,24 @@ COMPONENTS = (
 )
 
 
+class SoftLabelObjective(Protocol):
+    """What an objective with RSLAD's two terms has among its fields."""
+
+    @property
+    def alpha(self) -> float:
+        """Weight of x*'s term; x's has the rest."""
+
+    @property
+    def kd_scale(self) -> float:
+        """Factor of both."""
+
+
 def compute_soft_label_terms(
-    objective, adversarial_logits: Tensor, clean_logits: Tensor, target: Tensor, t: float = 1.0
+    objective: SoftLabelObjective,
+    adversarial_logits: Tensor,
+    clean_logits: Tensor,
+    target: Tensor,
+    t: float = 1.0,
 ) -> Terms:
     """RSLAD's two terms (B,) of student logits on x* and x against the target's, all (B,K)."""
     return {

@@ -47,6 +47,6 @@ class Objective:
         )
         clean = student(batch.x)
         yield {
-            "ce": cross_entropy(clean, batch.y),
+            "ce": cross_entropy(clean, batch.labels),
             "self_adv": self.beta * kl_divergence(student(x_adv), clean),
         }

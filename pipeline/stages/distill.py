@@ -7,7 +7,7 @@ from torch import nn
 from pipeline.banks.batches import make_bank_source
 from pipeline.config.recipe import Recipe
 from pipeline.config.specs import get_spec
-from pipeline.core.batch import Roles
+from pipeline.core.batch import Discretizer, Roles
 from pipeline.data import mixture
 from pipeline.data.batches import BatchSource
 from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
@@ -57,7 +57,7 @@ def list_classes(job: Job, data: DatasetArtefact) -> tuple[str, ...]:
     return tuple(read_metadata(open_artefact(teachers[0]).get_verified_path(MODEL_FILE))["classes"])
 
 
-def load_discretizer(job: Job) -> nn.Module | None:
+def load_discretizer(job: Job) -> Discretizer | None:
     """Q of the job's discretiser, frozen, for objectives that make discrete samples themselves."""
     if "discretizer" not in job.inputs:
         return None

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 PACKAGE_ROOT = Path(__file__).parents[1]
 
@@ -25,14 +26,20 @@ def find_module_file(module: str) -> Path | None:
 
 @cache
 def parse_module(module: str) -> ast.Module:
-    """The parsed file of a module of this package."""
-    return ast.parse(find_module_file(module).read_text())
+    """The parsed file of a module of this package.
+
+    Raises:
+        ValueError: the package has no such module.
+    """
+    if (path := find_module_file(module)) is None:
+        raise ValueError(f"{module}: is no module of this package")
+    return ast.parse(path.read_text())
 
 
 @cache
 def list_imports(module: str) -> frozenset[str]:
     """Modules of this package that a module's text imports, wherever the statement stands."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(parse_module(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
@@ -45,7 +52,8 @@ def list_imports(module: str) -> frozenset[str]:
 @cache
 def compute_import_closure(*modules: str) -> tuple[str, ...]:
     """The modules and everything that they import, directly or not, sorted."""
-    seen, waiting = set(), list(modules)
+    seen: set[str] = set()
+    waiting = list(modules)
     while waiting:
         module = waiting.pop()
         if module not in seen:
@@ -55,7 +63,7 @@ def compute_import_closure(*modules: str) -> tuple[str, ...]:
 
 
 @cache
-def literal_of(module: str, name: str) -> object:
+def literal_of(module: str, name: str) -> Any:
     """The literal that a module assigns to a name at its top level, None where it assigns none."""
     for node in parse_module(module).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
@@ -80,9 +88,11 @@ def collect_revisions(*components: str) -> dict[str, int]:
     Raises:
         ValueError: one has no REVISION, so that listing it says nothing.
     """
-    found = {module: read_revision(module) for module in with_declared(components)}
-    if silent := [module for module, number in found.items() if number is None]:
-        raise ValueError(f"{silent[0]}: is listed as a component, but has no REVISION")
+    found = {}
+    for module in with_declared(components):
+        if (number := read_revision(module)) is None:
+            raise ValueError(f"{module}: is listed as a component, but has no REVISION")
+        found[module] = number
     return found
 
 

@@ -1,5 +1,7 @@
 """Batches and roles: where targets come from, and what an objective lacks."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -31,6 +33,13 @@ def batch(**stored: Tensor) -> Batch:
     """Three images, all halves."""
     x = torch.full((3, 1, 2, 2), 0.5)
     return Batch(x, None, torch.arange(3), stored, 0.0, 0, torch.Generator())
+
+
+def test_a_batch_hands_out_its_labels_or_says_that_it_has_none():
+    y = torch.tensor([2, 0, 1])
+    assert replace(batch(), y=y).labels is y
+    with pytest.raises(ValueError, match="no labels"):
+        _ = batch().labels
 
 
 def test_stored_targets_spare_the_teacher():

@@ -239,6 +239,11 @@ def test_a_pair_of_one_class_adds_no_triplet(roles):
     assert sorted((found > 0).tolist()) == [False, True, True]
 
 
+def test_the_targeted_branch_wants_its_batchnorms_prepared(roles):
+    with pytest.raises(ValueError, match="prepare"):
+        next(make_objective(darwin, steps=2)(roles, batch()))
+
+
 def test_soft_labels_guide_the_attacks_and_their_likeliest_class_the_rest(roles):
     found = []
     for soften in (lambda y: y, lambda y: F.one_hot(y, CLASSES).double()):

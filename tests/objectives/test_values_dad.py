@@ -179,3 +179,8 @@ def test_soft_labels_pass_through_every_form(roles):
         (one,), (two,) = (module.Objective()(roles, b) for b in (hard, soft))
         for term in one:
             torch.testing.assert_close(one[term], two[term], **EXACT)
+
+
+def test_discrete_samples_want_a_discretizer(roles):
+    with pytest.raises(ValueError, match="no discretizer"):
+        next(make_objective(dat)(replace(roles, discretizer=None), batch()))

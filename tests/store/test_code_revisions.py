@@ -71,6 +71,11 @@ def test_only_our_modules_have_a_path():
         assert code_revisions.find_module_file(other) is None
 
 
+def test_only_our_modules_are_read():
+    with pytest.raises(ValueError, match="torch: is no module of this package"):
+        code_revisions.parse_module("torch")
+
+
 def test_a_fingerprint_passes_over_comments_and_layout(package):
     before = code_revisions.compute_fingerprint("pipeline.base", "pipeline.late")
     late = code_revisions.compute_fingerprint("pipeline.late")
