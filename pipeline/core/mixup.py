@@ -20,7 +20,7 @@ class MixSettings:
 
     Attributes:
         mixup: alpha of Mixup's Beta distribution (Zhang et al., ICLR 2018); 0 switches it off.
-        cutmix: alpha of CutMix's Beta distribution (Yun et al., ICCV 2019); 0 switches it off.
+        cutmix: alpha of CutMix's distribution (Yun et al., ICCV 2019); 0 switches it off.
         smoothing: share of a label that is spread over all classes.
         classes: number of classes K.
     """
@@ -43,7 +43,7 @@ class MixSettings:
 
 @contextmanager
 def seed_numpy(rng: torch.Generator) -> Iterator[None]:
-    """Seeds numpy's global generator, which timm uses, from ``rng``; restores it after the block."""
+    """Seeds numpy's global generator, which timm uses, from ``rng``; restores it afterwards."""
     before = np.random.get_state()
     np.random.seed(int(torch.randint(2**31, (), generator=rng, device=rng.device)))
     try:
