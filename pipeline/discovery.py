@@ -1,4 +1,4 @@
-"""Plug-ins are found by file name: ``objectives/adaad.py`` is what a configuration calls adaad."""
+"""Plug-ins found by file name: a configuration that says `adaad` gets ``objectives/adaad.py``."""
 
 import difflib
 import importlib
@@ -10,7 +10,7 @@ from pipeline.errors import RetortError
 
 NESTED_PACKAGES = {
     "generator_losses": "data_free.generator_losses"
-}  # rooms that lie within another
+}  # plug-in folders that lie within another room
 
 
 def get_package_name(folder: str) -> str:
@@ -26,7 +26,7 @@ def list_plugin_names(folder: str) -> tuple[str, ...]:
 
 
 def suggest_known(word: str, known) -> str:
-    """«; did you mean 'x'?» for the nearest known word, or the list of what is known."""
+    """The end of an error message: the nearest known word, or the list of all known words."""
     near = difflib.get_close_matches(word, list(known), n=1)
     if near:
         return f"; did you mean '{near[0]}'?"

@@ -1,10 +1,10 @@
-"""The one error type a user meets: a line that names the key or file, and the remedy."""
+"""The error type that users see: one line with the key or file at fault, and the remedy."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NO_SPACE_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG")  # why a file could not be written for lack of room
+NO_SPACE_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG")  # there is no room for the file
 
 
 class RetortError(Exception):
@@ -16,7 +16,7 @@ class RetortError(Exception):
 
 @contextmanager
 def prefix_errors(prefix: str) -> Iterator[None]:
-    """Put a place before the message of every RetortError of a block."""
+    """Puts a prefix before the message of every RetortError that the block raises."""
     try:
         yield
     except RetortError as error:
@@ -29,7 +29,7 @@ def is_disk_full(error: OSError) -> bool:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch on a CPU or a GPU, could not allocate."""
+    """Whether Python, or torch on a CPU or GPU, failed to allocate memory."""
     torch_messages = ("OutOfMemoryError", "can't allocate memory", "not enough memory")
     text = f"{type(error).__name__}: {error}"
     return isinstance(error, MemoryError) or any(word in text for word in torch_messages)

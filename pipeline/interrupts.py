@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT as a wish that a long stage grants at its next safe point."""
+"""SIGTERM and SIGINT as a request to stop, which a long job follows at its next safe point."""
 
 import signal
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ class StopRequest:
 
 @contextmanager
 def defer_stop_signals() -> Iterator[StopRequest]:
-    """Inside the block a first SIGTERM or SIGINT is noted instead of obeyed, a second obeyed."""
+    """Records the first SIGTERM or SIGINT of the block; a second one takes effect as usual."""
     stop_request = StopRequest()
 
     def record_signal(number: int, frame) -> None:

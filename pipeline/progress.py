@@ -1,4 +1,4 @@
-"""One line now and then of how far a job is, and how long it still takes."""
+"""A log line now and then that says how far a job is and how long it will still take."""
 
 import logging
 import time
@@ -11,12 +11,13 @@ log = logging.getLogger("retort")
 
 @dataclass
 class Progress:
-    """Counts steps of equal cost and says how many are left, at most every 15 seconds.
+    """Counts steps of equal cost and logs the time left, at most every 15 seconds.
 
     Attributes:
-        what: one step, as a reader calls it.
-        total: how many there are.
-        done: how many were done before this attempt.
+        unit: the name of a step in the log, such as "epoch".
+        total: number of steps.
+        done: steps done so far, those of earlier attempts included.
+        initial: steps that earlier attempts did.
     """
 
     unit: str
@@ -31,7 +32,7 @@ class Progress:
         self.start_time = self.last_log_time = time.monotonic()
 
     def add_steps(self, count: int = 1) -> None:
-        """Count steps that are done now."""
+        """Counts steps that were just done."""
         self.done += count
         now = time.monotonic()
         if now - self.last_log_time >= LOG_INTERVAL_SECONDS and self.done < self.total:
@@ -45,7 +46,7 @@ class Progress:
 
 
 def format_duration(seconds: float) -> str:
-    """A time as one reads it: `40 s`, `12 min`, `3 h 05 min`."""
+    """A duration in words: `40 s`, `12 min`, `3 h 05 min`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

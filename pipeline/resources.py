@@ -1,4 +1,4 @@
-"""What a job asks of the machine it runs on. Nothing here is in a key."""
+"""Memory, time and GPUs that a job asks of its machine. Nothing here is in a key."""
 
 DEFAULT_MEMORY_MB = 4000  # MB
 RESOURCE_FIELDS = ("mem_mb", "runtime", "gpus", "partition")
@@ -7,8 +7,8 @@ RESOURCE_FIELDS = ("mem_mb", "runtime", "gpus", "partition")
 def resolve_resources(run: dict, kind: str) -> dict:
     """Memory (MB), run time (minutes), GPUs and partition of a kind's jobs.
 
-    ``run`` is a configuration's or a work order's. What a kind leaves open is that of ``all``;
-    what both leave open is None, but for memory.
+    ``run`` is the section of a configuration or job. A field that the kind does not set is taken
+    from ``all``. If neither sets it, it is None, and memory is `DEFAULT_MEMORY_MB`.
     """
     given = run.get("resources", {})
     resources = {"mem_mb": DEFAULT_MEMORY_MB} | dict.fromkeys(RESOURCE_FIELDS[1:])
@@ -18,6 +18,6 @@ def resolve_resources(run: dict, kind: str) -> dict:
 
 
 def count_gpus(kind: str, spec: dict, run: dict, processes: int = 1) -> int:
-    """How many GPUs a job takes: those asked for, else one a process where it computes on one."""
+    """Number of GPUs of a job: as configured, else one per process if its device is `cuda`."""
     asked = resolve_resources(run, kind)["gpus"]
     return processes * (spec.get("device") == "cuda") if asked is None else asked

@@ -1,4 +1,4 @@
-"""Strict reading of configuration: fractions are numbers, unknown keys are errors with a hint."""
+"""Strict reading of a configuration: fractions become numbers, unknown keys errors with a hint."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ FRACTION_PATTERN = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\
 
 
 def parse_fractions(value: Any) -> Any:
-    """'8/255' as a float; a whole structure is searched; anything else is returned as it is."""
+    """The value with every string such as '8/255' in it, at any depth, replaced by a float."""
     if isinstance(value, str):
         match = FRACTION_PATTERN.fullmatch(value) if "/" in value else None
         return float(match[1]) / float(match[2]) if match and float(match[2]) else value
@@ -50,14 +50,14 @@ def make_neutral_field(neutral: Any) -> Any:
 
 
 class Section(BaseModel):
-    """A configuration section that refuses unknown keys and says what was meant."""
+    """A configuration section that refuses unknown keys and suggests the nearest known one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def reject_unknown_keys(cls, value: Any) -> Any:
-        """Reject the first unknown key with its nearest known neighbour."""
+        """Rejects the first unknown key and suggests the nearest known one."""
         if isinstance(value, Mapping):
             for key in value:
                 if key not in cls.model_fields:
@@ -66,7 +66,7 @@ class Section(BaseModel):
 
 
 def dump_section(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
-    """A section as plain JSON values, fields with a neutral default left out while they have it."""
+    """A section as plain JSON values, without the fields that equal their neutral default."""
     data = model.model_dump(mode="json", exclude=set(without))
     for name, info in type(model).model_fields.items():
         extra = info.json_schema_extra or {}
@@ -78,18 +78,18 @@ def dump_section(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
 
 
 def make_unknown_key_error(key: str, known) -> PydanticCustomError:
-    """The error for a key that no field has; ``render`` puts the path before it."""
+    """The error for an unknown key; ``format_validation_error`` puts the path before it."""
     hint = suggest_known(key, known).replace("{", "(").replace("}", ")")
     return PydanticCustomError("unknown_key", "{key}: unknown{hint}", {"key": key, "hint": hint})
 
 
 def make_nested_error(text: str) -> PydanticCustomError:
-    """An error whose text starts with the path below the field that is checked."""
+    """An error whose text starts with a path relative to the checked field."""
     return PydanticCustomError("below", "{text}", {"text": text})
 
 
 def format_validation_error(error: ValidationError, *parent_path: str) -> str:
-    """The first problem of a validation as one line: dotted path, then what is wrong."""
+    """The first fault of a validation as one line: the dotted path, then what is wrong."""
     first = error.errors()[0]
     path = ".".join([*parent_path, *(str(part) for part in first["loc"])])
     message = first["msg"].removeprefix("Value error, ")
@@ -101,7 +101,7 @@ def format_validation_error(error: ValidationError, *parent_path: str) -> str:
 
 
 def parse_named_options(value: Any) -> tuple[str, dict]:
-    """`natural` or `{pgd_at: {…}}` as (name, options)."""
+    """The name and options in `natural` or `{pgd_at: {…}}`."""
     if isinstance(value, str):
         return value, {}
     if isinstance(value, Mapping) and len(value) == 1:
@@ -111,7 +111,7 @@ def parse_named_options(value: Any) -> tuple[str, dict]:
     raise ValueError("expected a name, or one name with its options: {name: {option: value}}")
 
 
-NO_NEUTRAL = object()  # the neutral value of an option that is in the key whatever its value
+NO_NEUTRAL = object()  # the neutral value of an option that is always in the key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +120,9 @@ class Option:
 
     Attributes:
         kind: its annotated type.
-        path: the attributes that lead to it: its field or, through a group, two.
-        default: its value if none is given; ``dataclasses.MISSING`` where it must be.
-        neutral: the default that leaves it out of the key, or ``ALWAYS``.
+        path: names of the attributes that lead to it: its field, or its group and its field.
+        default: its value if none is given; ``dataclasses.MISSING`` if one must be given.
+        neutral: the value at which it is left out of the key, or ``NO_NEUTRAL``.
     """
 
     kind: Any
@@ -133,10 +133,11 @@ class Option:
 
 @cache
 def list_options(target: type) -> dict[str, Option]:
-    """A dataclass's options by name: its fields and, in a group's place, those of the group.
+    """A dataclass's options by name: its fields, and the fields of its groups.
 
-    A group is a field that holds a dataclass of settings, marked by metadata: "fixed" names the
-    settings that are no options, "neutral_options" those that came later. Its default has theirs.
+    A group is a field whose value is itself a dataclass of settings, marked by metadata: "fixed"
+    names the settings that are not options, "neutral_options" those that are left out of the key at
+    their default. The settings' defaults are those of the group's default.
     """
     hints, found = get_type_hints(target), {}
     for field in dataclasses.fields(target):
@@ -173,16 +174,16 @@ def flatten_options(instance: Any) -> dict[str, Any]:
 
 @cache
 def build_section_class(target: type) -> type[Section]:
-    """A dataclass's options as a section: a plan asks for the same few thousands of times."""
+    """A section class for a dataclass's options; cached, as a plan uses each many times."""
     fields = {name: (option.kind, None) for name, option in list_options(target).items()}
     return create_model(target.__name__, __base__=Section, **fields)
 
 
 def build_instance(target: type, options: Mapping) -> Any:
-    """An instance of a dataclass from its options, which are checked.
+    """An instance of a dataclass, made from options that are checked first.
 
     Raises:
-        ValueError: unknown option, or a value it does not take. The message starts with its name.
+        ValueError: unknown option, or invalid value. The message starts with the option's name.
     """
     try:
         given = build_section_class(target).model_validate(parse_fractions(options))
@@ -199,11 +200,11 @@ def build_instance(target: type, options: Mapping) -> Any:
 
 
 def make_plugin(folder: str, class_name: str, name: str, options: Mapping) -> Any:
-    """An instance of dataclass ``kind`` from plug-in ``name``, its options checked.
+    """An instance of the dataclass ``class_name`` of plug-in ``name``, its options checked.
 
     Raises:
-        RetortError: unknown plug-in or option, or a value its field does not take. The message
-            starts with the option's path below the plug-in.
+        RetortError: unknown plug-in or option, or invalid value. The message starts with the
+            option's path, plug-in first.
     """
     target = getattr(load_plugin(folder, name), class_name)
     try:

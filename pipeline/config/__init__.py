@@ -1,5 +1,5 @@
 """The configuration: read, checked and turned into typed sections.
 
-YAML text comes in, sections with their defaults go out. What artefacts follow from it belongs in
-`planning`.
+YAML text comes in; sections with their defaults go out. The artefacts that follow from them belong
+in `planning`.
 """

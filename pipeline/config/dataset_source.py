@@ -1,4 +1,4 @@
-"""What a data set's plug-in says before any image is read: sizes, shape, classes, where it lies."""
+"""What a data set's plug-in states before any image is read: sizes, shape, classes, paths."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -11,7 +11,7 @@ from pipeline.discovery import load_plugin
 from pipeline.schema import make_plugin, parse_named_options
 
 OPTIONS_CLASS = "Images"  # the dataclass of a plug-in that has options
-PATH_PREFIX = "source."  # before the names of outside places in a work order
+PATH_PREFIX = "source."  # prefix of the names of external paths in a job
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,12 @@ class DatasetPlugin:
 
     Attributes:
         module: the plug-in's dotted name.
-        sizes: rows of the splits "train" and "test"; None where only reading tells.
+        sizes: rows of the splits "train" and "test"; None if known only after reading.
         shape: (C,H,W).
         classes: names in label order; none for images without labels.
         load: (split, cache) -> images (N,C,H,W) uint8 and labels (N,) int64.
-        index: (split, cache) -> where each image lies (`indexed.Index`), in the place of ``load``
-            for a set that is not held in memory.
+        index: (split, cache) -> index of the image files; replaces ``load`` for a data set that is
+            not held in memory.
     """
 
     name: str
@@ -49,10 +49,10 @@ def has_options(name: str) -> bool:
 def open_dataset_plugin(
     source: str | Mapping, paths: Mapping[str, str] | None = None
 ) -> DatasetPlugin:
-    """A plug-in's name, or {name: {option: value}}, opened; ``places`` are further options.
+    """The plug-in of a source, its name or {name: {option: value}}; ``paths`` are further options.
 
     Raises:
-        RetortError: no such plug-in, or options it does not take.
+        RetortError: unknown plug-in or option, or invalid value.
     """
     name, options = parse_named_options(source)
     module = load_plugin("datasets", name)
@@ -66,13 +66,13 @@ def open_dataset_plugin(
 
 
 def list_path_options(name: str) -> tuple[str, ...]:
-    """Options that say where files lie: `field(metadata={"outside": True})`. No key holds them."""
+    """The options that are paths of files, marked "outside" in metadata; no key holds them."""
     kind = getattr(load_plugin("datasets", name), OPTIONS_CLASS)
     return tuple(f.name for f in fields(kind) if "outside" in f.metadata)
 
 
 def strip_paths(source: str | Mapping) -> str | dict:
-    """A source without the places of its files."""
+    """The source without the paths of its files."""
     if isinstance(source, str):
         return source
     ((name, options),) = source.items()
@@ -80,7 +80,7 @@ def strip_paths(source: str | Mapping) -> str | dict:
 
 
 def collect_job_paths(source: str | Mapping) -> dict[str, str]:
-    """The places of a source's files, under their names in a work order."""
+    """The paths of a source's files, under their names in a job."""
     if isinstance(source, str):
         return {}
     ((name, options),) = source.items()
@@ -88,5 +88,5 @@ def collect_job_paths(source: str | Mapping) -> dict[str, str]:
 
 
 def extract_job_paths(run: Mapping[str, str]) -> dict[str, str]:
-    """The same places, taken back from a work order."""
+    """The paths of a source's files, read from a job."""
     return {k.removeprefix(PATH_PREFIX): v for k, v in run.items() if k.startswith(PATH_PREFIX)}

@@ -1,11 +1,11 @@
-"""What an entry of the configuration may be called: its name becomes a link in the store."""
+"""Valid names of sections: a name becomes a link in the store."""
 
 from collections.abc import Iterable
 
 from pipeline.errors import RetortError
 
 MAX_NAME_BYTES = 100  # bytes of one name
-MAX_LABEL_BYTES = 220  # bytes of an evaluation's, which is two names and a seed
+MAX_LABEL_BYTES = 220  # bytes of an evaluation's name, which is two names and a seed
 NAMED_SECTIONS = (
     "datasets",
     "teachers",
@@ -18,7 +18,7 @@ NAMED_SECTIONS = (
 
 
 def explain_bad_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
-    """Why a text is no name; empty if it is one."""
+    """The reason why a text is not a valid name; empty if it is one."""
     if not name or name != name.strip():
         return "is empty or has spaces around it"
     if "/" in name:
@@ -32,12 +32,12 @@ def explain_bad_name(name: str, max_bytes: int = MAX_NAME_BYTES) -> str:
 
 
 def check_names(section: str, names: Iterable[object]) -> None:
-    """Refuse entries whose name is no name for a file.
+    """Checks that every name can be the name of a file.
 
     Raises:
-        RetortError: naming the section and the entry.
+        RetortError: a name cannot; the message names it and its section.
     """
     for name in names:
         if isinstance(name, str) and (why := explain_bad_name(name)):
             shown = name if len(name) <= MAX_NAME_BYTES else f"{name[:20]}…"
-            raise RetortError(f"{section}: the name {shown!r} {why}; call it otherwise")
+            raise RetortError(f"{section}: the name {shown!r} {why}; choose another name")

@@ -18,13 +18,13 @@ from pipeline.schema import (
 
 
 def collect_key_options(instance: Any) -> dict:
-    """A plug-in's options; one added later, `field(metadata={"neutral": v})`, only if not at v."""
+    """A plug-in's options that enter the key: all but those at their neutral value."""
     known = list_options(type(instance))
     return {name: v for name, v in flatten_options(instance).items() if v != known[name].neutral}
 
 
 def make_plugin_validator(folder: str, class_name: str) -> Any:
-    """A validator that turns a plug-in's name and options into {name: {every field}}."""
+    """A validator that turns a plug-in's name and options into {name: options}, all checked."""
 
     def resolve_options(value: Any) -> dict:
         name, options = parse_named_options(value)
@@ -39,7 +39,7 @@ def make_plugin_validator(folder: str, class_name: str) -> Any:
 
 
 def resolve_source(value: Any) -> str | dict:
-    """A data set's name, or with options {name: {every field}}."""
+    """A data set's name, or {name: options} if its plug-in has options."""
     name, options = parse_named_options(value)
     try:
         if has_options(name):
@@ -57,7 +57,7 @@ def resolve_source(value: Any) -> str | dict:
     return name
 
 
-Plugin = dict[str, dict[str, Any]]  # in a spec: {name: options}, all of them checked already
+Plugin = dict[str, dict[str, Any]]  # in a spec: {name: options}, which are checked already
 ObjectiveSpec = Annotated[dict[str, dict], make_plugin_validator("objectives", "Objective")]
 AttackSpec = Annotated[dict[str, dict], make_plugin_validator("attacks", "Attack")]
 LossSpec = Annotated[dict[str, dict], make_plugin_validator("generator_losses", "Loss")]

@@ -1,4 +1,4 @@
-"""Reading a configuration: recipes merged in, every fault one line with its path."""
+"""Reading a configuration: recipes are merged in, and a fault is one line with its path."""
 
 from pathlib import Path
 from typing import Any
@@ -29,13 +29,13 @@ from pipeline.schema import (
 
 
 class Config(Section):
-    """A whole experiment."""
+    """The configuration of an experiment."""
 
     store: str = "store"
     seed: NonNegativeInt = 0
     device: Device = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key
-    gpus: PositiveInt = 1  # of every recipe that names no number
+    gpus: PositiveInt = 1  # default of every recipe's ``gpus``
     run: RunSettings = RunSettings()
     recipes: dict[str, dict] = {}
     datasets: dict[str, DatasetSettings] = {}
@@ -49,14 +49,16 @@ class Config(Section):
 
 
 TRAINED_SECTIONS = ("teachers", "discretizers", "generators", "students")
-RECIPE_OVERRIDES = ("epochs", "gpus")  # what an entry may say beside its recipe
+RECIPE_OVERRIDES = ("epochs", "gpus")  # fields that a section may set beside its recipe
 
 
 def merge_recipes(raw: dict) -> dict:
-    """Replace `recipe: name` by the named recipe; an entry's own `epochs` and `gpus` override it.
+    """The configuration with each `recipe: name` replaced by the recipe of that name.
+
+    A section's own `epochs` and `gpus` override those of its recipe.
 
     Raises:
-        RetortError: a recipe is named that does not exist.
+        RetortError: there is no recipe of that name.
     """
     recipes, merged = raw.get("recipes") or {}, dict(raw)
     for section in TRAINED_SECTIONS:
@@ -88,7 +90,7 @@ def parse_config(raw: dict) -> Config:
     """A configuration from plain dicts and lists.
 
     Raises:
-        RetortError: one line with the dotted path of the first fault and what to do.
+        RetortError: one line with the dotted path of the first fault and the remedy.
     """
     raw = {k: v for k, v in raw.items() if v is not None}
     try:
@@ -109,7 +111,7 @@ def parse_config(raw: dict) -> Config:
 
 
 def check_recipe(name: str, recipe: Any) -> None:
-    """Check a named recipe where it stands, so that the fault is reported there once."""
+    """Checks a named recipe, so that a fault is reported once, with the recipe's path."""
     try:
         Recipe.model_validate(parse_fractions(recipe))
     except ValidationError as error:
@@ -117,10 +119,10 @@ def check_recipe(name: str, recipe: Any) -> None:
 
 
 def read_config(path: Path) -> Config:
-    """A configuration file.
+    """The configuration in a file.
 
     Raises:
-        RetortError: no such file, no YAML, or ``parse``'s complaint.
+        RetortError: no such file, not YAML, or a fault found by ``parse_config``.
     """
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))

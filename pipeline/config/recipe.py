@@ -16,26 +16,27 @@ from pipeline.schema import (
 
 
 class Recipe(Section):
-    """How a network is trained; `recipes.<name>` holds one, an entry's own `epochs` overrides it.
+    """How a network is trained; `recipes.<name>` holds one, a section's own `epochs` overrides it.
 
     Attributes:
         milestones: shares of training at which `schedule: step` multiplies the rate by ``gamma``.
         warmup: share of training over which the rate rises from 0.
         augment: `crop_flip` is CIFAR's crop after padding; `resized_crop` is ImageNet's, of random
-            size and place, with the flip. Drawn for the step, or for each file that is decoded.
+            size and place; both flip. Drawn at each step, or for each file that is decoded.
         erase: chance that a random box of an image is filled with noise (Zhong et al., 2020).
-        rand_augment: magnitude of two random operations an image (Cubuk et al., 2020); 0 is none.
-        mixup: alpha of Mixup; labels become distributions. Likewise cutmix; smoothing.
-        ema: decay of the moving average of weights; what is validated and exported is the average.
-        bf16: autocast of attacks (inner), of training passes (outer), of both.
+        rand_augment: magnitude of two random operations per image (Cubuk et al., 2020); 0 is none.
+        mixup, cutmix: alphas of Mixup and CutMix; labels become distributions.
+        smoothing: share of a label spread over all classes; labels become distributions.
+        ema: decay of the moving average of weights, which is then validated and exported.
+        bf16: autocast of attacks (inner), of training passes (outer), or of both.
         accumulate: parts into which each batch is split, one after the other, for one update.
-        select_on: weights to export: the last, or the best by PGD-10 on the validation split; on
-            the test split only for parity with papers that did so. The last are kept beside them.
+        select_on: weights to export: the last, or the best by PGD-10 on the validation split. The
+            test split is only for parity with papers that used it. The last are kept as well.
         keep_epochs: epochs (from 1) whose weights are kept as well.
         compile: torch.compile's backend for the student.
-        gpus: processes among which every batch is split, each on a GPU of its own.
-        sync_bn: whether they normalise by the statistics of the whole batch; else each by its own
-            rows', and the running statistics are averaged.
+        gpus: number of processes that share every batch, each with a GPU of its own.
+        sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses
+            those of its own rows, and the running statistics are averaged.
     """
 
     epochs: PositiveInt = 200
@@ -68,7 +69,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def check_epochs_and_batch(self):
-        """Milestones must rise, kept epochs exist, a batch split evenly."""
+        """Checks that milestones rise, kept epochs exist and the batch splits evenly."""
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones {self.milestones} must rise; sort them")
         if self.keep_epochs and max(self.keep_epochs) > self.epochs:
@@ -79,7 +80,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def check_gpu_split(self):
-        """The processes must get equal rows, and have nothing that is made for one alone."""
+        """Checks that processes get equal rows, and that no option needs a single process."""
         if self.gpus == 1 and not self.sync_bn:
             raise ValueError("sync_bn: means nothing to one GPU; drop it, or set gpus")
         if self.batch % (self.accumulate * self.gpus):

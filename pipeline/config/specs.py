@@ -1,4 +1,4 @@
-"""What jobs read of an artefact: its spec as an object, with the defaults of all that it omits."""
+"""Specs as objects, which jobs read; omitted fields have their defaults."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ SPECS: dict[str, type[Section]] = {  # by kind of artefact
 
 
 class HasSpec(Protocol):
-    """A planned artefact, a work order or a manifest."""
+    """A planned artefact, a job or a manifest."""
 
     kind: str
     key: str
@@ -36,10 +36,10 @@ class HasSpec(Protocol):
 
 
 def read_spec(kind: str, values: Mapping[str, Any], place: str = "") -> Any:
-    """A spec of some kind from its plain values; ``place`` says whose it is.
+    """The spec of a kind from its plain values; ``place`` names its artefact in messages.
 
     Raises:
-        RetortError: an unknown or missing field, or a value that its field does not take.
+        RetortError: an unknown or missing field, or an invalid value.
     """
     try:
         return SPECS[kind].model_validate(values)
@@ -52,14 +52,14 @@ def read_spec(kind: str, values: Mapping[str, Any], place: str = "") -> Any:
 
 
 def get_spec(artefact: HasSpec) -> Any:
-    """The spec of a planned artefact, a work order or a manifest.
+    """The spec of a planned artefact, a job or a manifest.
 
     Raises:
-        RetortError: as above.
+        RetortError: as in ``read_spec``.
     """
     return read_spec(artefact.kind, artefact.spec, f"{artefact.kind}/{artefact.key}")
 
 
 def dump_spec(spec: Section) -> dict[str, Any]:
-    """A spec as the plain JSON values that it was read from: what was not given is left out."""
+    """A spec as the plain JSON values that it was read from, without fields that were not given."""
     return spec.model_dump(mode="json", exclude_unset=True)

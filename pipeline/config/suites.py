@@ -1,4 +1,4 @@
-"""Sections on what happens to finished models, and on how jobs run."""
+"""The sections of suites and of the report, and settings of how jobs run."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,12 +10,13 @@ from pipeline.schema import NonNegativeInt, Number, PositiveInt, Section, make_n
 
 
 class SuiteSettings(Section):
-    """Attacks, run on students, teachers, generators' warm students, or all of them.
+    """The attacks of a suite, run on students, teachers, generators' warm students, or all of them.
 
-    With a ``surrogate``, a teacher or student, they are made on that model and transferred. With a
-    ``dataset`` models are tested on its test images in place of their own data set's. With
-    ``epochs`` it looks at weights after these epochs, of all models whose recipe keeps them;
-    neither that nor the attack `boundary_risk`, once in a suite, goes with the other two.
+    With ``surrogate``, a teacher or student, attacks are made on that model and transferred. With
+    ``dataset``, models are tested on its test images instead of their own data set's. With
+    ``epochs``, the weights after these epochs are evaluated, for all models whose recipe keeps
+    them. Neither ``epochs`` nor the attack `boundary_risk` goes with ``surrogate`` or ``dataset``,
+    and `boundary_risk` may appear once in a suite.
     """
 
     attacks: tuple[AttackSpec, ...]
@@ -31,7 +32,7 @@ class SuiteSettings(Section):
     @model_validator(mode="before")
     @classmethod
     def expand_models_shorthand(cls, value: Any) -> Any:
-        """`models: students` is short for a list of one, `all` for every section."""
+        """Expands `models: students` to a list of one, and `models: all` to all of them."""
         if isinstance(value, dict) and isinstance(value.get("models"), str):
             word = value["models"]
             value = {k: v for k, v in value.items() if k != "models"}
@@ -40,7 +41,7 @@ class SuiteSettings(Section):
 
     @model_validator(mode="after")
     def check_attacks_fit_models(self):
-        """Weights of an epoch and boundaries are of a model by itself, on its own images."""
+        """Checks that epochs and `boundary_risk` come without a surrogate or another data set."""
         alone = {"epochs": bool(self.epochs), "attacks.boundary_risk": self.boundary_count > 0}
         for name, asked in alone.items():
             for other in ("surrogate", "dataset"):
@@ -48,22 +49,22 @@ class SuiteSettings(Section):
                     raise ValueError(f"{name}: does not go with '{other}'; drop one of them")
         if self.boundary_count > 1:
             raise ValueError(
-                "attacks.boundary_risk: once in a suite; give the other a suite of its own"
+                "attacks.boundary_risk: appears more than once; give the other a suite of its own"
             )
         return self
 
     @property
     def boundary_count(self) -> int:
-        """How often the attack `boundary_risk` is asked for."""
+        """The number of times that the suite has the attack `boundary_risk`."""
         return sum("boundary_risk" in attack for attack in self.attacks)
 
 
 class EvaluationSpec(Computed):
-    """An evaluation as its job makes it.
+    """The spec of an evaluation.
 
     Attributes:
         shifted: whether the model is tested on images of another data set than its own.
-        epoch: whose weights are evaluated; None for the exported ones.
+        epoch: the epoch whose weights are evaluated; None for the exported weights.
     """
 
     attacks: tuple[Plugin, ...]
@@ -75,8 +76,8 @@ class WassersteinSettings(Section):
     """The study of distances between training images and shifted ones.
 
     Attributes:
-        network: a teacher or student with BatchNorm, by whose statistics they are compared.
-        images: how many of each distribution.
+        network: a teacher or student whose BatchNorm layers give the statistics to compare.
+        images: number of images of each distribution.
     """
 
     network: str
@@ -84,7 +85,7 @@ class WassersteinSettings(Section):
 
 
 class ReportSettings(Section):
-    """What the report says of itself and compares."""
+    """The section of the report."""
 
     title: str = "Robust students, one teacher bank"
     samples: PositiveInt = 6
@@ -92,22 +93,22 @@ class ReportSettings(Section):
 
 
 class ReportSpec(ReportSettings):
-    """The report as its job writes it: ``names`` are all of `kind/name`, each with its ref."""
+    """The spec of the report; ``names`` pairs every `kind/name` with its ref."""
 
     names: tuple[tuple[str, str], ...]
 
 
 class ResourceNeeds(Section):
-    """What a kind's jobs ask of a cluster; memory and time times the attempt."""
+    """What a kind's jobs ask of a cluster; memory and time are multiplied by the attempt."""
 
     mem_mb: PositiveInt | None = None
     runtime: PositiveInt | None = None  # minutes
-    gpus: NonNegativeInt | None = None  # default: those that it computes on
+    gpus: NonNegativeInt | None = None  # default: the GPUs that the job computes on
     partition: str | None = None
 
 
 class ResourceSettings(Section):
-    """Needs by kind; `all` stands for what a kind leaves open."""
+    """Needs by kind; a field that a kind does not set is taken from `all`."""
 
     all: ResourceNeeds = ResourceNeeds()
     dataset: ResourceNeeds = ResourceNeeds()

@@ -1,6 +1,6 @@
-"""`{grid: [1, 4, 6]}` in place of a value: one entry a value, a second grid multiplies them.
+"""Grids: `{grid: [1, 4, 6]}` as a value gives one section for each; two grids multiply.
 
-A value may be a mapping, for options that go together: `{grid: [{eps: 8/255, step: 2/255}, …]}`.
+An element may be a mapping, for options that go together: `{grid: [{eps: 8/255, step: 2/255}, …]}`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,13 +12,13 @@ KeyPath = tuple[str, ...]
 
 
 def expand_grids(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """Entries with every grid in them laid out, in order.
+    """The named sections with every grid expanded, in order.
 
-    An entry `adaad` with `eps: {grid: [8/255, 16/255]}` becomes `adaad.eps=8_255` and
-    `adaad.eps=16_255`; a mapping's options all stand in the name, `adaad.eps=8_255.step=2_255`.
+    `adaad` with `eps: {grid: [8/255, 16/255]}` becomes `adaad.eps=8_255` and `adaad.eps=16_255`.
+    All options of a mapping are in the name: `adaad.eps=8_255.step=2_255`.
 
     Raises:
-        RetortError: a grid that is no list, or an empty one.
+        RetortError: a grid is not a list, or is empty.
     """
     expanded: dict[str, Any] = {}
     for name, entry in entries.items():
@@ -27,7 +27,7 @@ def expand_grids(section: str, entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def iterate_variants(section: str, name: str, entry: Any) -> Iterator[tuple[str, Any]]:
-    """An entry's variants with their names; the entry itself if it holds no grid."""
+    """The variants of a named section with their names; itself if it holds no grid."""
     found = find_first_grid(entry, ())
     if found is None:
         yield name, entry
@@ -42,14 +42,14 @@ def iterate_variants(section: str, name: str, entry: Any) -> Iterator[tuple[str,
 
 
 def format_value(key: str, value: Any) -> str:
-    """A value in a name: no character that a file's name cannot have."""
+    """A key and value as part of a name, without slashes and spaces."""
     if isinstance(value, Mapping) and value:
         return ".".join(format_value(str(k), v) for k, v in value.items())
     return f"{key}={value}".replace("/", "_").replace(" ", "")
 
 
 def find_first_grid(value: Any, path: KeyPath) -> tuple[KeyPath, Any] | None:
-    """Path and values of the first grid below a value."""
+    """The path and values of the first grid below a value; None if there is none."""
     if not isinstance(value, Mapping):
         return None
     if path and set(value) == {"grid"}:

@@ -1,16 +1,16 @@
 """Attacks for evaluation: one file each, and the file's name is its name in the configuration.
 
-A file holds one frozen dataclass ``Attack``. Its fields are the hyper-parameters (radii and steps
-in pixels of [0,1]), and two that every attack has:
+A file holds one frozen dataclass ``Attack``. Its fields are the hyper-parameters (radii and step
+sizes in pixels of [0,1]), and two that every attack has:
 
     n_eval: only the first ``n_eval`` test images are attacked; None means all of them.
     chunk: how many images one call handles; results are stored per chunk.
 
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
-the chunk's seed. For each `AttackPoint` it returns the classes (B,) int64 that ``judge`` predicts
-on images that ``model`` was attacked with; None judges by the model itself, another one makes it a
-transfer attack. It raises RetortError unless the model is in eval mode and float32. It changes
-neither the models, nor the gradients of their parameters, nor the global random state.
+the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the classes (B,) int64
+that ``judge`` predicts on the attacked images. With None, the model itself predicts; another model
+makes it a transfer attack. It raises RetortError unless the model is in eval mode and float32. It
+changes neither the models, nor the gradients of their parameters, nor the global random state.
 """
 
 import warnings
@@ -32,24 +32,24 @@ Radii = float | tuple[float, ...]
 
 @dataclass(frozen=True)
 class AttackPoint:
-    """What predictions are of: an attack with what sets them apart from its other results.
+    """The identity of a set of predictions: an attack, and what distinguishes its results.
 
-    A field is None where an attack has no such thing or is not told apart by it. The attack itself
-    fills in all but the last two, which the evaluation knows.
+    A field is None if it does not apply to the attack or does not distinguish its results. The
+    attack fills in all fields but the last two, which the evaluation adds.
 
     Attributes:
         attack: name in the configuration.
-        eps: radius in pixels of [0,1]; 0 where images are in no ball.
-        steps: of PGD.
-        step: size of one of them in pixels of [0,1].
+        eps: radius in pixels of [0,1]; 0 for images in no ball.
+        steps: number of PGD steps.
+        step: size of one step in pixels of [0,1].
         start: where PGD starts, "uniform" or "gauss".
-        restarts: how often it starts.
-        corruption: name of what the images are corrupted by, by the attack or in the data set.
+        restarts: how often PGD starts.
+        corruption: name of the images' corruption, made by the attack or found in the data set.
         severity: of the corruption, 1 (mild) to 5.
-        sample: place on the path that boundary risk follows; 0 is the image itself.
+        sample: position on the path that boundary risk follows; 0 is the image itself.
         probe: steps of the PGD that boundary risk probes a sample with; None before it.
-        part: part of the test set, where it has parts that are no corruptions.
-        surrogate: what a transferred attack was made on; its key in outcomes.
+        part: part of the test set, if it has parts that are not corruptions.
+        surrogate: model that a transfer attack was made on; in outcomes, its key.
     """
 
     attack: str
@@ -71,12 +71,12 @@ Predictions = dict[AttackPoint, Tensor]
 
 
 def list_radii(eps: Radii) -> tuple[float, ...]:
-    """One radius or several, as a tuple of floats."""
+    """The radii, one or several, as a tuple of floats."""
     return tuple(float(e) for e in eps) if isinstance(eps, Sequence) else (float(eps),)
 
 
 def check_radii(eps: Radii) -> None:
-    """Raise ValueError unless every radius lies in [0,1]."""
+    """Raises ValueError unless every radius lies in [0,1]."""
     if not list_radii(eps):
         raise ValueError("eps: give at least one radius")
     for value in list_radii(eps):
@@ -85,13 +85,13 @@ def check_radii(eps: Radii) -> None:
 
 
 def check_count(name: str, value: int | None) -> None:
-    """Raise ValueError unless the field ``name`` is None or at least 1."""
+    """Raises ValueError unless the field ``name`` is None or at least 1."""
     if value is not None and value < 1:
         raise ValueError(f"{name}: {value} is below 1")
 
 
 def check_steps(eps: Radii, step_size: float, steps: int) -> None:
-    """Raise ValueError unless ``steps`` of size ``step`` make sense in the largest ball."""
+    """Raises ValueError unless steps of this number and size make sense at the largest radius."""
     check_radii(eps)
     check_count("steps", steps)
     largest = max(list_radii(eps))
@@ -104,7 +104,7 @@ def check_steps(eps: Radii, step_size: float, steps: int) -> None:
 
 
 def check_model(model: nn.Module) -> None:
-    """Raise RetortError unless the whole model is in eval mode and float32."""
+    """Raises RetortError unless all of the model is in eval mode and float32."""
     if any(module.training for module in model.modules()):
         raise RetortError("evaluation: the model is in training mode; call model.eval() first")
     for name, value in (*model.named_parameters(), *model.named_buffers()):
@@ -122,9 +122,9 @@ def predict_classes(model: nn.Module, x: Tensor) -> Tensor:
 
 @contextmanager
 def seed_torch(seed: int, device: torch.device) -> Iterator[None]:
-    """Torch's global generators start from ``seed`` inside the block and are restored after it.
+    """Seeds torch's global generators for the block and restores them after it.
 
-    foolbox and AutoAttack draw from the global generators and take no other.
+    foolbox and AutoAttack can only draw from the global generators.
     """
     devices = range(torch.cuda.device_count()) if device.type == "cuda" else ()
     with torch.random.fork_rng(devices=devices):
@@ -135,7 +135,7 @@ def seed_torch(seed: int, device: torch.device) -> Iterator[None]:
 def load_foolbox() -> ModuleType:
     """The foolbox module, imported only when an attack runs.
 
-    foolbox 3.3.4 imports a scipy name that scipy deprecates; only that warning is silenced.
+    foolbox 3.3.4 imports a name that scipy deprecates; only that warning is silenced.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Please import `gaussian_filter`", DeprecationWarning)
@@ -154,10 +154,10 @@ def run_foolbox_attack(
     eps: Radii,
     point: AttackPoint,
 ) -> Predictions:
-    """Run one foolbox attack at every radius, and give each its radius in ``point``.
+    """The predictions after one foolbox attack at each radius, which is set in ``point``.
 
-    Each radius starts from the same seed, so a radius added to a curve leaves the other points of
-    the curve alone. Radius 0 is the prediction on the clean images.
+    Every radius starts from the same seed, so a radius added to a curve does not change the others.
+    Radius 0 is the prediction on the clean images.
     """
     check_model(model)
     predictions = {}

@@ -18,10 +18,10 @@ AttentionMaps = dict[
 
 @contextmanager
 def collect_attention_maps(network: nn.Module) -> Iterator[AttentionMaps]:
-    """Collect a network's maps during a forward inside the block, with their graph.
+    """Collects a network's attention maps, with their graph, from a forward inside the block.
 
-    At each resolution the module that ends last counts, which is the stage's end; its map is the
-    mean over channels of its squared output.
+    The map of a resolution is the mean over channels of a squared output: that of the last module
+    with this resolution, which is the end of a network's stage.
     """
     maps: AttentionMaps = {}
 
@@ -39,12 +39,12 @@ def collect_attention_maps(network: nn.Module) -> Iterator[AttentionMaps]:
 
 
 def attention_gap(first_maps: Mapping, second_maps: Mapping) -> Tensor:
-    """(B,): mean squared difference of two networks' maps, summed over their common resolutions.
+    """Mean squared difference (B,) of two networks' maps, summed over their common resolutions.
 
-    A single position says nothing, since its map is always one.
+    Maps of a single position are left out, since they are always one.
 
     Raises:
-        RetortError: the two have no resolution in common.
+        RetortError: the networks have no resolution in common.
     """
     common = [size for size in first_maps if size in second_maps and size != (1, 1)]
     if not common:

@@ -1,4 +1,4 @@
-"""Random crop and flip of a whole batch at once, on the device that holds it."""
+"""Random augmentations of a batch at once, on its device."""
 
 import math
 from typing import Literal
@@ -15,23 +15,23 @@ PADDING = 4  # pixels, the usual CIFAR crop
 
 
 def flip(x: Images, rng: torch.Generator) -> Images:
-    """Mirror each image left to right with probability one half."""
+    """The images, each mirrored left to right with probability one half."""
     return flip_where(x, torch.rand(len(x), generator=rng, device=x.device) < 0.5)
 
 
 def flip_where(x: Tensor, mask: Tensor) -> Tensor:
-    """Images (B,C,H,W) with those of ``which`` (B,) bool mirrored left to right."""
+    """Images (B,C,H,W), mirrored left to right where ``mask`` (B,) bool is true."""
     return torch.where(mask.view(-1, 1, 1, 1), x.flip(3), x)
 
 
 def crop(x: Images, rng: torch.Generator) -> Images:
-    """Pad with zeros by 4 pixels and cut a window of the old size at a random place."""
+    """The images padded by 4 zero pixels, then cropped to their old size at a random place."""
     shift = torch.randint(0, 2 * PADDING + 1, (2, len(x), 1), generator=rng, device=x.device)
     return crop_at_shift(x, shift[0], shift[1])
 
 
 def crop_at_shift(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Images (B,C,H,W) padded by zeros and cut at (B,1) shifts of 0 to 8 pixels; 4 is in place."""
+    """Images (B,C,H,W) zero-padded, then cropped at shifts (B,1) of 0 to 8 pixels; 4 is centred."""
     b, c, h, w = x.shape
     padded = F.pad(x, (PADDING,) * 4)
     rows = (down + torch.arange(h, device=x.device)).view(b, 1, h, 1)
@@ -43,8 +43,8 @@ def crop_at_shift(x: Tensor, down: Tensor, right: Tensor) -> Tensor:
 def draw_crop_box(width: int, height: int, rng: torch.Generator) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a random part of an image (Szegedy et al., CVPR 2015).
 
-    Its area is 8 to 100 % of the image's, its ratio of sides 3/4 to 4/3; after ten draws that do
-    not fit, the largest such part in the centre.
+    Its area is 8 to 100 % of the image's, its ratio of sides 3/4 to 4/3. If ten draws do not fit,
+    it is the largest such box in the centre.
     """
     low, high = math.log(3 / 4), math.log(4 / 3)
     for _ in range(10):
@@ -71,9 +71,10 @@ def resized_crop(x: Images, rng: torch.Generator) -> Images:
 
 
 def erase(x: Images, probability: float, rng: torch.Generator) -> Images:
-    """With some chance an image's random box becomes uniform noise (Zhong et al., AAAI 2020).
+    """The images, each with a given chance of a random box of noise (Zhong et al., AAAI 2020).
 
-    Its area is 2 to 33 % of the image's, its ratio of sides 0.3 to 3.3, as in timm.
+    The noise is uniform. The box's area is 2 to 33 % of the image's, its ratio of sides 0.3 to 3.3,
+    as in timm.
     """
     b, _, h, w = x.shape
     hit, area, ratio, left, top = torch.rand(5, b, generator=rng, device=x.device)
@@ -91,10 +92,10 @@ def erase(x: Images, probability: float, rng: torch.Generator) -> Images:
 
 
 def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor:
-    """Two random operations an image at ``magnitude`` of 30 (Cubuk et al., 2020), by torchvision.
+    """Images (B,C,H,W) uint8 after two random operations each (RandAugment, Cubuk et al., 2020).
 
-    Images are uint8 (B,C,H,W). Torchvision draws from torch's global generator: it is seeded from
-    the step's and restored.
+    ``magnitude`` is on a scale to 30. Torchvision draws from torch's global generator, which is
+    seeded from ``rng`` and restored.
     """
     from torchvision.transforms.v2 import RandAugment
 
@@ -110,7 +111,7 @@ def augment(
     augmentation: Literal["none", "flip", "crop_flip", "resized_crop"],
     rng: torch.Generator,
 ) -> Images:
-    """The batch under a recipe's augmentation; all but "none" flip."""
+    """The images under a recipe's augmentation; all but "none" flip."""
     if augmentation == "none":
         return x
     x = flip(x, rng)

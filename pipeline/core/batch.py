@@ -1,4 +1,4 @@
-"""What an objective sees: one batch, and the models by their roles."""
+"""The inputs of an objective: one batch, and the models by their roles."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -33,13 +33,13 @@ class Batch:
         x: images (B,C,H,W) in [0,1].
         y: labels (B,) int64, or distributions (B,K); None when data-free or of other classes.
         index: rows of the source data set (B,) int64.
-        stored: bank fields, e.g. x_adv (B,C,H,W), its source rows' labels y_adv as y's, t_clean
-            (B,K), t_adv (B,K). Row i of x_adv comes from row i of x only where an objective needs
-            "paired".
-        progress: 0 at the first step, towards 1 at the last.
+        stored: bank fields, e.g. x_adv (B,C,H,W), y_adv (labels of its source rows, in the form of
+            y), t_clean (B,K), t_adv (B,K). Row i of x_adv comes from row i of x only if the
+            objective needs "paired".
+        progress: the share of training done: 0 at the first step, close to 1 at the last.
         epoch: counted from 0.
-        rng: this step's own randomness, seeded by (seed, epoch, step).
-        attack_dtype: what attacks on this batch are rounded to; None leaves them exact.
+        rng: this step's own generator, seeded by (seed, epoch, step).
+        attack_dtype: dtype of the autocast in attacks on this batch; None runs them without.
     """
 
     x: Tensor
@@ -72,9 +72,9 @@ class Discretizer(Protocol):
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of a step: the student learns, the others are frozen and in eval mode.
+    """The models of a step: the student is trained, the others are frozen and in eval mode.
 
-    ``discretizer`` is Q, for objectives that make discrete samples themselves (DAT).
+    ``discretizer`` is Q, for objectives that discretise samples themselves (DAT).
     """
 
     student: nn.Module
@@ -83,7 +83,7 @@ class Roles:
 
     @property
     def teacher(self) -> nn.Module:
-        """The only teacher, whatever its role is called."""
+        """The only teacher, whatever its role."""
         (teacher,) = self.teachers.values()
         return teacher
 
@@ -110,11 +110,11 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
 
 
 def needs_whole_batch(method: object) -> bool:
-    """Whether an update changes where a batch is learnt in parts, one after the other.
+    """Whether an update would change if the batch were split into parts, one after the other.
 
-    A method says so by ``needs_whole_batch = True`` where a term of a sample depends on others, or
-    where something is drawn or moved once an update. Several processes are no such parts: they
-    exchange what the method looks at (`core/collectives`). A network's BatchNorm does not count.
+    A method sets ``needs_whole_batch = True`` if a term of one sample depends on other samples, or
+    if it draws or moves something once per update. Shares of several processes are not such parts:
+    processes exchange what the method needs (`core/collectives`). BatchNorm does not count.
     """
     return getattr(method, "needs_whole_batch", False)
 
@@ -138,7 +138,7 @@ def get_adversarial_teacher_logits(roles: Roles, batch: Batch) -> Tensor:
 def describe_missing_needs(
     needs: tuple[str, ...], teacher_roles: Iterable[str], available: Iterable[str]
 ) -> str:
-    """What of an objective's needs is not there, as words; empty if nothing lacks.
+    """The unmet needs of an objective, in words; empty if all are met.
 
     Needs are names of teacher roles, "teacher" (exactly one, whatever its role), "label",
     "generated" (a generator's images), "paired", "discretizer", or stored fields. Teacher outputs

@@ -1,11 +1,12 @@
-"""The processes that share a training step: who they are and what they exchange.
+"""Exchanges between the processes that share a training step.
 
-A process alone is rank 0 of 1, and everything here leaves its tensors as they are. Among N, each
-holds its rows of the batch, back-propagates the mean over them, and the mean of the ranks'
-gradients is the whole batch's. So the gradient of what is exchanged sums over the ranks.
+A single process is rank 0 of 1, and every function here returns its tensors unchanged. With N
+processes, each holds its own rows of the batch and back-propagates the mean loss over them. The
+mean of the ranks' gradients is then the gradient of the whole batch. For that to hold, the gradient
+of an exchanged tensor is summed over the ranks.
 
-Nothing here has a REVISION, because one process is unaffected: that of
-`pipeline.training.data_parallel` counts in the keys of what several make.
+This module has no REVISION, because it changes no number of a single process. Artefacts of several
+processes have the REVISION of `pipeline.training.data_parallel` in their keys.
 """
 
 import os
@@ -21,17 +22,17 @@ EXCHANGE_TIMEOUT = timedelta(minutes=30)  # for the slowest rank of an exchange
 
 
 def get_world_size() -> int:
-    """How many processes share the batch."""
+    """The number of processes that share the batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def get_rank() -> int:
-    """This process's number among them, from 0."""
+    """The rank of this process, counted from 0."""
     return dist.get_rank() if get_world_size() > 1 else 0
 
 
 def init_process_group(device: str) -> None:
-    """Meet the other processes that torchrun started, each on a GPU of its own."""
+    """Joins the other processes that torchrun started, each with a GPU of its own."""
     backend = "gloo"
     if device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
@@ -40,18 +41,18 @@ def init_process_group(device: str) -> None:
 
 
 def destroy_process_group() -> None:
-    """Wait for the others and part from them; a process alone goes on."""
+    """Waits for the other processes and leaves the group; a single process returns at once."""
     if get_world_size() > 1:
         dist.barrier()
         dist.destroy_process_group()
 
 
 class AllReduceSum(torch.autograd.Function):
-    """The sum of the ranks' tensors; its gradient is the sum of theirs."""
+    """The sum of the ranks' tensors; its gradient is the sum of the ranks' gradients."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
-        """Any shape, the same on every rank."""
+        """The sum; ``x`` has any shape, the same on every rank."""
         total = x.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
         return total
@@ -59,17 +60,17 @@ class AllReduceSum(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
-        """The same for gradients."""
+        """The sum of the ranks' gradients."""
         return AllReduceSum.forward(ctx, grad)
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:
-    """The sum of the ranks' tensors of one shape, with gradient."""
+    """The sum of the ranks' tensors, which have one shape; differentiable."""
     return x if get_world_size() == 1 else AllReduceSum.apply(x)
 
 
 def all_gather(x: Tensor) -> Tensor:
-    """The rows (B,…) of every rank as (N B,…) in order of rank, with gradient."""
+    """The rows (B,…) of all ranks as (N B,…), in order of rank; differentiable."""
     if get_world_size() == 1:
         return x
     if x.requires_grad:
@@ -85,18 +86,18 @@ def all_gather(x: Tensor) -> Tensor:
 
 
 def take_own_rows(rows: Tensor) -> Tensor:
-    """This rank's rows (B,…) of those of all, (N B,…)."""
+    """This rank's part (B,…) of the rows (N B,…) of all ranks."""
     return rows if get_world_size() == 1 else rows.chunk(get_world_size())[get_rank()]
 
 
 def repeat_for_ranks(x: Tensor) -> Tensor:
-    """(B,…) as (N B,…), the shape of the whole batch: for draws of which each takes its own."""
+    """(B,…) repeated to the whole batch's (N B,…); draws of that shape serve every rank."""
     return x if get_world_size() == 1 else x.repeat(get_world_size(), *[1] * (x.ndim - 1))
 
 
 @torch.no_grad()
 def all_reduce_mean(tensors: list[Tensor]) -> list[Tensor]:
-    """The mean over the ranks of each tensor, by one exchange for each dtype."""
+    """The mean of each tensor over the ranks; one exchange for each dtype."""
     if get_world_size() == 1 or not tensors:
         return tensors
     found: dict[int, Tensor] = {}
@@ -111,7 +112,7 @@ def all_reduce_mean(tensors: list[Tensor]) -> list[Tensor]:
 
 @torch.no_grad()
 def average_tensors(tensors: list[Tensor]) -> None:
-    """Put the mean over the ranks in place of each tensor."""
+    """Overwrites each tensor with its mean over the ranks."""
     if get_world_size() > 1:
         for tensor, mean in zip(tensors, all_reduce_mean(tensors), strict=True):
             tensor.copy_(mean)
@@ -134,7 +135,7 @@ def sum_numbers(values: Iterable[float]) -> list[float]:
 
 
 def all_reduce_max(number: int) -> int:
-    """The largest of the ranks' numbers, which all of them learn."""
+    """The largest of the ranks' numbers, on every rank."""
     if get_world_size() == 1:
         return number
     largest = torch.tensor(number)

@@ -1,4 +1,4 @@
-"""Images of bytes as pixels in [0,1]."""
+"""Images of bytes scaled to pixels in [0,1]."""
 
 from torch import Tensor
 

@@ -1,4 +1,4 @@
-"""The inner maximisation that adversarial methods share: the student attacked before its update."""
+"""The inner attack that adversarial methods share: it attacks the student before its update."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -20,12 +20,12 @@ class InnerAttack:
     Attributes:
         eps: radius of the ball, pixels in [0,1].
         step: step size, pixels in [0,1].
-        steps: how many; 0 trains on the start itself.
+        steps: number of steps; 0 trains on the start itself.
         start: "clean" x, "gauss" x + 0.001 N(0,I), or "uniform" in the ball.
         attack_bn: mode of the student's BatchNorm while it is attacked.
 
     Raises:
-        ValueError: radii or steps that cannot be meant.
+        ValueError: the radius, step size and steps do not fit together.
     """
 
     eps: float = 8 / 255
@@ -44,13 +44,12 @@ def declare_attack_options(
     fixed: Collection[str] = (),
     neutral: Collection[str] = (),
 ) -> Any:
-    """The field ``inner_attack`` of an objective, whose options are the attack's, each by its name.
+    """The dataclass field ``inner_attack`` of an objective; its options are those of `InnerAttack`.
 
     Args:
         default: the objective's own defaults; RSLAD's if none are given.
-        fixed: fields that are no options: they stay as in the default.
-        neutral: options that came after the first release: each is left out of the key while it
-            has its default.
+        fixed: fields that are not options; they stay as in the default.
+        neutral: options that are left out of the key while they have their default.
     """
     metadata = {"fixed": fixed, "neutral_options": neutral}
     return field(default=default or InnerAttack(), metadata=metadata)
@@ -63,14 +62,14 @@ def make_adversarial_examples(
     student: nn.Module,
     *teachers: nn.Module,
 ) -> Tensor:
-    """Images x* (B,C,H,W) near ``batch.x`` that climb a loss in the L-infinity ball, detached.
+    """Images x* (B,C,H,W), detached, that raise a loss in the L-infinity ball around ``batch.x``.
 
     Args:
         attack: its radius, steps, start and BatchNorm mode.
         batch: its generator draws the start's noise; its dtype rounds the attack.
         loss: maps z (B,C,H,W) to (B,).
-        student: held still, without parameter gradients, while it is attacked.
-        teachers: those that the loss looks through with its gradient.
+        student: frozen while it is attacked; its BatchNorm mode is that of the attack.
+        teachers: those that the loss's gradient passes through; frozen as well.
     """
     with freeze_for_attack(student, *teachers, bn=attack.attack_bn):
         return run_pgd(
@@ -86,10 +85,10 @@ def make_adversarial_examples(
 
 
 class RobustObjective(Protocol):
-    """What a data-free objective with a robust form has among its fields.
+    """The fields that a data-free objective with a robust form has.
 
-    RSLAD's inner maximisation (Zi et al., ICCV 2021) serves every loss: its start and BatchNorm
-    mode are fixed.
+    Every such objective uses RSLAD's inner attack (Zi et al., ICCV 2021), with its start and
+    BatchNorm mode fixed.
     """
 
     @property
@@ -111,10 +110,10 @@ def iterate_training_views(
     batch: Batch,
     attack_loss: Callable[[Tensor], Tensor],
 ) -> Iterator[tuple[str, float, Tensor]]:
-    """What the student is trained on: the name and weight of a term, and its logits (B,K).
+    """The outputs to train on: each the name and weight of a term, and its logits (B,K).
 
-    Plain: S(x) alone. ``attack: rslad``: S(x*) with weight alpha and S(x) with the rest, where x*
-    climbs ``climbed``, a loss (B,) of the student's logits.
+    ``attack: none`` yields S(x) alone. ``attack: rslad`` yields S(x*) with weight alpha and S(x)
+    with 1 - alpha, where x* raises ``attack_loss``, a loss (B,) of the student's logits.
     """
     if objective.attack == "none":
         yield "kd", 1.0, student(batch.x)

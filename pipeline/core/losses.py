@@ -1,4 +1,4 @@
-"""Losses as formulas. Each returns one value per sample, in nats unless it says otherwise."""
+"""Losses. Each returns one value per sample, in nats unless it says otherwise."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ PerSample = Float[Tensor, " B"]
 def upcast_logits(logits: Logits) -> Logits:
     """Logits in at least single precision.
 
-    Autocast on a CPU leaves softmax in bf16: a third of a KL's gradient at t = 30 is rounding then.
+    Autocast on a CPU leaves softmax in bf16. Then rounding makes up a third of a KL's gradient at
+    t = 30.
     """
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
@@ -23,7 +24,7 @@ def upcast_logits(logits: Logits) -> Logits:
 def cross_entropy(logits: Logits, y: Labels | Logits, smoothing: float = 0.0) -> PerSample:
     """-log p_y, with the label smoothed towards uniform by ``smoothing``.
 
-    A mixed label is a distribution (B,K); then it is -sum_c y_c log p_c.
+    For a mixed label, a distribution (B,K), it is -sum_c y_c log p_c.
     """
     return F.cross_entropy(logits, y, reduction="none", label_smoothing=smoothing)
 
@@ -83,6 +84,6 @@ def info_nce(anchors: Float[Tensor, "B D"], positives: Float[Tensor, "B D"], t: 
 
 
 def triplet_loss(anchor: Logits, positive: Logits, negative: Logits, margin: float) -> PerSample:
-    """max(||p - q||^2 - ||p - r||^2 + margin, 0), squared Euclidean; no nats."""
+    """max(||p - q||^2 - ||p - r||^2 + margin, 0), squared Euclidean distances, not in nats."""
     gap = (anchor - positive).square().sum(1) - (anchor - negative).square().sum(1)
     return (gap + margin).clamp_min(0)

@@ -1,4 +1,4 @@
-"""LPIPS: how different two images look to VGG-16 (Zhang et al., CVPR 2018), from given weights."""
+"""LPIPS, the perceptual distance of two images by VGG-16 (Zhang et al., CVPR 2018)."""
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,10 @@ EPSILON = 1e-10
 
 
 class LPIPS(nn.Module):
-    """Images x and y (B,3,H,W) in [0,1], 16 px at least, to their distance (B,).
+    """Maps images x and y (B,3,H,W) in [0,1], at least 16 px wide and high, to a distance (B,).
 
-    Features of unit length are compared channel by channel; ``lin`` weighs the squares, and the
-    mean over places is summed over five depths.
+    Features of unit length are subtracted; ``lins`` weigh the squared differences by channel. The
+    distance is their mean over positions, summed over five depths.
     """
 
     shift: Tensor

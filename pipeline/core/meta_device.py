@@ -1,4 +1,4 @@
-"""Networks built to be looked at: shapes without memory, weights without values."""
+"""Networks on the meta device: they have shapes, but no memory and no values."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,9 +11,9 @@ RANDOM_FILLS = {Tensor.normal_, Tensor.uniform_, Tensor.erfinv_}
 
 
 class NoRandomFillMode(TorchFunctionMode):
-    """Inside the block random fills leave tensors as they are.
+    """Skips random fills of tensors inside the block.
 
-    On the meta device they load torch's compiler first: seconds of work, and 160 MB.
+    On the meta device a random fill loads torch's compiler, which takes seconds and 160 MB.
     """
 
     def __torch_function__(
@@ -23,7 +23,7 @@ class NoRandomFillMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """What torch calls in place of each of its functions."""
+        """The result of a torch function; torch calls this in its place."""
         if func in RANDOM_FILLS:
             return args[0]
         return func(*args, **(kwargs or {}))

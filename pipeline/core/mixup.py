@@ -1,4 +1,4 @@
-"""Soft labels, Mixup and CutMix of a whole batch, by timm, seeded by the step."""
+"""Soft labels, Mixup and CutMix of a batch: timm's, seeded from the step's generator."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,13 +14,15 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class MixSettings:
-    """How much a batch's images and labels are mixed; all at zero leaves them alone.
+    """How strongly a batch's images and labels are mixed; all at zero leaves them unchanged.
+
+    With both Mixup and CutMix on, each batch uses one of them.
 
     Attributes:
         mixup: alpha of Mixup's Beta distribution (Zhang et al., ICLR 2018); 0 switches it off.
-        cutmix: alpha of CutMix's (Yun et al., ICCV 2019); with both on, each batch takes one.
+        cutmix: alpha of CutMix's distribution (Yun et al., ICCV 2019); 0 switches it off.
         smoothing: share of a label that is spread over all classes.
-        classes: their number K.
+        classes: number of classes K.
     """
 
     mixup: float = 0.0
@@ -41,7 +43,7 @@ class MixSettings:
 
 @contextmanager
 def seed_numpy(rng: torch.Generator) -> Iterator[None]:
-    """Numpy's global generator seeded from the step's for the block, which timm draws from."""
+    """Seeds numpy's global generator, which timm uses, from ``rng``; restores it afterwards."""
     before = np.random.get_state()
     np.random.seed(int(torch.randint(2**31, (), generator=rng, device=rng.device)))
     try:
@@ -56,10 +58,10 @@ def smooth_labels(y: Tensor, classes: int, smoothing: float) -> Tensor:
 
 
 def mix(x: Tensor, y: Tensor, settings: MixSettings, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Images (B,C,H,W) and labels (B,), mixed with the batch in reverse order; labels (B,K).
+    """Images (B,C,H,W) mixed with the batch in reverse order, and their labels (B,K).
 
-    Without any softening both come back as they are. An odd batch is mixed but for its last
-    sample, which timm cannot pair.
+    If nothing is switched on, images and labels (B,) are returned unchanged. The last sample of an
+    odd batch is not mixed, because timm pairs samples.
     """
     if not settings.has_soft_labels:
         return x, y

@@ -9,20 +9,21 @@ MAX_SWAP_TRIES = 10
 
 
 def count_clashes(labels: list[int], partner: list[int]) -> int:
-    """How many rows have a partner of their own label."""
+    """The number of rows whose partner has the same label."""
     return sum(labels[j] == label for label, j in zip(labels, partner, strict=True))
 
 
 def pair_different_labels(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """A random permutation that gives each row a partner of another label, where there is one.
+    """A random permutation that gives each row, if possible, a partner of another label.
 
-    A row that drew its own label swaps partners with a random row, up to ten times, if that mends
-    it and breaks nothing. What is left is sorted by label and rotated by half the batch, which
-    leaves max(0, 2 m - B) clashes for a largest class of m rows: no permutation has fewer.
+    A row that drew its own label tries up to ten random rows, and swaps partners with the first one
+    for which both then have partners of another label. If clashes remain, the rows are sorted by
+    label and paired with the same order rotated by half the batch. That leaves max(0, 2 m - B)
+    clashes, with m rows in the largest class; no permutation has fewer.
 
     Args:
         y: labels (B,) int64.
-        rng: makes the same number of draws whatever the labels are.
+        rng: the generator; the number of draws does not depend on the labels.
 
     Returns:
         Each row's partner (B,) int64, a permutation, and whether the two labels differ (B,) bool.

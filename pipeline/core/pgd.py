@@ -1,4 +1,4 @@
-"""The one ascent: training, banks and inner maximisations all step through it."""
+"""Projected gradient descent (PGD), which training, banks and inner attacks share."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +18,7 @@ GAUSS_SCALE = 0.001  # TRADES, RSLAD, AdaAD and DARWIN all start at x + 0.001 N(
 
 @contextmanager
 def freeze_modules(*modules: nn.Module) -> Iterator[None]:
-    """Put modules into eval mode without parameter gradients; restore each one's exact state."""
+    """Puts modules into eval mode without parameter gradients; restores their state afterwards."""
     modes = [(m, m.training) for module in modules for m in module.modules()]
     grads = [(p, p.requires_grad) for module in modules for p in module.parameters()]
     try:
@@ -36,10 +36,10 @@ def freeze_modules(*modules: nn.Module) -> Iterator[None]:
 def freeze_for_attack(
     student: nn.Module, *others: nn.Module, bn: Literal["eval", "train"]
 ) -> Iterator[None]:
-    """``frozen`` for an inner maximisation; ``bn='train'`` leaves the student's modes alone.
+    """Freezes modules for an inner attack; ``bn='train'`` leaves the student's modes unchanged.
 
-    The train setting reproduces ARD's and IAD's released code, whose running statistics also
-    see the attack's iterates.
+    ``bn='train'`` reproduces ARD's and IAD's released code, whose running statistics also take in
+    the attack's iterates.
     """
     with ExitStack() as stack:
         modes = [(m, m.training) for m in student.modules()]
@@ -53,7 +53,7 @@ def freeze_for_attack(
 def make_first_iterate(
     x: Tensor, threat_model: ThreatModel, start: Start | Tensor, rng: torch.Generator | None
 ) -> Tensor:
-    """The first iterate (B,C,H,W) of an ascent around x; ranks draw the whole batch's noise."""
+    """The first iterate (B,C,H,W) of PGD around x; each rank draws the noise of the whole batch."""
     if isinstance(start, Tensor):
         return start
     if start == "clean":
@@ -69,7 +69,8 @@ def compute_input_gradient(
 ) -> Tensor:
     """Gradient of the summed loss with respect to z alone, same shape as z.
 
-    The loss runs under autocast to ``dtype``; with None it runs without, whatever surrounds it.
+    The loss runs under autocast to ``dtype``, or without autocast if it is None, whatever the
+    autocast of the caller.
     """
     z = z.detach().requires_grad_()
     with torch.enable_grad(), torch.autocast(z.device.type, dtype, enabled=dtype is not None):
@@ -81,7 +82,7 @@ def compute_input_gradient(
 def take_projected_step(
     z: Tensor, grad: Tensor, x: Tensor, threat_model: ThreatModel, step_size: float
 ) -> Tensor:
-    """One projected step from z along the gradient, all (B,C,H,W), detached."""
+    """The point after one projected step from z along the gradient; all (B,C,H,W), detached."""
     return threat_model.project(
         z.detach() + step_size * threat_model.find_steepest_direction(grad), x
     )
@@ -103,19 +104,20 @@ def run_pgd(
     """Projected gradient ascent (descent with ``sign=-1``) on a per-sample loss.
 
     Args:
-        x: centres of the balls, (B,C,H,W) in [0,1].
-        loss: maps z (B,C,H,W) to (B,); its networks should be ``frozen``.
-        ball: the threat model that scales the gradient and projects.
+        x: centres of the threat model, (B,C,H,W) in [0,1].
+        loss: maps z (B,C,H,W) to (B,); its networks should be frozen by ``freeze_modules``.
+        threat_model: scales the gradient and projects.
         steps: number of steps; 0 returns the start.
-        step: step size, pixels in [0,1].
+        step_size: in pixels of [0,1].
         start: "clean" x, "gauss" x + 0.001 N(0,I), "uniform" in the ball, or a first iterate.
         rng: draws the start's noise; not needed for a clean or given start.
-        path: if given, every iterate after a step is appended to it.
-        dtype: of the loss's autocast; None leaves it exact.
+        sign: +1 raises the loss, -1 lowers it.
+        iterates: if given, the iterate after each step is appended to it.
+        dtype: of the loss's autocast; None runs the loss without autocast.
 
     Returns:
-        The last iterate (B,C,H,W), detached. Projection happens outside the graph, because a
-        clamp inside it would zero the gradient of saturated pixels.
+        The last iterate (B,C,H,W), detached. The projection is outside the graph, because a clamp
+        inside it would zero the gradient of saturated pixels.
     """
     z = make_first_iterate(x, threat_model, start, rng).detach()
     for _ in range(steps):
@@ -138,14 +140,14 @@ def iterate_shared_pgd(
     rng: torch.Generator | None = None,
     sign: int = +1,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The same iterates, each with logits that are trained on: its forward serves twice.
+    """The iterates of ``run_pgd``, each with its logits; one forward serves attack and training.
 
-    That is exact where attack and update run the network in the same mode and rounding; here both
-    are the caller's. Train whatever is yielded before asking for more: then one graph is held.
+    This is exact if attack and update run the network in the same mode and precision; both are the
+    caller's. Back-propagate each item before asking for the next: then only one graph is held.
 
     Args:
-        x, ball, steps, step, start, rng, sign: as in ``ascend``.
-        network: maps z (B,C,H,W) to logits (B,K); nothing of it is frozen.
+        x, threat_model, steps, step_size, start, rng, sign: as in ``run_pgd``.
+        network: maps z (B,C,H,W) to logits (B,K); it is not frozen.
         loss: maps logits to (B,).
 
     Yields:

@@ -1,7 +1,7 @@
-"""Counter-based seeds: every draw is named by what it is for, so nothing depends on order.
+"""Seeds and draws by name or counter, so that no number depends on the order of draws.
 
-Draws by counter are SplitMix64's output function (Steele, Lea and Flood, OOPSLA 2014) over a mixed
-key, in numpy's unsigned integers, which wrap around: the same numbers on every machine.
+A draw by counter is SplitMix64's output function (Steele, Lea and Flood, OOPSLA 2014) of a mixed
+key. It uses numpy's unsigned integers, which wrap around: the same numbers on every machine.
 """
 
 import hashlib
@@ -22,22 +22,22 @@ def derive_seed(*names: int | str) -> int:
 
 
 def make_generator(*names: int | str, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator seeded by ``seed_of(*names)``."""
+    """A generator seeded by ``derive_seed(*names)``."""
     return torch.Generator(device).manual_seed(derive_seed(*names))
 
 
 def scramble_words(z: np.ndarray) -> np.ndarray:
-    """SplitMix64's bijection of 64-bit words, of any shape."""
+    """The 64-bit words, of any shape, under SplitMix64's bijection."""
     z = (z ^ (z >> np.uint64(30))) * FIRST_MULTIPLIER
     z = (z ^ (z >> np.uint64(27))) * SECOND_MULTIPLIER
     return z ^ (z >> np.uint64(31))
 
 
 def draw_uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndarray:
-    """Draws 0 to ``count`` - 1 of each row in a view: (B,count) float64 in [0,1).
+    """Uniform draws 0 to ``count`` - 1 for each row of a view: (B,count) float64 in [0,1).
 
     Args:
-        seed: a non-negative integer below 2^63, as ``seed_of`` gives.
+        seed: a non-negative integer below 2^63, as ``derive_seed`` returns.
         rows: (B,) non-negative integers.
     """
     key = np.full(len(rows), seed, np.uint64)

@@ -1,4 +1,4 @@
-"""Threat models: where an adversarial sample may lie. Pixels and radii are in [0,1] units."""
+"""Threat models: the set an attack stays in. Pixels and radii are in [0,1] units."""
 
 from dataclasses import dataclass
 
@@ -24,17 +24,17 @@ def normalise_samples(v: Images) -> Images:
 
 @dataclass(frozen=True)
 class Linf:
-    """The ball |z - x|_inf <= eps, cut with the image range (Madry et al., ICLR 2018)."""
+    """The ball |z - x|_inf <= eps within the image range (Madry et al., ICLR 2018)."""
 
     eps: float
 
     def sample(self, x: Images, rng: torch.Generator | None) -> Images:
-        """A uniform point of the ball."""
+        """A point drawn uniformly from the ball, then clamped to the image range."""
         noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         return self.project(x + (2 * noise - 1) * self.eps, x)
 
     def find_steepest_direction(self, grad: Images) -> Images:
-        """The direction of steepest ascent of unit L-infinity length."""
+        """The direction of steepest ascent, of unit L-infinity norm: the gradient's sign."""
         return grad.sign()
 
     def project(self, z: Images, x: Images) -> Images:
@@ -44,12 +44,12 @@ class Linf:
 
 @dataclass(frozen=True)
 class L2:
-    """The ball |z - x|_2 <= eps over all pixels of a sample, cut with the image range."""
+    """The ball |z - x|_2 <= eps over all pixels of a sample, within the image range."""
 
     eps: float
 
     def sample(self, x: Images, rng: torch.Generator | None) -> Images:
-        """A random direction of length eps from x, cut to the image range (DAD's start)."""
+        """A point at distance eps from x in a random direction, clamped to [0,1] (DAD's start)."""
         noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
         return self.project(x + self.eps * normalise_samples(noise), x)
 
@@ -58,7 +58,7 @@ class L2:
         return normalise_samples(grad)
 
     def project(self, z: Images, x: Images) -> Images:
-        """Shrink z - x to length eps, then cut to [0,1]; cutting cannot leave the ball."""
+        """The point z with z - x shrunk to length eps, clamped to [0,1]; it stays in the ball."""
         delta = z - x
         scale = (self.eps / compute_norms(delta).clamp_min(MIN_NORM)).clamp_max(1.0)
         return (x + delta * scale).clamp(0, 1)
@@ -77,7 +77,7 @@ class Unconstrained:
         return grad.sign()
 
     def project(self, z: Images, x: Images) -> Images:
-        """Cut z to [0,1]; x plays no part."""
+        """The point z clamped to [0,1]; x is not used."""
         return z.clamp(0, 1)
 
 
@@ -85,10 +85,10 @@ ThreatModel = Linf | L2 | Unconstrained
 
 
 def check_steps(eps: float, step_size: float, steps: int) -> None:
-    """Refuse radii and steps that cannot be meant.
+    """Checks that a radius, a step size and a number of steps fit together.
 
     Raises:
-        ValueError: negative numbers, or a step beyond the radius (RSLAD users swap the two).
+        ValueError: a negative number, or a step size above the radius (are the two swapped?).
     """
     if eps < 0:
         raise ValueError(f"eps: {eps:g} is negative; give a radius in [0,1], such as 8/255")

@@ -1,4 +1,4 @@
-"""Artefacts on disk: atomic writes, sums, and the manifest that says «complete»."""
+"""Artefacts on disk: atomic writes, sums, and the manifest that marks one as finished."""
 
 import hashlib
 import json
@@ -39,9 +39,10 @@ def compute_sha256(path: Path) -> str:
 
 @contextmanager
 def write_atomically(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that is fsynced and renamed to it if nothing fails.
+    """A temporary path beside ``path``, renamed to it at the end of the block.
 
-    A block that raises leaves neither file: what stands under the final name is whole.
+    It is fsynced first. If the block raises, the temporary file is removed and ``path`` stays as it
+    was. So a file under the final name is always complete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
@@ -55,13 +56,13 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
+    """Writes a text file atomically."""
     with write_atomically(path) as temporary:
         temporary.write_text(text)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys sorted, so that equal values are equal bytes."""
+    """Writes JSON atomically, keys sorted, so that equal values give equal bytes."""
     write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
@@ -69,7 +70,8 @@ def read_json(path: Path, remedy: str) -> dict:
     """A JSON object from a file.
 
     Raises:
-        RetortError: missing, cut or no object; the message ends with ``remedy``.
+        RetortError: the file is missing, truncated or not a JSON object. The message ends with
+            ``remedy``.
     """
     try:
         value = json.loads(path.read_text())
@@ -84,11 +86,11 @@ def read_json(path: Path, remedy: str) -> dict:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artefact is: identity, spec, inputs, files with sums, facts, code.
+    """The manifest of an artefact: identity, spec, inputs, files with sums, facts, code.
 
     Attributes:
-        code: REVISION of each component that made it.
-        fingerprint: of all of them as they were; empty where it was not taken.
+        code: REVISION of each component that made the artefact.
+        fingerprint: of these components' code at that time; empty if none was recorded.
     """
 
     kind: str
@@ -104,11 +106,14 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Job:
-    """One stage's work order, read from ``spec.json``; inputs are folders of finished artefacts.
+    """The job that makes one artefact, read from ``spec.json``.
 
     Attributes:
-        code: REVISION of each component that makes it.
-        strict: the fingerprint of that code, where the key holds it.
+        folder: of the artefact.
+        inputs: folders of finished artefacts, by role.
+        code: REVISION of each component that makes the artefact.
+        run: how the job runs; no number depends on it.
+        strict: fingerprint of that code if it is in the key, else empty.
     """
 
     folder: Path
@@ -123,7 +128,7 @@ class Job:
 
     @property
     def state_folder(self) -> Path:
-        """Where checkpoints live until the artefact is complete."""
+        """The folder of checkpoints until the artefact is finished; created if missing."""
         path = self.folder / "state"
         path.mkdir(exist_ok=True)
         return path
@@ -151,7 +156,7 @@ class Artefact:
     manifest: Manifest
 
     def get_verified_path(self, name: str) -> Path:
-        """A file of the artefact, its sum checked once a process.
+        """The path of a file of the artefact; its sum is checked once per process.
 
         Raises:
             RetortError: the manifest does not list it, or its bytes were altered.
@@ -164,13 +169,13 @@ class Artefact:
 
 
 def describe_file(path: Path) -> dict:
-    """Sum and size of a file, as manifests list them."""
+    """Sum and size of a file, in the form of a manifest."""
     return {"sha256": compute_sha256(path), "bytes": path.stat().st_size}
 
 
 @cache
 def verify(path: Path, digest: str) -> None:
-    """Check a file against its sum.
+    """Checks a file against its sum.
 
     Raises:
         RetortError: it is missing or altered.
@@ -183,10 +188,10 @@ def verify(path: Path, digest: str) -> None:
 
 
 def open_artefact(folder: Path) -> Artefact:
-    """A finished artefact.
+    """The finished artefact of a folder.
 
     Raises:
-        RetortError: there is no manifest, or it is not one.
+        RetortError: the manifest is missing, not valid, or was edited.
     """
     folder = folder.resolve()
     path = folder / MANIFEST_FILE
@@ -205,7 +210,7 @@ def open_artefact(folder: Path) -> Artefact:
 
 
 def check_manifest_types(manifest: Manifest) -> None:
-    """Refuse fields of other types than a manifest's, and files that are not below its folder.
+    """Checks the types of a manifest's fields, and that its files are below its folder.
 
     Raises:
         TypeError, ValueError: naming the field or file.
@@ -229,15 +234,15 @@ def is_below_folder(name: str) -> bool:
 
 
 def compute_manifest_sum(manifest: dict) -> str:
-    """The sum that a manifest bears of all its other fields."""
+    """The sum of a manifest's other fields, which it stores in ``sum``."""
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def read_job(folder: Path) -> Job:
-    """The work order in ``folder/spec.json``.
+    """The job in ``folder/spec.json``.
 
     Raises:
-        RetortError: it is missing or is not a work order.
+        RetortError: the file is missing or is not a job.
     """
     folder = folder.resolve()
     path = folder / JOB_FILE
@@ -251,11 +256,11 @@ def read_job(folder: Path) -> Job:
         return Job(folder=folder, inputs=inputs, **job_fields)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
         remedy = "delete it and run snakemake again"
-        raise RetortError(f"{path}: is not a work order ({error!r}); {remedy}") from error
+        raise RetortError(f"{path}: is not a job ({error!r}); {remedy}") from error
 
 
 def check_refs(refs: dict[str, str]) -> None:
-    """Refuse inputs that are not `kind/key` in the same store.
+    """Checks that every input is a `kind/key` of the same store.
 
     Raises:
         ValueError: naming the role.
@@ -267,6 +272,6 @@ def check_refs(refs: dict[str, str]) -> None:
 
 
 def write_manifest(job: Job, manifest: Manifest) -> None:
-    """Write the manifest: from here on the artefact exists."""
+    """Writes the manifest; from then on the artefact is finished."""
     data = asdict(manifest)
     write_json(job.folder / MANIFEST_FILE, data | {"sum": compute_manifest_sum(data)})

@@ -1,4 +1,4 @@
-"""What making an artefact cost. It stands outside every digest."""
+"""What making an artefact cost in time and memory. No sum or key includes it."""
 
 import json
 import os
@@ -16,18 +16,18 @@ RUSAGE_TARGETS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
 def measure_cpu_seconds() -> float:
-    """CPU-seconds of this process and of those it has started and seen end."""
+    """CPU-seconds of this process and of its finished child processes."""
     return sum(use.ru_utime + use.ru_stime for use in map(resource.getrusage, RUSAGE_TARGETS))
 
 
 @contextmanager
 def record_attempt_cost(job: Job, part: str) -> Iterator[None]:
-    """Keep the block's cost in the artefact's ``attempts/``, also if it is cut short."""
+    """Records the block's cost in the artefact's ``attempts/``, also if the block raises."""
     start_time, start_cpu_seconds = time.monotonic(), measure_cpu_seconds()
     try:
         yield
     except OSError:
-        raise  # a store that cannot be written to takes no record either, and the reason counts
+        raise  # the store may not be writable: no record, so that this error is reported
     except BaseException:
         write_attempt_cost(job, part, start_time, start_cpu_seconds)
         raise
@@ -35,7 +35,7 @@ def record_attempt_cost(job: Job, part: str) -> Iterator[None]:
 
 
 def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds: float) -> None:
-    """Write one attempt's cost."""
+    """Writes one attempt's cost."""
     cost = {
         "part": part,
         "seconds": round(time.monotonic() - start_time, 2),
@@ -52,7 +52,7 @@ def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds
 
 
 def sum_attempt_costs(folder: Path) -> dict[str, float]:
-    """Wall and CPU seconds over all attempts and parts, and the highest memory in MB."""
+    """Wall and CPU seconds over all attempts and parts, and the peak memory in MB."""
     records = [json.loads(p.read_text()) for p in sorted((folder / "attempts").glob("*.json"))]
     return {
         "seconds": sum(r["seconds"] for r in records),

@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished work: atomic, and read back without unpickling code."""
+"""Checkpoints of unfinished training: written atomically, read without running pickled code."""
 
 import pickle
 from pathlib import Path
@@ -12,17 +12,17 @@ READ_ERRORS = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueErr
 
 
 def save(path: Path, state: dict) -> None:
-    """Write a state of tensors, numbers, strings, lists and dicts atomically.
+    """Writes a state of tensors, numbers, strings, lists and dicts atomically.
 
-    Torch names the archive inside after the file it is given a path to; an open file has no
-    name, so that equal states are equal bytes.
+    Given a path, torch stores its name inside the archive. Given an open file, it stores no name,
+    so equal states give equal bytes.
     """
     with write_atomically(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)
 
 
 def load(path: Path, device: str, *, mmap: bool = False) -> dict | None:
-    """The saved state, None if there is none; ``mapped``: its tensors are read when looked at.
+    """The saved state, or None without a file; with ``mmap``, its tensors are read on access.
 
     Raises:
         RetortError: the file cannot be read.
@@ -31,6 +31,6 @@ def load(path: Path, device: str, *, mmap: bool = False) -> dict | None:
         return None
     try:
         return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
-    except READ_ERRORS as error:  # torch's own text runs over lines and advises to trust the file
-        what = f"is cut, altered, or no checkpoint of ours ({type(error).__name__})"
+    except READ_ERRORS as error:  # torch's message has several lines and advises to trust the file
+        what = f"is truncated, altered, or not a Retort checkpoint ({type(error).__name__})"
         raise RetortError(f"{path}: {what}; delete it to train from the start") from error

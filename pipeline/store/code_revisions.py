@@ -1,6 +1,6 @@
-"""The code that makes an artefact: revisions and text of the components that its kind lists.
+"""The code that makes an artefact: revisions and fingerprints of the listed components.
 
-Modules are read, never imported. The import graph only checks the lists: see
+Modules are parsed, never imported. The import graph serves only to check the lists: see
 `planning.components`.
 """
 
@@ -15,7 +15,7 @@ PACKAGE_ROOT = Path(__file__).parents[1]
 
 
 def find_module_file(module: str) -> Path | None:
-    """The file of a dotted module or subpackage of this package, None for anything else."""
+    """The file of a module or subpackage of this package by dotted name; None for anything else."""
     parts = module.split(".")
     if parts[0] != "pipeline" or len(parts) == 1:
         return None
@@ -38,7 +38,7 @@ def parse_module(module: str) -> ast.Module:
 
 @cache
 def list_imports(module: str) -> frozenset[str]:
-    """Modules of this package that a module's text imports, wherever the statement stands."""
+    """The modules of this package that a module imports, inside functions too."""
     found: set[str] = set()
     for node in ast.walk(parse_module(module)):
         if isinstance(node, ast.Import):
@@ -64,7 +64,7 @@ def compute_import_closure(*modules: str) -> tuple[str, ...]:
 
 @cache
 def literal_of(module: str, name: str) -> Any:
-    """The literal that a module assigns to a name at its top level, None where it assigns none."""
+    """The literal that a module assigns to a name at its top level; None without an assignment."""
     for node in parse_module(module).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
             return ast.literal_eval(node.value)
@@ -72,21 +72,21 @@ def literal_of(module: str, name: str) -> Any:
 
 
 def read_revision(module: str) -> int | None:
-    """The module's REVISION, None where it has none and so changes no number."""
+    """The module's REVISION; None for a module without one, which changes no number."""
     return literal_of(module, "REVISION")
 
 
 def with_declared(modules: Iterable[str]) -> tuple[str, ...]:
-    """Modules, and those that each declares as its own ``COMPONENTS``; sorted, each once."""
+    """The modules and those that they declare as their ``COMPONENTS``; sorted, without repeats."""
     modules = set(modules)
     return tuple(sorted(modules.union(*(literal_of(m, "COMPONENTS") or () for m in modules))))
 
 
 def collect_revisions(*components: str) -> dict[str, int]:
-    """REVISION of each component and of those that it declares.
+    """The REVISION of each component and of those that it declares.
 
     Raises:
-        ValueError: one has no REVISION, so that listing it says nothing.
+        ValueError: one of them has no REVISION.
     """
     found = {}
     for module in with_declared(components):
@@ -97,7 +97,7 @@ def collect_revisions(*components: str) -> dict[str, int]:
 
 
 def compute_fingerprint(*modules: str) -> str:
-    """Digest of the modules' syntax trees: comments, docstrings and layout do not count."""
+    """A digest of the modules' syntax trees, without comments, docstrings and layout."""
     digest = hashlib.sha256()
     for module in sorted(modules):
         digest.update(f"{module} {compute_module_digest(module)}\n".encode())
@@ -106,12 +106,12 @@ def compute_fingerprint(*modules: str) -> str:
 
 @cache
 def compute_module_digest(module: str) -> str:
-    """Digest of one module's syntax tree."""
+    """A digest of one module's syntax tree."""
     return hashlib.sha256(serialise_syntax_tree(parse_module(module)).encode()).hexdigest()
 
 
 def serialise_syntax_tree(node: object) -> str:
-    """A syntax tree as text in which versions of Python agree: no empty fields, no docstrings."""
+    """A syntax tree as the same text in every Python: without empty fields and docstrings."""
     if isinstance(node, list):
         parts = (serialise_syntax_tree(each) for each in node if not is_bare_string(each))
         return f"[{','.join(parts)}]"

@@ -1,7 +1,7 @@
-"""A lease on a folder: one job works in it, on any node, and a dead holder is found out.
+"""A lease on a folder: only one job, on any node, works in it, and a dead holder loses it.
 
-The lease is a file made by an atomic hard link, which also works on NFS, where fcntl locks do
-not. Its modification time is the heartbeat.
+The lease is a file created by an atomic hard link. Unlike fcntl locks, that works on NFS too. The
+file's modification time is the heartbeat.
 """
 
 import json
@@ -21,7 +21,7 @@ STALE_SECONDS = 600
 HEARTBEAT_SECONDS = 20
 MIN_STILL_SECONDS = (
     3 * HEARTBEAT_SECONDS
-)  # a heartbeat that looks old must also be seen to stand still
+)  # an old heartbeat must also be observed not to move for this long
 POLL_SECONDS = 1.0
 
 log = logging.getLogger("retort")
@@ -29,24 +29,24 @@ log = logging.getLogger("retort")
 
 @dataclass
 class HeartbeatWatch:
-    """A lease's heartbeat as one waiter sees it, by the waiter's own clock.
+    """A lease's heartbeat as a waiting process observes it, by its own clock.
 
-    Clocks of two machines differ, and a clock may be set. So a heartbeat's time alone condemns
-    nobody, and one that lies in the future saves nobody.
+    Clocks of two machines differ, and a clock may be reset. So an old heartbeat does not prove a
+    holder dead, and a heartbeat in the future does not prove it alive.
     """
 
     last_heartbeat: float | None = None
     last_change_time: float = 0.0
 
     def measure_still_seconds(self, heartbeat: float) -> float:
-        """Seconds since this waiter saw the heartbeat move."""
+        """Seconds since this process saw the heartbeat move."""
         if heartbeat != self.last_heartbeat:
             self.last_heartbeat, self.last_change_time = heartbeat, time.monotonic()
         return time.monotonic() - self.last_change_time
 
 
 def _read_holder(path: Path) -> dict | None:
-    """Who holds the lease, None if nobody does any more."""
+    """The holder of the lease; None if the lease is gone."""
     try:
         holder = json.loads(path.read_text())
     except FileNotFoundError:
@@ -54,17 +54,17 @@ def _read_holder(path: Path) -> dict | None:
     except ValueError:
         holder = None
     known = isinstance(holder, dict) and _describe_this_process().keys() <= holder.keys()
-    # cut short by a power failure, or edited: nobody we can ask, so its heartbeat decides
+    # truncated by a power failure, or edited: the holder is unknown, so the heartbeat decides
     return holder if known else {"host": "", "boot": ""}
 
 
 def _is_local_holder(holder: dict) -> bool:
-    """Whether the holder was a process of this machine since it started."""
+    """Whether the holder is a process of this machine since its last boot."""
     return holder["host"] == socket.gethostname() and holder["boot"] == _read_boot_id()
 
 
 def _find_dead_holder(path: Path, watch: HeartbeatWatch) -> dict | None:
-    """The holder if it is gone: its process on this host, or its heartbeat elsewhere."""
+    """The holder if it is dead, by its process on this host or by its heartbeat elsewhere."""
     holder = _read_holder(path)
     if holder is None:
         return None
@@ -80,9 +80,9 @@ def _find_dead_holder(path: Path, watch: HeartbeatWatch) -> dict | None:
 
 
 def describe_holder(path: Path) -> str:
-    """Who works under a lease, as far as one look tells; empty if nobody does.
+    """The host and process that hold a lease, judged at once; empty if nobody does.
 
-    A lease from elsewhere counts as held unless its heartbeat is old.
+    A lease from another machine counts as held unless its heartbeat is old.
     """
     holder = _read_holder(path)
     if holder is None:
@@ -95,15 +95,15 @@ def describe_holder(path: Path) -> str:
 
 
 def _read_boot_id() -> str:
-    """This machine's boot id: after a reboot no process of before is alive."""
+    """This machine's boot id, which changes at a reboot; empty if the system has none."""
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else ""
 
 
 def _read_start_time(pid: int) -> str:
-    """A process's start time in clock ticks, so that a reused pid is not taken for its holder.
+    """A process's start time in clock ticks, which tells it from a later one with the same pid.
 
-    Empty for a process that is gone or killed and not yet collected by its parent.
+    It is empty for a process that is gone, or that is dead and not yet reaped by its parent.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -113,7 +113,7 @@ def _read_start_time(pid: int) -> str:
 
 
 def _is_alive(pid: int, started: str) -> bool:
-    """Whether the very process that took the lease still runs."""
+    """Whether the process that took the lease still runs, not another one with its pid."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -124,7 +124,7 @@ def _is_alive(pid: int, started: str) -> bool:
 
 
 def _describe_this_process() -> dict:
-    """This process, as a lease names it."""
+    """The content of a lease that this process holds."""
     pid = os.getpid()
     return {
         "host": socket.gethostname(),
@@ -135,7 +135,7 @@ def _describe_this_process() -> dict:
 
 
 def _try_acquire_lease(path: Path) -> bool:
-    """Try once to make the lease file; True if it is ours now."""
+    """Tries once to create the lease file; True if this process now holds the lease."""
     own_path = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
     with own_path.open("w") as file:
         file.write(json.dumps(_describe_this_process()))
@@ -151,10 +151,10 @@ def _try_acquire_lease(path: Path) -> bool:
 
 
 def _break_lease(path: Path, dead_holder: dict) -> None:
-    """Remove a dead holder's lease; of several who try, one renames it and the rest go on.
+    """Removes a dead holder's lease; if several processes try, only one can rename it.
 
-    Between the look and the rename somebody may have broken it and taken it anew: then what was
-    renamed is not the dead lease, and it goes back.
+    Before the rename, another process may have broken the lease and taken a new one. Then the
+    renamed file is not the dead holder's lease, and it is put back.
     """
     renamed_path = path.with_name(f".{path.name}.dead.{socket.gethostname()}.{os.getpid()}")
     try:
@@ -162,26 +162,26 @@ def _break_lease(path: Path, dead_holder: dict) -> None:
     except FileNotFoundError:
         return
     if _read_holder(renamed_path) != dead_holder:
-        with suppress(FileExistsError):  # a third job has taken the place: it goes on alone
+        with suppress(FileExistsError):  # a third job has taken the lease: it keeps it
             os.link(renamed_path, path)
     renamed_path.unlink()
 
 
 def _send_heartbeats(path: Path, stop: threading.Event) -> None:
-    """Touch the lease until told to stop."""
+    """Touches the lease until ``stop`` is set."""
     while not stop.wait(HEARTBEAT_SECONDS):
-        with suppress(OSError):  # for a moment another job may hold it in its hands
+        with suppress(OSError):  # another job may have renamed it for a moment
             os.utime(path)
 
 
 def _acquire_lease(path: Path) -> None:
-    """Take the lease, from a dead holder if need be; waits while a living one has it."""
+    """Takes the lease, from a dead holder if necessary; waits while a living one holds it."""
     watch, has_logged = HeartbeatWatch(), False
     while not _try_acquire_lease(path):
         if dead_holder := _find_dead_holder(path, watch):
             _break_lease(path, dead_holder)
             log.info(
-                "%s: goes on where %s process %s died; if that was for want of memory, "
+                "%s: continues where %s process %s died; if it ran out of memory, "
                 "give its rule more (mem_mb) or lower the recipe's batch",
                 *(path.parent, dead_holder["host"] or "an unknown", dead_holder.get("pid", "")),
             )
@@ -194,9 +194,10 @@ def _acquire_lease(path: Path) -> None:
 
 @contextmanager
 def hold_lease(folder: Path, done_path: Path, name: str = "lease") -> Iterator[bool]:
-    """Hold the folder's lease for the block; yields False if ``done`` appeared meanwhile.
+    """Holds the folder's lease for the block; yields False if ``done_path`` exists by then.
 
-    Waits while another job holds the lease. Who waits and then finds ``done`` has nothing to do.
+    Waits while another job holds the lease. If that job has written ``done_path``, nothing is left
+    to do.
 
     Raises:
         RetortError: the folder cannot be written to.

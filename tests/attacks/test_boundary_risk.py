@@ -177,7 +177,7 @@ def test_an_epoch_that_no_model_keeps_is_named():
         ),
         (
             {"attacks": ["boundary_risk", {"boundary_risk": {"steps": 5}}]},
-            "attacks.boundary_risk: once in a suite; give the other a suite of its own",
+            "attacks.boundary_risk: appears more than once; give the other a suite of its own",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""A whole experiment on a CLIP, a timm ViT and a VQGAN from files: banks, students, the report."""
+"""An experiment on a CLIP, a timm ViT and a VQGAN from files: banks, students, the report."""
 
 from importlib import import_module
 from pathlib import Path
@@ -23,13 +23,13 @@ from tests.helpers.graph import tiny
 from tests.models.pretrained.test_vqgan_checkpoint import as_taming, narrow
 from tests.stages.test_open_clip_teacher import MEAN, STD, registered, whole
 
-assert registered  # the models of that module, for this one too
+assert registered  # the models that another test module registers
 VIT = "vit_tiny_patch16_224"
 X = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
 def file(path: Path, content: dict) -> dict:
-    """A saved checkpoint and the fields that name it."""
+    """The section fields of a checkpoint, which is saved at ``path``."""
     torch.save(content, path)
     return {"path": str(path), "sha256": compute_sha256(path)}
 
@@ -69,14 +69,14 @@ def experiment(folder: Path, vit: torch.nn.Module) -> dict:
 
 @pytest.fixture(scope="module")
 def vit() -> torch.nn.Module:
-    """A real timm ViT at random weights, over ten classes."""
+    """A timm ViT with random weights and ten classes."""
     torch.manual_seed(0)
     return timm.create_model(VIT, num_classes=10).eval()
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, registered, vit) -> Plan:
-    """Every artefact of the experiment, made in order in this process."""
+    """The plan of the experiment, with every artefact made in this process."""
     plan = make_plan_from_dict(experiment(tmp_path_factory.mktemp("files"), vit))
     write_job_files(plan)
     for ref, entry in plan.artefacts.items():

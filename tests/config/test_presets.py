@@ -1,4 +1,4 @@
-"""The papers' presets and the study: planned without data, an entry for each printed row."""
+"""The papers' presets and the study: planned without data, a section for each printed row."""
 
 import csv
 from collections import Counter
@@ -32,7 +32,7 @@ ROWS = {
     ),
     "derd": (("1", 6), ("2", 26), ("3", 24), ("4", 8), ("5", 4), ("6", 2)),
 }
-SUPPLIED = {"x_adv", "discretizer", "generated"}  # what a bank, Q or a generator gives
+SUPPLIED = {"x_adv", "discretizer", "generated"}  # needs that a bank, Q or a generator meets
 PAIRS = {  # DERD's teachers by role
     "T_nat RN34 + T_rob RN34": {"natural": "resnet34", "robust": "resnet34"},
     "T_nat RN50 + T_rob WRN3420": {"natural": "resnet50", "robust": "wrn-34-20"},
@@ -41,14 +41,14 @@ TEACHERS = {"ViT-B": "vit-b", "DeiT-S": "deit-s", "WRN-34": "trades-wrn34"}
 
 
 def elsewhere(path: Path, folder: Path) -> dict:
-    """A configuration whose store and data lie in an empty folder."""
+    """The configuration at a path, with its store and data in an empty folder."""
     raw = yaml.safe_load(path.read_text())
     return raw | {"store": str(folder / "store"), "run": {"data": str(folder / "data")}}
 
 
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
-    """The plan of a preset, made once."""
+    """A function that plans a preset, once."""
     folder = tmp_path_factory.mktemp("presets")
     return cache(lambda name: make_plan_from_dict(elsewhere(PRESETS / f"{name}.yaml", folder)))
 
@@ -101,7 +101,7 @@ def test_every_row_names_its_entry_or_says_why_not():
 
 
 def test_a_row_s_entry_has_the_row_s_networks():
-    """Names are for people; what an entry trains must be what the row prints."""
+    """A name proves nothing: a section must train the networks that the row prints."""
     known = {"ResNet-18": "resnet18", "RN-18": "resnet18", "MNV2": "mobilenetv2"}
     known |= {"MN-V2": "mobilenetv2", "MobileNet2": "mobilenetv2", "MobileNetV2": "mobilenetv2"}
     known |= {"ResNet18": "resnet18", "ResNet-18": "resnet18"}
@@ -205,7 +205,7 @@ def test_derd_s_study_has_every_baseline_robust_and_as_published(tmp_path, plann
         for name, seed in product(baselines, range(3)):
             student = study.artefacts[study.refs_by_name["student", f"{name}{form}-{seed}"]]
             (options,) = student.spec["objective"].values()
-            own = name == "dfhl_rs"  # its robust row is without RSLAD's loop, as released
+            own = name == "dfhl_rs"  # its robust row has no RSLAD attack, as released
             assert (options.get("attack") == "rslad") == (form == "" and not own)
             assert student.inputs["teachers.teacher"].ref == study.refs_by_name["teacher", teacher]
             compared |= set(study.artefacts[student.inputs["generator"].ref].spec["losses"])

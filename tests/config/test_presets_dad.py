@@ -1,4 +1,4 @@
-"""DAD's presets: what an entry is made of must be what the printed row says."""
+"""DAD's presets: every section has the networks and methods of the printed row."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ MODELS = {  # as printed -> timm's name
     "ResNet34": "resnet34",
     "RN34": "resnet34",
 }
-TEACHERS = {  # as printed -> entry, and the network behind it
+TEACHERS = {  # as printed -> section and its network
     "CLIP-ViT-L/14": ("clip", "ViT-L-14-quickgelu"),
     "CLIP-ViT-L": ("clip", "ViT-L-14-quickgelu"),
     "CLIP-RN101": ("clip-rn101", "RN101-quickgelu"),
@@ -41,7 +41,7 @@ PRESETS = ("dad-imagenet-vitb", "dad-imagenet-rn50", "dad-imagenet-ablations")
 
 
 def of(row: dict[str, str]):
-    """A row's configuration and student."""
+    """The configuration and the student of a row."""
     setup = config(row["preset"])
     return setup, setup.students[row["entry"].removeprefix("students.")]
 
@@ -54,7 +54,7 @@ def test_rows_have_the_printed_networks_and_teachers():
             known = {**setup.teachers, **setup.students}[teacher]
             clip = getattr(known, "open_clip", None)
             model = clip.model if clip else known.model
-            if row["table"] == "7":  # it prints no teacher
+            if row["table"] == "7":  # this table prints no teacher
                 assert teacher == "clip"
             else:
                 assert (teacher, model) == TEACHERS[row["teacher"]], row
@@ -66,7 +66,7 @@ def test_rows_have_the_printed_methods():
     for row in ROWS:
         setup, student = of(row)
         (objective,) = student.objective
-        if row["method"] == "AugReg-ViT + DAD":  # Table 6: as augmentation alone
+        if row["method"] == "AugReg-ViT + DAD":  # Table 6: only as augmentation
             assert objective == ("dad_augment" if row["table"] == "6" else "dad")
         else:
             assert objective == METHODS[row["method"]], row
@@ -90,7 +90,7 @@ def test_every_student_is_tested_on_all_seven_sets(name):
 
 
 def test_the_sums_of_openai_s_files_are_the_published_ones():
-    """open_clip's table of addresses, which hold them, is read as text."""
+    """They are in the addresses of open_clip's table, which is read as text."""
     strings = {
         node.value
         for node in ast.walk(ast.parse(Path(open_clip.pretrained.__file__).read_text()))

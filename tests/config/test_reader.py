@@ -1,4 +1,4 @@
-"""Configurations: recipes merged in, and every fault one line that names its key."""
+"""Configurations: recipes are merged in, and every fault is one line that names its key."""
 
 import copy
 from pathlib import Path
@@ -30,7 +30,7 @@ def changed(path: str, value: object) -> dict:
 
 
 def line_of(raw: dict) -> str:
-    """The one line that a faulty configuration gives."""
+    """The error message of a faulty configuration, checked to be one line."""
     with pytest.raises(RetortError) as caught:
         make_plan_from_dict(raw)
     line = str(caught.value)

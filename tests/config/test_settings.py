@@ -1,6 +1,6 @@
 """The papers' further settings: generated images beside real ones, and black-box extraction.
 
-From the plan (keys, refusals that name the entry) to the trained student, on made-up arrays.
+From the plan (keys, and errors that name the section) to the trained student, on synthetic arrays.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def npz(**options: object) -> dict:
 
 
 def wider(**student: object) -> dict:
-    """The small experiment with two more data sets, and the RSLAD student changed."""
+    """The small experiment with more data sets, and the RSLAD student changed."""
     raw = small()
     raw["datasets"] |= {
         "other": {"source": "cifar100", "train": 512, "val": 64, "test": 64},
@@ -112,7 +112,7 @@ def test_an_extracted_student_is_evaluated_on_its_teacher_s_data():
         assert tested.inputs["dataset"].name == "tiny"
 
 
-# Refusals
+# Errors
 
 
 FAULTS = {
@@ -215,7 +215,7 @@ def test_a_data_set_that_does_not_do_is_named(path):
 
 @pytest.fixture
 def world(tmp_path, monkeypatch) -> dict:
-    """An experiment on made-up arrays: a teacher of ten classes, images of its own and others."""
+    """An experiment on synthetic arrays: a teacher of ten classes, its own images and others."""
     rng = np.random.default_rng(0)
     about = {}
     for name, classes in (("real", 10), ("generated", 10), ("foreign", 100)):
@@ -245,7 +245,7 @@ def world(tmp_path, monkeypatch) -> dict:
 
 
 def made(raw: dict) -> tuple[Plan, dict[str, Manifest]]:
-    """Every artefact of an experiment, made by its stage in this process."""
+    """The plan and manifests of an experiment, every artefact made in this process."""
     plan = make_plan_from_dict(raw)
     write_job_files(plan)
     found = {}

@@ -1,4 +1,4 @@
-"""Specs: every planned one is read as an object and written back as it was."""
+"""Specs: every planned spec is read as an object and written back unchanged."""
 
 from pathlib import Path
 

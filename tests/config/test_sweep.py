@@ -1,4 +1,4 @@
-"""One entry a value of a grid."""
+"""Grids: one section for each value."""
 
 import pytest
 

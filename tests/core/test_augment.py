@@ -17,7 +17,7 @@ def rng(seed: int = 0) -> torch.Generator:
 
 
 def images(n: int = 6, height: int = 6, width: int = 7) -> Tensor:
-    """Images of which no two pixels are equal, so that a window is known by its content."""
+    """Images without two equal pixels, so that a window is known by its content."""
     return (torch.arange(n * 2 * height * width) + 1.0).view(n, 2, height, width)
 
 
@@ -33,7 +33,7 @@ def windows(x: Tensor) -> Tensor:
 
 
 def places(cut: Tensor, x: Tensor) -> list[tuple[int, int]]:
-    """Where each crop was cut."""
+    """The position at which each crop was cut."""
     same = (windows(x) == cut[:, None, None]).flatten(3).all(3)
     found = same.nonzero()
     assert found[:, 0].tolist() == list(range(len(x)))
@@ -122,7 +122,7 @@ def test_a_resized_crop_of_a_flat_image_is_flat_and_its_draws_are_the_generator_
 
 
 def test_erasing_leaves_one_box_of_noise_in_the_share_of_images_it_is_asked_for():
-    x = torch.full((400, 3, 16, 16), 2.0)  # outside [0,1], so that noise is seen
+    x = torch.full((400, 3, 16, 16), 2.0)  # outside [0,1], so that noise is recognised
     found = erase(x, 0.25, torch.Generator().manual_seed(0))
     changed = (found != x).all(1)
     assert torch.equal(changed, (found != x).any(1))

@@ -1,4 +1,4 @@
-"""Batches and roles: where targets come from, and what an objective lacks."""
+"""Batches and roles: where targets come from, and which needs of an objective are unmet."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ from pipeline.core.batch import (
 
 
 class Counting(nn.Module):
-    """Logits (B,2) of an image's mean; counts its forwards."""
+    """A network that computes logits (B,2) from an image's mean and counts its forwards."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Counting(nn.Module):
 
 
 def batch(**stored: Tensor) -> Batch:
-    """Three images, all halves."""
+    """A batch of three images with every pixel at one half."""
     x = torch.full((3, 1, 2, 2), 0.5)
     return Batch(x, None, torch.arange(3), stored, 0.0, 0, torch.Generator())
 

@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, gradients in float64, and what always holds."""
+"""Losses against numbers computed by hand, gradients in float64, and general properties."""
 
 import math
 
@@ -13,18 +13,18 @@ LN2, LN3 = math.log(2), math.log(3)
 
 
 def logits(*rows: tuple[float, ...]) -> torch.Tensor:
-    """Rows of logits in double."""
+    """Rows of logits, float64."""
     return torch.tensor(rows, dtype=torch.float64)
 
 
 def draw(seed: int, scale: float = 3.0) -> torch.Tensor:
-    """(4,5) double logits."""
+    """Random logits (4,5), float64."""
     rng = torch.Generator().manual_seed(seed)
     return scale * torch.randn(4, 5, generator=rng, dtype=torch.float64)
 
 
 def close(found: torch.Tensor, *expected: float) -> None:
-    """Compare with hand-computed numbers, one a sample."""
+    """Compares with numbers computed by hand, one per sample."""
     wanted = torch.tensor(expected, dtype=torch.float64)
     torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
 
@@ -84,7 +84,7 @@ def test_kd_kl_is_t_squared_times_kl_of_softened_logits(seed, t):
 
 
 def gradient(t: float) -> torch.Tensor:
-    """d kd_kl / d student logits."""
+    """The gradient of ``kd_loss`` with respect to the student's logits."""
     student = draw(1).requires_grad_()
     return torch.autograd.grad(losses.kd_loss(student, draw(2), t).sum(), student)[0]
 

@@ -1,4 +1,4 @@
-"""What one training step costs, counted where autograd itself does the work."""
+"""The passes that one training step costs, counted in autograd."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ from tests.helpers.plain import make_objective
 
 
 def step(objective, stored: tuple[str, ...], progress: float) -> StepCost:
-    """The passes of a step with the teachers that the objective names, or one."""
+    """The cost of a step with the teachers that the objective names, or with one teacher."""
     teachers = ("robust", "natural") if "natural" in objective.needs() else ("teacher",)
     return PassCounter(teachers).measure_step(objective, stored, progress)
 
@@ -44,8 +44,9 @@ BANK = ("x_adv", "y_adv", "t_clean", "t_adv")
 PIXELS = ("x_adv", "y_adv")
 CLEAN = ("t_clean",)
 EARLY, LATE = 0.0, 0.5  # before and after introspection begins
-# A floor for n steps: 2 n for the attack, 3 for each output that is trained on, 1 for each other
-# output that the loss reads; of a teacher 1 for each output, 2 n where the attack looks through it.
+# The floor for n steps. Student: 2 n for the attack, 3 for each output that is trained on, 1 for
+# each other output that the loss reads. Teacher: 1 for each output, 2 n if the attack's gradient
+# passes through it.
 TABLE = [  # objective, stored fields, progress, F of the student, F of the teachers
     (natural.Objective(), (), EARLY, 3, 0),
     (kd.Objective(), (), EARLY, 3, 1),
@@ -68,7 +69,7 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (dat_dad.Objective(), BANK, EARLY, 11, 0),
     (dist.Objective(), (), EARLY, 3, 1),
     (dist.Objective(), CLEAN, EARLY, 3, 0),
-    (trades.Objective(), (), EARLY, 27, 0),  # S(x) held still for the attack, S(x), S(x*)
+    (trades.Objective(), (), EARLY, 27, 0),  # S(x) as the attack's constant, S(x), S(x*)
     (ard.Objective(), (), EARLY, 23, 1),
     (ard.Objective(), CLEAN, EARLY, 23, 0),
     (ard.Objective(alpha=0.5), (), EARLY, 26, 1),
@@ -76,7 +77,7 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (iad.Objective(), (), LATE, 26, 2),  # then S(x) is trained on too, and T(x*) is the trust
     (iad.Objective(), CLEAN, LATE, 26, 1),
     (akd.Objective(), (), EARLY, 23, 1),
-    (akd2.Objective(), (), EARLY, 23, 2),  # one of each teacher
+    (akd2.Objective(), (), EARLY, 23, 2),  # one forward of each teacher
     (mtard.Objective(), (), EARLY, 26, 2),
     (adaiad.Objective(), (), EARLY, 24, 21),  # AdaAD's, its clean forward for BatchNorm included
     (adaiad.Objective(), (), LATE, 26, 21),  # the trust is read off the target
@@ -85,7 +86,7 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (gacd_like.Objective(), (), EARLY, 26, 1),  # features and logits are one forward
     (darwin.Objective(), (), EARLY, 103, 11),  # two attacks, S(x), and two outputs a step
     (darwin.Objective(), CLEAN, EARLY, 103, 10),
-    (make_objective(darwin, attack_bn="train"), (), EARLY, 85, 11),  # 9 outputs a path serve both
+    (make_objective(darwin, attack_bn="train"), (), EARLY, 85, 11),  # 9 outputs per path serve both
     (darwin.Objective(iakd=False), (), EARLY, 103, 2),
     (darwin.Objective(dbkd=False), (), EARLY, 53, 11),
     (darwin.Objective(iakd=False, dbkd=False), (), EARLY, 26, 2),
@@ -95,7 +96,7 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
 
 
 def name_of(value: object) -> str | None:
-    """`rslad` for an objective of that module."""
+    """The module's name of an objective, such as `rslad`; None for anything else."""
     return type(value).__module__.rpartition(".")[2] if hasattr(value, "needs") else None
 
 

@@ -1,4 +1,4 @@
-"""The one ascent: by hand, against foolbox, and without a trace on the networks."""
+"""PGD: by hand, against foolbox, and without a trace on the networks."""
 
 import warnings
 
@@ -22,7 +22,7 @@ BALLS = [Linf(8 / 255), L2(0.5), Unconstrained()]
 
 
 def network(seed: int, classes: int = 4) -> nn.Module:
-    """Convolution, BatchNorm and head on (B,3,6,6), double, in train mode."""
+    """A convolution, BatchNorm and head on (B,3,6,6), float64, in train mode."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(
@@ -47,7 +47,7 @@ def rng() -> torch.Generator:
 
 
 def state(*nets: nn.Module) -> list:
-    """Everything a network must keep: modes, gradients asked for, tensors, gradients."""
+    """The state a network must keep: modes, requires_grad, tensors and gradients."""
     kept = []
     for net in nets:
         kept.append([m.training for m in net.modules()])

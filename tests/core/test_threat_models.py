@@ -19,7 +19,7 @@ every_ball = pytest.mark.parametrize("ball", BALLS, ids=str)
 
 
 def draw(seed: int, scale: float = 1.0) -> torch.Tensor:
-    """(3,2,4,4) double numbers in [0,1), or spread around one half."""
+    """Random float64 images (3,2,4,4) in [0,1), or spread around one half."""
     rng = torch.Generator().manual_seed(seed)
     x = torch.rand(3, 2, 4, 4, generator=rng, dtype=torch.float64)
     return 0.5 + scale * (x - 0.5)
@@ -31,7 +31,7 @@ def image(*values: float) -> torch.Tensor:
 
 
 def distance(ball: Linf | L2, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Distance of each sample in the ball's norm."""
+    """The distance of each sample in the threat model's norm."""
     order = torch.inf if isinstance(ball, Linf) else 2
     return (z - x).flatten(1).norm(order, dim=1)
 

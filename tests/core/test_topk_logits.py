@@ -1,4 +1,4 @@
-"""Outputs cut to k logits and a tail: exact where they say so, and within the stated bound."""
+"""Outputs cut to k logits and a tail: exact or bounded as the module states."""
 
 import math
 
@@ -38,7 +38,7 @@ def test_by_hand():
     scale=st.sampled_from([0.1, 3.0, 20.0]),
 )
 def test_the_error_is_the_tail_s_want_of_entropy(seed, classes, k, temperature, scale):
-    """KL = tau (log(K - k) - H(q)) but for rounding, so at most tau log(K - k)."""
+    """KL = tau (log(K - k) - H(q)) up to rounding, so at most tau log(K - k)."""
     rng = torch.Generator().manual_seed(seed)
     logits = scale * torch.randn(5, classes, generator=rng, dtype=torch.float64)
     log_p = (logits / temperature).log_softmax(1)
@@ -50,7 +50,7 @@ def test_the_error_is_the_tail_s_want_of_entropy(seed, classes, k, temperature, 
     q = tail / tau.unsqueeze(1)
     exact = tau * (math.log(classes - k) + torch.special.xlogy(q, q).sum(1))
     largest = (logits - logits.amax(1, keepdim=True)).abs().amax(1) / temperature
-    rounding = 2 * HALF * largest + 1e-4  # the constant: single precision inside
+    rounding = 2 * HALF * largest + 1e-4  # the constant is for single precision inside
     assert ((kl - exact).abs() <= rounding).all()
     assert (kl <= tau * math.log(classes - k) + rounding).all()
 

@@ -1,4 +1,4 @@
-"""Artefacts: what stands under a final name is whole, and what was altered is found."""
+"""Artefacts: files under their final name are complete, and altered ones are found."""
 
 import json
 import subprocess

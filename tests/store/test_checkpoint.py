@@ -1,4 +1,4 @@
-"""Checkpoints: round trip, equal bytes, no foreign code."""
+"""Checkpoints: round trip, equal bytes, and no code run from a file."""
 
 import pickle
 
@@ -29,7 +29,7 @@ def test_equal_states_are_equal_bytes(tmp_path):
 
 
 class Trap:
-    """Would run code when unpickled."""
+    """An object that would run code when unpickled."""
 
     def __reduce__(self):
         return (print, ("executed",))
@@ -40,7 +40,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, make, capsys):
     path = tmp_path / "c.pt"
     make(Trap(), path)
     with pytest.raises(
-        RetortError, match=r"c\.pt: is cut, altered, or no .*delete it to"
+        RetortError, match=r"c\.pt: is truncated, altered, or not .*delete it to"
     ) as caught:
         checkpoint.load(path, "cpu")
     assert "\n" not in str(caught.value)
@@ -51,5 +51,5 @@ def test_a_cut_file_is_named(tmp_path):
     path = tmp_path / "c.pt"
     checkpoint.save(path, STATE)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(RetortError, match="is cut, altered"):
+    with pytest.raises(RetortError, match="is truncated, altered"):
         checkpoint.load(path, "cpu")

@@ -1,4 +1,4 @@
-"""Which modules make an artefact: imports, revisions and fingerprints of a package made here."""
+"""Imports, revisions and fingerprints of modules, in a small package."""
 
 import pytest
 
@@ -16,7 +16,7 @@ FILES = {
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package of six files in place of ours."""
+    """A package of six files that replaces Retort's."""
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -28,7 +28,7 @@ def package(tmp_path, monkeypatch):
 
 
 def forget() -> None:
-    """Files were changed under the caches."""
+    """Clears the caches, because files were changed."""
     for cached in (
         code_revisions.parse_module,
         code_revisions.list_imports,

@@ -1,4 +1,4 @@
-"""Leases: one job works in a folder, the others wait, and the dead are found out."""
+"""Leases: one job works in a folder, the others wait, and dead holders lose theirs."""
 
 import json
 import os
@@ -27,7 +27,7 @@ with hold_lease(folder, folder / "done") as needed:
 
 
 class Holder:
-    """Another process that holds the folder's lease until it is told to finish."""
+    """Another process that holds the folder's lease until ``finish`` or ``kill``."""
 
     def __init__(self, folder) -> None:
         self.process = subprocess.Popen(
@@ -39,12 +39,12 @@ class Holder:
         assert self.process.stdout.readline() == "held\n"
 
     def finish(self, word: str = "finish\n") -> None:
-        """Let it end its block, and wait for it."""
+        """Ends the process's block and waits for the process."""
         self.process.communicate(word)
         assert self.process.returncode == 0
 
     def kill(self) -> None:
-        """SIGKILL, collected."""
+        """Kills the process with SIGKILL and reaps it."""
         self.process.kill()
         self.process.communicate()
 
@@ -59,11 +59,11 @@ def holder(tmp_path):
 
 @pytest.fixture
 def waiting(monkeypatch):
-    """What happens at each poll instead of sleeping; empty means that nobody may wait."""
+    """The events of successive polls, in place of sleep; if empty, nobody may wait."""
     events = []
 
     def sleep(seconds: float) -> None:
-        assert events, "waited where nothing was to be waited for"
+        assert events, "waited although nothing was expected to be waited for"
         events.pop(0)()
 
     real = lease.time
@@ -74,13 +74,13 @@ def waiting(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that only waiting moves: seconds waited so far, and what happens as it moves."""
+    """A clock that only waiting moves: ``waited`` seconds so far, and ``each``, run per wait."""
     state = SimpleNamespace(waited=0.0, each=lambda: None)
 
     def sleep(seconds: float) -> None:
         state.waited += seconds
         state.each()
-        assert state.waited < 2 * lease.STALE_SECONDS, "waited for ever"
+        assert state.waited < 2 * lease.STALE_SECONDS, "waited forever"
 
     now = lease.time.time()
     fake = SimpleNamespace(
@@ -96,7 +96,7 @@ def lock(folder):
 
 
 def write_lock(folder, age: float, **changed: object) -> None:
-    """A lease of this very process, its last heartbeat ``age`` seconds ago, some facts changed."""
+    """Writes this process's lease, ``age`` seconds old, with some fields changed."""
     me = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -167,7 +167,7 @@ ELSEWHERE, OLD = {"host": "elsewhere"}, lease.STALE_SECONDS + 5
         ({"boot": "before", "started": "1"}, OLD, lease.MIN_STILL_SECONDS),
         (ELSEWHERE, OLD, lease.MIN_STILL_SECONDS),
         (ELSEWHERE, 5, lease.STALE_SECONDS),
-        (ELSEWHERE, -86400, lease.STALE_SECONDS),  # its clock, or ours, was a day off
+        (ELSEWHERE, -86400, lease.STALE_SECONDS),  # its clock or this one was a day off
     ],
 )
 def test_dead_leases_are_broken(changed, age, wait, tmp_path, clock, caplog):
@@ -175,7 +175,7 @@ def test_dead_leases_are_broken(changed, age, wait, tmp_path, clock, caplog):
     with caplog.at_level("INFO"), hold_lease(tmp_path, tmp_path / "done") as needed:
         assert needed
     assert clock.waited == pytest.approx(wait, abs=6)
-    assert "died; if that was for want of memory" in caplog.text
+    assert "died; if it ran out of memory" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 

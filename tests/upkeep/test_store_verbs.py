@@ -48,7 +48,7 @@ def test_status_of_every_kind(copy):
     assert "unfinished  2 of 2 shards" in lines["bank dad"]
     assert "unfinished  epoch 1 of 1, step 3" in lines["student rslad-0"]
     assert "running     on elsewhere 1" in lines["evaluation kd-0.main"]
-    assert "is cut, altered, or no checkpoint" in lines["student adaad-0"]
+    assert "is truncated, altered, or not a Retort checkpoint" in lines["student adaad-0"]
     assert "broken      " in lines["teacher natural"]
     assert lines["student new-0"].endswith("missing")
     assert "  student kd-0" in printed

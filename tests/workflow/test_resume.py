@@ -90,7 +90,7 @@ def test_training_ends_as_if_uninterrupted(tmp_path, undisturbed, name, number):
     assert not (made[name] / "manifest.json").exists()
     printed = finish(folder, verb, made[name])
     assert word in printed
-    assert ("died; if that was for want of memory" in printed) == (number == signal.SIGKILL)
+    assert ("died; if it ran out of memory" in printed) == (number == signal.SIGKILL)
     assert sums(made[name]) == sums(undisturbed[name])
 
 

@@ -31,7 +31,7 @@ class BankAttackSettings(Section):
 
     @model_validator(mode="after")
     def check_step_size(self):
-        """A step beyond the radius is a swapped pair of numbers, unless it is the only one."""
+        """Rejects a step above the radius, unless it is the only step: the two are swapped."""
         if self.steps > 1 and self.step > self.eps:
             raise ValueError(f"step {self.step:g} > eps {self.eps:g}; are the two swapped?")
         return self
@@ -41,8 +41,8 @@ class OutputSettings(Section):
     """Which of the teacher's outputs are stored, and how exactly.
 
     Attributes:
-        top_k: logits kept a sample, with the mass of the rest; 0 keeps all of them.
-        temperature: at which the mass of the rest is exact: the one that students distil with.
+        top_k: number of logits kept per sample, with the mass of the rest; 0 keeps all.
+        temperature: temperature at which the mass of the rest is exact; that of the students.
         clean: whether outputs on the clean images are stored beside those on the samples.
     """
 
@@ -52,20 +52,21 @@ class OutputSettings(Section):
 
 
 class OutputsSpec(OutputSettings):
-    """The same with the number of classes, which a spec holds where only some are kept."""
+    """The outputs of a bank's spec: with the number of classes if only some logits are kept."""
 
     classes: PositiveInt | None = None
 
 
 class ViewSettings(Section):
-    """Augmented views of every image and sample, with the teacher's outputs on exactly those.
+    """Augmented views of every image and sample, with the teacher's outputs on these views.
 
-    Each is drawn by (seed, source row, view). A student repeats them without the teacher.
+    Each view is drawn by (seed, source row, view), so a student redraws it without the teacher.
 
     Attributes:
-        count: views a sample, V; epoch e shows view e mod V.
+        count: V, the number of views per sample; epoch e reads view e mod V.
         augment, rand_augment: as in a recipe.
-        mixup, cutmix: alphas; a partner of the same shard; with both on each view takes one.
+        mixup, cutmix: alphas; a partner comes from the same shard. With both on, each view uses
+            one of them.
     """
 
     count: PositiveInt = 4
@@ -76,18 +77,18 @@ class ViewSettings(Section):
 
     @model_validator(mode="after")
     def check_views_differ(self):
-        """Views that are all the image itself are stored outputs, V times."""
+        """Checks that views differ from the image; else the same outputs are stored V times."""
         if self.augment == "none" and not (self.rand_augment or self.mixup or self.cutmix):
             raise ValueError("the views change nothing; set augment, or drop 'views'")
         return self
 
 
 class BankForm(Section):
-    """What a bank's section and its spec share.
+    """The fields that a bank's section and its spec share.
 
     Attributes:
-        block: rows computed and stored together.
-        quality: of a jpeg. The teacher judges what will be decoded.
+        block: number of rows computed and stored together.
+        quality: of a JPEG. The teacher's outputs are those on the decoded JPEG.
         tokens: whether tokens are stored beside the pixels.
     """
 
@@ -99,11 +100,11 @@ class BankForm(Section):
 
 
 class BankSpec(BankForm, Computed):
-    """A bank as its job makes it.
+    """The spec of a bank.
 
     Attributes:
-        attack: None where samples are Q(x) itself, or where there are none.
-        reject: None for a bank without discretiser, which holds no samples.
+        attack: None if samples are Q(x) itself, or if there are none.
+        reject: None for a bank without a discretizer, which holds no samples.
     """
 
     attack: BankAttackSettings | None = None
@@ -113,7 +114,7 @@ class BankSpec(BankForm, Computed):
 
     @property
     def has_samples(self) -> bool:
-        """Whether it holds samples beside the teacher's outputs on clean images."""
+        """Whether it holds samples as well as the teacher's outputs on clean images."""
         return self.reject is not None
 
     @property
@@ -123,15 +124,15 @@ class BankSpec(BankForm, Computed):
 
 
 class BankSettings(BankForm):
-    """Discretised adversarial samples and teacher outputs, made once for every student.
+    """Discretised adversarial samples and teacher outputs, made once for all students.
 
-    Without a discretiser it holds the teacher's outputs on the data set alone.
+    Without a discretizer, a bank holds only the teacher's outputs on the data set.
 
     Attributes:
-        reject: what becomes of samples whose label the teacher no longer says: none is stored, or
-            Q(x) in its place.
-        encoding: `blocks` of pixels, one `png` or `jpeg` a sample, `tokens` alone; `auto` is blocks
-            up to 64 px and png above.
+        reject: what happens to a sample for which the teacher no longer predicts its label: `drop`
+            stores no sample, `keep` stores Q(x) instead.
+        encoding: `blocks` of pixels, one `png` or `jpeg` per sample, or only `tokens`; `auto` is
+            `blocks` up to 64 px and `png` above.
     """
 
     dataset: str
@@ -144,7 +145,7 @@ class BankSettings(BankForm):
 
     @model_validator(mode="after")
     def check_fields_fit(self):
-        """Fields of samples go with a discretiser, a quality with JPEG."""
+        """Checks that fields of samples come with a discretizer, and a quality with JPEG."""
         if self.discretizer is None:
             for name in ("attack", "reject", "encoding", "quality", "tokens"):
                 if name in self.model_fields_set:

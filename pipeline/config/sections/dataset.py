@@ -9,7 +9,7 @@ from pipeline.schema import NonNegativeInt, Section, make_nested_error
 
 
 class DatasetSpec(Section):
-    """A data set as its job makes it: the source without the places of its files."""
+    """The spec of a data set; its source has no paths of files."""
 
     source: str | Plugin
     train: NonNegativeInt
@@ -20,15 +20,15 @@ class DatasetSpec(Section):
 class DatasetSettings(DatasetSpec):
     """Images: the first ``train`` training rows, the next ``val``, the first ``test`` test rows.
 
-    A set that no model is tested on, such as one of generated images, does without test rows; one
-    that models are only tested on, such as ImageNet-A, without training rows.
+    A data set on which no model is tested, such as one of generated images, needs no test rows. One
+    on which models are only tested, such as ImageNet-A, needs no training rows.
     """
 
     source: Annotated[str | dict[str, dict], BeforeValidator(resolve_source)]
 
     @model_validator(mode="after")
     def check_row_counts(self):
-        """A set has rows, and validation rows only beside training rows."""
+        """Checks that there are rows, and validation rows only with training rows."""
         if not self.train and (self.val or not self.test):
             raise make_nested_error("train: 0 images; ask for some, or for test images alone")
         return self

@@ -1,4 +1,4 @@
-"""The section of discretisers: trained on a data set, or loaded from a file."""
+"""The section of discretizers: trained on a data set, or loaded from a file."""
 
 from typing import Literal
 
@@ -25,7 +25,8 @@ from pipeline.schema import (
 class PerceptualSpec(Section):
     """LPIPS on VGG-16 (Zhang et al., CVPR 2018), from two files by their sums.
 
-    The weight stands beside an L1 in [0,1]; taming's 1.0 beside an L1 in [-1,1] is 0.5 here.
+    The weight is relative to an L1 loss on [0,1]. Taming's 1.0, relative to an L1 loss on [-1,1],
+    is 0.5 here.
     """
 
     vgg: FileSpec  # torchvision's VGG-16
@@ -34,7 +35,7 @@ class PerceptualSpec(Section):
 
 
 class PerceptualLossSettings(PerceptualSpec):
-    """The same from two local files."""
+    """LPIPS from two local files."""
 
     vgg: ExternalFile
     lin: ExternalFile
@@ -45,10 +46,11 @@ class AdversarialLossSettings(Section):
 
     Attributes:
         weight: factor on the generator's term.
-        start: share of training before which there is none.
-        rule: scale the term to the reconstruction's gradient (`adaptive`), or not (`constant`).
+        start: share of training at which the term sets in.
+        rule: whether the term is scaled to the reconstruction's gradient (`adaptive`) or not
+            (`constant`).
         width: channels of the discriminator's first level.
-        layers: its levels that halve the image.
+        layers: number of its levels that halve the image.
     """
 
     weight: NonNegativeFloat = 0.8
@@ -59,12 +61,12 @@ class AdversarialLossSettings(Section):
 
     @property
     def needs_whole_batch(self) -> bool:
-        """Whether its factor is one of two gradients' means over the batch."""
+        """Whether its factor depends on gradients averaged over the batch."""
         return self.rule == "adaptive"
 
 
 class VqganShape(Section):
-    """What an experiment may choose of a VQGAN's architecture."""
+    """The settings of a VQGAN's architecture."""
 
     ch: PositiveInt = 32
     ch_mult: tuple[PositiveInt, ...] = (1,)
@@ -78,18 +80,18 @@ class VqganShape(Section):
 
 
 class ArchitectureSpec(VqganShape):
-    """A foreign VQGAN's whole architecture, as the configuration beside its file tells it."""
+    """The complete architecture of a foreign VQGAN, from the configuration beside its file."""
 
     resolution: PositiveInt
     in_channels: PositiveInt
 
 
 class DiscretizerSpec(TrainedSettings, VqganShape, OptionallyComputed):
-    """A discretiser as its job trains it, or takes it from a file.
+    """The spec of a discretizer.
 
     Attributes:
-        checkpoint: None where it is trained; else nothing but ``architecture`` says its shape.
-        architecture: None where the file's tensors alone tell it.
+        checkpoint: None for one that is trained; else only ``architecture`` describes its shape.
+        architecture: None if only the file's tensors tell the architecture.
     """
 
     checkpoint: FileSpec | None = None
@@ -99,15 +101,16 @@ class DiscretizerSpec(TrainedSettings, VqganShape, OptionallyComputed):
 
     @property
     def shape(self) -> VqganShape | None:
-        """Its shape; None for a file that only its tensors describe."""
+        """The shape; None for a file that only its tensors describe."""
         return self if self.checkpoint is None else self.architecture
 
 
 class DiscretizerSettings(TrainedSettings, VqganShape):
-    """A VQGAN of taming's encoder, decoder and quantiser, trained on a data set or from a file.
+    """A VQGAN with taming's encoder, decoder and codebook, trained on a data set or from a file.
 
-    ``checkpoint`` is a taming or latent-diffusion file; ``config`` its YAML, without which the
-    shapes of its tensors tell the architecture. Its data set is where it is measured, if anywhere.
+    ``checkpoint`` is a taming or latent-diffusion file and ``config`` its YAML. Without the YAML,
+    the shapes of the file's tensors tell the architecture. A discretizer from a file is measured on
+    its data set, if it has one.
     """
 
     dataset: str | None = None
@@ -118,13 +121,13 @@ class DiscretizerSettings(TrainedSettings, VqganShape):
 
     @model_validator(mode="after")
     def check_recipe_without_labels(self):
-        """Nothing here is labelled."""
+        """Checks that the recipe needs no labels."""
         check_unlabelled_recipe(self.recipe)
         return self
 
     @model_validator(mode="after")
     def check_trained_or_loaded(self):
-        """One that is trained has a data set; one from a file has its own architecture."""
+        """Checks that a trained one has a data set, and that one from a file sets no shape."""
         if self.checkpoint is None:
             if self.dataset is None:
                 raise make_nested_error("dataset: Field required; name the images to train on")

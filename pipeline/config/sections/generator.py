@@ -20,13 +20,13 @@ from pipeline.schema import (
 
 
 class RoundSettings(Section):
-    """Images made by an optimisation an epoch, in place of a generator that learns all along.
+    """Images made by one optimisation per epoch, instead of a generator that learns all along.
 
     Attributes:
-        of: what is optimised: a "generator" drawn anew with its noise (CMI), or the "pixels".
-        iterations: Adam steps a round.
-        made: images a round.
-        lr_images: rate of the noise, or of the pixels; `lr_generator` is the generator's.
+        of: what is optimised: a newly drawn "generator" and its noise (CMI), or the "pixels".
+        iterations: Adam steps per round.
+        made: images per round.
+        lr_images: learning rate of the noise or pixels; the generator's is `lr_generator`.
     """
 
     of: Literal["generator", "pixels"] = "generator"
@@ -36,16 +36,16 @@ class RoundSettings(Section):
 
 
 class GeneratorForm(TrainedSettings):
-    """What a generator's section and its spec share.
+    """The fields that a generator's section and its spec share.
 
     Attributes:
         weights: of the four losses of DERD; `losses` names others, with their options.
-        warm: False trains nothing: each student of it begins with fresh networks.
-        student_steps: batches for each step of the generator.
-        doublings: how often the side of its images doubles, 4 for 224 px.
-        clip_grad: largest norm of its gradient, 0 for none.
-        rounds: how images are made in rounds instead.
-        grids: shares of the warm-up at which a picture of its images is kept.
+        warm: whether there is a warm-up; if not, each student starts with new networks.
+        student_steps: batches of the student for each step of the generator.
+        doublings: number of times that the side of the images is doubled, such as 4 for 224 px.
+        clip_grad: largest norm of the generator's gradient; 0 does not limit it.
+        rounds: settings of rounds that make the images instead; None for no rounds.
+        grids: shares of the warm-up at which a picture of generated images is kept.
     """
 
     model: str
@@ -67,7 +67,7 @@ class GeneratorForm(TrainedSettings):
 
 
 class GeneratorSpec(GeneratorForm, Computed):
-    """A generator as its job warms it up."""
+    """The spec of a generator."""
 
     losses: Plugin = {}
 
@@ -76,8 +76,8 @@ class GeneratorSettings(GeneratorForm):
     """DERD's stage I: a generator and a warm student from a teacher, without data.
 
     Attributes:
-        losses: others than DERD's, with their options.
-        seeds: of several warm-ups, one artefact each: a student of one seed begins with that one.
+        losses: used instead of DERD's, with their options.
+        seeds: one warm-up, and so one artefact, for each; a student starts from that of its seed.
     """
 
     teacher: str
@@ -88,13 +88,13 @@ class GeneratorSettings(GeneratorForm):
 
     @model_validator(mode="after")
     def check_recipe_without_labels(self):
-        """Nothing here is labelled."""
+        """Checks that the recipe needs no labels."""
         check_unlabelled_recipe(self.recipe)
         return self
 
     @model_validator(mode="after")
     def check_fields_fit(self):
-        """Losses, rounds and pool must go with each other."""
+        """Checks that losses, rounds and pool go together."""
         if self.weights and self.losses:
             raise ValueError("weights: are the losses' own options; write them below 'losses'")
         for name in self.losses:

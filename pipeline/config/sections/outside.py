@@ -1,4 +1,4 @@
-"""Files from elsewhere, as sections name them: a place, which no key holds, and a sum."""
+"""External files in sections: a path, which is in no key, and a sum, which is."""
 
 from typing import Annotated
 
@@ -14,21 +14,21 @@ ChannelStds = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class FileSpec(Section):
-    """A file by its sum, as specs name it."""
+    """An external file in a spec, by its sum."""
 
     sha256: Sha256
 
 
 class ExternalFile(FileSpec):
-    """A file. The sum names it in the key; where it lies does not count."""
+    """An external file in a section. Its sum is in the key, its path is not."""
 
     path: str
 
 
 class CheckpointSpec(FileSpec):
-    """Weights from elsewhere by their sum, as specs name them.
+    """External weights in a spec, by their sum.
 
-    Without mean and std the file's own normalisation holds, and without one in the file, none.
+    Without mean and std, the file's own normalisation is used, or none if the file has none.
     """
 
     mean: ChannelMeans | None = None
@@ -36,14 +36,14 @@ class CheckpointSpec(FileSpec):
 
     @model_validator(mode="after")
     def check_mean_and_std(self):
-        """One of mean and std alone is a slip."""
+        """Checks that mean and std are given together."""
         return require_mean_with_std(self)
 
 
 class ExternalCheckpoint(CheckpointSpec):
-    """Weights from elsewhere. The sum names them in the key; where the file lies does not count.
+    """External weights in a section. Their sum is in the key, the file's path is not.
 
-    ``classes`` are the names in the order of the file's head, to be compared with the data set's.
+    ``classes`` are names in the order of the file's head, to be compared with the data set's.
     """
 
     path: str
@@ -53,8 +53,8 @@ class ExternalCheckpoint(CheckpointSpec):
 class OpenClipWeights(Section):
     """Weights of an open_clip model.
 
-    ``tag`` is open_clip's name for whose weights they are (`openai`, `laion2b_s32b_b82k`): it gives
-    mean and std, and must agree with the model about QuickGELU. Nothing is downloaded.
+    ``tag`` is open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`). It determines mean
+    and std, and must agree with the model about QuickGELU. Nothing is downloaded.
     """
 
     path: str
@@ -65,15 +65,15 @@ class OpenClipWeights(Section):
 
     @model_validator(mode="after")
     def check_mean_and_std(self):
-        """One of mean and std alone is a slip."""
+        """Checks that mean and std are given together."""
         return require_mean_with_std(self)
 
 
 def require_mean_with_std(section: Section) -> Section:
-    """The section, if it has mean and std or neither.
+    """The section, checked to have both mean and std or neither.
 
     Raises:
-        ValueError: it has one of them.
+        ValueError: it has only one of them.
     """
     if (section.mean is None) != (section.std is None):
         raise ValueError("give 'mean' and 'std', or neither")

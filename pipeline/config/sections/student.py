@@ -16,9 +16,9 @@ from pipeline.schema import NonNegativeInt, PositiveInt, Section, Share, make_ne
 
 
 class SamplingSettings(Section):
-    """How a data-free student draws from its generator; unset fields are the generator's own.
+    """How a data-free student samples its generator; unset fields are those of the generator.
 
-    ``learns: false`` stops the generator, or the rounds: it goes on with what there is.
+    With ``learns: false`` the generator, or the rounds, stop: the student uses what there is.
     """
 
     steps_per_epoch: PositiveInt | None = None
@@ -33,13 +33,13 @@ class ExtraSpec(Section):
 
 
 class ExtraDataSettings(ExtraSpec):
-    """A second data set, of generated images for one: its share of every batch."""
+    """A second data set, such as generated images, and its share of every batch."""
 
     dataset: str
 
 
 class StudentForm(TrainedSettings):
-    """What a student's section and its spec share."""
+    """The fields that a student's section and its spec share."""
 
     sampling: SamplingSettings = SamplingSettings()
     model: str
@@ -48,10 +48,10 @@ class StudentForm(TrainedSettings):
 
 
 class StudentSpec(StudentForm, Computed):
-    """A student of one seed as its job trains it.
+    """The spec of a student of one seed.
 
     Attributes:
-        label_free: whether its batches have no labels that mean anything to it.
+        label_free: whether its batches have no labels for its classes.
     """
 
     objective: Plugin
@@ -63,9 +63,9 @@ class StudentSpec(StudentForm, Computed):
 class StudentSettings(StudentForm):
     """A network distilled from teachers, on a data set, with a bank, or on a generator.
 
-    ``surrogate`` is the epoch of the generator's warm-up whose student, frozen, is the teacher
-    in the role natural. ``init`` is a
-    file of weights to begin with; a head of other classes than the file's is new.
+    ``surrogate`` is an epoch of the generator's warm-up; its student, frozen, is the teacher in the
+    role `natural`. ``init`` is a file of initial weights; if its head has other classes, the head
+    is new.
     """
 
     dataset: str | None = None
@@ -81,7 +81,7 @@ class StudentSettings(StudentForm):
     @model_validator(mode="before")
     @classmethod
     def expand_teacher_shorthand(cls, value: Any) -> Any:
-        """`teacher: name` is short for `teachers: {teacher: name}`."""
+        """Expands `teacher: name` to `teachers: {teacher: name}`."""
         if isinstance(value, dict) and isinstance(value.get("teacher"), str):
             if "teachers" in value:
                 raise ValueError("give 'teacher' or 'teachers', not both")
@@ -91,7 +91,7 @@ class StudentSettings(StudentForm):
 
     @model_validator(mode="after")
     def check_init(self):
-        """A generator's student starts from its warm-up; a file may bring a normalisation."""
+        """Checks that `init` comes without a generator and without a second normalisation."""
         if self.init and self.generator:
             raise ValueError("init: a generator's student starts from its warm-up; drop it")
         if self.init and self.init.classes is not None:
@@ -102,7 +102,7 @@ class StudentSettings(StudentForm):
 
     @model_validator(mode="after")
     def check_one_source(self):
-        """A student learns on a data set (with or without a bank) or on a generator."""
+        """Checks that a student has a data set (with or without a bank) or a generator."""
         if (self.dataset is None) == (self.generator is None):
             raise ValueError("give exactly one of 'dataset' and 'generator'")
         if self.bank and self.generator:

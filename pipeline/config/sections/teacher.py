@@ -17,14 +17,14 @@ from pipeline.config.sections.outside import (
 from pipeline.config.sections.trained import NormaliseOption, OptionallyComputed, TrainedSettings
 from pipeline.schema import PositiveInt, Section, make_neutral_field
 
-FILE_FIELDS = {  # a field that loads a file -> what it loads, and where mean and std are given
+FILE_FIELDS = {  # a field that loads a file -> what it loads, and the field with mean and std
     "checkpoint": ("a checkpoint", "checkpoint"),
     "open_clip": ("an open_clip model", "open_clip.pretrained"),
 }
 
 
 class ClipSettings(Section):
-    """A small CLIP of our own: a convolutional image tower and a text transformer."""
+    """A small CLIP, trained here: a convolutional image tower and a text transformer."""
 
     image_width: PositiveInt = 32
     embed: PositiveInt = 64
@@ -37,10 +37,10 @@ class ClipSettings(Section):
 
 
 def parse_pretrained(value: Any) -> Any:
-    """`random` as None; a file as it is.
+    """None for `random`; the value itself for a file.
 
     Raises:
-        ValueError: it is a name of weights, which nothing here downloads.
+        ValueError: it is a name of weights, which would have to be downloaded.
     """
     if isinstance(value, dict | OpenClipWeights):
         return value
@@ -50,7 +50,7 @@ def parse_pretrained(value: Any) -> Any:
 
 
 def parse_class_names(value: Any) -> Any:
-    """Names of classes: 'dataset', 'imagenet', a list of them, or {class: name}.
+    """The names of classes: 'dataset', 'imagenet', a tuple of names, or {class: name}.
 
     Raises:
         ValueError: it is something else.
@@ -64,11 +64,11 @@ def parse_class_names(value: Any) -> Any:
 
 
 class OpenClipForm(Section):
-    """What the section and the spec of an open_clip model share.
+    """The fields that the section and the spec of an open_clip model share.
 
     Attributes:
-        head: class prompts through the text tower, or the linear head that the file brings.
-        templates: prompts a class: OpenAI's 80 for ImageNet, or their simple seven.
+        head: class prompts through the text tower, or the linear head in the file.
+        templates: prompts for each class: OpenAI's 80 for ImageNet, or their simple seven.
         unit_features: whether a finetuned head reads features of unit length.
     """
 
@@ -79,11 +79,11 @@ class OpenClipForm(Section):
 
 
 class OpenClipSpec(OpenClipForm):
-    """An open_clip model as its job takes it from a file.
+    """The spec of an open_clip model.
 
     Attributes:
         pretrained: sum of the file, or `random`.
-        prompted: what the prompts call each class; empty where there are none.
+        prompted: name of each class in the prompts; empty if there are no prompts.
     """
 
     pretrained: Sha256 | Literal["random"]
@@ -96,8 +96,8 @@ class OpenClipSettings(OpenClipForm):
     """Any open_clip model by name, its weights from a local file.
 
     Attributes:
-        pretrained: the file, or `random`: weights drawn from the seed, for trial runs alone.
-        names: what the prompts call the classes: the data set's own names; ImageNet's English
+        pretrained: the file, or `random` for weights drawn from the seed, in trial runs only.
+        names: names of the classes in the prompts: the data set's own names; ImageNet's English
             names by WordNet id or number; a list in the data set's order; or {class: name}.
     """
 
@@ -108,7 +108,7 @@ class OpenClipSettings(OpenClipForm):
 
     @model_validator(mode="after")
     def check_head_has_weights(self):
-        """A finetuned head comes from a file, and reads no prompts."""
+        """Checks that a finetuned head comes from a file and sets no prompts."""
         if self.head == "finetuned" and self.pretrained is None:
             raise ValueError("head: a finetuned head comes from a file; give pretrained.path")
         if self.head == "finetuned" and self.model_fields_set & {"templates", "names"}:
@@ -119,10 +119,10 @@ class OpenClipSettings(OpenClipForm):
 
 
 class TeacherForm(TrainedSettings):
-    """What a teacher's section and its spec share.
+    """The fields that a teacher's section and its spec share.
 
-    ``resize`` is the side in pixels to which the model resizes images inside itself; only a model
-    from a file has it, and nothing is resized without it.
+    ``resize`` is the side in pixels to which the model itself resizes images. Only a model from a
+    file may have it; without it nothing is resized.
     """
 
     model: str | None = None
@@ -132,7 +132,7 @@ class TeacherForm(TrainedSettings):
 
 
 class TeacherSpec(TeacherForm, OptionallyComputed):
-    """A teacher as its job trains it, or takes it from a file: then it has no objective."""
+    """The spec of a teacher; one from a file has no objective."""
 
     open_clip: OpenClipSpec | None = None
     checkpoint: CheckpointSpec | None = None
@@ -154,7 +154,7 @@ class TeacherSettings(TeacherForm):
 
     @model_validator(mode="after")
     def check_one_network(self):
-        """Exactly one of model, clip and open_clip."""
+        """Checks that there is exactly one of model, clip and open_clip."""
         if sum(part is not None for part in (self.model, self.clip, self.open_clip)) != 1:
             raise ValueError("give exactly one of 'model', 'clip' and 'open_clip'")
         own = (
@@ -170,7 +170,7 @@ class TeacherSettings(TeacherForm):
 
     @model_validator(mode="after")
     def check_trained_or_loaded(self):
-        """What is loaded from a file is not trained, and only such a model resizes."""
+        """Checks that a model from a file is not trained, and that only such a model resizes."""
         for part in FILE_FIELDS:
             if getattr(self, part) is None:
                 continue

@@ -1,4 +1,4 @@
-"""What every trained entry has in its section."""
+"""The fields that sections and specs of trained artefacts share."""
 
 from typing import Literal
 
@@ -9,30 +9,30 @@ NormaliseOption = Literal["dataset", "none"]  # the data set's mean and std, or 
 
 
 class TrainedSettings(Section):
-    """What every trained entry has: a recipe by name, or its fields."""
+    """The recipe of a trained artefact, by name or by its fields."""
 
     recipe: Recipe = Recipe()
 
 
 class Computed(Section):
-    """What the spec of an artefact holds whose numbers depend on a seed and a device."""
+    """The seed and device in the spec of an artefact whose numbers depend on them."""
 
     seed: NonNegativeInt
     device: Device
 
 
 class OptionallyComputed(Section):
-    """The same of one that may come from a file instead, which depends on neither."""
+    """The seed and device of an artefact; None if it comes from a file, which needs neither."""
 
     seed: NonNegativeInt | None = None
     device: Device | None = None
 
 
 def check_unlabelled_recipe(recipe: Recipe) -> None:
-    """Refuse what a run without labels cannot do: select, mix, and augment beyond crop and flip.
+    """Checks that a recipe needs no labels: no selection, no mixing, no more than crop and flip.
 
     Raises:
-        ValueError: naming the recipe's field.
+        ValueError: a field needs labels; the message names it.
     """
     if recipe.select_on != "last":
         raise ValueError("recipe.select_on: there are no labels to select by; use 'last'")
