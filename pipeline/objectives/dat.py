@@ -27,7 +27,7 @@ def make_discrete_adversary(objective, roles: Roles, batch: Batch) -> Tensor:
     """x~_S = Q(Q(x) + delta), (B,C,H,W) in [0,1]: delta climbs the student's cross-entropy.
 
     The ball is L2 around Q(x). Each sample starts, with the start probability, in a random
-    direction of length eps. Q is never differentiated: its gradient is taken for the identity.
+    direction of length eps. Q is never differentiated: its gradient counts as the identity.
     """
     attack, discretizer, student = objective.inner_attack, roles.discretizer, roles.student
     threat_model = L2(attack.eps)
@@ -54,7 +54,7 @@ def make_discrete_adversary(objective, roles: Roles, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Objective:
-    """CE(S(x), y) + CE(S(x~_S), y), x~_S made at each step from the student itself."""
+    """CE(S(x), y) + CE(S(x~_S), y), x~_S generated at each step against the student."""
 
     inner_attack: InnerAttack = declare_attack_options(
         InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
@@ -62,7 +62,7 @@ class Objective:
     start_probability: float = 0.8
 
     def needs(self) -> tuple[str, ...]:
-        """Labels and Q."""
+        """Labels and the discretizer Q."""
         return ("label", "discretizer")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

@@ -30,8 +30,10 @@ COMPONENTS = (
 
 @dataclass(eq=False, repr=False)
 class Objective(nn.Module):
-    """An approximation: RSLAD plus beta max_c p_T(x)_c InfoNCE(T's feature of x, S's of x*),
-    both mapped to 128 numbers by learned projections, cosines over ``temperature``; no labels.
+    """An approximation: RSLAD plus beta max_c p_T(x)_c InfoNCE(T's feature of x, S's of x*).
+
+    Learned projections map both features to 128 numbers; InfoNCE divides their cosines by
+    ``temperature``. No label is read.
     """
 
     inner_attack: InnerAttack = declare_attack_options()
@@ -49,7 +51,7 @@ class Objective(nn.Module):
         return ("teacher",)
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
-        """Draw the projections (D,128), D the widths of the models' features."""
+        """Draws the projections (D,128), D the widths of the models' features."""
         with no_grad(), freeze_modules(roles.student):
             found = roles.teacher.features(batch.x), roles.student.features(batch.x)
         for name, z in zip(("anchor", "positive"), found, strict=True):
