@@ -17,7 +17,7 @@ STAGES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 def build_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    """Nothing where the shapes agree, else a 1x1 convolution with BatchNorm."""
+    """An empty module where the shapes agree, else a 1x1 convolution with BatchNorm."""
     if stride == 1 and in_channels == out_channels:
         return nn.Sequential()
     conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
@@ -44,7 +44,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (it strides) and 1x1 convolutions with a shortcut; four times as wide outside."""
+    """1x1, 3x3 (strided) and 1x1 convolutions with a shortcut; the output has 4 width channels."""
 
     expansion = 4
 

@@ -83,5 +83,5 @@ class MobileNetV2(nn.Module):
 
 
 def build(name: str, classes: int, channels: int = 3) -> nn.Module:
-    """The network; ``name`` can only be its own."""
+    """The network; ``name`` can only be ``mobilenetv2``."""
     return MobileNetV2(classes, channels)

@@ -20,7 +20,7 @@ NAME_FORMAT = "timm/<timm's name>[+drop_path=0.1]"
 class TimmModel(nn.Module):
     """A timm model behind this package's protocol; its last layer is the head.
 
-    ``side`` is the only side of images it takes, None where any will do.
+    ``side`` is the only image side it takes; None if it takes any.
     """
 
     def __init__(self, model: nn.Module):
@@ -40,7 +40,7 @@ class TimmModel(nn.Module):
     def head(self, features: Tensor) -> Tensor:
         """Logits (B,K) of penultimate features."""
         last = self.model.get_classifier()
-        last = getattr(last, "fc", last)  # a few models give the head that pools as well
+        last = getattr(last, "fc", last)  # a few models return a head that also pools
         if isinstance(last, nn.Conv2d):
             return last(features[:, :, None, None]).flatten(1)
         return last(features)

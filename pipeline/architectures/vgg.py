@@ -1,6 +1,6 @@
 """VGG for 32 px images: ``vgg16-bn`` (Simonyan and Zisserman, ICLR 2015, with BatchNorm).
 
-As usual on CIFAR, one linear layer stands in place of the three large ones.
+As usual on CIFAR, one linear layer replaces the three large ones.
 """
 
 import re
@@ -39,5 +39,5 @@ class VGG(nn.Module):
 
 
 def build(name: str, classes: int, channels: int = 3) -> nn.Module:
-    """The network; ``name`` can only be its own."""
+    """The network; ``name`` can only be ``vgg16-bn``."""
     return VGG(classes, channels)

@@ -45,7 +45,7 @@ class Attack:
         check_count("chunk", self.chunk)
 
     def count_passes(self, shape: tuple[int, ...]) -> int:
-        """What an image costs that no attack breaks."""
+        """The passes of an image that no attack breaks."""
         return PASSES_PER_UNBROKEN_IMAGE
 
     def __call__(

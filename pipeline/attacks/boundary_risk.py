@@ -33,15 +33,15 @@ COMPONENTS = (
 class Attack:
     """Predictions on x and on samples i < steps of the path up CE(S, y), each then probed by PGD.
 
-    A point's ``sample`` is 0 for x itself and i for the i-th step; its ``probe`` is None for the
-    sample and the probe's steps for what PGD in the ball around that very sample makes of it. The
-    path begins at x + 0.001 N(0, I), as DARWIN's in training.
+    A point's ``sample`` is 0 for x itself and i for the i-th step. Its ``probe`` is None for the
+    sample as it is, and the probe's number of steps for the result of PGD in the ball around that
+    sample. The path begins at x + 0.001 N(0, I), as DARWIN's does in training.
 
     Attributes:
         eps: radius of the path's ball around x, and of the probe's around each sample.
-        step: size of a step of both, pixels of [0,1].
-        steps: of the path, n; the last sample is the attack's result and no intermediate one.
-        probe: steps of the probing PGD.
+        step: size of a step of path and probe, in pixels of [0,1].
+        steps: the path's number of steps; the last sample is the attack's result, not intermediate.
+        probe: the probe's number of PGD steps.
     """
 
     eps: float = 8 / 255
@@ -67,7 +67,7 @@ class Attack:
         return 2 * (self.steps - 1) + self.steps * probed
 
     def make_probe_attack(self) -> pgd.Attack:
-        """What each sample is probed with."""
+        """The PGD attack that probes each sample."""
         return pgd.Attack(eps=self.eps, step=self.step, steps=self.probe)
 
     def __call__(
@@ -86,7 +86,7 @@ class Attack:
     def make_intermediate_samples(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int
     ) -> list[Tensor]:
-        """The intermediate samples 1 to n-1, each (B,C,H,W)."""
+        """The intermediate samples 1 to ``steps`` - 1, each (B,C,H,W)."""
         samples: list[Tensor] = []
         rng = make_generator("path", seed, device=x.device)
         with freeze_modules(model):

@@ -36,16 +36,13 @@ CORRUPTIONS = (
     *("elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur"),
     *("spatter", "saturate"),
 )
-SEEDED_BY_ARGUMENT = (
-    "impulse_noise",
-    "glass_blur",
-)  # these do not listen to numpy's global generator
+SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # these ignore numpy's global generator
 MIN_SIDE = 32
 
 
 @contextmanager
 def preserve_numpy_state() -> Iterator[None]:
-    """Restore numpy's global generator, the only one the library draws from."""
+    """Restores numpy's global generator, the only one the library draws from."""
     state = np.random.get_state()
     try:
         yield
@@ -56,8 +53,8 @@ def preserve_numpy_state() -> Iterator[None]:
 def corrupt_image(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
     """One image (H,W,3) uint8 corrupted, same shape and type.
 
-    The noise is drawn for (seed, name, severity, the image's bytes): an image is corrupted in the
-    same way in whatever batch it comes, and a call need not know its row.
+    The noise is drawn for (seed, name, severity, the image's bytes): an image is corrupted the
+    same way in any batch, and its row need not be known.
     """
     from imagecorruptions import corrupt
 
@@ -93,7 +90,7 @@ class Attack:
     """Each named corruption at one severity; the results' eps is 0.
 
     Attributes:
-        names: corruptions, out of ``NAMES``.
+        names: corruptions, out of ``CORRUPTIONS``.
         severity: 1 (mild) to 5.
     """
 

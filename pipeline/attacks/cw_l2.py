@@ -24,8 +24,8 @@ COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.co
 class Attack:
     """The L2 attack with a fixed constant and no bound on the distance, as AdaAD measures it.
 
-    With c = 0.1 and one search step most images stay right, so that the numbers are high: they are
-    comparable with AdaAD's alone (Huang et al., CVPR 2023, Sec. 4.1), not with a bounded attack's.
+    With c = 0.1 and one search step most images keep their class, so that accuracies are high.
+    Compare them only with AdaAD's (Huang et al., CVPR 2023, Sec. 4.1), not with a bounded attack's.
     The result's eps is 0.
 
     Attributes:
@@ -52,7 +52,7 @@ class Attack:
             check_count(name, getattr(self, name))
 
     def count_passes(self, shape: tuple[int, ...]) -> int:
-        """A gradient a step and the prediction."""
+        """A gradient per step and the prediction."""
         return self.searches * 2 * self.steps + 1
 
     def __call__(
@@ -71,7 +71,7 @@ class Attack:
         with freeze_modules(model), seed_torch(seed, x.device):
             target = foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
             _, images, _ = attack(target, x, y, epsilons=None)
-            # foolbox leaves an image black, and calls that a success, where it found none
+            # where foolbox finds no adversary, it returns a black image and counts it as a success
             broken = images.flatten(1).any(1)
             images = torch.where(broken.view(-1, 1, 1, 1), images, x)
             return {AttackPoint("cw_l2"): predict_classes(judge or model, images)}

@@ -34,7 +34,7 @@ def compute_margin(logits: Tensor, y: Tensor) -> Tensor:
 
 
 def make_margin_loss(model: Callable, labels: Any) -> Callable:
-    """The batch's summed margin as foolbox maximises it: its own model, labels and tensors."""
+    """The loss that foolbox maximises: the batch's summed margin, on foolbox's own tensors."""
     import eagerpy
 
     return lambda inputs: eagerpy.astensor(compute_margin(model(inputs).raw, labels.raw).sum())
@@ -62,7 +62,7 @@ class Attack:
         check_count("chunk", self.chunk)
 
     def count_passes(self, shape: tuple[int, ...]) -> int:
-        """A gradient a step, a check and the prediction, for every radius above 0."""
+        """A gradient per step, a check and the prediction, for every radius above 0."""
         return sum(2 * self.steps + 2 if eps else 1 for eps in list_radii(self.eps))
 
     def __call__(

@@ -22,7 +22,7 @@ COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.co
 
 @dataclass(frozen=True)
 class Attack:
-    """Changes few pixels by much, towards a random wrong class; the result's eps is 0.
+    """Changes few pixels a lot, towards a random wrong class; the result's eps is 0.
 
     AdaAD measures it as a transfer attack (Huang et al., CVPR 2023, Table 4).
 

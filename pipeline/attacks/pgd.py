@@ -55,20 +55,20 @@ class Attack:
 
     @property
     def describe_point(self) -> AttackPoint:
-        """What the predictions at radius 0 are of."""
+        """The point that carries these settings, at radius 0."""
         return AttackPoint(
             "pgd", steps=self.steps, step=self.step, start=self.start, restarts=self.restarts
         )
 
     def count_passes(self, shape: tuple[int, ...]) -> int:
-        """A gradient a step and the predictions, for every radius above 0."""
+        """A gradient per step and the predictions, for every radius above 0."""
         steps = self.restarts * (2 * self.steps + 1) + 1
         return sum(steps if eps else 1 for eps in list_radii(self.eps))
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, seed: int, judge: nn.Module | None = None
     ) -> Predictions:
-        """Predictions (B,) under ``point`` with each radius."""
+        """Predictions (B,) at ``describe_point`` with each radius."""
         attack = load_foolbox().attacks.LinfPGD(
             abs_stepsize=self.step, steps=self.steps, random_start=True
         )

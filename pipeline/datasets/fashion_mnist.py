@@ -1,9 +1,9 @@
 """Fashion-MNIST (Xiao et al., 2017): grey 28x28 images of ten kinds of clothes, official order.
 
 It is read from the four IDX files, plain or gzipped, each checked against the sum of its plain
-bytes, so that a recompressed copy serves as well. The first of these places that has them counts:
+bytes, so that a recompressed copy serves as well. They come from the first place that has them:
 
-1. the folder that RETORT_FASHION_MNIST names (then no other is asked), or the cache;
+1. the folder that RETORT_FASHION_MNIST names (then no other place is tried), or the cache;
 2. the folder of Debian's package dataset-fashion-mnist;
 3. the official files, by torchvision's downloader.
 """
@@ -52,7 +52,7 @@ class Images:
     """All 60,000 and 10,000 images in one channel.
 
     Attributes:
-        side: pixels of the images' side: 28 as they are; 32 with a black frame of two pixels; 16
+        side: of the images, in pixels: 28 as published; 32 with a black frame of two pixels; 16
             resized, bilinear with antialiasing.
     """
 
@@ -97,7 +97,9 @@ def resize_images(images: np.ndarray, side: int) -> np.ndarray:
         frame = (side - NATIVE_SIDE) // 2
         return np.pad(images, ((0, 0), (0, 0), (frame, frame), (frame, frame)))
     shrunk = []
-    for part in torch.from_numpy(images.copy()).split(5000):  # as floats they take four times more
+    for part in torch.from_numpy(images.copy()).split(
+        5000
+    ):  # as floats they take four times the memory
         small = F.interpolate(part.float(), (side, side), mode="bilinear", antialias=True)
         shrunk.append(small.round().byte())
     return torch.cat(shrunk).numpy()
@@ -107,8 +109,8 @@ def load_file_bytes(name: str, cache: Path) -> bytes:
     """The plain bytes of a file, from the first place that has it.
 
     Raises:
-        RetortError: it was altered there, or no place has it.
-        OSError: there is no room to fetch it.
+        RetortError: the file was altered, or no place has it.
+        OSError: no space is left to fetch it.
     """
     own = cache / "fashion-mnist"
     given = os.environ.get(ENV_VARIABLE)
@@ -143,7 +145,7 @@ def read_from_folder(folder: Path, name: str) -> bytes | None:
 
 
 def read_plain_bytes(path: Path, name: str) -> bytes:
-    """A file's bytes, unpacked if need be.
+    """A file's bytes, unpacked if it is gzipped.
 
     Raises:
         RetortError: they are not the official ones.

@@ -1,8 +1,9 @@
-"""Images in a folder a class, at ImageNet's size: they stay there and are read when needed.
+"""Images in one folder per class, at ImageNet's size, read from there when needed.
 
 `<path>/<train>/<class>/*` is the training split, `<path>/<test>/<class>/*` the test split, each in
 a fixed random order. Without `folders` the classes are ImageNet's thousand WordNet ids, or the
-numbers 0 to 999, with OpenAI's names. Such a folder of 200 classes is ImageNet-A or -R (`subset`).
+numbers 0 to 999, with OpenAI's names. With `subset` the test folder is ImageNet-A or -R,
+of 200 classes.
 """
 
 from dataclasses import dataclass, field
@@ -36,10 +37,10 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Images:
-    """The folders.
+    """Images in class folders.
 
     Attributes:
-        path: where they lie, as it stands or in the data folder. Not in the key.
+        path: the top folder, as given or below the data folder. Not in the key.
         version: a name for their content, to be changed with it.
         train: folder of the training images below it; "." is the path itself.
         test: folder of the test images.
@@ -47,8 +48,8 @@ class Images:
         crop: share of the shorter side that it keeps; 1 for images that are already cropped.
         folders: names of the class folders in label order; ImageNet's thousand unless given.
         names: class names in the same order, for prompts; the folders' or OpenAI's unless given.
-        subset: "a" or "r": the test images are of that data set's 200 classes, among which alone
-            predictions are made.
+        subset: "a" or "r": the test images are of that data set's 200 classes, and predictions are
+            made among these only.
         levels: folders between `test` and the classes, such as ImageNet-C's two: the images of
             `gaussian_noise/1` are then the test set's part "gaussian_noise-1".
     """
@@ -74,7 +75,7 @@ class Images:
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """Rows of the splits: known when the folders are listed."""
+        """Rows of the splits, None: known only when the folders are listed."""
         return {"train": None, "test": None}
 
     @property
@@ -88,10 +89,10 @@ class Images:
         return list_class_names(self.folders, self.names)
 
     def index(self, split: str, cache: Path) -> FileIndex:
-        """Where the images of "train" or "test" lie.
+        """The locations of the images of "train" or "test".
 
         Raises:
-            RetortError: a folder is not there, is no class, or holds no image; a file is none.
+            RetortError: a folder is missing, is no class or holds no image; or a file is no image.
         """
         root = locate_source(self.path, cache, "imagenet")
         top = root / (self.train if split == "train" else self.test)
@@ -109,7 +110,7 @@ class Images:
     def list_part_images(
         self, root: Path, top: Path, part: Path, split: str
     ) -> list[ImageLocation]:
-        """The images of one part, by class and name."""
+        """The images of one part, sorted by class and name."""
         wanted, subset = self.list_class_folders(split), self.subset and split == "test"
         labels = label_folders([p.name for p in part.iterdir() if p.is_dir()], wanted, part)
         numbers = imagenet.load_subset_labels(self.subset) if subset else range(len(wanted))
@@ -134,10 +135,10 @@ class Images:
 
 
 def list_class_files(root: Path, folder: Path) -> list[tuple[str, int]]:
-    """The images of a class folder, sorted: file below the root, bytes.
+    """The images of a class folder, sorted: path below the root, size in bytes.
 
     Raises:
-        RetortError: there is none, or a file does not begin as an image does.
+        RetortError: there is no image, or a file does not begin as an image does.
     """
     found = []
     for path in list_images(folder):

@@ -31,7 +31,7 @@ class Images:
     """The folders `train/<wnid>/` and `val/<wnid>/`, of a hundred classes or of all thousand.
 
     Attributes:
-        path: where they lie; the data folder's `imagenet` unless said. Not in the key.
+        path: their folder, by default the data folder's `imagenet`. Not in the key.
         version: a name for their content, to be changed with it.
         size: side of the centre crop, in pixels; the shorter side is resized to 8/7 of it. All
             images are held as one array: at 224 px, 19 GB for all training images.
@@ -47,7 +47,7 @@ class Images:
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """Rows of the splits; classes have 732 to 1300 training images."""
+        """Rows of the splits, None where unknown; classes have 732 to 1300 training images."""
         return {"train": None, "test": 5000}
 
     @property
@@ -64,7 +64,7 @@ class Images:
         """The images (N,3,size,size) uint8 and labels (N,) int64 of "train" or "test".
 
         Raises:
-            RetortError: a folder is not there, or an image cannot be read.
+            RetortError: a folder is missing, or an image cannot be read.
         """
         root = locate_source(self.path, cache, "imagenet")
         folder = root / ("train" if split == "train" else "val")

@@ -24,10 +24,10 @@ class Images:
     """The arrays of one file.
 
     Attributes:
-        path: the file, as it stands or in the data folder. It is not in the key; the sum is.
+        path: the file, as given or below the data folder. It is not in the key; the sum is.
         sha256: the file's sum, checked before it is read.
         version: a name for the content in place of a sum.
-        classes_of: the data set whose classes the labels count; "none": the images have no labels.
+        classes_of: the data set whose classes the labels index; "none": the images have no labels.
         size: side of the images, in pixels.
         image: name of the array of images, uint8, (N,H,W,3) or (N,3,H,W).
         label: name of the array of labels (N,).
@@ -61,7 +61,7 @@ class Images:
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """Rows of the splits; how many the file holds is not known before it is read."""
+        """Rows of the splits; the training rows are not known before the file is read."""
         return {"train": None, "test": self.test}
 
     @property
@@ -78,7 +78,7 @@ class Images:
         """The images (N,3,size,size) uint8 and labels (N,) int64 of "train" or "test".
 
         Raises:
-            RetortError: no such file, another sum, or arrays that are not what was said of them.
+            RetortError: no such file, another sum, or arrays that do not fit the settings.
         """
         path = locate_source(self.path, cache, "images.npz")
         if self.sha256 and (found := compute_sha256(path)) != self.sha256:
@@ -93,7 +93,7 @@ class Images:
         return images[rows], labels[rows]
 
     def read_arrays(self, path: Path) -> dict[str, np.ndarray]:
-        """The arrays that are asked for."""
+        """The arrays that the settings name."""
         names = [self.image, *([self.label] if self.classes else [])]
         try:
             with np.load(path, allow_pickle=False) as file:

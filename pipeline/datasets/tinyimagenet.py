@@ -1,4 +1,4 @@
-"""Tiny ImageNet (Le and Yang, 2015): 64x64 images of 200 classes, resized, 32 px unless said.
+"""Tiny ImageNet (Le and Yang, 2015): 64x64 images of 200 classes, resized, by default to 32 px.
 
 Read from the official folder `tiny-imagenet-200`, which the user unpacks; its labelled validation
 images are the test split. Classes are WordNet ids in sorted order (`tinyimagenet.txt`). Both splits
@@ -28,10 +28,10 @@ DEFAULT_FOLDER = "tiny-imagenet-200"
 
 @dataclass(frozen=True)
 class Images:
-    """The folder.
+    """The images of the official folder.
 
     Attributes:
-        path: where it lies; the data folder's `tiny-imagenet-200` unless said. Not in the key.
+        path: the folder, by default the data folder's `tiny-imagenet-200`. Not in the key.
         version: a name for its content, to be changed with it.
         size: side to which the images are resized, in pixels.
     """
@@ -63,7 +63,7 @@ class Images:
         """The images (N,3,size,size) uint8 and labels (N,) int64 of "train" or "test".
 
         Raises:
-            RetortError: the folder is not there, or not the official one.
+            RetortError: the folder is missing, or not the official one.
         """
         root = locate_source(self.path, cache, DEFAULT_FOLDER)
         files = (
@@ -78,7 +78,7 @@ def list_test_images(root: Path) -> LabelledFiles:
     """The official validation images with the labels of `val_annotations.txt`."""
     table = root / "val" / "val_annotations.txt"
     if not table.is_file():
-        raise RetortError(f"{table}: is missing; unpack tiny-imagenet-200.zip whole")
+        raise RetortError(f"{table}: is missing; unpack tiny-imagenet-200.zip completely")
     rows = [line.split("\t")[:2] for line in table.read_text().splitlines()]
     try:
         return [(root / "val" / "images" / name, CLASSES.index(wnid)) for name, wnid in rows]

@@ -1,4 +1,4 @@
-"""WebDataset shards at ImageNet's size: tar files that stay as they are, read member by member.
+"""WebDataset shards at ImageNet's size: tar files that are read member by member, not unpacked.
 
 `<path>/<train>` and `<path>/<test>` are patterns of tar files. A sample is an image (`.jpg`,
 `.jpeg`, `.png`) and its label (`.cls`, a number, or a class folder's name) under one key. Both
@@ -34,15 +34,15 @@ COMPONENTS = (
     "pipeline.data.splits",
 )
 
-TAR_BLOCK_BYTES = 512  # bytes; a tar file ends with two empty blocks
+TAR_BLOCK_BYTES = 512  # a tar file ends with two empty blocks
 
 
 @dataclass(frozen=True)
 class Images:
-    """The shards.
+    """Images in tar shards.
 
     Attributes:
-        path: the folder where they lie, as it stands or in the data folder. Not in the key.
+        path: their folder, as given or below the data folder. Not in the key.
         version: a name for their content, to be changed with it.
         train: pattern of the training shards below it.
         test: pattern of the test shards.
@@ -68,7 +68,7 @@ class Images:
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """Rows of the splits: known when the shards are read."""
+        """Rows of the splits, None: known only when the shards are read."""
         return {"train": None, "test": None}
 
     @property
@@ -82,7 +82,7 @@ class Images:
         return list_class_names(self.folders, self.names)
 
     def index(self, split: str, cache: Path) -> FileIndex:
-        """Where the images of "train" or "test" lie.
+        """The locations of the images of "train" or "test".
 
         Raises:
             RetortError: no shard, one that is cut off, or a sample without image or label.
@@ -103,10 +103,10 @@ class Images:
 
 
 def list_shard_images(root: Path, shard: Path, labels: Mapping[str, int]) -> list[ImageLocation]:
-    """Where the images of a shard lie, and their labels, in their order.
+    """The locations and labels of a shard's images, in the shard's order.
 
     Raises:
-        RetortError: the shard is cut off, between two members too; or it holds a sample without
+        RetortError: the shard is cut off, even between two members; or it holds a sample without
             image or label, a label that is no class, or a file that is no image.
     """
     samples: dict[str, dict] = {}
@@ -124,7 +124,7 @@ def list_shard_images(root: Path, shard: Path, labels: Mapping[str, int]) -> lis
                     sample["label"] = tar.extractfile(member).read().decode().strip()
                 end = member.offset_data + -(-member.size // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
     except (tarfile.TarError, OSError, UnicodeDecodeError) as error:
-        raise RetortError(f"{shard}: not a whole tar file ({error}); fetch it again") from error
+        raise RetortError(f"{shard}: not a complete tar file ({error}); fetch it again") from error
     if not samples or shard.stat().st_size < end + 2 * TAR_BLOCK_BYTES:
         raise RetortError(f"{shard}: ends after {len(samples)} samples, cut off; fetch it again")
     return [locate_sample(root, shard, key, sample, labels) for key, sample in samples.items()]
@@ -133,10 +133,10 @@ def list_shard_images(root: Path, shard: Path, labels: Mapping[str, int]) -> lis
 def locate_sample(
     root: Path, shard: Path, key: str, sample: dict, labels: Mapping[str, int]
 ) -> ImageLocation:
-    """One sample's place and label.
+    """One sample's location and label.
 
     Raises:
-        RetortError: it has none.
+        RetortError: it lacks an image or label, or its label is no class.
     """
     lacking = next((what for what in ("image", "label") if what not in sample), None)
     if lacking:

@@ -15,10 +15,10 @@ class AuxiliaryBatchNorm(nn.Module):
     """Auxiliary affine parameters and running statistics for every BatchNorm of a student.
 
     DARWIN (Dong et al., CVPR 2025, Sec. 3) sends targeted samples through BatchNorms of their own,
-    as AdvProp does (Xie et al., CVPR 2020). The student itself stays as it is and holds the main
-    branch alone, so that its average, its checkpoint and its export need no conversion; all other
-    weights are shared. Called with images, this runs the student on the auxiliary branch: the
-    modes (train or eval) are those of the student's own layers.
+    as AdvProp does (Xie et al., CVPR 2020). The student itself is unchanged and holds only the
+    main branch, so that its moving average, checkpoint and export need no conversion; all other
+    weights are shared. A call with a student and images runs the student on the auxiliary branch;
+    the modes (train or eval) are those of the student's own layers.
 
     The auxiliary tensors start as copies of the student's. A student without BatchNorm has one
     branch, and the call is the student's own forward.

@@ -1,4 +1,4 @@
-"""Classifiers on pixels: normalisation is their first layer, safetensors their file."""
+"""Classifiers on pixels: their first layer normalises, their files are safetensors."""
 
 import json
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ MODEL_FILE = "model.safetensors"  # the file of an artefact that is a classifier
 
 
 def get_epoch_file_name(epoch: int) -> str:
-    """The file beside it that holds the weights after an epoch, counted from 1."""
+    """The file beside ``MODEL_FILE`` that holds the weights after an epoch, counted from 1."""
     return f"epoch-{epoch}.safetensors"
 
 
 class Classifier(nn.Module):
     """A network behind its normalisation: images (B,C,H,W) in [0,1] to logits (B,K).
 
-    With ``resize`` it first brings images to that side, whatever theirs is.
+    With ``resize`` it first resizes images to that side.
     """
 
     def __init__(
@@ -56,9 +56,9 @@ class Classifier(nn.Module):
 
 
 def resize_images(x: Tensor, side: int | None) -> Tensor:
-    """Images (B,C,H,W) brought to (B,C,side,side), bicubic and smoothed, as CLIP's are; or as is.
+    """Images resized to (B,C,side,side), bicubic with antialiasing as for CLIP; unchanged for None.
 
-    It is linear in x: gradients are exact, and values may pass [0,1] a little beside edges.
+    Resizing is linear in x: gradients are exact, and values near edges may leave [0,1] slightly.
     """
     if side is None or x.shape[-2:] == (side, side):
         return x
@@ -92,14 +92,14 @@ def build_classifier(
 
 
 def initialise_classifier(name: str, class_count: int, mean, std, seed: int) -> Classifier:
-    """``build`` with weights drawn from ``seed``; torch's global generator is left as it was."""
+    """A classifier by name, its weights drawn from ``seed``, not from torch's global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_classifier(name, class_count, mean, std)
 
 
 def save_classifier(model: Classifier, path: Path, name: str, classes: Sequence[str]) -> None:
-    """Write weights and what is needed to rebuild the model: architecture, classes, mean, std."""
+    """Writes weights and what is needed to rebuild the model: architecture, classes, mean, std."""
     metadata = {
         "kind": "classifier",
         "model": name,
@@ -117,7 +117,7 @@ def read_metadata(path: Path) -> dict:
     """The metadata that was saved with a model.
 
     Raises:
-        RetortError: the file is no safetensors file of ours.
+        RetortError: the file is no safetensors file of this pipeline.
     """
     try:
         with safe_open(path, "pt") as file:

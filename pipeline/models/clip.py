@@ -1,4 +1,4 @@
-"""CLIP classifiers through open_clip: the small one of our own, and any model's zero-shot head."""
+"""CLIP classifiers through open_clip: a small CLIP of our own, and any model's zero-shot head."""
 
 import hashlib
 import json
@@ -83,7 +83,7 @@ class ImageTower(nn.Module):
         self.num_features = 4 * width
 
     def reset_classifier(self, num_classes: int, global_pool: str = "avg") -> None:
-        """open_clip asks timm models to drop their classifier; this one has none."""
+        """Does nothing: open_clip has timm models drop their classifier, and this one has none."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Pooled features (B,4W) of normalised images (B,3,H,W)."""
@@ -91,7 +91,7 @@ class ImageTower(nn.Module):
 
 
 def register_tower(config: dict) -> None:
-    """Make timm know the image tower of ``config``, if it is one of ours."""
+    """Registers the image tower of ``config`` with timm, if it is one of ours."""
     match = TOWER_NAME_PATTERN.fullmatch(name := config["vision_cfg"].get("timm_model_name") or "")
     if match is None or timm.is_model(name):
         return
@@ -159,7 +159,7 @@ class ZeroShotClassifier(nn.Module):
     """An image tower and a fixed head of text embeddings (Radford et al., ICML 2021).
 
     Maps images (B,C,H,W) in [0,1] to logits (B,K) = scale * features @ weights, with features
-    (B,D) and weights (D,K) of unit length. With ``resize`` it first brings images to that side.
+    (B,D) and weights (D,K) of unit length. With ``resize`` it first resizes images to that side.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ def build_zero_shot_head(
 
 
 class PromptClassifier(nn.Module):
-    """A CLIP in training: images (B,C,H,W) in [0,1] to logits (B,K) over one prompt a class.
+    """A CLIP in training: images (B,C,H,W) in [0,1] to logits (B,K) over one prompt per class.
 
     Cross-entropy trains both towers: with few classes the contrastive loss meets false negatives.
     Training steps take ``prompt`` and ``templates`` in turn, eval mode takes ``prompt``.
@@ -244,7 +244,7 @@ class PromptClassifier(nn.Module):
 
 
 def save(module: ZeroShotClassifier, path: Path) -> None:
-    """Write the image tower, the head and what rebuilds them; the text tower is not among it."""
+    """Writes the image tower, the head and what rebuilds them, without the text tower."""
     mean, std = module.normalise.get_mean_std()
     metadata = {"kind": "clip", "config": module.config, "mean": mean, "std": std}
     metadata |= {"resize": module.resize} if module.resize else {}
@@ -252,19 +252,19 @@ def save(module: ZeroShotClassifier, path: Path) -> None:
 
 
 def save_text_tower(model: nn.Module, config: dict, path: Path) -> None:
-    """Write what ``save`` leaves out of an open_clip model: the text tower and the scale."""
+    """Writes what ``save`` leaves out of an open_clip model: the text tower and the scale."""
     text = {k: v for k, v in model.state_dict().items() if not k.startswith("visual.")}
     write_safetensors(text, {"kind": "clip-text", "config": config}, path)
 
 
 def write_safetensors(tensors: dict[str, Tensor], metadata: dict, path: Path) -> None:
-    """One safetensors file with our metadata."""
+    """Writes one safetensors file with our metadata."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     save_file(tensors, path, metadata={"retort": json.dumps(metadata)})
 
 
 def load(path: Path) -> ZeroShotClassifier:
-    """A saved zero-shot classifier, in eval mode, on the CPU. It builds no text tower.
+    """A saved zero-shot classifier, in eval mode, on the CPU; no text tower is built.
 
     Raises:
         RetortError: the file holds something else.

@@ -16,7 +16,8 @@ REVISION = 1
 class FineTunedClip(nn.Module):
     """Images (B,C,H,W) in [0,1] to logits (B,K) = linear(tower(x)).
 
-    With ``unit`` the head reads features of unit length, as heads that began as zero-shot ones do
+    With ``has_unit_features`` the head reads features of unit length, as heads that began as
+    zero-shot ones do
     (Wortsman et al., CVPR 2022).
     """
 
@@ -51,7 +52,7 @@ class FineTunedClip(nn.Module):
 
 
 def save(module: FineTunedClip, path: Path) -> None:
-    """Write the tower, the head and what rebuilds them."""
+    """Writes the tower, the head and what rebuilds them."""
     mean, std = module.normalise.get_mean_std()
     metadata = {"kind": "clip-tuned", "config": module.config, "classes": list(module.classes)}
     metadata |= {

@@ -1,4 +1,4 @@
-"""The data-free generator's network, and the statistics of what a teacher makes of its images."""
+"""The data-free generator's network, and the statistics of a network's BatchNorm inputs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ REVISION = 1
 
 
 def build_upsampling_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """(B,inputs,H,W) -> (B,outputs,2H,2W), non-linear."""
+    """A non-linear block that maps (B,I,H,W) to (B,O,2H,2W)."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="bilinear"),
         nn.Conv2d(in_channels, out_channels, 3, 1, 1),
@@ -30,7 +30,7 @@ class GeneratorSize:
         latent: length Z of the noise.
         channels: width after the linear layer and the first doubling; each further one halves it.
         side: of the images, a multiple of 2**doublings (16, 28, 32 and 224 are usual).
-        colours: channels O of the images.
+        image_channels: channels O of the images.
         drawn: side at which the convolutions work, a multiple like ``side``; the result is
             enlarged to ``side`` bilinearly. 0 means ``side``. Half the side costs a quarter.
         doublings: how often the side doubles: 2, or DCGAN's 4 for 224 px (Radford et al., 2016).
@@ -98,10 +98,10 @@ class Moments:
 
 @contextmanager
 def collect_batchnorm_moments(network: nn.Module) -> Iterator[list[Moments]]:
-    """Collect the moments of every BatchNorm2d's input during a forward inside the block.
+    """The moments of every BatchNorm2d's input, collected during a forward inside the block.
 
     The list fills in the order of execution and keeps the graph, so that its distances can be
-    backpropagated to the input. Layers without running statistics are passed over.
+    backpropagated to the input. Layers without running statistics are skipped.
     """
     collected: list[Moments] = []
 

@@ -1,4 +1,4 @@
-"""Saved classifiers of any kind, loaded by what their file says it is."""
+"""Saved classifiers of any kind, loaded by the kind that their file states."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ REVISION = 1
 def load_classifier(path: Path) -> nn.Module:
     """Any saved classifier, in eval mode, on the CPU.
 
-    What loads a CLIP counts through the key of the artefact that holds the file, not through the
-    keys of all that read it; open_clip is imported only for one.
+    The code that loads a CLIP counts in the key of the artefact that holds the file, not in the
+    keys of those that read it. open_clip is imported only for a CLIP.
 
     Raises:
         RetortError: the file is no model of ours.
@@ -36,6 +36,6 @@ def load_classifier(path: Path) -> nn.Module:
 
 
 def load_teacher(folder: Path, device: str, file: str = MODEL_FILE) -> nn.Module:
-    """One finished classifier, or weights kept beside it, frozen, in eval mode."""
+    """A finished classifier, or the weights in ``file`` beside it, frozen, in eval mode."""
     model = load_classifier(open_artefact(folder).get_verified_path(file))
     return model.to(device).requires_grad_(False)

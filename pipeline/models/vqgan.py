@@ -1,4 +1,4 @@
-"""The discretiser Q: a VQGAN over taming-transformers' encoder, decoder and codebook."""
+"""The discretizer Q: a VQGAN over taming-transformers' encoder, decoder and codebook."""
 
 import contextlib
 import io
@@ -114,7 +114,7 @@ class VQGAN(nn.Module):
         """Latents (B,d,h,w) before quantisation, of images in [0,1].
 
         Raises:
-            RetortError: tokens do not cover images of such sides.
+            RetortError: a side is no multiple of a token's side.
         """
         height, width, side = *x.shape[-2:], self.architecture.downsampling_factor
         if height % side or width % side:
@@ -172,7 +172,7 @@ def find_nearest_codes(z: Tensor, codebook: Tensor) -> Tensor:
     """Index (N,) int64 of the code nearest in L2 to each row of z (N,d); codebook (K,d).
 
     The distance is written as in taming's VectorQuantizer, so that ties break alike. It is built
-    block by block: at 256 px and K=16384 the whole matrix would take gigabytes.
+    block by block: at 256 px and K=16384 the full matrix would take gigabytes.
     """
     squares = (codebook**2).sum(1)
     rows = max(1, DISTANCES_PER_BLOCK // len(codebook))
@@ -199,16 +199,16 @@ class ReconstructionObjective(nn.Module):
 
     The first ``warmup`` of training does not quantise. Then the codebook is drawn from encoder
     outputs: taming's own initialisation collapses onto few codes. Until ``revive_until``, codes
-    that were unused for ``revive_every`` steps are drawn again from the batch at hand.
+    that were unused for ``revive_every`` steps are drawn again from the current batch.
 
     Loss per sample: mean |x - Q(x)|, and with d, h, w averaged (van den Oord et al., NeurIPS 2017,
-    eq. 3) weight * ((sg(z) - e)^2 + beta (z - sg(e))^2).
+    eq. 3) codebook_weight * ((sg(z) - e)^2 + beta (z - sg(e))^2).
 
     Attributes:
         n_codes: K of the student.
         warmup: share of training without quantisation.
         beta: weight of the commitment term.
-        weight: weight of the codebook loss.
+        codebook_weight: weight of the codebook loss.
         revive_every: steps between two searches for dead codes.
         revive_until: share of training after which the codebook is left alone.
     """
@@ -229,7 +229,7 @@ class ReconstructionObjective(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def needs(self) -> tuple[str, ...]:
-        """It reads the student and the images alone."""
+        """Nothing beyond the student and the images."""
         return ()
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
@@ -237,7 +237,7 @@ class ReconstructionObjective(nn.Module):
         yield self.reconstruct_batch(roles.student, batch)[1]
 
     def reconstruct_batch(self, model: VQGAN, batch: Batch) -> tuple[Tensor, Terms]:
-        """The batch's images rebuilt (B,C,H,W), and the terms of doing so."""
+        """The batch's images rebuilt (B,C,H,W), and the loss terms."""
         x, z = batch.x, model.encode(batch.x)
         if batch.progress < self.warmup:
             image = model.decode(z)
@@ -256,7 +256,7 @@ class ReconstructionObjective(nn.Module):
         }
 
     def _refill_codebook(self, model: VQGAN, z: Tensor, batch: Batch) -> None:
-        """Fill the codebook on the first quantised step, later revive the codes that died."""
+        """Fills the codebook on the first quantised step; later redraws the codes that died."""
         first = int(self.steps) == 0
         due = int(self.steps) % self.revive_every == 0 and batch.progress < self.revive_until
         if first or due:
@@ -278,7 +278,7 @@ def draw_latents(z: Tensor, n: int, rng: torch.Generator) -> Tensor:
 
 
 def save(model: VQGAN, path: Path) -> None:
-    """Write weights and architecture to one safetensors file."""
+    """Writes weights and architecture to one safetensors file."""
     metadata = {"kind": "discretizer", "architecture": asdict(model.architecture)}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     save_file(tensors, path, metadata={"retort": json.dumps(metadata)})
@@ -288,7 +288,7 @@ def load(path: Path) -> VQGAN:
     """A saved VQGAN, in eval mode, on the CPU.
 
     Raises:
-        RetortError: the file is not a discretiser of this pipeline.
+        RetortError: the file is not a discretizer of this pipeline.
     """
     metadata = read_metadata(path)
     if metadata["kind"] != "discretizer":

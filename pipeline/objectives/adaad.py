@@ -27,9 +27,9 @@ COMPONENTS = (
 class Objective:
     """alpha KL_t(T(x*) || S(x*)) + (1-alpha) KL(T(x) || S(x)), times kd_scale; no labels.
 
-    x* = argmax KL(T(x') || S(x')): the ascent's gradient runs through both networks. At alpha=1
-    the clean forward remains for its BatchNorm statistics, as in the released code. With
-    ``temperature=30`` this is adaad_t30, AdaIAD without its introspection (``objectives/adaiad``).
+    x* = argmax KL(T(x') || S(x')): the inner attack's gradient flows through both networks. At
+    alpha=1 the clean forward still runs for its BatchNorm statistics, as in the released code.
+    With ``temperature=30`` this is adaad_t30: ``objectives/adaiad`` without introspection.
     """
 
     inner_attack: InnerAttack = declare_attack_options()
@@ -38,7 +38,7 @@ class Objective:
     kd_scale: float = 1.0
 
     def needs(self) -> tuple[str, ...]:
-        """A live teacher: its input gradient is part of the ascent."""
+        """A live teacher, since the inner attack needs its input gradient."""
         return ("teacher",)
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

@@ -27,9 +27,10 @@ COMPONENTS = (
 class Objective:
     """alpha t^2 KL_t(T(x*)||S(x*)) + alpha (1-a) KL(S(x)||S(x*)) + (1-alpha) CE(S(x), y).
 
-    x* = argmax KL(T(x') || S(x')) through both networks; a = p_T(x*)_y^beta from ``begin`` on, a
-    share of training, 1 before. Beside AdaAD it has introspection and t = 30: ``adaad`` with
-    ``temperature=30`` tells the two apart. S(x) runs for BatchNorm even where no term reads it.
+    x* = argmax KL(T(x') || S(x')) through both networks. a = 1 before ``begin``, a share of
+    training, and p_T(x*)_y^beta from then on. AdaAD has neither introspection nor t = 30; with
+    ``temperature=30`` it lacks only introspection. S(x) runs for BatchNorm even where no term
+    reads it.
     """
 
     inner_attack: InnerAttack = declare_attack_options()
@@ -40,7 +41,7 @@ class Objective:
     kd_scale: float = 1.0
 
     def needs(self) -> tuple[str, ...]:
-        """Labels and a live teacher: its input gradient is part of the ascent."""
+        """Labels and a live teacher, since the inner attack needs its input gradient."""
         return ("label", "teacher")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

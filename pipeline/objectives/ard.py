@@ -25,9 +25,10 @@ COMPONENTS = (
 class Objective:
     """(1-alpha) CE(S(x), y) + kd_scale alpha t^2 KL_t(T(x) || S(x*)), x* = argmax CE(S(x'), y).
 
-    The teacher sees the clean image alone. The defaults are the released code's on ten classes:
-    t = 30 and a mean over samples and classes, kd_scale = 1/C (0.01 for a hundred classes). IAD's
-    run of ARD, ard_t1, is ``temperature=1, kd_scale=1``. One step costs 2 n + 3 F_S + 1 F_T.
+    The teacher sees the clean image alone. The defaults are the released code's for ten
+    classes: t = 30, and kd_scale = 1/C, as its mean is over samples and classes (0.01 for a hundred
+    classes). ARD as IAD's authors run it, ard_t1, is ``temperature=1, kd_scale=1``. One step costs
+    2 n + 3 F_S + 1 F_T.
     """
 
     inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))

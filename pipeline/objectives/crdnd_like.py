@@ -31,8 +31,8 @@ class Objective:
     """An approximation: RSLAD on a denoised target, plus a KL of the samples' relations.
 
     kd_scale (alpha KL(D(x)||S(x*)) + (1-alpha) KL(D(x)||S(x))) + beta KL(R_T(x) || R_S(x*)). D is
-    the teacher's output, sharpened by 1 + sharpen H / log C where its entropy H is high; R the
-    softmax over the other samples of their logits' cosine over ``relation_temperature``.
+    the teacher's output with its logits times 1 + sharpen H / log C, H its entropy. R is the
+    softmax, over the other samples, of the logits' cosines divided by ``relation_temperature``.
     x* = argmax KL(D(x) || S(x')); no labels.
     """
 

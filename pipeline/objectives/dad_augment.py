@@ -12,7 +12,7 @@ COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 
 @dataclass(frozen=True)
 class Objective:
-    """CE over clean and bank images, as many of each; a bank image has its source row's label."""
+    """CE over equally many clean and bank images; a bank image has its source row's label."""
 
     def needs(self) -> tuple[str, ...]:
         """Labels, and the bank's samples with theirs."""

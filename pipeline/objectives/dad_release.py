@@ -23,10 +23,10 @@ class Objective:
     """(1-w) CE + w [(1-alpha) CE + alpha t^2 KL_t] over clean and bank images as one batch.
 
     At the defaults that is 0.75 CE + 4 KL. Unlike eq. 9 the bank's images carry the labels of
-    their source rows, and the student sees both halves in one forward, so in one BatchNorm batch.
+    their source rows, and the student sees both halves in one forward, as one BatchNorm batch.
 
     Attributes:
-        weight: w, share of the distillation loss.
+        weight: w, the share of the distillation loss.
     """
 
     weight: float = 0.5

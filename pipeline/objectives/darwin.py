@@ -37,7 +37,10 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Supervision:
-    """T(x) (B,K), classes y (B,) of pairs and eq. 5, and the attacks' loss: inner(logits, goal)."""
+    """What guides a step: T(x) (B,K), the classes (B,) of pairs and eq. 5, and the attacks' loss.
+
+    That loss (B,) is ``attack_loss(logits, attack_target)``.
+    """
 
     teacher_logits: Tensor
     classes: Tensor
@@ -76,7 +79,7 @@ def check_hyperparameters(objective: DarwinObjective) -> None:
 def compute_step_weight(
     objective: DarwinObjective, i: int, p_teacher: Tensor, p_student: Tensor, y: Tensor
 ) -> Tensor:
-    """w (B,) in [0,1] of step i, detached (eq. 5), from teacher's and student's p (B,K) of y."""
+    """w (B,) in [0,1] of step i, detached (eq. 5), from both models' probabilities (B,K)."""
     if objective.weighting == "uniform":
         return torch.ones_like(p_student[:, 0])
     gap = (p_teacher - p_student.detach()).gather(1, y[:, None]).squeeze(1).abs()
@@ -161,7 +164,7 @@ def compute_darwin_terms(
 
 @dataclass(frozen=True)
 class Pair:
-    """Each sample's partner of another class: its image, teacher probabilities, class and goal."""
+    """Each sample's partner of another class: image, teacher probabilities, class and goal."""
 
     x: Tensor
     p: Tensor
@@ -200,16 +203,16 @@ def compute_teacher_term(
 class Objective(nn.Module):
     """ARKD + lambda_iakd IAKD + lambda_dbkd DBKD (eqs. 5-7, Algorithm 1); labels in attacks only.
 
-    x^_i climbs CE(S, y) from x; x^'_i descends CE(S, y) from an image x' of another class and has
+    x^_i climbs CE(S, y) from x; x^'_i descends CE(S, y) from an image x' of another class and uses
     BatchNorms of its own. ARKD = KL(T(x) || S(x)) + beta KL(T(x^_n) || S(x^_n)); IAKD =
-    sum_{i<n} w_i KL(T(x^_i) || S(x^_i)); DBKD draws p_S(x^_i) to p_T(x) and p_S(x^'_i) to
-    p_T(x'), apart from each other. One step of n=10 costs 103 F_S + 11 F_T.
+    sum_{i<n} w_i KL(T(x^_i) || S(x^_i)); DBKD pulls p_S(x^_i) to p_T(x) and p_S(x^'_i) to
+    p_T(x'), and the two apart. One step of n=10 costs 103 F_S + 11 F_T.
 
     Attributes:
-        start: of the untargeted path; the targeted one starts at x' itself.
+        start: where the untargeted path starts; the targeted one starts at x' itself.
         gamma: share of the confidence gap in w; weighting "uniform" is w = 1 («no weights»).
         target_source: x' descends to the class of x ("pair") or, as Algorithm 1 has it, its own.
-        attack_bn: "train" attacks in train mode and updates by the attack's own forwards: 85 F_S.
+        attack_bn: "train" attacks in train mode and updates from the attack's own forwards: 85 F_S.
     """
 
     inner_attack: InnerAttack = declare_attack_options()
@@ -230,7 +233,7 @@ class Objective(nn.Module):
         check_hyperparameters(self)
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
-        """Make the auxiliary BatchNorms, before an optimiser is built."""
+        """Creates the auxiliary BatchNorms; ``fit`` calls this before it builds the optimiser."""
         self.auxiliary = AuxiliaryBatchNorm(roles.student) if self.dbkd else None
 
     def needs(self) -> tuple[str, ...]:
@@ -238,7 +241,7 @@ class Objective(nn.Module):
         return ("label", "teacher")
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        """One dictionary of "kd"; then, a step, one of "iakd" or "kd_adv", and of "dbkd"."""
+        """A dictionary with "kd"; then one per step with "iakd" or "kd_adv", and with "dbkd"."""
         target, y = get_clean_teacher_logits(roles, batch), batch.labels
         likeliest = y if y.ndim == 1 else y.argmax(1)
         return compute_darwin_terms(

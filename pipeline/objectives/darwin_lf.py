@@ -31,7 +31,7 @@ class Objective(nn.Module):
 
     Pairs are redrawn while the teacher gives both images the same class. Losses, weights, cost
     and all other fields are ``objectives/darwin``'s; ``inner_kl="reverse"`` attacks by
-    KL(S || T(x)), the printed form.
+    KL(S || T(x)), as the paper prints it.
     """
 
     inner_attack: InnerAttack = declare_attack_options()
@@ -53,7 +53,7 @@ class Objective(nn.Module):
         check_hyperparameters(self)
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
-        """Make the auxiliary BatchNorms; ``fit`` calls this before it builds the optimiser."""
+        """Creates the auxiliary BatchNorms; ``fit`` calls this before it builds the optimiser."""
         self.auxiliary = AuxiliaryBatchNorm(roles.student) if self.dbkd else None
 
     def needs(self) -> tuple[str, ...]:
@@ -61,7 +61,7 @@ class Objective(nn.Module):
         return ("teacher",)
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        """As DARWIN's."""
+        """The same dictionaries as DARWIN's."""
         target = get_clean_teacher_logits(roles, batch)
         inner = kl_divergence if self.inner_kl == "forward" else lambda s, t: kl_divergence(t, s)
         return compute_darwin_terms(

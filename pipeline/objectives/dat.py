@@ -72,7 +72,7 @@ def make_discrete_adversary(objective: DiscreteObjective, roles: Roles, batch: B
 
 @dataclass(frozen=True)
 class Objective:
-    """CE(S(x), y) + CE(S(x~_S), y), x~_S made at each step from the student itself."""
+    """CE(S(x), y) + CE(S(x~_S), y), x~_S generated at each step against the student."""
 
     inner_attack: InnerAttack = declare_attack_options(
         InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
@@ -80,7 +80,7 @@ class Objective:
     start_probability: float = 0.8
 
     def needs(self) -> tuple[str, ...]:
-        """Labels and Q."""
+        """Labels and the discretizer Q."""
         return ("label", "discretizer")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

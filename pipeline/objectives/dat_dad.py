@@ -27,9 +27,9 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Objective:
-    """DAD's eq. 9 + alpha CE(S(x~_S), y), x~_S made at each step from the student itself.
+    """DAD's eq. 9 + alpha CE(S(x~_S), y), x~_S generated at each step against the student.
 
-    The bank's x~ is the teacher's adversary and unlabelled; x~_S is the student's, and labelled.
+    The bank's x~ attacks the teacher and has no label; x~_S attacks the student and has one.
     """
 
     alpha: float = 0.5
@@ -40,7 +40,7 @@ class Objective:
     start_probability: float = 0.8
 
     def needs(self) -> tuple[str, ...]:
-        """Labels, the bank's samples, the teacher's outputs on both, and Q."""
+        """Labels, the bank's samples, the teacher's outputs on both, and the discretizer Q."""
         return ("label", "x_adv", "t_clean", "t_adv", "discretizer")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

@@ -22,7 +22,7 @@ COMPONENTS = (
 
 
 def get_natural_logits(roles: Roles, batch: Batch) -> Tensor:
-    """The natural teacher's logits (B,K) on the batch: the source's if it gives them."""
+    """The natural teacher's logits (B,K) on the batch: the stored ones if there are any."""
     if "t_clean" in batch.stored:
         return batch.stored["t_clean"]
     with torch.no_grad():
@@ -35,8 +35,8 @@ class Objective:
 
     Attributes:
         temperature: softens both outputs.
-        attack: "rslad" trains on x* = argmax KL(T(x) || S(x')) with weight alpha, on x with
-            the rest.
+        attack: "rslad" trains on x* = argmax KL(T(x) || S(x')) with weight alpha and on x
+            with weight 1 - alpha.
     """
 
     temperature: float = 1.0

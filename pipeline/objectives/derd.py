@@ -1,4 +1,4 @@
-"""DERD, stage II: a robust student from two teachers and self-made samples, without data."""
+"""DERD, stage II: a robust student from two teachers and generated samples, without data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,8 +59,8 @@ def draw_weight_noise(student: nn.Module, rng: torch.Generator) -> list[tuple[Te
 class Objective:
     """Self-adversary, expert guiding and gradient aggregation (DERD, Sec. 3.3, eqs. 12-25).
 
-    Images x_d climb D(T_nat, T_rob) + lambda_d CE(T_nat, y) from x, y = argmax T_nat(x), with no
-    ball but the image range. The student follows both teachers there; ``combine`` merges their
+    Images x_d climb D(T_nat, T_rob) + lambda_d CE(T_nat, y) from x, y = argmax T_nat(x), bounded
+    only by the image range. There the student learns from both teachers; ``combine`` merges their
     gradients. One step costs 5 F_S and, for n ascent steps, 4 n + 2 F_T.
 
     Attributes:
@@ -151,10 +151,10 @@ class Objective:
     def combine(
         self, grads: dict[str, list[Tensor]], params: list[Tensor]
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """One gradient a parameter from those of the terms, and the cosine to log (Fig. 5).
+        """One gradient per parameter, merged from the terms', and the cosine to log (Fig. 5).
 
         Args:
-            grads: for each term of ``__call__``, one tensor a parameter (zeros where unused).
+            grads: for each term of ``__call__``, one tensor per parameter (zeros where unused).
             params: the parameters, in the same order.
         """
         scalars = {}

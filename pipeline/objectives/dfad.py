@@ -22,7 +22,7 @@ COMPONENTS = (
 class Objective:
     """mean_c |T(x)_c - S(x)_c| on logits of generated images; the generator maximises it.
 
-    ``attack: rslad`` is its robust form: also on x* = argmax KL(T(x) || S(x')), weighed by alpha.
+    ``attack: rslad`` is its robust form: also on x* = argmax KL(T(x) || S(x')), weighted by alpha.
     """
 
     attack: Literal["none", "rslad"] = "none"

@@ -21,19 +21,19 @@ COMPONENTS = (
     "pipeline.core.threat_models",
 )
 
-TEMPERATURE_RANGE = (1.0, 10.0)  # of the temperature
+TEMPERATURE_RANGE = (1.0, 10.0)
 
 
 @dataclass(eq=False, repr=False)
 class Objective(nn.Module):
     """t^2 KL_t(T(x) || S(x)) where t climbs this loss by gradient steps; an approximation.
 
-    DFARD's own equations are not public: this is not its method. ``attack: rslad`` trains also on
-    x* = argmax KL(T(x) || S(x')), weighed by alpha.
+    DFARD's own equations are not public, so this is not its method. ``attack: rslad`` trains also
+    on x* = argmax KL(T(x) || S(x')), weighted by alpha.
 
     Attributes:
         temperature: t at the start.
-        rate: of its gradient ascent; it stays within [1, 10].
+        rate: step size of t's gradient ascent; t stays within [1, 10].
     """
 
     needs_whole_batch: ClassVar[bool] = True  # the temperature moves once an update
@@ -54,7 +54,7 @@ class Objective(nn.Module):
         return ("generated", "teacher")
 
     def ascend_temperature(self, logits: Tensor, target: Tensor) -> None:
-        """One step of t up the mean loss of logits (B,K); no network is run."""
+        """Takes one step of t up the mean loss of logits (B,K); no network is run."""
         t = self.t.clone().requires_grad_()
         with torch.enable_grad():
             student, teacher = (z.detach().double() / t for z in (logits, target))

@@ -27,8 +27,9 @@ COMPONENTS = (
 class Objective:
     """CE(S(x_h), argmax T(x_h)): of the target only its label is read.
 
-    x_h are high-entropy examples: x after sign steps up the clone's own entropy, in the image range
-    alone. ``attack: rslad`` climbs that label's cross-entropy, since no outputs are to be had.
+    x_h are high-entropy examples: x after sign steps up the clone's own entropy, bounded only
+    by the image range. ``attack: rslad`` climbs that label's cross-entropy, since the target gives
+    no outputs.
 
     Attributes:
         entropy_steps: steps up the entropy.

@@ -52,8 +52,10 @@ def get_feature_network(network: nn.Module) -> FeatureNetwork:
 
 @dataclass(eq=False, repr=False)
 class Objective(nn.Module):
-    """An approximation: RSLAD plus beta max_c p_T(x)_c InfoNCE(T's feature of x, S's of x*),
-    both mapped to 128 numbers by learned projections, cosines over ``temperature``; no labels.
+    """An approximation: RSLAD plus beta max_c p_T(x)_c InfoNCE(T's feature of x, S's of x*).
+
+    Learned projections map both features to 128 numbers; InfoNCE divides their cosines by
+    ``temperature``. No label is read.
     """
 
     inner_attack: InnerAttack = declare_attack_options()
@@ -73,7 +75,7 @@ class Objective(nn.Module):
         return ("teacher",)
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
-        """Draw the projections (D,128), D the widths of the models' features."""
+        """Draws the projections (D,128), D the widths of the models' features."""
         with no_grad(), freeze_modules(roles.student):
             found = [
                 get_feature_network(m).features(batch.x) for m in (roles.teacher, roles.student)

@@ -41,7 +41,7 @@ class Objective:
     weight_teacher: bool = False
 
     def needs(self) -> tuple[str, ...]:
-        """Labels and a live teacher, who is asked about x*."""
+        """Labels and a live teacher, which also sees x*."""
         return ("label", "teacher")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

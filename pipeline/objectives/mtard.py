@@ -31,7 +31,7 @@ COMPONENTS = (
 class Objective(nn.Module):
     """w_a KL(T_rob(x*) || S(x*)) + w_n KL(T_nat(x) || S(x)), x* = argmax CE(S(x'), y).
 
-    The side that lags behind its first loss gains weight, by ``rate``, cut tenfold at milestones.
+    The side that lags behind its first loss gains weight at ``rate``, cut tenfold at milestones.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

@@ -26,7 +26,7 @@ COMPONENTS = (
 class Objective:
     """KL(T(x) || S(x)) + attention * L_AT on generated images.
 
-    ``attack: rslad`` is its robust form: the KL also on x* = argmax KL(T(x) || S(x')), weighed by
+    ``attack: rslad`` is its robust form: the KL also on x* = argmax KL(T(x) || S(x')), weighted by
     alpha; attention is compared on x alone.
 
     Attributes:
@@ -50,9 +50,8 @@ class Objective:
             return
         with torch.no_grad(), collect_attention_maps(roles.teacher) as teacher_maps:
             target = roles.teacher(batch.x)
-        with collect_attention_maps(
-            roles.student
-        ) as student_maps:  # x is the last that the student sees
+        # The student's last forward is on x, so its maps are those of x.
+        with collect_attention_maps(roles.student) as student_maps:
             terms = self.compute_kl_terms(roles, batch, target)
         yield terms | {"attention": self.attention * attention_gap(student_maps, teacher_maps)}
 

@@ -43,7 +43,7 @@ SMALL = ("resnet18-w4", "resnet50-w4", "wrn-10-1", "mobilenetv2", "vgg16-bn", "t
 
 
 def on_meta(name: str, classes: int = 10) -> nn.Module:
-    """A network without memory."""
+    """A network on the meta device, which takes no memory."""
     with torch.device("meta"):
         return find_model_family(name).build(name, classes)
 

@@ -1,4 +1,4 @@
-"""What predictions are of: every attack's own settings, and the words for them in a report."""
+"""Attack points: every attack's own settings, and the words for them in a report."""
 
 import pytest
 from hypothesis import given

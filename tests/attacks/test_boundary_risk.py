@@ -119,7 +119,7 @@ def test_parts_of_a_test_set_have_risks_of_their_own():
 
 
 def experiment(**suite) -> dict:
-    """The tiny experiment where one student keeps its first epoch, with one more suite."""
+    """The tiny experiment in which one student keeps its first epoch, with one more suite."""
     raw = tiny()
     raw["students"]["rslad"]["recipe"] = {"epochs": 2, "batch": 64, "keep_epochs": [1, 2]}
     raw["suites"]["early"] = {"attacks": ["boundary_risk"], **suite}
@@ -214,7 +214,7 @@ def test_an_evaluation_of_an_epoch_reads_the_weights_kept_then(job, tmp_path):  
 
 @pytest.fixture
 def reported(tmp_path) -> Job:
-    """A student looked at as exported and after its first epoch, along paths and by PGD."""
+    """A student evaluated as exported and after its first epoch, along paths and by PGD."""
     store = Store(tmp_path / "store")
     counts = {"train": 16, "val": 16, "test": 16}
     store.add("dataset", "tiny", {}, {}, write_data, {"classes": ("a", "b"), "counts": counts})

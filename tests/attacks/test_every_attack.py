@@ -23,7 +23,7 @@ ONE_STEP = (fgsm.Attack, pgd.Attack, cw_linf.Attack)
 
 
 class Watched(nn.Module):
-    """A model that keeps every batch it was shown."""
+    """A model that keeps every batch it receives."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Hyper-parameters of attacks that cannot be meant are refused by name."""
+"""Attacks' hyper-parameters that make no sense are refused by name."""
 
 import pytest
 

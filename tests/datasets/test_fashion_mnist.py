@@ -20,7 +20,7 @@ ROWS = {"train": 5, "test": 3}
 
 @pytest.fixture
 def made(tmp_path, monkeypatch) -> dict[str, bytes]:
-    """The four files' plain bytes, their sums known, and no place that has them."""
+    """The four files' plain bytes, with their sums patched in and no place that has them."""
     rng, files = np.random.default_rng(0), {}
     for split, (images, labels) in fm.SPLIT_FILES.items():
         pixels = rng.integers(0, 256, (ROWS[split], 28 * 28), np.uint8)

@@ -1,4 +1,4 @@
-"""Data sets beyond CIFAR-10: an archive, one file of arrays, folders of images, on made-up ones."""
+"""Data sets beyond CIFAR-10, on made-up files: an archive, a file of arrays, image folders."""
 
 import hashlib
 import tarfile

@@ -68,7 +68,7 @@ def source(recipe: GeneratorRecipe = RECIPE, seed: int = 0) -> GeneratorSource:
 
 
 def shown(network: nn.Module, x: Tensor) -> GeneratedBatch:
-    """Images and what the teacher says of them."""
+    """Images and the teacher's outputs on them."""
     return show_to_teacher(x, torch.zeros(len(x)), network, nn.Identity(), torch.Generator())
 
 

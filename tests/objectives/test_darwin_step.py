@@ -56,7 +56,7 @@ class Box:
 
 
 class Meter:
-    """Bytes of activations that live graphs hold, and the most there ever were."""
+    """Bytes of activations that live graphs hold, and their peak."""
 
     def __init__(self) -> None:
         self.now = self.peak = 0

@@ -1,4 +1,4 @@
-"""The contract of every objective, found by its file: nothing here names one."""
+"""The contract of every objective; objectives are found by file, and none is named here."""
 
 import copy
 import dataclasses
@@ -74,7 +74,7 @@ def setting(name: str, nets: dict[str, nn.Module], supply: str) -> tuple:
 
 
 def batch_for(needs: tuple[str, ...], supply: str, x_seed: int = 0, seed: int = 5) -> Batch:
-    """What is needed and no more: labels, and stored fields or only the bank's images."""
+    """A batch with only what is needed: labels, and stored fields or only the bank's images."""
     rng = torch.Generator().manual_seed(x_seed)
     fields = {
         "x_adv": torch.rand(COUNT, 3, 16, 16, generator=rng),

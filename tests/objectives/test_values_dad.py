@@ -21,7 +21,7 @@ from tests.helpers.plain import (
 
 
 class Grid(nn.Module):
-    """A discretiser of double images: each pixel to the nearest of nine grey levels."""
+    """A discretizer of double images: each pixel to the nearest of nine grey levels."""
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return (x * 8).round() / 8

@@ -141,17 +141,16 @@ def unwrap_state_dict(path: Path, state: object) -> StateDict:
 
 
 def load_foreign_weights(model: Classifier, state: StateDict, error_prefix: str) -> list[str]:
-    """Load foreign weights into ``model``; a normalisation among them becomes mean and std.
+    """Loads foreign weights into ``model``; a normalisation among them becomes mean and std.
 
-    Wrappers' prefixes go, common other names of the same layers become ours, known extras are left
-    out. All else must fit name by name and shape by shape. Counters of batches that old files lack
-    stay as they are.
+    Wrappers' prefixes are removed, other usual names of layers become ours, known extras are left
+    out. All else must fit by name and shape. Batch counters that old files lack keep their values.
 
     Returns: names in the file that were left out.
 
     Raises:
         RetortError: the first name that is unexpected, missing, given twice, of another shape, or
-            not finite. The message begins with ``where``.
+            not finite. The message begins with ``error_prefix``.
     """
     own = model.network.state_dict()
     weights, dropped = {}, []
@@ -174,21 +173,20 @@ def load_foreign_weights(model: Classifier, state: StateDict, error_prefix: str)
         raise RetortError(
             f"{error_prefix}: '{missing[0]}' is missing, {len(missing)} of {len(own)} in all; is "
             f"'model' "
-            "the right one, and the file whole?"
+            "the right one, and the file complete?"
         )
     model.network.load_state_dict({**own, **weights})
     return dropped
 
 
 def map_to_own_name(name: str, own_names: Iterable[str]) -> str | None:
-    """What a foreign name is called in a network of ours, None if it has no such thing."""
+    """The name in our network for a foreign name, or None if there is none."""
     parts = name.split(".")
     if IGNORED_MODULES.intersection(parts):
         return None
     outer_names = {first for first, *_ in (key.split(".") for key in own_names)}
-    outer_parts = (
-        [*outer_names] if len(outer_names) == 1 else []
-    )  # a network of timm's stands inside one of ours
+    # a timm network is nested in one of ours
+    outer_parts = [*outer_names] if len(outer_names) == 1 else []
     while parts:
         for variant in (parts, [LAYER_ALIASES.get(part, part) for part in parts]):
             for candidate in (variant, [*outer_parts, *variant]):
@@ -201,10 +199,10 @@ def map_to_own_name(name: str, own_names: Iterable[str]) -> str | None:
 
 
 def check_tensor(value: Tensor, own_tensor: Tensor, name: str, error_prefix: str) -> Tensor:
-    """A tensor, if it has the shape of ours and finite values.
+    """The tensor ``value``, if it has the shape of ours and finite values.
 
     Raises:
-        RetortError: it has not.
+        RetortError: its shape differs, or a value is not finite.
     """
     if value.shape != own_tensor.shape:
         found, expected = (list(t.shape) for t in (value, own_tensor))
@@ -221,7 +219,7 @@ def check_tensor(value: Tensor, own_tensor: Tensor, name: str, error_prefix: str
 
 
 def take_statistics(model: Classifier, name: str, value: Tensor) -> bool:
-    """Whether a name is a normaliser's mean or std, which then becomes the model's."""
+    """Whether a name is a normaliser's mean or std, which is then copied into the model."""
     buffer = STATISTIC_BUFFERS.get(name.rpartition(".")[2])
     if buffer is None or value.numel() not in (1, model.mean.numel()):
         return False

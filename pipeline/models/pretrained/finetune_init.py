@@ -18,9 +18,9 @@ log = logging.getLogger("retort")
 
 
 def load_initial_weights(path: Path, sha256: str, student: Classifier, class_count: int) -> None:
-    """Load a file, which must have a sum, into a student of so many classes.
+    """Loads a file with the sum ``sha256`` into a student of ``class_count`` classes.
 
-    A head of another size, or none, leaves the student's own head as it was drawn from the seed.
+    If the file has no head or one of another size, the student keeps the head drawn from its seed.
 
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
@@ -37,7 +37,7 @@ def load_initial_weights(path: Path, sha256: str, student: Classifier, class_cou
 
 
 def list_head_names(network: nn.Module, class_count: int) -> list[str]:
-    """Names of the last layer's weights: the last linear or 1x1 layer with an output a class."""
+    """Names of the last layer's weights: the last linear or 1x1 layer with one output per class."""
     layers = [
         name
         for name, module in network.named_modules()

@@ -40,7 +40,7 @@ PLAIN_CLASSES = {("collections", "OrderedDict"): OrderedDict, ("torch", "Size"):
 
 
 class Placeholder:
-    """A placeholder for any foreign class, function or instance: it takes everything, does nothing.
+    """Stands for any foreign class, function or instance: it accepts everything and does nothing.
 
     ``state`` is what the pickle would have set, ``entries`` what it would have put in by key.
     """
@@ -51,7 +51,7 @@ class Placeholder:
         return placeholder
 
     def __init__(self, *_: Any):
-        """Whatever it was made with is dropped."""
+        """Drops its arguments."""
 
     def __setstate__(self, state: Any) -> None:
         self.state = state
@@ -63,18 +63,18 @@ class Placeholder:
         return Placeholder()
 
     def append(self, _: Any) -> None:
-        """Lists that are foreign stay empty."""
+        """Does nothing: foreign lists stay empty."""
 
     def extend(self, _: Any) -> None:
-        """Likewise."""
+        """Does nothing, likewise."""
 
     def add(self, _: Any) -> None:
-        """Likewise sets."""
+        """Does nothing: foreign sets stay empty."""
 
 
 @dataclass
 class Storage:
-    """A run of numbers in a file: ``start`` and ``size`` in bytes, maybe in a ``record``."""
+    """A run of numbers in a file, or in a record of an archive."""
 
     dtype: torch.dtype
     record_name: str
@@ -140,7 +140,7 @@ class SafeUnpickler(pickle.Unpickler):
         self.checkpoint, self.archive = checkpoint, archive
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few names that tensors are made of; a placeholder for every other."""
+        """The object behind a name that tensors need; a placeholder for every other name."""
         if (module, name) in PLAIN_CLASSES:
             return PLAIN_CLASSES[module, name]
         if module in ("torch", "torch.storage") and name in STORAGE_DTYPES:
@@ -166,7 +166,7 @@ class SafeUnpickler(pickle.Unpickler):
 
 
 class RebuildFunction:
-    """One of torch's functions that put a tensor together, as one of ours."""
+    """Our stand-in for one of torch's functions that rebuild a tensor."""
 
     __slots__ = ("function",)
 
@@ -187,17 +187,17 @@ def rebuild_tensor(
 def rebuild_typed_tensor(
     storage: Storage, offset: int, shape: tuple, stride: tuple, *rest: Any
 ) -> TensorStub:
-    """A tensor of a type of its own over untyped numbers."""
+    """A tensor with its own type over an untyped storage."""
     return TensorStub(storage, rest[2], offset, tuple(shape), tuple(stride))
 
 
 def rebuild_parameter(data: Any, *_: Any) -> Any:
-    """A parameter is its tensor."""
+    """The tensor of a parameter."""
     return data
 
 
 def rebuild_subclass(function: Any, _: Any, args: tuple, *__: Any) -> Any:
-    """A tensor of a subclass is the tensor."""
+    """The plain tensor of a tensor subclass."""
     return function(*args) if isinstance(function, RebuildFunction) else Placeholder()
 
 
@@ -225,7 +225,7 @@ UNREADABLE_ERRORS += (TypeError, AttributeError, IndexError, RecursionError, Ove
 
 
 def open_checkpoint(path: Path) -> PickledCheckpoint:
-    """A checkpoint's content, with nothing of it run.
+    """A checkpoint's content, read without running any of it.
 
     Raises:
         RetortError: it is no pickled checkpoint, is cut off, or is of another byte order.
@@ -246,7 +246,7 @@ def open_checkpoint(path: Path) -> PickledCheckpoint:
 
 
 def read_archive(path: Path, checkpoint: PickledCheckpoint) -> None:
-    """An archive of torch.save or torch.jit.save."""
+    """Reads an archive of torch.save or torch.jit.save into ``checkpoint``."""
     with zipfile.ZipFile(path) as archive:
         folder = archive.namelist()[0].partition("/")[0]
         order = f"{folder}/byteorder"
@@ -257,7 +257,7 @@ def read_archive(path: Path, checkpoint: PickledCheckpoint) -> None:
 
 
 def read_legacy_file(path: Path, checkpoint: PickledCheckpoint) -> None:
-    """A file of torch before 1.6: three pickles of form, one of content, then the numbers."""
+    """Reads a file of torch before 1.6: three header pickles, one of content, then the numbers."""
     with path.open("rb") as file:
 
         def load_next() -> Any:
@@ -295,6 +295,6 @@ def iterate_tensors(value: Any, prefix: str = "") -> Iterator[tuple[str, TensorS
 
 
 def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a TorchScript archive by name; its code is not even looked at."""
+    """The tensors of a TorchScript archive by name; its code is not read."""
     pickled = open_checkpoint(path)
     return {name: pickled.read_tensor(stub) for name, stub in iterate_tensors(pickled.content)}

@@ -1,5 +1,4 @@
-"""Foreign tensors against a model's own: every name and shape must fit, and the first that does not
-is named."""
+"""Foreign tensors checked against a model's own: names, shapes and finite values."""
 
 from collections.abc import Collection, Mapping
 
@@ -14,14 +13,14 @@ REVISION = 1
 def check_exact_match(
     own_state: Mapping[str, Tensor], state: StateDict, error_prefix: str, remedy: str
 ) -> StateDict:
-    """``state``, if it has exactly the names and shapes of ``own`` and only finite values.
+    """``state``, if it has exactly the names and shapes of ``own_state`` and only finite values.
 
-    ``own`` may be on the meta device.
+    ``own_state`` may be on the meta device.
 
     Raises:
-        RetortError: the first of ``own`` that is missing or of another shape, the first name that
-            is in no such model, or a value that is not finite. It begins with ``where`` and ends
-            with ``remedy``.
+        RetortError: the first of ``own_state`` that is missing or of another shape, the first name
+            that is in no such model, or a value that is not finite. The message begins with
+            ``error_prefix`` and ends with ``remedy``.
     """
     for name, own_tensor in own_state.items():
         if name not in state:
@@ -55,7 +54,7 @@ def drop_prefixed_tensors(
 
 
 def strip_common_prefixes(state: StateDict, prefixes: Collection[str]) -> StateDict:
-    """Names without a prefix that all of them have, as wrappers such as DataParallel give it."""
+    """``state`` without the prefixes that all its names share, such as DataParallel's."""
     for prefix in prefixes:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

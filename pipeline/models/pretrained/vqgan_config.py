@@ -24,13 +24,13 @@ FIXED_SETTINGS = {
 }
 GUMBEL_PREFIXES = ("quantize.embed.", "quantize.proj.")
 GUMBEL_MESSAGE = (
-    "is a Gumbel VQGAN, whose encoder chooses codes by logits and not by distance; name one with a "
-    "nearest-code quantiser, such as latent-diffusion's vq-f8"
+    "is a Gumbel VQGAN, whose encoder chooses codes by logits and not by distance; name one that "
+    "chooses the nearest code, such as latent-diffusion's vq-f8"
 )
 
 
 def read_architecture(path: Path) -> dict:
-    """The architecture in a taming or latent-diffusion YAML, as ``Architecture``'s fields.
+    """The architecture in a taming or latent-diffusion YAML, as ``VQGANArchitecture``'s fields.
 
     Raises:
         RetortError: no such file, no YAML of a VQGAN, or a VQGAN of a form that is not built here.
@@ -38,7 +38,7 @@ def read_architecture(path: Path) -> dict:
     try:
         document = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise RetortError(f"{path}: cannot be read ({error.strerror}); give its place") from error
+        raise RetortError(f"{path}: cannot be read ({error.strerror}); correct its path") from error
     except yaml.YAMLError as error:
         raise RetortError(f"{path}: is not valid YAML; give the VQGAN's own file") from error
     model = document.get("model") if isinstance(document, Mapping) else None
@@ -57,7 +57,7 @@ def read_architecture(path: Path) -> dict:
 
 
 def translate_ddconfig(path: Path, ddconfig: Mapping[str, Any]) -> dict:
-    """``ddconfig`` in our words.
+    """``ddconfig`` as fields of ``VQGANArchitecture``.
 
     Raises:
         RetortError: a field is missing, or asks for what is not built here.
@@ -85,12 +85,12 @@ def translate_ddconfig(path: Path, ddconfig: Mapping[str, Any]) -> dict:
 
 
 def infer_architecture(state: StateDict, error_prefix: str) -> dict:
-    """The architecture that tensors tell by names and shapes, as ``Architecture``'s fields.
+    """``VQGANArchitecture``'s fields, inferred from the names and shapes of tensors.
 
-    Attention is placed by its level: the side is taken to be 256 px, which changes nothing else.
+    Attention is placed by its level; the assumed side of 256 px changes nothing else.
 
     Raises:
-        RetortError: they are of no VQGAN that is built here.
+        RetortError: the tensors are those of no VQGAN that is built here.
     """
     needed = ("encoder.conv_in", "encoder.conv_out", "decoder.conv_in", "quant_conv")
     names = [f"{name}.weight" for name in (*needed, "quantize.embedding")]
@@ -123,12 +123,12 @@ def infer_architecture(state: StateDict, error_prefix: str) -> dict:
 
 
 def count_numbered_names(state: StateDict, pattern: str) -> int:
-    """How many numbers from 0 on the names show at a place."""
+    """How many numbers, from 0 on, the names have where ``pattern`` captures one."""
     return 1 + max((int(m[1]) for n in state if (m := re.fullmatch(pattern, n))), default=-1)
 
 
 def complete_architecture_fields(fields: Mapping[str, Any], error_prefix: str) -> dict:
-    """The fields of an ``Architecture`` with every other at its default, as plain values.
+    """All fields of a ``VQGANArchitecture`` as plain values, those not given at their defaults.
 
     Raises:
         RetortError: such an architecture is impossible.

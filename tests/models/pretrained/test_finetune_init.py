@@ -120,7 +120,7 @@ def test_branches_are_dropped_in_training_alone():
     assert [m.drop_prob for m in branches] == pytest.approx([0.3, 0.6, 0.9])
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.ones_(module.weight)  # timm's last ones of a branch start at zero
+            torch.nn.init.ones_(module.weight)  # timm starts the last norm of a branch at zero
     with torch.random.fork_rng():
         torch.manual_seed(0)
         assert model(x).std(0).max() < 1e-5
@@ -130,7 +130,7 @@ def test_branches_are_dropped_in_training_alone():
 
 
 def test_what_drop_path_draws_is_the_step_s(images, tmp_path):
-    """Whatever the process drew before, as before and after an interruption, the weights agree."""
+    """Weights do not depend on what the process drew before, so interruptions change nothing."""
     found = []
     for seed in (1, 2):
         with torch.random.fork_rng(devices=[]):

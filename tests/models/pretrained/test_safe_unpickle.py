@@ -26,7 +26,7 @@ from pipeline.store.artefact import compute_sha256
 
 
 class Trap:
-    """Pickled, it makes a file when it is unpickled by anything that trusts it."""
+    """Its pickle creates a file when anything that trusts it unpickles it."""
 
     def __init__(self, marker: Path):
         self.marker = marker
@@ -40,7 +40,7 @@ class Settings(dict):
 
 
 class Wrapped(nn.Module):
-    """A module that a script pickled whole."""
+    """A module that a script pickled as an object."""
 
     def __init__(self):
         super().__init__()

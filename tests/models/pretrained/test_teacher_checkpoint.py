@@ -1,4 +1,4 @@
-"""Teachers from checkpoints through the plan: keys by sum, not by place; the stage; refusals."""
+"""Teachers from checkpoints through the plan: keys by sum, not by path; the stage; refusals."""
 
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def test_what_does_not_go_with_a_checkpoint(key, value, words):
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """A function that makes the teacher of a configuration and returns its job and manifest."""
+    """A function that runs a configuration's teacher stage and returns the teacher's job."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (700, 3, 32, 32), dtype=np.uint8)
     labels = rng.integers(0, 10, 700)

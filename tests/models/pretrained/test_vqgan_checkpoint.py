@@ -1,4 +1,4 @@
-"""Discretisers from files: keys by sum and architecture, recognition, fitting, every refusal."""
+"""Discretizers from files: keys by sum and architecture, recognition, fitting, every refusal."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ LDM = {
 
 
 def with_vq(tmp_path, yaml_of: object = None, **section: object) -> dict:
-    """The small experiment with its discretiser from a file."""
+    """The small experiment with its discretizer from a file."""
     entry: dict = {"checkpoint": {"path": "vq.ckpt", "sha256": SUM}, **section}
     if yaml_of is not None:
         path = tmp_path / "vq.yaml"
@@ -128,7 +128,7 @@ def as_taming(state: StateDict) -> dict:
 
 
 def as_diffusion(state: StateDict) -> dict:
-    """As a whole latent-diffusion model holds it, moving averages and all."""
+    """As a complete latent-diffusion model holds it, with its moving averages."""
     inside = {f"first_stage_model.{name}": value for name, value in state.items()}
     other = {"model.diffusion_model.out.0.weight": torch.zeros(3), "betas": torch.zeros(9)}
     return {"state_dict": {**inside, **other, "model_ema.decay": torch.ones(1)}}
@@ -142,7 +142,7 @@ def as_averaged(state: StateDict) -> dict:
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    """A function that makes a discretiser from a file and returns its job."""
+    """A function that builds a discretizer from a file and returns its job."""
     images = np.random.default_rng(0).integers(0, 256, (700, 3, 32, 32), dtype=np.uint8)
     labels = np.random.default_rng(1).integers(0, 10, 700)
     monkeypatch.setattr(cifar10, "load", lambda split, cache: (images, labels))
@@ -164,7 +164,7 @@ def make(tmp_path, monkeypatch):
 
 
 def model_of(job: Job) -> VQGAN:
-    """The discretiser that a job made, as banks load it."""
+    """The discretizer of a finished job, as banks load it."""
     return vqgan.load(open_artefact(job.folder).get_verified_path("model.safetensors"))
 
 
@@ -195,7 +195,7 @@ def test_it_is_measured_on_a_data_set_s_test_images_where_one_is_named(make):
 
 
 def whole(architecture: VQGANArchitecture) -> StateDict:
-    """Every name and shape of a VQGAN, without memory."""
+    """Every name and shape of a VQGAN, on the meta device."""
     with torch.device("meta"):
         return VQGAN(architecture).state_dict()
 
@@ -279,7 +279,7 @@ def test_images_that_no_grid_covers_are_named():
 
 
 class Largest(TorchDispatchMode):
-    """Notes the largest tensor that any operation makes."""
+    """Records the size of the largest tensor that any operation returns."""
 
     numbers = 0
 
