@@ -174,7 +174,8 @@ def read_split(artefact: Artefact, name: str) -> Split:
     table = pq.read_table(artefact.get_verified_path(f"{name}.parquet"))
     root = Path(about["root"])
     if len(table) and not root.exists():
-        raise RetortError(f"{root}: the images of data set {artefact.manifest.name}; {MOVED_HINT}")
+        whose = f"the images of data set {artefact.manifest.name}"
+        raise RetortError(f"{root}: is missing; it held {whose}; {MOVED_HINT}")
     images = FileImages(root, table, about["size"], about["crop"])
     labels = torch.from_numpy(table["label"].to_numpy().copy())
     return Split(images, labels, table["group"] if table["group"].null_count == 0 else None)
