@@ -59,8 +59,7 @@ def make_source(
         metadata: its student's classes and mean; the mean has one number for each image channel.
         recipe: epochs, images per batch and their augmentation.
         seed: seed of the draws; that of the weights is in the spec.
-        role: role of the teacher that the generator learns from.
-        learns: whether the generator is trained.
+        role: role of the teacher that the generator learns from, if it ``learns``.
     """
     size = make_generator_size(spec, len(metadata["mean"]))
     ((name, options),) = resolve_loss(spec).items()
@@ -97,7 +96,7 @@ def make_generator_size(form: GeneratorForm, image_channels: int) -> GeneratorSi
 class GeneratorArtefact:
     """A finished generator artefact: generator, optimiser, pool and the student of the warm-up.
 
-    Without a warm-up (``warm: false``) it holds only settings, and each seed starts anew.
+    Without a warm-up (``warm: false``) only its settings are used, and each seed starts anew.
     """
 
     artefact: Artefact

@@ -66,7 +66,7 @@ def batch(progress: float = 0.5, n: int = 4) -> Batch:
 
 def versus(judge: nn.Module, rule: str = "adaptive", perceptual: PerceptualLoss | None = None):
     base = ReconstructionObjective(16, revive_until=0.0).double()
-    base.steps += 1  # the codebook is not initialised again
+    base.steps += 1  # the codebook is neither initialised nor revived
     return VQGANObjective(base, perceptual, AdversarialLoss(0.8, 0.3, rule), judge).double()
 
 
