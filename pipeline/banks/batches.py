@@ -1,7 +1,7 @@
-"""Batches of a data set with a bank beside them: stored outputs, samples, pairs, stored views.
+"""Batches of a data set with a bank's fields: stored outputs, samples, pairs, stored views.
 
-The draws are those of `pipeline.data.batches` and no key knows this module: who changes a number
-here raises REVISION in `pipeline.banks.shards`.
+The draws are those of `pipeline.data.batches`. This module is in no key: a change that moves
+numbers here must raise REVISION in `pipeline.banks.shards`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ BatchInputs = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class ViewReplay:
-    """A bank's views, and their two sides: clean images, and samples or None."""
+    """A bank's views, and the two image sets: clean images, and samples or None."""
 
     views: StoredViews
     image_sets: tuple[ImageSet, ImageSet | None]
@@ -38,15 +38,17 @@ class ViewReplay:
 
 @dataclass
 class BankSource:
-    """A data set's batches with a bank's fields beside them.
+    """A data set's batches with a bank's fields.
 
-    Clean images and their teacher outputs ``t_clean`` are aligned; samples ``x_adv`` with labels
-    ``y_adv`` and outputs ``t_adv`` come from a permutation of their own, because DAD's eq. 9 asks
-    for no pairs and rejected samples have none. ``paired`` takes each sample's own image instead:
-    then images without a sample are not seen. Either way an epoch has the data set's steps.
+    Clean images and their teacher outputs ``t_clean`` are aligned. Samples ``x_adv`` with labels
+    ``y_adv`` and outputs ``t_adv`` come from a permutation of their own, because DAD's eq. 9 needs
+    no pairs and some images have no sample. With ``is_paired`` a batch holds each sample's own
+    image instead; then images without a sample are not used. An epoch always has the data set's
+    steps.
 
-    Stored outputs are given where pixels are as stored or replayed. Otherwise the teacher must be
-    live: image and sample are augmented, and mixed apart from each other with one lambda and box.
+    Batches carry stored outputs where the pixels are those that were stored, or stored views.
+    Otherwise the teacher must run in training: images and samples are augmented, and each side is
+    mixed by itself with the same lambda and box.
     """
 
     dataset_source: DatasetSource
@@ -100,7 +102,7 @@ class BankSource:
     def read_images(
         self, parts: Sequence[BatchIndices], epoch: int
     ) -> Iterator[tuple[BatchIndices, Any]]:
-        """Each part's rows and samples with their images, ahead of need where they are in files."""
+        """Each part's rows and samples with their images; images in files are prefetched."""
 
         def fetch_images(part: BatchIndices) -> Any:
             rows, samples = part
@@ -119,7 +121,7 @@ class BankSource:
         return zip(parts, lazy_images.prefetch_parts(fetch_images, parts), strict=True)
 
     def draw_sample_order(self, epoch: int) -> Tensor:
-        """The samples of an epoch, whole permutations one after the other; none without any."""
+        """The samples of an epoch as concatenated permutations; empty if the bank has none."""
         if not self.has_samples:
             return torch.empty(0, dtype=torch.int64)
         schedule, count = self.dataset_source.schedule, len(self.stored_fields["x_adv"])
@@ -152,7 +154,7 @@ class BankSource:
     def replay_view(
         self, images: list, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
     ) -> BatchInputs:
-        """Images, labels and stored fields of this epoch's view; nothing is drawn here."""
+        """Images, labels and stored fields of this epoch's view; draws nothing."""
         view, shown = epoch % self.replay.views.count, []
         for name, side, index, made in zip(
             OUTPUT_FIELDS, self.replay.image_sets, (rows, samples), images, strict=True
@@ -194,20 +196,20 @@ class BankSource:
         return hard * (1 - mixing.smoothing) + mixing.smoothing / mixing.classes
 
     def state_dict(self) -> dict:
-        """Nothing: every draw is named by epoch and step."""
+        """An empty dict: every draw is named by epoch and step."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Nothing to take back."""
+        """Does nothing: there is no state."""
 
 
 def make_bank_source(
     dataset_source: DatasetSource, folder: Path, needs: Iterable[str]
 ) -> BankSource:
-    """A data set's batches with what an objective needs of a finished bank.
+    """The source of a data set's batches with the fields of a finished bank.
 
     Raises:
-        RetortError: the bank is not whole.
+        RetortError: the bank is damaged or incomplete.
     """
     bank = read_bank(folder)
     fields = {

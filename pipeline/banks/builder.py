@@ -1,6 +1,7 @@
 """A bank's samples and teacher outputs, block by block (Zhou et al., NeurIPS 2023, Sec. 3.3).
 
-Whoever changes numbers here raises REVISION in `pipeline.stages.build_bank`, whose part this is.
+This module is part of the stage `pipeline.stages.build_bank`: a change that moves numbers here must
+raise REVISION there.
 """
 
 from collections.abc import Iterator
@@ -29,22 +30,22 @@ from pipeline.models.classifier import MODEL_FILE
 from pipeline.models.loading import load_teacher
 from pipeline.store.artefact import Job, open_artefact
 
-FILES_FIELD = "files"  # a block's pictures until it is written
+FILES_FIELD = "files"  # a block's encoded images until it is written
 
 
-# Images (B,C,H,W) uint8 as they are read back, their files if any, the teacher's outputs on them.
+# Images (B,C,H,W) uint8 as readers get them, their files or None, the teacher's outputs on them.
 JudgedImages = tuple[Tensor, list[bytes] | None, Tensor]
 
 
 @dataclass(frozen=True)
 class BankBuilder:
-    """Everything a block is computed from. Models load when the first block needs them."""
+    """The computation of a bank's blocks; models are loaded when the first block needs them."""
 
     job: Job
 
     @cached_property
     def spec(self) -> BankSpec:
-        """The bank's own."""
+        """The spec of the bank."""
         return get_spec(self.job)
 
     @cached_property
@@ -54,18 +55,18 @@ class BankBuilder:
 
     @cached_property
     def teacher(self) -> nn.Module:
-        """The teacher, frozen."""
+        """The frozen teacher."""
         return load_teacher(self.job.inputs["teacher"], self.spec.device)
 
     @cached_property
     def discretizer(self) -> vqgan.VQGAN:
-        """Q, frozen."""
+        """The frozen discretizer Q."""
         path = open_artefact(self.job.inputs["discretizer"]).get_verified_path(MODEL_FILE)
         return vqgan.load(path).to(self.spec.device).requires_grad_(False)
 
     @cached_property
     def layout(self) -> ShardLayout:
-        """How the rows fall into shards."""
+        """The layout of the rows in shards."""
         return ShardLayout(len(self.split.labels), self.spec.shards, self.spec.block)
 
     @property
@@ -75,9 +76,9 @@ class BankBuilder:
         return {"l2": L2, "linf": Linf}[attack.norm](attack.eps)
 
     def draw_start(self, q: Tensor, rows: range) -> Tensor:
-        """First iterates (B,C,H,W): noise in the ball with the start probability.
+        """First iterates (B,C,H,W): random within the threat model with the start probability.
 
-        Every row draws from its own seed, so that a bank does not depend on how it was batched.
+        Every row draws from its own seed, so a bank does not depend on the size of its blocks.
         """
         attack, threat_model = self.spec.attack, self.threat_model
         starts = []
@@ -89,7 +90,7 @@ class BankBuilder:
         return torch.cat(starts).to(q.device)
 
     def attack_images(self, q: Tensor, y: Tensor, rows: range) -> Tensor:
-        """Q(x) + delta (B,C,H,W): ascent on the teacher's cross-entropy in pixel space."""
+        """Q(x) + delta (B,C,H,W) after PGD on the teacher's cross-entropy in pixel space."""
         attack, ste = self.spec.attack, self.spec.attack.grad_path == "ste"
 
         def compute_loss(z: Tensor) -> Tensor:
@@ -107,10 +108,10 @@ class BankBuilder:
 
     @torch.no_grad()
     def build_block(self, rows: range, is_first: bool) -> tuple[Block, dict]:
-        """One block's fields and counts; outputs on views are added when the shard is there.
+        """One block's fields and counts, without outputs on views (``add_view_outputs``).
 
-        What plain re-quantisation flips costs an encoder pass more and is measured on first
-        blocks alone.
+        Flips by re-quantisation alone need one more encoder pass, so they are measured only on the
+        first block of a shard.
         """
         spec = self.spec
         x = scale_to_unit_range(self.split.images[rows.start : rows.stop].to(spec.device))
@@ -155,7 +156,7 @@ class BankBuilder:
         return self.make_sample_fields(kept, judged, attacked_tokens, flips), counts
 
     def measure_requantisation(self, q: Tensor, tokens: Tensor, flips: Tensor) -> dict:
-        """Counts of what re-quantising Q(x) flips by itself, beside what the attack flipped."""
+        """Counts of the flips by re-quantising Q(x) alone, and of those with the attack."""
         requantised = compute_flip_share(self.discretizer.encode_to_tokens(q), tokens)
         return {
             "probed": len(q),
@@ -164,7 +165,7 @@ class BankBuilder:
         }
 
     def judge_images(self, image: Tensor) -> JudgedImages:
-        """Images (B,C,H,W) as they will be read back, and what the teacher says of those."""
+        """Images (B,C,H,W) as readers will get them, and the teacher's outputs on them."""
         images, files = (image * 255).round().to(torch.uint8), None
         form = self.spec.encoding
         if form in IMAGE_SUFFIXES:
@@ -191,7 +192,7 @@ class BankBuilder:
         return block | self.encode_outputs("t_adv", outputs[kept])
 
     def encode_outputs(self, name: str, logits: Tensor) -> Block:
-        """Arrays of outputs (...,K) as the spec wants them: fp16, or their top k."""
+        """Arrays of outputs (...,K) in the spec's form: fp16, or their top k."""
         output_settings = self.spec.outputs
         if not output_settings.top_k:
             return {name: logits.cpu().numpy().astype(np.float16)}
@@ -202,7 +203,7 @@ class BankBuilder:
     def add_view_outputs(
         self, numbered_blocks: list[tuple[int, Block, dict]]
     ) -> Iterator[tuple[int, Block, dict]]:
-        """A whole shard's blocks with the teacher's outputs on every view of theirs."""
+        """A complete shard's blocks with the teacher's outputs on all their views."""
         spec = self.spec
         views, image_sets = StoredViews.from_spec(spec), {}
         rows = np.concatenate([block["row"] for _, block, _ in numbered_blocks])
@@ -225,19 +226,19 @@ class BankBuilder:
             yield number, block, counts
 
     def compute_view_logits(self, views: StoredViews, image_set: ImageSet, index: Tensor) -> Tensor:
-        """The teacher's logits (B,V,K) on every view of some samples of a side."""
+        """The teacher's logits (B,V,K) on every view of the images at ``index``."""
         shown = (views.make_view(image_set, index, view)[0] for view in range(views.count))
         return torch.stack([self.teacher(scale_to_unit_range(images)) for images in shown], 1)
 
 
 def list_output_fields(spec: BankSpec) -> tuple[str, ...]:
-    """The outputs that a bank's spec stores, in whatever form."""
+    """Names of the outputs that a bank stores, whatever their form."""
     clean = ("t_clean",) if spec.outputs.clean else ()
     return clean + (("t_adv",) if spec.has_samples else ())
 
 
 def convert_to_stored_form(block: Block, spec: BankSpec) -> Block:
-    """A block without what its spec does not store; files in the place of pixels."""
+    """A block with only the fields that the spec stores, in their stored form."""
     block = dict(block)
     if spec.encoding in IMAGE_SUFFIXES:
         block["x_adv"] = block.pop(FILES_FIELD)
@@ -249,5 +250,5 @@ def convert_to_stored_form(block: Block, spec: BankSpec) -> Block:
 
 
 def compute_flip_share(tokens: Tensor, reference: Tensor) -> Tensor:
-    """Share of tokens (B,) that differ between two grids (B,h,w)."""
+    """The share of tokens (B,) that differ between two grids (B,h,w)."""
     return (tokens != reference).flatten(1).float().mean(1)

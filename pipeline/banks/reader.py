@@ -1,4 +1,4 @@
-"""A finished bank as one thing to index: checked first, then in memory but for its pictures."""
+"""Reading a finished bank: checked first, then in memory except for image files."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ from pipeline.store.artefact import Artefact, open_artefact
 
 @dataclass(frozen=True)
 class StoredBank:
-    """What a bank holds.
+    """The fields of a bank in memory.
 
     Attributes:
-        spec: the bank's own.
+        spec: the spec of the bank.
         fields: by name: ``row`` (M,), ``x_adv`` (M,C,H,W) uint8 and ``t_adv`` (M,K) of its
             samples, ``label`` and ``t_clean`` (N,K) by source row, each a tensor or an object
             with ``len``, ``[LongTensor]`` and ``to(device)``; outputs of views are (…,V,K).
-        clean_starts: (S+1,) first source row of each shard, and one past the last.
-        starts: (S+1,) first sample of each shard, and one past the last.
+        row_starts: (S+1,) first source row of each shard, and one past the last.
+        sample_starts: (S+1,) first sample of each shard, and one past the last.
     """
 
     spec: BankSpec
@@ -44,11 +44,11 @@ class StoredBank:
 
 
 def read_bank(folder: Path, needs: Iterable[str] = ()) -> StoredBank:
-    """A finished bank, its shards checked against the manifest first.
+    """A finished bank, after its shards are checked against the manifest.
 
     Raises:
-        RetortError: no manifest; a shard that is altered, missing or foreign; a field of
-            ``needs`` that it does not hold; no accepted sample.
+        RetortError: there is no manifest; a shard is altered, missing or of another bank; a field
+            of ``needs`` is missing; no sample was accepted.
     """
     artefact = open_artefact(folder)
     spec, paths = get_spec(artefact.manifest), list_shard_paths(artefact)
@@ -76,15 +76,15 @@ def read_bank(folder: Path, needs: Iterable[str] = ()) -> StoredBank:
 
 
 def compute_shard_starts(block_sizes: list[list[int]]) -> np.ndarray:
-    """Where each shard begins and the last ends, (S+1,), of the sizes of its blocks."""
+    """Start of each shard and end of the last, (S+1,), from the sizes of their blocks."""
     return np.concatenate([[0], np.cumsum([sum(shard) for shard in block_sizes])])
 
 
 def list_shard_paths(artefact: Artefact) -> list[Path]:
-    """A bank's shards, which must be those of its spec, and whole.
+    """Paths of a bank's shards, checked against spec and manifest.
 
     Raises:
-        RetortError: naming the first that is not.
+        RetortError: a shard is altered, missing or not of this bank.
     """
     names = [shard_name(i) for i in range(get_spec(artefact.manifest).shards)]
     if foreign := sorted(artefact.manifest.files.keys() - set(names)):
@@ -99,7 +99,7 @@ def read_blocks(path: Path, spec: BankSpec) -> Iterable[Block]:
     """A shard's blocks, each with every declared field.
 
     Raises:
-        RetortError: one lacks a field.
+        RetortError: a block lacks a field.
     """
     for block in read_shard(path, loads_images=False):
         if lacking := [name for name in list_fields(spec) if name not in block]:
@@ -111,7 +111,7 @@ def read_blocks(path: Path, spec: BankSpec) -> Iterable[Block]:
 
 
 def check_row_order(artefact: Artefact, shards: list[list[Block]]) -> None:
-    """Raise if the shards' rows are not 0, 1, 2, …: then one is another bank's."""
+    """Raise RetortError if the rows are not 0, 1, 2, …, so that a shard is of another bank."""
     expected = 0
     for number, shard in enumerate(shards):
         rows = np.concatenate([b["row"] for b in shard]) if shard else np.empty(0, np.int64)
@@ -124,14 +124,14 @@ def check_row_order(artefact: Artefact, shards: list[list[Block]]) -> None:
 
 
 def concatenate_field(blocks: list[Block], name: str) -> Tensor:
-    """A field of all blocks as one tensor; unsigned types that torch lacks become int32."""
+    """A field of all blocks as one tensor; wide unsigned types become int32."""
     array = np.concatenate([block[name] for block in blocks])
     wide = array.dtype.kind == "u" and array.dtype.itemsize > 1
     return torch.from_numpy(array.astype(np.int32) if wide else array)
 
 
 def open_encoded_images(paths: list[Path], shards: list[list[Block]]) -> image_codec.EncodedImages:
-    """The samples of a bank of pictures, decoded when they are asked for."""
+    """The samples of a bank that stores them as image files, decoded on demand."""
     locations = [
         (tar, *place)
         for tar, shard in enumerate(shards)
@@ -142,7 +142,7 @@ def open_encoded_images(paths: list[Path], shards: list[list[Block]]) -> image_c
 
 
 def pack_topk_outputs(fields: dict, output_settings: OutputsSpec) -> dict:
-    """The fields with top-k outputs in the place of their parts."""
+    """The fields with ``PackedLogits`` instead of the parts of top-k outputs."""
     if not output_settings.top_k:
         return fields
     found = {

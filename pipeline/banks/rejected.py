@@ -1,4 +1,4 @@
-"""What takes the place of samples whose label the teacher no longer says: Q(x), judged anew."""
+"""The replacement of rejected samples by Q(x), with the teacher's outputs on it."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ JudgedImages = tuple[
 def replace_rejected(
     judged: JudgedImages, positions: Tensor, replacements: JudgedImages
 ) -> JudgedImages:
-    """What is shown of samples, that of ``rows`` (R,) replaced by what others show (R,...)."""
+    """The judged images, with those at ``positions`` (R,) replaced by ``replacements`` (R,…)."""
     (images, files, outputs), (new_images, new_files, new_outputs) = judged, replacements
     if files is not None:
         others = dict(zip(positions.tolist(), new_files, strict=True))

@@ -1,13 +1,13 @@
-"""Banks on disk: WebDataset shards of row blocks, a sidecar each, one manifest over all.
+"""Banks on disk: WebDataset shards of row blocks, each with a sidecar, and one manifest.
 
 A block holds, for its R source rows, ``row`` (R,) int64, ``label`` (R,) int16, ``accepted`` (R,)
-bool and ``t_clean`` (R,K) float16; for its A accepted ones ``x_adv`` (A,C,H,W) uint8, ``t_adv``
-(A,K) float16 and ``flips`` (A,) float16, the share of tokens that differ from the image's own.
+bool and ``t_clean`` (R,K) float16. For its A accepted samples it holds ``x_adv`` (A,C,H,W) uint8,
+``t_adv`` (A,K) float16 and ``flips`` (A,) float16, the share of tokens that the attack changed.
 
-A bank's spec may ask for other forms: ``tokens`` (A,h,w) in the smallest unsigned type; outputs
-(R,V,K) of V views, and then ``predicted`` (A,) int16, the teacher's word on the sample itself, at
-the price of ``row`` in int32; outputs as ``_top``, ``_class`` and ``_tail``; one picture a sample,
-`<row>.png` or `.jpg`, behind its block. A bank without samples has rows, labels and ``t_clean``.
+A bank's spec may ask for other forms. ``tokens`` (A,h,w) have the smallest unsigned type. Outputs
+on V views are (R,V,K); then ``predicted`` (A,) int16 is the teacher's label of the sample itself,
+and ``row`` is int32. Top-k outputs are ``_top``, ``_class`` and ``_tail``. Image files follow their
+block, as `<row>.png` or `.jpg`. A bank without samples has rows, labels and ``t_clean``.
 """
 
 import ast
@@ -35,7 +35,7 @@ from pipeline.store.artefact import (
 REVISION = 1
 
 UNSIGNED_TYPES = (np.uint8, np.uint16, np.uint32)
-FIELD_TYPES: dict[str, tuple[type, ...]] = {  # what a block may hold, in order
+FIELD_TYPES: dict[str, tuple[type, ...]] = {  # the fields that a block may hold, in order
     "row": (np.int64, np.int32),
     "label": (np.int16,),
     "accepted": (np.bool_,),
@@ -60,15 +60,15 @@ MALFORMED_ERRORS = (EOFError, LookupError, ValueError, TypeError, SyntaxError)
 MALFORMED_ERRORS += (RecursionError, MemoryError, OverflowError)
 REBUILD_REMEDY = "delete it and its bank's manifest, and run again"
 
-TAR_RECORD_BYTES = 512  # bytes of a tar's records
-TYPE_FLAG_OFFSET = 156  # where a record says what kind of file follows
-DEFAULT_SPEC = BankSpec(seed=0, device="cpu", reject="drop")  # blocks of pixels, fp16 outputs
+TAR_RECORD_BYTES = 512  # size of a record in a tar
+TYPE_FLAG_OFFSET = 156  # position of the file type in a header record
+DEFAULT_SPEC = BankSpec(seed=0, device="cpu", reject="drop")  # pixels in blocks, fp16 outputs
 
 Block = dict[str, np.ndarray | list]
 
 
 def list_fields(spec: BankSpec) -> tuple[str, ...]:
-    """Names of a block's arrays for a bank's spec, in the order of ``KINDS``."""
+    """Names of a block's arrays for a bank's spec, in the order of ``FIELD_TYPES``."""
 
     def expand_output_fields(name: str) -> set[str]:
         return {f"{name}_{part}" for part in TOPK_PARTS} if spec.outputs.top_k else {name}
@@ -84,7 +84,7 @@ def list_fields(spec: BankSpec) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How source rows fall into blocks and blocks into shards; independent of jobs."""
+    """The division of source rows into blocks and of blocks into shards."""
 
     row_count: int
     shard_count: int
@@ -96,18 +96,18 @@ class ShardLayout:
         return -(-self.row_count // self.block_size)
 
     def get_shard_blocks(self, shard: int) -> range:
-        """Blocks of a shard."""
+        """The blocks of a shard."""
         return range(
             shard * self.block_count // self.shard_count,
             (shard + 1) * self.block_count // self.shard_count,
         )
 
     def get_block_rows(self, block: int) -> range:
-        """Source rows of a block."""
+        """The source rows of a block."""
         return range(block * self.block_size, min((block + 1) * self.block_size, self.row_count))
 
     def get_shard_rows(self, shard: int) -> range:
-        """Source rows of a shard."""
+        """The source rows of a shard."""
         blocks = self.get_shard_blocks(shard)
         return range(
             blocks.start * self.block_size, min(blocks.stop * self.block_size, self.row_count)
@@ -115,17 +115,17 @@ class ShardLayout:
 
 
 def shard_name(shard: int) -> str:
-    """File name of a shard."""
+    """The file name of a shard."""
     return f"shard-{shard:05d}.tar"
 
 
 def sidecar_path(path: Path) -> Path:
-    """The small file that says a shard is whole."""
+    """The path of a shard's sidecar, which is written once the shard is complete."""
     return path.with_suffix(".json")
 
 
 def describe_shard_fault(path: Path, key: str) -> str:
-    """What is wrong with a shard of bank ``key`` by its sidecar, empty if nothing is."""
+    """The fault of a shard of bank ``key`` according to its sidecar; empty if there is none."""
     if not path.exists():
         return "is missing"
     try:
@@ -144,7 +144,7 @@ def describe_shard_fault(path: Path, key: str) -> str:
 
 
 def is_whole(path: Path, key: str) -> bool:
-    """Whether a shard and its sidecar are there, readable, of bank ``key``, and agree."""
+    """Whether a shard and its sidecar exist, belong to bank ``key`` and agree."""
     return not describe_shard_fault(path, key)
 
 
@@ -154,12 +154,12 @@ def write_shard(
     spec: BankSpec = DEFAULT_SPEC,
     key: str = "",
 ) -> dict:
-    """Write a shard of (block number, fields, counts) and then its sidecar, both atomically.
+    """Write a shard of (block number, fields, counts), then its sidecar, both atomically.
 
-    The counts of all blocks are added up in the sidecar, which is returned.
+    Returns the sidecar, which holds the sums of the blocks' counts.
 
     Raises:
-        RetortError: a block's fields are not those that the spec declares.
+        RetortError: a block's fields are not those of the spec.
     """
     totals: dict[str, float] = {}
     with write_atomically(path) as temporary:
@@ -176,7 +176,7 @@ def write_shard(
 
 
 def check_block_fields(path: Path, block: Block, spec: BankSpec) -> None:
-    """Refuse a block whose fields or types are not the declared ones."""
+    """Raise RetortError if a block's fields or types are not those of the spec."""
     names = list_fields(spec)
     found = {name: array.dtype.name for name, array in block.items() if name in names}
     pictured = {"x_adv"} if spec.encoding in IMAGE_SUFFIXES else set()
@@ -186,7 +186,7 @@ def check_block_fields(path: Path, block: Block, spec: BankSpec) -> None:
 
 
 def iterate_tar_members(number: int, block: Block, spec: BankSpec) -> Iterator[dict]:
-    """A block as members of a tar: its arrays as npy files, then a picture a sample if asked."""
+    """A block's members of a tar: npy files, then its samples' image files if the spec has any."""
     arrays: dict[str, str | bytes] = {"__key__": f"{number:06d}"}
     for name in list_fields(spec):
         buffer = io.BytesIO()
@@ -201,7 +201,7 @@ def iterate_tar_members(number: int, block: Block, spec: BankSpec) -> Iterator[d
 
 @lru_cache(maxsize=256)
 def parse_npy_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
-    """Type, shape and order of the numbers in an npy file's header."""
+    """Type, shape and memory order in the header of an npy file."""
     if header[: len(NPY_MAGIC)] != NPY_MAGIC:
         raise ValueError("no npy file of version 1")
     fields = ast.literal_eval(header[10:].decode("latin1"))
@@ -210,7 +210,7 @@ def parse_npy_header(header: bytes) -> tuple[np.dtype, tuple[int, ...], str]:
 
 
 def map_npy_array(data: mmap.mmap, offset: int) -> np.ndarray:
-    """The array of an npy file at an offset, sharing its memory. Headers are parsed once."""
+    """The array of the npy file at an offset; it shares the memory of ``data``."""
     start = 10 + int.from_bytes(data[offset + 8 : offset + 10], "little")
     dtype, shape, order = parse_npy_header(data[offset : offset + start])
     count = math.prod(shape)
@@ -218,11 +218,11 @@ def map_npy_array(data: mmap.mmap, offset: int) -> np.ndarray:
 
 
 def iterate_tar_files(data: mmap.mmap) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and bytes of each file of a tar, whose headers are plain ones (POSIX ustar).
+    """Name, offset and size in bytes of each file of a tar with plain headers (POSIX ustar).
 
     Raises:
-        EOFError: it ends too early.
-        ValueError: a header is none, or not a plain file's.
+        EOFError: the tar ends too early.
+        ValueError: a header is malformed or not that of a plain file.
     """
     offset = 0
     while data[offset : offset + 1] != b"\0":
@@ -239,13 +239,13 @@ def iterate_tar_files(data: mmap.mmap) -> Iterator[tuple[str, int, int]]:
 
 
 def read_shard(path: Path, loads_images: bool = True) -> Iterator[Block]:
-    """The blocks of a shard in order; their arrays share the memory that the file is mapped to.
+    """The blocks of a shard in order; their arrays share the memory of the mapped file.
 
-    Where samples are pictures, ``x_adv`` is the list of their files' bytes, or, without
-    ``pictures``, of their (offset, bytes) in the shard.
+    Where samples are image files, ``x_adv`` lists the files' bytes or, without ``loads_images``,
+    their (offset, size) in the shard.
 
     Raises:
-        RetortError: it is no tar, is cut, or holds something else than arrays and pictures.
+        RetortError: the file is no tar, is truncated, or holds anything but arrays and images.
             Nothing in it is ever unpickled.
     """
     try:
@@ -256,7 +256,7 @@ def read_shard(path: Path, loads_images: bool = True) -> Iterator[Block]:
 
 
 def iterate_blocks(path: Path, loads_images: bool) -> Iterator[Block]:
-    """The blocks of a shard, whatever goes wrong."""
+    """The blocks of a shard; errors of malformed files are not translated."""
     block: Block = {}
     with path.open("rb") as file:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)

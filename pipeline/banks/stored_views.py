@@ -1,7 +1,7 @@
-"""Stored views: augmented, mixed images that a bank's maker and its readers compute alike.
+"""Stored views: augmented, mixed images that a bank's builder and its readers compute alike.
 
-Everything is a function of (seed, source row, view): flip, crop, operations, partner, lambda and
-box. Pixels stay uint8 and are mixed in integers, so that they are the same on every device.
+Flip, crop, operations, partner, lambda and box are functions of (seed, source row, view). Pixels
+stay uint8 and are mixed in integers, so they are the same on every device.
 """
 
 from dataclasses import dataclass
@@ -32,20 +32,21 @@ WEIGHT_UNITS = 256  # lambda is a multiple of 1/256
 
 
 class IndexedImages(Protocol):
-    """Images that are indexed by a LongTensor, in memory or not."""
+    """Images that can be indexed by a LongTensor, in memory or in files."""
 
     def __getitem__(self, rows: Tensor) -> Tensor:
-        """uint8 (B,C,H,W)."""
+        """Images (B,C,H,W) uint8 at the indices."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Clean images or samples: where they are, and which of them may be mixed with each other.
+    """Clean images or samples, with the groups that may be mixed with each other.
 
     Attributes:
-        images: indexed from 0.
-        rows: (M,) int64 source row of each.
-        starts: (S+1,) first index of each shard and one past the last: partners share a shard.
+        images: M images, indexed from 0.
+        rows: (M,) int64 source row of each image.
+        shard_starts: (S+1,) first index of each shard and one past the last; partners share a
+            shard.
     """
 
     images: IndexedImages
@@ -55,7 +56,7 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class StoredViews:
-    """What is drawn: a bank's `views` and the seed of its draws."""
+    """The settings of a bank's views and the seed of their draws."""
 
     seed: int
     count: int
@@ -66,7 +67,7 @@ class StoredViews:
 
     @classmethod
     def from_spec(cls, spec: BankSpec) -> "StoredViews":
-        """The views of a bank's spec, which must have some."""
+        """The views of a bank's spec, which must have the section `views`."""
         return cls(seed=derive_seed(spec.seed, "views"), **spec.views.model_dump())
 
     @property
@@ -77,11 +78,11 @@ class StoredViews:
     def make_view(
         self, image_set: ImageSet, index: Tensor, view: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """A view of samples ``index`` (B,) of a side.
+        """One view of the images at ``index`` (B,) of an image set.
 
         Returns:
-            Images (B,C,H,W) uint8, partners (B,) int64, and shares (B,) of the sample itself in
-            [0,1]: 1 where nothing is mixed.
+            Images (B,C,H,W) uint8, indices of partners (B,) int64, and shares (B,) in [0,1] of the
+            image itself: 1 where nothing is mixed.
         """
         index = index.cpu()
         draws = draw_uniforms(self.seed, image_set.rows[index.numpy()], view, BOX_CENTRE_X + 1)
@@ -100,7 +101,7 @@ class StoredViews:
     def augment_images(
         self, image_set: ImageSet, index: Tensor, draws: np.ndarray, view: int
     ) -> Tensor:
-        """Images (B,C,H,W) uint8 after operations, flip and crop."""
+        """Images (B,C,H,W) uint8 after RandAugment's operations, flip and crop."""
         x = image_set.images[index]
         if self.rand_augment:
             rows, home = image_set.rows[index.numpy()], x.device
@@ -119,7 +120,7 @@ class StoredViews:
         return crop_at_shift(x, *shift.to(x.device).t().unsqueeze(-1))
 
     def compute_pixel_weights(self, draws: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """The image's own weight at each pixel, (B,H,W) int32 in 0 to 256."""
+        """The weights of the image itself at each pixel, (B,H,W) int32 from 0 to 256."""
         height, width = size
         cut = draws[:, CUTMIX_CHOICE] < 0.5 if self.mixup and self.cutmix else self.cutmix > 0
         cut = np.broadcast_to(cut, len(draws))
@@ -136,14 +137,14 @@ class StoredViews:
 
 
 def draw_partners(image_set: ImageSet, index: np.ndarray, uniform_draws: np.ndarray) -> np.ndarray:
-    """Index (B,) of each sample's partner: any of its shard, itself included."""
+    """The index (B,) of each image's partner: any image of its shard, itself included."""
     shard = np.searchsorted(image_set.shard_starts, index, side="right") - 1
     first, stop = image_set.shard_starts[shard], image_set.shard_starts[shard + 1]
     return first + (uniform_draws * (stop - first)).astype(np.int64)
 
 
 def beta_quantile(alpha: float, uniform_draws: np.ndarray) -> np.ndarray:
-    """Beta(alpha, alpha) variates of uniform ones; 1 for alpha 0, which mixes nothing."""
+    """Beta(alpha, alpha) variates from uniform ones; 1 for alpha 0, which mixes nothing."""
     if alpha == 0:
         return np.ones_like(uniform_draws)
     from scipy.special import betaincinv
@@ -156,8 +157,8 @@ def draw_cutmix_boxes(
 ) -> np.ndarray:
     """CutMix's boxes (4,B) int64: top, bottom, left, right.
 
-    Each has ``side`` (B,) of both lengths around a uniform centre and is cut off at the borders
-    (Yun et al., ICCV 2019).
+    Height and width are ``side_share`` (B,) of the image's. The centre is uniform, and a box is
+    clipped at the borders (Yun et al., ICCV 2019).
     """
     ends = []
     for length, draw in zip(size, (draws[:, BOX_CENTRE_Y], draws[:, BOX_CENTRE_X]), strict=True):
@@ -168,7 +169,7 @@ def draw_cutmix_boxes(
 
 
 def blend_images(own: Tensor, partner: Tensor, weights: Tensor) -> Tensor:
-    """(w own + (256 - w) other) / 256, rounded, uint8 (B,C,H,W); weights (B,H,W) int32."""
+    """Blends (w own + (256 - w) partner) / 256, rounded, uint8 (B,C,H,W); w (B,H,W) int32."""
     w = weights.unsqueeze(1)
     return ((w * own + (WEIGHT_UNITS - w) * partner + WEIGHT_UNITS // 2) // WEIGHT_UNITS).to(
         torch.uint8

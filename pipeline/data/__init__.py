@@ -1,5 +1,5 @@
 """Images and labels, and the batches that training takes from them.
 
-A data set's folder comes in, splits and batches go out. How a data set is fetched belongs in
-`datasets`, batches from banks in `banks`.
+The room turns a data set's folder into splits and batches. Fetching a data set belongs in
+`datasets`, batches from banks belong in `banks`.
 """

@@ -1,4 +1,4 @@
-"""Where batches come from: sources know their length and name draws by (seed, epoch, step)."""
+"""Batch sources: each knows its length and names its draws by (seed, epoch, step)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +20,7 @@ REVISION = 1
 
 
 class BatchSource(Protocol):
-    """A stream of batches that can start at any step and carry state of its own."""
+    """A stream of batches that can start at any step and may have state."""
 
     steps: int  # per epoch
 
@@ -28,15 +28,15 @@ class BatchSource(Protocol):
         """Batches of an epoch from step ``start`` on."""
 
     def state_dict(self) -> dict:
-        """Whatever it has learnt or remembers; empty if nothing."""
+        """The state that the source has gathered; empty if there is none."""
 
     def load_state_dict(self, state: dict) -> None:
-        """Take a saved state back."""
+        """Restore a saved state."""
 
 
 @dataclass(frozen=True)
 class BatchSchedule:
-    """The counters every source shares: how long training is and what seeds it."""
+    """Settings that every source shares: length of training, batch size, seed, augmentation."""
 
     epochs: int
     batch: int
@@ -52,16 +52,16 @@ class BatchSchedule:
         return torch.randperm(row_count, generator=make_generator(self.seed, seed_name, epoch))
 
     def make_step_rng(self, epoch: int, step: int) -> torch.Generator:
-        """The step's own randomness."""
+        """The random generator of one step."""
         return make_generator(self.seed, "step", epoch, step, device=self.device)
 
     def compute_progress(self, epoch: int, step: int, steps: int) -> float:
-        """From 0 at the first step towards 1."""
+        """The share of training that is done: 0 at the first step, below 1 at the last."""
         return (epoch * steps + step) / (self.epochs * steps)
 
     @property
     def changes_pixels(self) -> bool:
-        """Whether images are augmented or mixed, so that stored outputs are of other pixels."""
+        """Whether images are augmented or mixed, so that stored outputs do not fit their pixels."""
         drawn = self.rand_augment or self.erase or self.mixing.mixes_images
         return self.augment != "none" or bool(drawn)
 
@@ -75,14 +75,14 @@ class BatchSchedule:
 
 @dataclass
 class DatasetSource:
-    """Labelled images, shuffled anew each epoch, the rest dropped.
+    """Batches of labelled images, shuffled anew each epoch; an incomplete last batch is dropped.
 
-    They are held as uint8 on the device, or read from their files (`lazy.FileImages`) ahead of
-    the steps that use them, by each rank its share; random resized crops are then cut out of the
-    whole image.
+    Images are held as uint8 on the device, or are read from their files
+    (`lazy_images.FileImages`) ahead of the steps that use them. In the second case each rank reads
+    its own rows, and random resized crops are cut out of the complete image.
     """
 
-    images: Tensor  # (N,C,H,W) uint8, held or lazy
+    images: Tensor  # (N,C,H,W) uint8, in memory or FileImages
     labels: Tensor  # (N,) int64
     schedule: BatchSchedule
     steps: int = field(init=False)
@@ -127,7 +127,7 @@ class DatasetSource:
 
     @property
     def remaining_augmentation(self) -> BatchSchedule:
-        """What is left to do with the images that were taken."""
+        """The schedule with the augmentation that is still to do after the images are read."""
         return (
             replace(self.schedule, augment="flip") if self.crops_while_decoding else self.schedule
         )
@@ -135,7 +135,7 @@ class DatasetSource:
     def read_image_batches(
         self, parts: Sequence[Tensor], epoch: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows (B,) and their images (B,C,H,W) uint8, part by part."""
+        """Rows (B,) and their images (B,C,H,W) uint8, for each part."""
         if isinstance(self.images, Tensor):
             return ((rows, self.images[rows]) for rows in parts)
 
@@ -151,8 +151,8 @@ class DatasetSource:
         return zip(parts, map(all_gather, shares), strict=True)
 
     def state_dict(self) -> dict:
-        """Nothing: every draw is named by epoch and step."""
+        """An empty dict: every draw is named by epoch and step."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Nothing to take back."""
+        """Does nothing: there is no state."""

@@ -1,4 +1,4 @@
-"""The data set artefact: splits as uint8 tensors, with what models must know of them."""
+"""The data set artefact: splits as uint8 tensors, with class names, mean, std and shape."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class DatasetArtefact:
-    """An opened data set artefact; a split is read when it is asked for."""
+    """An opened data set artefact; its splits are read on demand."""
 
     artefact: Artefact
     classes: tuple[str, ...]
@@ -24,14 +24,14 @@ class DatasetArtefact:
 
     @property
     def scored_labels(self) -> tuple[int, ...]:
-        """Labels among which alone a prediction on the test split is made; none: all."""
+        """The labels that a prediction on the test split may be; empty: all labels."""
         return tuple(self.artefact.manifest.facts.get("scored", ()))
 
     def read_split(self, name: str) -> Split:
-        """One of train, val and test.
+        """The split "train", "val" or "test".
 
         Raises:
-            RetortError: its file is missing or altered.
+            RetortError: the split's file is missing or altered.
         """
         if "files" in self.artefact.manifest.facts:
             return lazy_images.read_split(self.artefact, name)

@@ -1,4 +1,4 @@
-"""Data sets whose images stay in their files: class folders and indices of where images lie."""
+"""Data sets whose images stay in their files: class folders, and the index of the images."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ ImageLocation = tuple[str, int, int, int, str | None]  # file, offset, size, lab
 
 @dataclass(frozen=True)
 class FileIndex:
-    """Where the images of a split lie.
+    """The locations of a split's images.
 
     Attributes:
-        root: the folder below which the files are.
-        table: one row an image, as `lazy.SCHEMA`.
+        root: the folder that holds the files.
+        table: one row for each image, in `lazy_images.INDEX_SCHEMA`.
         crop: share of the shorter side that the centre crop keeps.
-        scored: labels among which a prediction is made; empty: all.
+        scored_labels: labels that a prediction may be; empty: all.
     """
 
     root: Path
@@ -37,7 +37,10 @@ class FileIndex:
 
 
 def build_index_table(locations: Sequence[ImageLocation], *seed_names: str) -> pa.Table:
-    """Places as a table, in a fixed random order named by ``names``: every class comes first."""
+    """The locations as a table, in a fixed random order that ``seed_names`` name.
+
+    So the first rows are of every class.
+    """
     order = torch.randperm(
         len(locations), generator=make_generator("folders", *seed_names)
     ).tolist()
@@ -51,13 +54,12 @@ def build_index_table(locations: Sequence[ImageLocation], *seed_names: str) -> p
 def label_folders(
     folder_names: Iterable[str], classes: Sequence[str], where: Path
 ) -> dict[str, int]:
-    """Labels of the folders that a data set has, each the place of its class in the list.
+    """The label of each folder: the position of its class in the list.
 
-    Folders that are all numbers are the labels themselves, "10" after "2" (ImageNet-V2).
+    Where all folder names are numbers, the numbers are the labels (ImageNet-V2).
 
     Raises:
-        RetortError: a folder that is no class, a class without a folder, or numbers that are not
-            0 to K-1.
+        RetortError: a folder is no class, a class has no folder, or numbers are not 0 to K-1.
     """
     found, count = sorted(folder_names), len(classes)
     known = {name: label for label, name in enumerate(classes)}
@@ -79,18 +81,18 @@ def label_folders(
 
 
 def check_header(file: BinaryIO, where: str) -> None:
-    """Raise unless a file begins as an image does; only its header is read."""
+    """Raise RetortError unless a file begins with an image's header; reads no more than that."""
     try:
         with Image.open(file):
             return
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         file.seek(0)
         hint = "an HTML page" if file.read(64).lstrip()[:1] == b"<" else "no image"
-        raise RetortError(f"{where}: is {hint}; fetch it again, or take it away") from error
+        raise RetortError(f"{where}: is {hint}; fetch it again, or delete it") from error
 
 
 def check_options(version: str, size: int, crop: float) -> None:
-    """Raise ValueError unless a set's content has a name and its centre crop can be cut."""
+    """Raise ValueError unless the version is named and the centre crop is possible."""
     if not version:
         raise ValueError("version: give a name for the files' content, such as ilsvrc2012")
     if size < 1 or not 0 < crop <= 1:
@@ -98,10 +100,10 @@ def check_options(version: str, size: int, crop: float) -> None:
 
 
 def list_class_names(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """Class names in label order: those given, the folders' own, or ImageNet's thousand.
+    """Class names in label order: ``names``, else the folders' names, else ImageNet's 1000.
 
     Raises:
-        ValueError: names and folders differ in number, or one is given twice.
+        ValueError: names and folders differ in number, or a folder is named twice.
     """
     if len(set(folders)) < len(folders):
         raise ValueError("folders: one is named twice")

@@ -20,10 +20,10 @@ LabelledFiles = list[tuple[Path, int]]  # files and their labels
 
 
 def locate_source(path: str, cache: Path, default: str) -> Path:
-    """The folder or file that ``path`` names, as it stands or in the cache; else the usual one.
+    """The folder or file at ``path`` (or ``default``), looked for as given, then in the cache.
 
     Raises:
-        RetortError: it is not there.
+        RetortError: it exists in neither place.
     """
     given = Path(path or default).expanduser()
     for place in (given, Path(cache) / given):
@@ -36,7 +36,7 @@ def list_images(folder: Path) -> list[Path]:
     """The image files of a folder, sorted by name.
 
     Raises:
-        RetortError: there is none.
+        RetortError: the folder holds no image.
     """
     found = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not found:
@@ -51,10 +51,10 @@ def shuffle_files(files: LabelledFiles, *seed_names: str) -> LabelledFiles:
 
 
 def read_image(path: Path, size: int, crop: float) -> np.ndarray:
-    """An image as (3,size,size) uint8: its shorter side to size / crop, then the centre.
+    """An image file as (3,size,size) uint8: shorter side resized to size / crop, centre cropped.
 
     Raises:
-        RetortError: the file is no image, or is cut off.
+        RetortError: the file is no image, or is truncated.
     """
     try:
         with Image.open(path) as opened:
@@ -65,7 +65,7 @@ def read_image(path: Path, size: int, crop: float) -> np.ndarray:
 
 
 def resize_and_centre_crop(image: Image.Image, size: int, crop: float) -> np.ndarray:
-    """An opened image as (3,size,size) uint8: its shorter side to size / crop, then the centre."""
+    """An image as (3,size,size) uint8: shorter side resized to size / crop, centre cropped."""
     scale = size / crop / min(image.size)
     width, height = (max(size, round(side * scale)) for side in image.size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
@@ -77,7 +77,7 @@ def resize_and_centre_crop(image: Image.Image, size: int, crop: float) -> np.nda
 def read_images(
     files: LabelledFiles, size: int, crop: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N,3,size,size) uint8 and labels (N,) int64 of the files, in their order."""
+    """Images (N,3,size,size) uint8 and labels (N,) int64 of the files, in the files' order."""
     images = np.empty((len(files), 3, size, size), np.uint8)
 
     def fill_row(row: int) -> None:
@@ -91,5 +91,5 @@ def read_images(
 
 
 def list_images_by_class(root: Path, classes: Sequence[str], subfolder: str = "") -> LabelledFiles:
-    """The files of `root/<class>/<inner>`, labelled by the class's place in the list."""
+    """The images of `root/<class>/<subfolder>`, labelled by the class's position in the list."""
     return [(p, i) for i, name in enumerate(classes) for p in list_images(root / name / subfolder)]

@@ -24,7 +24,7 @@ def load_wordnet_ids() -> tuple[str, ...]:
 
 @cache
 def load_class_names() -> tuple[str, ...]:
-    """OpenAI's thousand class names in label order, which CLIP's prompts are made of."""
+    """OpenAI's thousand class names in label order, used in CLIP's prompts."""
     (place,) = find_spec("open_clip").submodule_search_locations
     tree = ast.parse((Path(place) / "zero_shot_metadata.py").read_text())
     (value,) = (

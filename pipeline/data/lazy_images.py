@@ -1,4 +1,4 @@
-"""Images that stay in their files: an index of places, decoded when they are asked for."""
+"""Images that stay in their files: an index of locations, decoded on demand."""
 
 import io
 import os
@@ -26,11 +26,14 @@ REVISION = 1
 
 INDEX_SCHEMA = pa.schema(
     [
-        ("file", pa.string()),  # below the root
-        ("offset", pa.int64()),  # of the image's bytes within it; 0: the whole file
+        ("file", pa.string()),  # relative to the root
+        ("offset", pa.int64()),  # of the image in the file; 0: the file is the image
         ("size", pa.int64()),  # bytes
         ("label", pa.int64()),
-        ("group", pa.dictionary(pa.int32(), pa.string())),  # what the report calls its part
+        (
+            "group",
+            pa.dictionary(pa.int32(), pa.string()),
+        ),  # the part of the test set, as the report names it
     ]
 )
 PREFETCHED_PARTS = 2  # batches read while one is in use
@@ -39,20 +42,20 @@ MOVED_HINT = "put the images (or a link to them) back there, or change the data 
 
 @cache
 def get_decoder_pool() -> ThreadPoolExecutor:
-    """The threads that decode: Pillow lets go of the interpreter while it does."""
+    """The decoding threads, which run in parallel: Pillow releases the GIL while it decodes."""
     return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "decode")
 
 
 @dataclass(frozen=True)
 class FileImages:
-    """Images (N,3,size,size) uint8 as an array that is read when it is indexed.
+    """Images (N,3,size,size) uint8 in files, read when they are indexed.
 
     Attributes:
         root: the folder of the files.
-        table: one row an image, as ``SCHEMA``.
-        size: side of what is returned, in pixels.
+        table: one row for each image, in ``INDEX_SCHEMA``.
+        size: side of the returned images, in pixels.
         crop: share of the shorter side that the centre crop keeps.
-        device: where what is read goes.
+        device: where the returned images are put.
     """
 
     root: Path
@@ -70,7 +73,7 @@ class FileImages:
         return torch.Size((len(self), 3, self.size, self.size))
 
     def to(self, device: torch.device | str) -> "FileImages":
-        """The same images, to be read onto a device."""
+        """The same images, returned on another device."""
         return replace(self, device=str(device))
 
     def split(self, count: int) -> Iterator[Tensor]:
@@ -88,7 +91,7 @@ class FileImages:
         )
 
     def read_random_crops(self, rows: Tensor, seed: int, epoch: int) -> Tensor:
-        """Random resized crops (B,3,size,size), each drawn from (seed, epoch, its row)."""
+        """Random resized crops (B,3,size,size), each drawn from (seed, epoch, row)."""
 
         def crop_and_resize(image: Image.Image, row: int) -> np.ndarray:
             box = draw_crop_box(*image.size, make_generator(seed, "crop", epoch, row))
@@ -101,7 +104,7 @@ class FileImages:
     def read_rows(
         self, rows: slice | Tensor, transform: Callable[[Image.Image, int], np.ndarray]
     ) -> Tensor:
-        """What ``view`` makes of each image and its row, (B,3,size,size) uint8, in their order."""
+        """Images (B,3,size,size) uint8 of the rows: ``transform(image, row)`` of each, in order."""
         every = range(len(self))
         numbers = list(every[rows]) if isinstance(rows, slice) else rows.tolist()
         places = self.table.take(pa.array(numbers, pa.int64())).to_pylist()
@@ -115,7 +118,7 @@ class FileImages:
         return torch.from_numpy(made).to(self.device)
 
     def read_bytes(self, location: dict) -> tuple[bytes, str]:
-        """The bytes of one image, and what to call it in an error."""
+        """The bytes of one image, and its name for error messages."""
         path, offset, size = self.root / location["file"], location["offset"], location["size"]
         where = f"{path} at byte {offset}" if offset else str(path)
         try:
@@ -134,10 +137,10 @@ class FileImages:
 
 
 def decode_image(data: bytes, where: str) -> Image.Image:
-    """The image that some bytes hold, in RGB.
+    """The image in some bytes, as RGB.
 
     Raises:
-        RetortError: they hold none, or only a part of one.
+        RetortError: the bytes are no image, or a truncated one.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -147,7 +150,7 @@ def decode_image(data: bytes, where: str) -> Image.Image:
 
 
 def prefetch_parts(read: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) -> Iterator[Tensor]:
-    """``read`` of each part in order, the next ones under way while one is in use."""
+    """``read(part)`` for each part in order; the next ones are read while one is in use."""
     with ThreadPoolExecutor(PREFETCHED_PARTS, "batches") as pool:
         waiting = [pool.submit(read, part) for part in parts[:PREFETCHED_PARTS]]
         try:
@@ -162,16 +165,17 @@ def prefetch_parts(read: Callable[[Tensor], Tensor], parts: Sequence[Tensor]) ->
 
 
 def read_split(artefact: Artefact, name: str) -> Split:
-    """A split of a data set whose images stayed where they were.
+    """A split of a data set whose images stay in their files.
 
     Raises:
-        RetortError: its index is missing or altered, or the images' folder has gone.
+        RetortError: the index is missing or altered, or the images' folder is missing.
     """
     about = artefact.manifest.facts["files"]
     table = pq.read_table(artefact.get_verified_path(f"{name}.parquet"))
     root = Path(about["root"])
     if len(table) and not root.exists():
-        raise RetortError(f"{root}: the images of data set {artefact.manifest.name}; {MOVED_HINT}")
+        whose = f"the images of data set {artefact.manifest.name}"
+        raise RetortError(f"{root}: is missing; it held {whose}; {MOVED_HINT}")
     images = FileImages(root, table, about["size"], about["crop"])
     labels = torch.from_numpy(table["label"].to_numpy().copy())
     return Split(images, labels, table["group"] if table["group"].null_count == 0 else None)

@@ -1,4 +1,4 @@
-"""Sources made of others: a second data set in every batch, and batches without labels."""
+"""Sources built on others: a second data set in every batch, and batches without labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,14 @@ REVISION = 1
 def get_permutation(
     schedule: BatchSchedule, seed_name: str, row_count: int, pass_number: int
 ) -> Tensor:
-    """The order of the ``turn``-th pass over the rows."""
+    """The order of the rows in pass ``pass_number``."""
     return schedule.draw_permutation(row_count, pass_number, seed_name)
 
 
 def draw_streamed_rows(
     schedule: BatchSchedule, seed_name: str, row_count: int, start: int, count: int
 ) -> Tensor:
-    """Rows (count,) from place ``start`` on of an endless row of permutations."""
+    """Rows (count,) from position ``start`` of an endless sequence of permutations."""
     turns = range(start // row_count, (start + count - 1) // row_count + 1)
     order = torch.cat([get_permutation(schedule, seed_name, row_count, turn) for turn in turns])
     first = start - turns.start * row_count
@@ -39,12 +39,12 @@ def count_added_images(share: float, batch: int) -> int:
 
 @dataclass
 class MixedSource:
-    """A data set's batches, ``share`` of each from a second data set (of generated images).
+    """A data set's batches, with ``share`` of each batch from a second data set (generated images).
 
-    An epoch has as many steps as without the second one, so that a recipe means the same number
-    of updates. Both sets are gone through in permutations that run on across epochs. Both are
-    augmented alike and their places in a batch are random. Rows of the second set are counted
-    after those of the first.
+    An epoch has as many steps as without the second set, so a recipe means the same number of
+    updates. Each set is read in permutations that continue across epochs. Both are augmented
+    alike, and their positions in a batch are random. ``Batch.index`` counts the rows of the second
+    set after those of the first.
     """
 
     base: DatasetSource
@@ -82,18 +82,18 @@ class MixedSource:
             )
 
     def state_dict(self) -> dict:
-        """Nothing: every draw is named by epoch and step."""
+        """An empty dict: every draw is named by epoch and step."""
         return {}
 
     def load_state_dict(self, state: dict) -> None:
-        """Nothing to take back."""
+        """Does nothing: there is no state."""
 
 
 @dataclass
 class UnlabelledSource:
-    """A source's batches with ``y`` None, where its labels are of other classes than the student's.
+    """A source's batches without labels (``y`` is None).
 
-    So no objective reads them by mistake.
+    It serves data sets of other classes than the student's: no objective can read their labels.
     """
 
     source: BatchSource
@@ -108,9 +108,9 @@ class UnlabelledSource:
             yield replace(batch, y=None)
 
     def state_dict(self) -> dict:
-        """The source's own."""
+        """The state of the inner source."""
         return self.source.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Give the source its own back."""
+        """Restore the state of the inner source."""
         self.source.load_state_dict(state)

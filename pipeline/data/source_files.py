@@ -1,13 +1,14 @@
 """Data sets: one file each, and the file's name is its ``source:`` in the configuration.
 
 A file states ``SIZES`` (rows of each split), ``SHAPE`` (C,H,W), ``CLASSES`` (names in label order),
-``REVISION`` and ``load(split, cache)``, which fetches what the cache lacks and returns the images
-(N,C,H,W) uint8 and labels (N,) int64; row i is row i of the source. Importing it is cheap.
+``REVISION`` and ``load(split, cache)``, which fetches what the cache lacks and returns images
+(N,C,H,W) uint8 and labels (N,) int64; row i is row i of the source. Importing the file is cheap.
 
-One with options has in their place a frozen dataclass ``Images``: its fields are the options, and
-it has ``sizes`` (None where only reading tells), ``shape``, ``classes``, ``load``. Options marked
-``metadata={"outside": True}`` say where files lie and are in no key. A set too large for one array
-has ``index(split, cache)`` in the place of ``load``: an `indexed.Index` of where its images lie.
+A data set with options has a frozen dataclass ``Images`` instead: its fields are the options, and
+it has ``sizes`` (None where they are known only after reading), ``shape``, ``classes`` and
+``load``. Options marked ``metadata={"outside": True}`` say where files lie and are in no key. A set
+too large for one array has ``index(split, cache)`` instead of ``load``, which returns a
+`file_index.FileIndex`.
 
 This module holds what several data sets need: checked files, atomic writes, a bounded download.
 """
@@ -25,7 +26,7 @@ from pipeline.errors import RetortError
 
 REVISION = 1
 
-SOCKET_TIMEOUT_SECONDS = 15.0  # a connection that says nothing for so long is given up
+SOCKET_TIMEOUT_SECONDS = 15.0  # a connection silent for so long is closed
 
 log = logging.getLogger("retort")
 
@@ -39,7 +40,7 @@ def read_verified_bytes(path: Path, expected: str) -> bytes:
     """The bytes of a file.
 
     Raises:
-        RetortError: their sha256 is not the expected one.
+        RetortError: the file's sha256 is not the expected one.
     """
     data = path.read_bytes()
     if compute_sha256(data) != expected:
@@ -65,7 +66,7 @@ class PercentLogger:
         self.logged_percent = 0
 
     def write(self, text: str) -> int:
-        """Read one redrawing of the bar."""
+        """Log the percentage in ``text`` if it reaches a new tenth."""
         found = re.search(r"(\d+)%", text)
         tenth = int(found[1]) // 10 * 10 if found else 0
         if tenth > self.logged_percent:
@@ -74,12 +75,12 @@ class PercentLogger:
         return len(text)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing: nothing is buffered."""
 
 
 @contextmanager
 def set_socket_timeout(seconds: float) -> Iterator[None]:
-    """Give up connections that are silent for so long, where the library sets no limit itself."""
+    """Close silent connections after ``seconds`` where the library sets no limit itself."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -89,10 +90,10 @@ def set_socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def download_file(url: str, folder: Path, md5: str) -> Path:
-    """Fetch a file into a folder by torchvision's downloader, with progress in the log.
+    """Download a file into a folder with torchvision, with progress in the log.
 
     Raises:
-        OSError: no answer, or silence for ``SILENCE_S``.
+        OSError: no answer, or silence for ``SOCKET_TIMEOUT_SECONDS``.
         RuntimeError: too many redirections or a wrong md5.
     """
     from torchvision.datasets.utils import download_url

@@ -18,9 +18,9 @@ SPLITS = ("train", "val", "test")
 class Split:
     """Images (N,C,H,W) uint8 and labels (N,) int64, in order of source row.
 
-    Images of a large set are a `lazy.FileImages` in a tensor's place: indexed, sliced, asked for
-    their length and shape and sent to a device alike, but read when they are indexed. ``groups``
-    names the part of a test set that each row belongs to, if it has parts.
+    Images of a large set are a `lazy_images.FileImages`: it has a tensor's indexing, slicing,
+    length, shape and ``to``, and reads images when they are indexed. ``groups`` names the part of
+    a test set that each row belongs to, if the set has parts.
     """
 
     images: Tensor

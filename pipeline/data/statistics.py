@@ -1,4 +1,4 @@
-"""Statistics of a data set that a network normalises by."""
+"""Statistics of a data set that networks normalise with."""
 
 import torch
 from torch import Tensor

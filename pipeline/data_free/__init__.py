@@ -1,5 +1,5 @@
 """Training data made without data, by generators and by inversion.
 
-A teacher and a generator come in, batches of images go out. What generators minimise belongs in
-`generator_losses`, what students minimise in `objectives`.
+The room turns a teacher and a generator into batches of images. What generators minimise belongs
+in `generator_losses`, what students minimise in `objectives`.
 """

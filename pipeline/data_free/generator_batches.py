@@ -1,4 +1,4 @@
-"""Batches from a generator that learns while they are drawn."""
+"""Batches from a generator that is trained while they are drawn."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -29,22 +29,22 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class GeneratorRecipe:
-    """How a generator learns and what its batches hold.
+    """How a generator is trained and what its batches hold.
 
     Attributes:
         epochs: length of the run, for ``Batch.progress`` and grids.
-        loss: what the generator minimises: a ``Loss`` of ``pipeline/synthesis``.
+        loss: what the generator minimises: a ``Loss`` of ``generator_losses``.
         steps: batches per epoch.
         batch: fresh images per batch.
-        replayed: past images added to each batch, as soon as there are any.
-        pool: how many past images are kept; 0 keeps none.
+        replayed: past images added to each batch, once the pool holds any.
+        pool: number of past images that are kept; 0 keeps none.
         lr: Adam's learning rate; its betas are (0.5, 0.999), as in DataFree.
-        learns: False freezes the generator and only samples from it.
+        learns: False freezes the generator and only draws images from it.
         teacher: the role of the teacher that the generator learns from.
-        augment: applied to the images before the teacher; best what the teacher was trained with.
-        student_steps: batches for each step of the generator; between them it only samples.
-        clip_grad: largest norm of the generator's gradient; 0 leaves it as it is.
-        grids: shares of the run at which a picture of its images is kept.
+        augment: applied to the images before the teacher; best as in the teacher's own training.
+        student_steps: batches for each step of the generator; in the others it is not updated.
+        clip_grad: largest norm of the generator's gradient; 0 does not clip it.
+        grids: shares of the run at which a grid of generated images is kept.
     """
 
     epochs: int
@@ -63,12 +63,12 @@ class GeneratorRecipe:
 
 
 class GeneratorSource:
-    """Batches from a generator that learns from a teacher as they are drawn (DERD, Sec. 3.2).
+    """Batches from a generator that learns from a teacher while they are drawn (DERD, Sec. 3.2).
 
     A batch costs one forward of generator and teacher and, where the generator learns, one
-    backward through both: 3 F_G + 2 F_T, and 2 F_S where its loss looks through the student. The
-    teacher's logits travel along as ``stored["t_clean"]`` where it is the natural or the only
-    teacher, so the student's loss needs no forward of it.
+    backward through both: 3 F_G + 2 F_T, and 2 F_S more where its loss uses the student. Where the
+    teacher is the natural or the only one, a batch carries its logits as ``stored["t_clean"]``, so
+    the student's objective needs no forward of it.
     The network is trained in place, on its own device; ``seed`` names every draw.
     """
 
@@ -87,11 +87,11 @@ class GeneratorSource:
 
     @property
     def device(self) -> torch.device:
-        """Where it works."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
-        """The epoch's batches from step ``start`` on; the generator takes its step before each."""
+        """Batches of an epoch from step ``start`` on; updates the generator along the way."""
         recipe, role = self.recipe, self.recipe.teacher
         if start == 0 and epoch in compute_grid_epochs(recipe.grids, recipe.epochs):
             self.grids[epoch] = self.make_grid_images()
@@ -108,27 +108,27 @@ class GeneratorSource:
     def generate_images(
         self, teacher: nn.Module, student: nn.Module, rng: torch.Generator, learns: bool
     ) -> tuple[Tensor, Tensor]:
-        """New images (B,C,H,W) and their teacher logits (B,K), after the generator's step on them.
+        """New images (B,C,H,W) and the teacher's logits (B,K) on them, both detached.
 
-        Both are detached and belong to the weights before the step.
+        Where ``learns``, the generator is updated afterwards; both come from the weights before.
         """
         z = self.draw_noise(self.recipe.batch, rng)
         self.network.train(self.recipe.learns)
         with torch.set_grad_enabled(learns), freeze_modules(student):
             x = augment(self.network(z), self.recipe.augment, rng)
             batch = show_to_teacher(x, z, teacher, student, rng)
-            if learns:  # the noise itself says what label was given: of its first K the largest
+            if learns:  # the label is the index of the largest of the first K noise values
                 self.update_generator(replace(batch, y=z[:, : batch.logits.shape[1]].argmax(1)))
         return batch.x.detach(), batch.logits.detach()
 
     def draw_noise(self, count: int, rng: torch.Generator) -> Tensor:
-        """Noise (count,Z) in the network's own precision."""
+        """Noise (count,Z) in the network's precision."""
         dtype = next(self.network.parameters()).dtype
         shape = (count, self.network.latent)
         return torch.randn(shape, generator=rng, device=self.device, dtype=dtype)
 
     def update_generator(self, batch: GeneratedBatch) -> None:
-        """One Adam step on the mean of the loss; nothing but the generator gets a gradient."""
+        """Take one Adam step on the mean of the loss; only the generator gets a gradient."""
         terms = self.loss(batch)
         sum(terms.values()).mean().backward(inputs=self.trained_parameters)
         if self.recipe.clip_grad:
@@ -139,7 +139,7 @@ class GeneratorSource:
     def add_replayed_images(
         self, x: Tensor, logits: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Put the pool's draw behind the fresh images, and then the fresh ones into the pool."""
+        """Fresh images and logits followed by draws from the pool; the pool gets the fresh ones."""
         if not self.recipe.pool:
             return x, logits
         replayed = (
@@ -152,7 +152,7 @@ class GeneratorSource:
 
     @torch.no_grad()
     def make_grid_images(self) -> Tensor:
-        """A grid's images, from the same noise each time, as 8-bit levels."""
+        """Images of a grid as 8-bit levels, from the same noise each time."""
         z = self.draw_noise(
             GRID_SHAPE[0] * GRID_SHAPE[1], make_generator(self.seed, "samples", device=self.device)
         )
@@ -160,14 +160,14 @@ class GeneratorSource:
         return take_grid_images(self.network(z))
 
     def state_dict(self) -> dict:
-        """A copy of all that a resumed run needs: weights, Adam's state, pool, loss, grids."""
+        """A copy of what a resumed run needs: weights, Adam's state, pool, loss, grids."""
         loss = self.loss.state_dict() if isinstance(self.loss, nn.Module) else {}
         state = {"network": self.network.state_dict(), "adam": self.optimizer.state_dict()}
         more = {"loss": loss, "grids": self.grids}
         return copy.deepcopy(state | self.pool.state_dict() | more)
 
     def load_state_dict(self, state: Mapping) -> None:
-        """Take over what ``state_dict`` gave; the learning rate is the recipe's own."""
+        """Restore what ``state_dict`` returned, but with the recipe's learning rate."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(copy.deepcopy(state["adam"]))
         self.optimizer.param_groups[0]["lr"] = self.recipe.lr

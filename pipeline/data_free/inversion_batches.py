@@ -30,19 +30,19 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class RoundRecipe:
-    """How rounds make images and what batches hold.
+    """How rounds optimise images and what batches hold.
 
     Attributes:
-        epochs, steps, batch, pool, augment, teacher, grids: as ``GeneratorRecipe``'s. Images are
-            augmented each time they are drawn, and each time their teacher is shown them.
-        loss: what is minimised: a ``Loss`` of ``pipeline/synthesis``.
-        classes: labels are drawn among so many.
+        epochs, steps, batch, pool, augment, teacher, grids: as in ``GeneratorRecipe``. Images are
+            augmented each time they are drawn and each time they go through the teacher.
+        loss: what is minimised: a ``Loss`` of ``generator_losses``.
+        classes: number of classes that labels are drawn from.
         of: what is optimised: a "generator" drawn anew with its noise, or the "pixels".
-        iterations: Adam steps a round.
-        made: images a round; those of the best iteration join the pool.
-        lr: of the generator and of what the loss learns.
-        lr_images: of the noise, or of the pixels.
-        learns: False draws from the pool as it is.
+        iterations: Adam steps in a round.
+        made: images in a round; those of the best iteration join the pool.
+        lr: learning rate of the generator and of the loss's own parameters.
+        lr_images: learning rate of the noise, or of the pixels.
+        learns: False draws from the pool and runs no round once it holds images.
     """
 
     epochs: int
@@ -63,11 +63,11 @@ class RoundRecipe:
 
 
 class RoundSource:
-    """Batches from a pool that one round an epoch adds to (CMI, Fang et al., IJCAI 2021).
+    """Batches from a pool that one round in each epoch adds to (CMI, Fang et al., IJCAI 2021).
 
-    A round of n iterations costs n (2 F_T + 3 F_G), without F_G for pixels, and what its loss asks
-    of the student. Batches carry no teacher outputs. ``seed`` names every draw, so a round that is
-    broken off is made again from its start.
+    A round of n iterations costs n (2 F_T + 3 F_G), without F_G for pixels, and the student passes
+    of its loss. Batches carry no teacher outputs. ``seed`` names every draw, so an interrupted
+    round is repeated from its start.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class RoundSource:
             self.loss.to(self.device)
 
     def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
-        """A round where an epoch begins, then its batches from step ``start`` on."""
+        """Batches of an epoch from step ``start`` on; runs a round before the first."""
         recipe = self.recipe
         if start == 0 and (recipe.learns or not len(self.pool)):
             self.run_round(epoch, roles)
@@ -95,7 +95,7 @@ class RoundSource:
             yield make_unlabelled_batch(x, {}, self.seed, epoch, step, progress)
 
     def run_round(self, epoch: int, roles: Roles) -> None:
-        """Make images, and put those of the best iteration into the pool."""
+        """Optimise images and put those of the best iteration into the pool."""
         recipe, student = self.recipe, roles.student
         teacher = roles.teachers[recipe.teacher]
         rng = make_generator("round", self.seed, epoch, device=self.device)
@@ -150,10 +150,10 @@ class RoundSource:
         return best_images
 
     def initialise_variables(self, epoch: int, rng: torch.Generator) -> tuple[Tensor, nn.Module]:
-        """What is optimised: noise before a fresh generator, or the pixels' logits.
+        """The optimised tensor and the network after it: noise and a generator, or pixel logits.
 
-        At mid-grey a logit moves a pixel by a quarter, about a data set's standard deviation: rates
-        that are published for normalised images keep their meaning.
+        At mid-grey one unit of a logit moves a pixel by a quarter, about a data set's standard
+        deviation. So learning rates that were published for normalised images keep their meaning.
         """
         size, count = self.generator_size, self.recipe.made
         shape = (count, size.latent)
@@ -167,17 +167,17 @@ class RoundSource:
         return variables.requires_grad_(), network.train()
 
     def make_grid_images(self) -> Tensor:
-        """A grid's images, drawn from the pool, as 8-bit levels."""
+        """Images of a grid as 8-bit levels, drawn from the pool."""
         rng = make_generator(self.seed, "samples", device=self.device)
         return take_grid_images(self.pool.sample_images(GRID_SHAPE[0] * GRID_SHAPE[1], rng)[0])
 
     def state_dict(self) -> dict:
-        """A copy of all that a resumed run needs: the pool, the loss's own state, the grids."""
+        """A copy of the state that a resumed run needs: pool, loss, grids."""
         loss = self.loss.state_dict() if isinstance(self.loss, nn.Module) else {}
         return copy.deepcopy(self.pool.state_dict() | {"loss": loss, "grids": self.grids})
 
     def load_state_dict(self, state: Mapping) -> None:
-        """Take over what ``state_dict`` gave."""
+        """Restore what ``state_dict`` returned."""
         self.pool.load_state_dict(state, self.device)
         self.grids = {epoch: images.cpu() for epoch, images in state["grids"].items()}
         if isinstance(self.loss, nn.Module):

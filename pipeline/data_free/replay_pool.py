@@ -1,4 +1,4 @@
-"""What the data-free sources share: their pool of past images, their grids, their batches."""
+"""What the data-free sources share: the pool of past images, grids and unlabelled batches."""
 
 from collections.abc import Mapping
 
@@ -10,14 +10,14 @@ from pipeline.core.seeding import make_generator
 
 REVISION = 1
 
-ADAM_BETAS = (0.5, 0.999)  # Adam's, in DataFree and all who follow it
-GRID_SHAPE = (4, 10)  # rows and columns of a picture of made images
+ADAM_BETAS = (0.5, 0.999)  # as in DataFree and the methods built on it
+GRID_SHAPE = (4, 10)  # rows and columns of a grid of generated images
 
 
 class ReplayPool:
-    """Past images with something beside each, at random places of a fixed capacity.
+    """Past images with their logits, up to a fixed capacity.
 
-    Images are kept as 8-bit grey levels: a checkpoint holds the whole pool.
+    Images are kept as 8-bit levels, because a checkpoint holds the complete pool.
     """
 
     def __init__(self, capacity: int):
@@ -28,9 +28,9 @@ class ReplayPool:
         return len(self.images)
 
     def add_images(self, x: Tensor, logits: Tensor, rng: torch.Generator) -> None:
-        """Append images (B,C,H,W) while there is room; after that, overwrite random places.
+        """Append images (B,C,H,W) while there is room; after that, overwrite random positions.
 
-        ``logits`` (B,K) stand beside them; K may be 0.
+        ``logits`` (B,K) are kept with them; K may be 0.
         """
         pixels = (x * 255).round().to(torch.uint8)
         if (room := self.capacity - len(self)) > 0:
@@ -47,11 +47,11 @@ class ReplayPool:
         return self.images[rows].to(self.logits.dtype) / 255, self.logits[rows]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that it holds."""
+        """Images and logits of the pool."""
         return {"images": self.images, "logits": self.logits}
 
     def load_state_dict(self, state: Mapping, device: torch.device) -> None:
-        """Take a copy of what ``state_dict`` gave."""
+        """Restore a copy of what ``state_dict`` returned."""
         self.images = state["images"].to(device, copy=True)
         self.logits = state["logits"].to(device, copy=True)
 
@@ -59,7 +59,7 @@ class ReplayPool:
 def make_unlabelled_batch(
     x: Tensor, stored: dict[str, Tensor], seed: int, epoch: int, step: int, progress: float
 ) -> Batch:
-    """Made images (B,C,H,W) as a training batch, its randomness named by seed, epoch and step."""
+    """A training batch of generated images (B,C,H,W); seed, epoch and step name its randomness."""
     return Batch(
         x=x,
         y=None,
@@ -72,10 +72,10 @@ def make_unlabelled_batch(
 
 
 def compute_grid_epochs(shares: tuple[float, ...], epochs: int) -> set[int]:
-    """The epochs, from 0, that begin at shares of training; a share of 1 is the last one's."""
+    """The epochs, counted from 0, that begin at ``shares`` of training; 1 is the last epoch."""
     return {min(int(share * epochs), epochs - 1) for share in shares}
 
 
 def take_grid_images(x: Tensor) -> Tensor:
-    """The first images of a batch in [0,1] as 8-bit levels on the CPU, as many as a grid has."""
+    """The first images of a batch in [0,1], as many as a grid has, as 8-bit levels on the CPU."""
     return (x.detach()[: GRID_SHAPE[0] * GRID_SHAPE[1]] * 255).round().to(torch.uint8).cpu()

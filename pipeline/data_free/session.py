@@ -1,4 +1,4 @@
-"""Data-free training: a generator's source, its warm student, and how both are kept on disk."""
+"""Sources from a generator's spec, and the finished generator with its warm student."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,11 +31,15 @@ from pipeline.store.artefact import Artefact, open_artefact
 REVISION = 1
 
 SOURCE_FILE = "source.pt"
-OWN = {"student_steps", "clip_grad", "replayed"}  # of a generator that learns all along
+OWN = {
+    "student_steps",
+    "clip_grad",
+    "replayed",
+}  # options of GeneratorRecipe that RoundRecipe lacks
 
 
 def resolve_loss(generator: GeneratorSection | GeneratorSpec) -> dict[str, dict]:
-    """What a generator minimises, as {name: options}: DERD's losses if its spec names none."""
+    """The generator's loss as {name: options}; DERD's if the spec names none."""
     return generator.losses or {"derd": generator.weights}
 
 
@@ -48,14 +52,14 @@ def make_source(
     role: str = "natural",
     learns: bool = True,
 ) -> BatchSource:
-    """A generator with random weights and its optimiser, as a generator's spec describes them.
+    """The batch source that a generator's spec describes, its generator with random weights.
 
     Args:
-        spec: of a generator, with whatever a student draws otherwise.
-        metadata: its student's classes, and mean with a number for each colour.
+        spec: spec of a generator, with a student's overrides.
+        metadata: its student's classes and mean; the mean has one number for each image channel.
         recipe: epochs, images per batch and their augmentation.
-        seed: of the draws; the weights' is the spec's.
-        role: of the teacher that it learns from, if it ``learns``.
+        seed: seed of the draws; that of the weights is in the spec.
+        role: role of the teacher that the generator learns from, if it ``learns``.
     """
     size = make_generator_size(spec, len(metadata["mean"]))
     ((name, options),) = resolve_loss(spec).items()
@@ -82,7 +86,7 @@ def make_source(
 
 
 def make_generator_size(form: GeneratorForm, image_channels: int) -> GeneratorSize:
-    """How large a generator is."""
+    """The size of a generator for images with so many channels."""
     return GeneratorSize(
         form.latent, form.channels, form.image, image_channels, form.drawn, form.doublings
     )
@@ -90,30 +94,30 @@ def make_generator_size(form: GeneratorForm, image_channels: int) -> GeneratorSi
 
 @dataclass(frozen=True)
 class GeneratorArtefact:
-    """A finished warm-up: generator, optimiser, pool, and the student it warmed.
+    """A finished generator artefact: generator, optimiser, pool and the student of the warm-up.
 
-    Without a warm-up (``warm: false``) it says what to begin with, and each seed begins anew.
+    Without a warm-up (``warm: false``) only its settings are used, and each seed starts anew.
     """
 
     artefact: Artefact
 
     @cached_property
     def spec(self) -> GeneratorSpec:
-        """The generator's own."""
+        """The spec of the generator."""
         return get_spec(self.artefact.manifest)
 
     @property
     def student_metadata(self) -> dict:
-        """What the student's file says of it: class names, mean and std."""
+        """Metadata in the student's file: class names, mean and std."""
         return read_metadata(self.artefact.get_verified_path(MODEL_FILE))
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, its teacher's."""
+        """Class names of the generator's teacher."""
         return tuple(self.student_metadata["classes"])
 
     def find_teacher_role(self, inputs: dict[str, Path]) -> str:
-        """The role that the generator's own teacher plays among a student's inputs."""
+        """The role of the generator's teacher among a student's inputs."""
         teacher_key = self.artefact.manifest.inputs["teacher"].rpartition("/")[2]
         prefix = "teachers."
         roles = [
@@ -124,7 +128,7 @@ class GeneratorArtefact:
         return "natural" if "natural" in roles else roles[0]
 
     def load_student(self, seed: int) -> nn.Module:
-        """The warm student; without a warm-up, one with weights drawn from ``seed``."""
+        """The student after the warm-up; without one, a student drawn from ``seed``."""
         if self.spec.warm:
             return load_classifier(self.artefact.get_verified_path(MODEL_FILE))
         metadata = self.student_metadata
@@ -133,7 +137,7 @@ class GeneratorArtefact:
         )
 
     def load_student_snapshot(self, epoch: int) -> nn.Module:
-        """The student as it stood after an epoch of the warm-up, counted from 1."""
+        """The student after an epoch of the warm-up, counted from 1."""
         is_last = epoch == self.spec.recipe.epochs
         return load_classifier(
             self.artefact.get_verified_path(MODEL_FILE if is_last else get_epoch_file_name(epoch))
@@ -147,7 +151,7 @@ class GeneratorArtefact:
         device: str,
         role: str = "natural",
     ) -> BatchSource:
-        """The generator as it stood at the end, ready to go on learning with draws of its own."""
+        """The source at the end of the warm-up, ready to continue with draws named by ``seed``."""
         overrides: dict = {"grids": ()} if self.spec.warm else {"grids": (), "seed": seed}
         for name in ("steps_per_epoch", "replayed"):
             if (value := getattr(sampling, name)) is not None:
@@ -164,5 +168,5 @@ class GeneratorArtefact:
 
 
 def open_generator(folder: Path) -> GeneratorArtefact:
-    """The warm-up in a finished generator's folder."""
+    """The generator artefact in a finished folder."""
     return GeneratorArtefact(open_artefact(folder))

@@ -1,4 +1,4 @@
-"""Generated images with what their teacher says of them, and the losses that read it."""
+"""Generated images with the teacher's outputs on them, and the losses that use these."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class GeneratedBatch:
-    """One step's images on their way back to whoever made them: every graph is kept.
+    """One step's generated images and the teacher's outputs, with graphs for the gradients.
 
     Attributes:
-        x: images (B,C,H,W) in [0,1], as the teacher is shown them.
-        y: labels (B,) that were given before the images were made.
-        logits: the teacher's outputs (B,K), None for a loss that does not look at them.
-        features: the teacher's penultimate features (B,D), likewise.
-        moments: of the inputs of the teacher's BatchNorms; empty where it has none.
-        teacher: the network itself, for further views.
-        student: the network that learns, in eval mode and without parameter gradients.
-        rng: the step's own randomness.
+        x: images (B,C,H,W) in [0,1], augmented, as they go into the teacher.
+        y: labels (B,) that were chosen before the images were generated.
+        logits: the teacher's outputs (B,K), or None for a loss that does not use the teacher.
+        features: the teacher's penultimate features (B,D), or None likewise.
+        moments: moments of the inputs of the teacher's BatchNorms; empty where it has none.
+        teacher: the teacher, for further forwards.
+        student: the student, in eval mode and without parameter gradients.
+        rng: the random generator of the step.
     """
 
     x: Tensor
@@ -47,7 +47,7 @@ def show_to_teacher(
     *,
     uses_teacher: bool = True,
 ) -> GeneratedBatch:
-    """Show images (B,C,H,W) to their teacher, in one forward; not ``asked``, it sees nothing."""
+    """The batch of images (B,C,H,W) after one forward of the teacher, if ``uses_teacher``."""
     if not uses_teacher:
         return GeneratedBatch(x, y, None, None, [], teacher, student, rng)
     with collect_batchnorm_moments(teacher) as moments:
@@ -56,7 +56,7 @@ def show_to_teacher(
 
 
 def one_hot_loss(logits: Tensor) -> Tensor:
-    """L_oh (B,): cross-entropy to the teacher's own label, nats (DAFL; DERD, Sec. 3.2)."""
+    """L_oh (B,): cross-entropy to the teacher's own prediction, nats (DAFL; DERD, Sec. 3.2)."""
     return cross_entropy(logits, logits.detach().argmax(1))
 
 
@@ -83,5 +83,5 @@ def compute_balance_term(logits: Tensor, weight: float) -> Terms:
 
 
 def compute_disagreement(batch: GeneratedBatch) -> Tensor:
-    """KL(T(x) || S(x)) (B,), which the image is to raise; gradients through both networks."""
+    """KL(T(x) || S(x)) (B,), nats, which images maximise; gradients pass through both networks."""
     return kl_divergence(batch.student(batch.x), batch.logits)

@@ -1,7 +1,7 @@
 """Training by several processes: each takes its rows of every batch (METHODS: data parallelism).
 
-The ranks draw the whole batch from the same seeds and keep their own rows, so that N processes see
-what one would, augmentation, mixing and noise included.
+All ranks draw the complete batch from the same seeds and keep their own rows. So N processes see
+the same images as one, with the same augmentation, mixing and noise.
 """
 
 import signal
@@ -22,11 +22,11 @@ REVISION = 1
 
 @dataclass
 class RankSource:
-    """A source's batches, cut to this rank's rows.
+    """A source's batches, reduced to this rank's rows.
 
-    Row blocks go by part of an accumulated batch first and then by rank, so that the ranks'
-    rows of a part are the rows one process would put into it. A source that learns does so on
-    every rank alike, on whole batches, and starts each epoch from rank 0's state.
+    A batch is divided into the parts of gradient accumulation first and then among the ranks. So
+    the ranks' rows of a part are the rows that one process would put into it. A source that learns
+    does so on every rank, on complete batches, and starts each epoch from rank 0's state.
     """
 
     source: BatchSource
@@ -44,10 +44,10 @@ class RankSource:
             yield self.take_rank_rows(batch)
 
     def take_rank_rows(self, batch: Batch) -> Batch:
-        """The rank's rows of a batch.
+        """This rank's rows of a batch.
 
         Raises:
-            RetortError: the rows do not divide.
+            RetortError: parts and ranks do not divide the batch evenly.
         """
         divisor = self.part_count * collectives.get_world_size()
         if len(batch.x) % divisor:
@@ -67,23 +67,23 @@ class RankSource:
         return replace(batch, x=x, y=y, index=index, stored=stored)
 
     def state_dict(self) -> dict:
-        """The source's own."""
+        """The state of the inner source."""
         return self.source.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
-        """Give the source its own back."""
+        """Restore the state of the inner source."""
         self.source.load_state_dict(state)
 
 
 def set_up_data_parallel(
     roles: Roles, objective: object, source: BatchSource, recipe: Recipe, device: str
 ) -> RankSource:
-    """Ready student and objective for the ranks; returns the source of this one's rows.
+    """The source of this rank's rows; prepares student and objective for several ranks.
 
-    A first signal is a wish, as everywhere; a second one is not obeyed, for it is the first's echo.
+    A first signal stops training after its step; a second is ignored, since torchrun repeats them.
 
     Raises:
-        RetortError: there are not as many processes as the recipe has GPUs.
+        RetortError: the number of processes is not the recipe's ``gpus``.
     """
     if collectives.get_world_size() != recipe.gpus:
         raise RetortError(
@@ -100,7 +100,7 @@ def set_up_data_parallel(
 
 
 def end_other_ranks() -> None:
-    """After training rank 0 goes on alone; the others end here.
+    """End every rank but the first, which continues alone after training.
 
     Raises:
         SystemExit: with status 0, on every rank but the first.

@@ -1,7 +1,7 @@
-"""GPUs of this machine: each is one job's at a time, by a lock that also its holder's death lifts.
+"""Locks that give each GPU of this machine to one job at a time; they end with their process.
 
-The locks are local to the machine, as GPUs are. On a cluster the scheduler hands GPUs out; there
-nothing is locked, and what it has set is left.
+The locks are local to the machine, as GPUs are. On a cluster the scheduler assigns GPUs; there
+nothing is locked, and its settings stay.
 """
 
 import fcntl
@@ -24,7 +24,7 @@ log = logging.getLogger("retort")
 
 
 def list_gpus() -> list[str]:
-    """Names of the GPUs that jobs may use here: those that CUDA_VISIBLE_DEVICES leaves, or all."""
+    """Names of the GPUs that jobs may use here: those in CUDA_VISIBLE_DEVICES, or all."""
     if VISIBLE_VARIABLE in os.environ:
         return [name.strip() for name in os.environ[VISIBLE_VARIABLE].split(",") if name.strip()]
     if not shutil.which("nvidia-smi"):
@@ -43,7 +43,7 @@ def get_lock_folder() -> Path:
 
 
 def open_lock_file(name: str) -> int:
-    """A descriptor of a lock's file; whoever comes first makes it, anybody may lock it."""
+    """A descriptor of a lock's file, which is created if missing and which any user may lock."""
     path = get_lock_folder() / re.sub(r"\W", "-", name)
     with suppress(FileExistsError):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW)
@@ -64,10 +64,10 @@ def try_lock(name: str) -> int | None:
 
 
 def lock_gpus(names: list[str], count: int, locks: ExitStack) -> list[str]:
-    """``count`` of the GPUs, locked as they come free.
+    """Names of ``count`` GPUs, locked as they become free.
 
-    One job gathers at a time, in the order of coming: a job of several GPUs is not overtaken for
-    ever, and two of them never hold what the other waits for.
+    Only one job at a time collects GPUs. So single-GPU jobs cannot starve a job of several GPUs,
+    and two jobs never wait for each other's GPUs.
     """
     locked_names: list[str] = []
     has_logged = False
@@ -92,10 +92,10 @@ def lock_gpus(names: list[str], count: int, locks: ExitStack) -> list[str]:
 
 @contextmanager
 def hold_gpus(count: int) -> Iterator[None]:
-    """For the block, this process sees ``count`` GPUs that no other job here uses.
+    """Make ``count`` GPUs that no other job here uses visible to this process, within the block.
 
-    Waits until there are so many. Does nothing for no GPU, under a scheduler, in a child of a
-    holder, and where the machine has too few: that the device check names.
+    Waits until so many are free. Does nothing if ``count`` is 0, under a scheduler, in a child of
+    a process that holds GPUs, and where the machine has too few, which the device check reports.
     """
     is_managed_elsewhere = any(name in os.environ for name in (HELD_VARIABLE, *SCHEDULER_VARIABLES))
     names = list_gpus() if count and not is_managed_elsewhere else []

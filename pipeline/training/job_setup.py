@@ -1,4 +1,4 @@
-"""What the training stages share: a job's device and place, its validation, its saved model."""
+"""What the training stages share: sources, validation and teachers of a job, its saved model."""
 
 from torch import nn
 
@@ -33,7 +33,7 @@ def parse_recipe(job: Job) -> Recipe:
 
 
 def make_schedule(job: Job, recipe: Recipe, class_count: int) -> BatchSchedule:
-    """Counters, seed and augmentation of the job's source."""
+    """The batch schedule of the job's source."""
     spec = get_spec(job)
     return BatchSchedule(
         epochs=recipe.epochs,
@@ -48,7 +48,7 @@ def make_schedule(job: Job, recipe: Recipe, class_count: int) -> BatchSchedule:
 
 
 def make_dataset_source(job: Job, data: DatasetArtefact, recipe: Recipe) -> DatasetSource:
-    """The training split as batches."""
+    """The source of batches of the training split."""
     train = data.read_split("train")
     schedule = make_schedule(job, recipe, len(data.classes))
     return DatasetSource(train.images, train.labels, schedule)
@@ -57,7 +57,7 @@ def make_dataset_source(job: Job, data: DatasetArtefact, recipe: Recipe) -> Data
 def resolve_normalisation(
     data: DatasetArtefact, normalise: NormaliseOption, init: CheckpointSpec | None = None
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of a new network: its first weights', the data set's, or none at all."""
+    """Mean and std of a new network: those of ``init``, of the data set, or 0 and 1."""
     if init is not None and init.mean is not None:
         return init.mean, init.std
     if normalise == "none":
@@ -68,7 +68,7 @@ def resolve_normalisation(
 def make_validation_split(
     job: Job, data: DatasetArtefact, recipe: Recipe
 ) -> ValidationSplit | None:
-    """The split that training watches, None if the data set has no validation split.
+    """The split that is evaluated during training; None if the data set has no validation split.
 
     It is the test split only where the recipe selects on it, as some papers did.
     """
@@ -81,7 +81,7 @@ def make_validation_split(
 
 
 def load_teachers(job: Job) -> dict[str, nn.Module]:
-    """The teachers among a job's inputs by role: frozen, in eval mode, on its device."""
+    """The teachers among a job's inputs, by role: frozen, in eval mode, on the job's device."""
     prefix, device = "teachers.", get_spec(job).device
     return {
         role.removeprefix(prefix): load_teacher(folder, device)
@@ -93,9 +93,9 @@ def load_teachers(job: Job) -> dict[str, nn.Module]:
 def save_student(
     job: Job, roles: Roles, classes: tuple[str, ...], result: TrainingResult
 ) -> Manifest:
-    """Write the trained classifier, the weights kept beside it and its history.
+    """The manifest of a trained classifier; writes it, the other kept weights and its history.
 
-    Returns the manifest over them, the last epoch's record among its facts.
+    The last epoch's record is among the manifest's facts.
     """
     student, names, model = roles.student, [MODEL_FILE, HISTORY_FILE], get_spec(job).model
     final_weights = {name: value.clone() for name, value in student.state_dict().items()}
@@ -110,5 +110,5 @@ def save_student(
 
 
 def summarise_history(history: list[dict]) -> dict:
-    """A training's facts for the manifest: the last epoch's record."""
+    """Facts of a training for the manifest: number of epochs and the last epoch's record."""
     return {"epochs": len(history), "last": history[-1]}

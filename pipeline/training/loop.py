@@ -42,17 +42,17 @@ def fit(
     place: CheckpointSettings,
     validation: ValidationSplit | None = None,
 ) -> TrainingResult:
-    """Train the student in place; returns one record an epoch and the weights kept beside it.
+    """Train the student in place; returns one record per epoch and the other kept weights.
 
-    Resumes if a checkpoint lies in ``place``. On SIGTERM it saves and exits with status 143. At
-    the end the student holds the weights to export: the moving average where the recipe has one,
-    the best epoch's on the validation split where it asks for that.
+    Resumes if ``place`` holds a checkpoint. On SIGTERM it saves and exits with status 143. At the
+    end the student holds the weights to export: the moving average where the recipe has one, and
+    those of the best epoch on the validation split where the recipe selects on it.
 
-    With ``recipe.gpus`` above 1 every rank calls it with the same models and whole batches; only
-    the first returns, the others end here with status 0.
+    With ``recipe.gpus`` above 1 every rank calls it with the same models and complete batches;
+    only the first returns, the others end here with status 0.
 
     Raises:
-        RetortError: the loss is not finite; the batch is saved and named.
+        RetortError: the loss is not finite; the message names the saved batch.
         SystemExit: the process was asked to stop.
     """
     if recipe.gpus > 1:
@@ -77,7 +77,7 @@ def fit(
 
 
 def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
-    """The rest of the current epoch, then its record."""
+    """Train for the rest of the current epoch and append its record to the history."""
     start_time, last_save_time, first_step = time.monotonic(), time.monotonic(), training.step
     source, checkpoint_settings = training.source, training.checkpoint_settings
     steps = training.recipe.epochs * source.steps
@@ -105,7 +105,7 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
 
 
 def save_state(training: TrainingState) -> None:
-    """Write the state, which is the same on every rank, once."""
+    """Write the state on rank 0; it is the same on every rank."""
     if collectives.get_rank() == 0:
         checkpoint.save(
             training.checkpoint_settings.state_folder / CHECKPOINT_FILE, training.state_dict()
@@ -113,7 +113,7 @@ def save_state(training: TrainingState) -> None:
 
 
 def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: int) -> None:
-    """One line of progress with what is left, in seconds."""
+    """Log an epoch's record in one line, with the remaining time in seconds."""
     steps_left = (training.recipe.epochs - training.epoch - 1) * training.source.steps
     shown = {k: v for k, v in record.items() if k not in ("epoch", "lr", "cosine")}
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
@@ -122,7 +122,7 @@ def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: i
 
 
 def keep_weights(training: TrainingState, record: dict) -> None:
-    """Copy the weights of a chosen epoch, and those that selection likes best so far."""
+    """Keep the weights of the epochs in ``keep_epochs``, and the best weights so far."""
     if record["epoch"] in training.recipe.keep_epochs:
         training.kept_weights[f"epoch-{record['epoch']}"] = copy_weights(training.exported_model)
     if training.recipe.select_on == "last":
@@ -134,7 +134,7 @@ def keep_weights(training: TrainingState, record: dict) -> None:
 
 
 def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
-    """One optimiser step."""
+    """Take one optimiser step on a batch."""
     optimizer, recipe = training.optimizer, training.recipe
     if recipe.channels_last:
         batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
@@ -170,9 +170,10 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
 
 @contextmanager
 def seed_networks(batch: Batch) -> Iterator[None]:
-    """Networks that draw for themselves, as drop-path does, draw from the rank's and step's seed.
+    """Seed torch's global generator by rank and step for layers that draw, such as drop-path.
 
-    So a resumed run draws what an unbroken one does, and nothing else in the process is disturbed.
+    So a resumed run draws what an uninterrupted one does. The generator's state is restored
+    afterwards.
     """
     device = batch.x.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -181,12 +182,12 @@ def seed_networks(batch: Batch) -> Iterator[None]:
 
 
 def average_terms(terms: Terms) -> dict[str, Tensor]:
-    """The loop's only reduction: each term's mean over the batch."""
+    """The mean of each term over the batch, which is the loop's only reduction."""
     return {name: values.mean() for name, values in terms.items()}
 
 
 def accumulate_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, float]:
-    """Backpropagate each dict of terms as the objective yields it; returns the terms' values."""
+    """The terms' values; backpropagates each dict of terms as the objective yields it."""
     scalars: dict[str, float] = {}
     for part in parts:
         for terms in training.objective(training.roles, part):
@@ -198,7 +199,7 @@ def accumulate_gradients(training: TrainingState, parts: list[Batch]) -> dict[st
 
 
 def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, float]:
-    """Each term's gradient by itself, over all parts, merged by the objective's ``combine``."""
+    """The terms' values; the objective's ``combine`` merges the gradients of single terms."""
     grads: dict[str, list[Tensor]] = {}
     scalars: dict[str, float] = {}
     for part in parts:
@@ -221,7 +222,7 @@ def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -
 
 
 def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, float]) -> None:
-    """Stop at the first loss that is not finite, before it reaches the weights."""
+    """Raise RetortError and save the batch if a term is not finite, before the weights change."""
     bad = [name for name, value in scalars.items() if not math.isfinite(value)]
     if bad:
         name = (
@@ -237,5 +238,5 @@ def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, fl
 
 
 def write_history(path: Path, history: list[dict]) -> None:
-    """Save the records of a training, which are the same for resumed and unbroken runs."""
+    """Save the records of a training; they are the same for resumed and uninterrupted runs."""
     write_json(path, {"epochs": history})

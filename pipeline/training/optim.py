@@ -1,4 +1,4 @@
-"""Optimiser, learning rate as a formula, moving average: what a recipe asks for."""
+"""Optimiser, learning rate and moving average of a recipe."""
 
 import math
 
@@ -16,7 +16,7 @@ ONECYCLE_END = 0.001  # last rate of one-cycle, as a share of the highest
 
 
 def compute_learning_rate(recipe: Recipe, progress: float) -> float:
-    """The rate at ``progress`` in [0,1): warm-up, then the recipe's schedule."""
+    """The learning rate at ``progress`` in [0,1): warm-up, then the recipe's schedule."""
     if progress < recipe.warmup:
         return recipe.lr * (progress + 1e-8) / recipe.warmup
     if recipe.schedule == "step":
@@ -33,7 +33,7 @@ def compute_learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The recipe's optimiser over the parameters, one fused kernel a step."""
+    """The recipe's optimiser over the parameters, with one fused kernel per step."""
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(
             parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
@@ -49,7 +49,7 @@ def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.opti
 
 
 def make_averaged_model(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
-    """An exponential moving average of weights and BatchNorm statistics, if the recipe has one.
+    """The moving average of weights and BatchNorm statistics; None if the recipe has none.
 
     Integer buffers (counters, prompt tokens) are copied: averaging would round them down.
     """

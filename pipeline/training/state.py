@@ -1,4 +1,4 @@
-"""What training carries from step to step and from run to run."""
+"""The state of a training, from step to step and from run to run."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +26,12 @@ class CheckpointSettings:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training leaves beside the student.
+    """The result of a training beside the student itself.
 
     Attributes:
-        history: one record an epoch.
-        kept: weights by name: "epoch-60" where asked for, "last" where the student holds the best.
+        history: one record per epoch.
+        kept_weights: weights by name: "epoch-60" for an epoch of ``keep_epochs``, "last" where the
+            student holds those of the best epoch.
     """
 
     history: list[dict]
@@ -73,17 +74,17 @@ class TrainingState:
 
     @property
     def exported_model(self) -> nn.Module:
-        """What is validated and exported: the average if there is one."""
+        """The model that is validated and exported: the moving average if there is one."""
         return self.averaged_model.module if self.averaged_model is not None else self.roles.student
 
     def list_float_buffers(self) -> list[Tensor]:
-        """What student and objective gather of their batches: their real-valued buffers."""
+        """Floating-point buffers of student and objective, such as BatchNorm statistics."""
         objective_modules = [self.objective] if isinstance(self.objective, nn.Module) else []
         networks = [self.roles.student, *objective_modules]
         return [b for n in networks for b in n.buffers() if b.is_floating_point()]
 
     def state_dict(self) -> dict:
-        """All state as tensors and plain values."""
+        """The complete state as tensors and plain values."""
         return {
             "student": self.roles.student.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -101,7 +102,7 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Take a saved state back."""
+        """Restore a saved state."""
         self.roles.student.load_state_dict(state["student"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.averaged_model is not None:
@@ -121,10 +122,10 @@ def copy_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def prepare_objective(objective: object, roles: Roles, source: BatchSource, device: str) -> None:
-    """Move an objective that is a module to the device, and let it size what it learns.
+    """Move an objective that is a module to the device, and call its ``prepare`` if it has one.
 
-    ``objective.prepare(roles, batch)``, where there is one, gets the models and the first batch;
-    the source is put back to where it stood.
+    ``objective.prepare(roles, batch)`` gets the models and the first batch, and may allocate
+    parameters. The source's state is restored afterwards.
     """
     if isinstance(objective, nn.Module):
         objective.to(device)

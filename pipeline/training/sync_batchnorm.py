@@ -1,4 +1,4 @@
-"""BatchNorm over the rows of all ranks, in plain operations: torch's own runs on GPUs alone."""
+"""BatchNorm over the rows of all ranks on any device; torch's own needs a GPU."""
 
 from typing import ClassVar
 
@@ -14,13 +14,13 @@ BATCHNORM_LAYERS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class PortableSyncBatchNorm(nn.Module):
-    """A BatchNorm's weights and statistics under the same names; (B,C,…) to (B,C,…).
+    """A BatchNorm over all ranks, (B,C,…) to (B,C,…); its state has the names of torch's layer.
 
-    In training mean and variance are those of the ranks' rows together, and so are the gradients
-    through them. One process alone normalises as torch does.
+    In training, mean and variance are those of all ranks' rows together, and the gradients pass
+    through them. With one process it normalises as torch does.
     """
 
-    has_auxiliary_copy: ClassVar[bool] = True  # DARWIN's auxiliary branch has one of its own
+    has_auxiliary_copy: ClassVar[bool] = True  # DARWIN's auxiliary branch copies the layer
 
     def __init__(self, layer: nn.Module):
         super().__init__()
@@ -30,7 +30,7 @@ class PortableSyncBatchNorm(nn.Module):
             self.register_buffer(name, getattr(layer, name))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalised over all dimensions but the second."""
+        """``x`` normalised over all dimensions but the second."""
         uses_batch_statistics = self.training or self.running_mean is None
         if not uses_batch_statistics:
             statistics = self.running_mean, self.running_var
@@ -59,9 +59,9 @@ class PortableSyncBatchNorm(nn.Module):
 
 
 def convert_sync_batchnorm(network: object, device: str) -> None:
-    """Put a layer over all ranks in place of every BatchNorm below a network: torch's on a GPU.
+    """Replace every BatchNorm in a network by a layer over all ranks; on a GPU, by torch's own.
 
-    What is no network, as most objectives are, is left alone.
+    Anything that is no ``nn.Module``, as most objectives, is left unchanged.
     """
     if not isinstance(network, nn.Module):
         return

@@ -1,4 +1,4 @@
-"""A stage in several processes: torchrun starts them, the verb that was called holds the lease."""
+"""Stages in several processes: torchrun starts them, and the calling verb holds the lease."""
 
 import ctypes
 import logging
@@ -9,29 +9,29 @@ import sys
 from pipeline.errors import RetortError
 from pipeline.store.artefact import Job
 
-RANKS_VARIABLE = "RETORT_RANKS_OF"  # the folder whose processes torchrun has started
-REPORTED_ERROR_STATUS = 2  # exit status of a process that has printed its reason
-PR_SET_PDEATHSIG = 1  # PR_SET_PDEATHSIG of Linux's prctl
+RANKS_VARIABLE = "RETORT_RANKS_OF"  # the job folder that the started processes work on
+REPORTED_ERROR_STATUS = 2  # exit status of a process that has logged its error
+PR_SET_PDEATHSIG = 1  # option of Linux's prctl: a signal when the parent dies
 
 log = logging.getLogger("retort")
 
 
 def count_processes(kind: str, spec: dict, run: dict) -> int:
-    """How many processes make an artefact; their number is in its key only where they train."""
+    """The number of processes of an artefact's job; it is in the key only where they train."""
     if kind == "evaluation":
         return run.get("gpus_per_evaluation", 1)
     return spec.get("recipe", {}).get("gpus", 1)
 
 
 def get_rank_and_world_size(job: Job) -> tuple[int, int]:
-    """This process's rank and their number; (0, 1) unless it was started below for this job."""
+    """Rank and number of processes; (0, 1) unless ``run_processes`` started this one."""
     if os.environ.get(RANKS_VARIABLE) != str(job.folder):
         return 0, 1
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
 def set_up_rank_process() -> None:
-    """In a process that was started below: die with its parent, and leave talking to the first."""
+    """Make a process of ``run_processes`` die with its parent; only rank 0 logs information."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if int(os.environ["RANK"]) > 0:
@@ -39,11 +39,11 @@ def set_up_rank_process() -> None:
 
 
 def run_processes(job: Job, verb: str, process_count: int) -> None:
-    """Run ``python -m pipeline <verb> <folder>`` in ``count`` processes to their end.
+    """Run ``python -m pipeline <verb> <folder>`` in ``process_count`` processes; wait for them.
 
     Raises:
-        RetortError: one of them died or failed; the others are stopped.
-        SystemExit: this process was asked to stop, and they have stopped.
+        RetortError: a process died or failed; the others are stopped.
+        SystemExit: this process was asked to stop; the others have stopped.
     """
     from torch.distributed import run
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -51,7 +51,7 @@ def run_processes(job: Job, verb: str, process_count: int) -> None:
 
     threads = max(int(os.environ.get("OMP_NUM_THREADS", "1")) // process_count, 1)
     os.environ |= {RANKS_VARIABLE: str(job.folder), "OMP_NUM_THREADS": str(threads)}
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "60")  # seconds to save in
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "60")  # seconds in which they may save
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
@@ -67,7 +67,7 @@ def run_processes(job: Job, verb: str, process_count: int) -> None:
 
 
 def explain_failure(failures: dict, process_count: int) -> str:
-    """What became of the process that ended the others: one that was killed, else the first."""
+    """A description of the failure: of a killed process if any, else of the first that failed."""
     rank, failure = min(failures.items(), key=lambda f: (f[1].exitcode >= 0, f[1].timestamp))
     if failure.exitcode < 0:
         outcome_text = f"was killed by {signal.Signals(-failure.exitcode).name} (out of memory?)"
@@ -78,5 +78,5 @@ def explain_failure(failures: dict, process_count: int) -> str:
     return (
         f"process {rank} of {process_count} {outcome_text}; the others were stopped and what was "
         f"saved is kept; "
-        "mend the cause and run again"
+        "fix the cause and run again"
     )

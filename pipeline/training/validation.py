@@ -1,4 +1,4 @@
-"""What training watches: accuracy on a split cut from the training data, never on the test set."""
+"""Accuracy during training, on a split that is taken from the training data."""
 
 from dataclasses import dataclass
 
@@ -29,7 +29,7 @@ class ValidationSplit:
     batch: int = 500
 
     def measure_accuracy(self, model: nn.Module) -> dict[str, float]:
-        """Clean accuracy, and PGD-10 accuracy where the checkpoint is chosen by it, in [0,1]."""
+        """Clean accuracy, and PGD-10 accuracy where it selects the checkpoint; both in [0,1]."""
         correct, robust_correct = 0, 0
         with freeze_modules(model):
             for start in range(0, len(self.images), self.batch):
@@ -55,7 +55,7 @@ class ValidationSplit:
 
 
 def count_robust_samples(model: nn.Module, x: Tensor, y: Tensor, first_iterates: Tensor) -> int:
-    """How many samples PGD-10 from ``first`` leaves right."""
+    """The number of images that are classified correctly after PGD-10 from the first iterates."""
     if len(x) == 0:
         return 0
     adv = run_pgd(

@@ -1,4 +1,4 @@
-"""A VQGAN's further losses: LPIPS, and a patch discriminator (Esser et al., CVPR 2021)."""
+"""Additional losses of a VQGAN: LPIPS and a patch discriminator (Esser et al., CVPR 2021)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from pipeline.models.vqgan import ReconstructionObjective
 REVISION = 1
 
 MAX_FACTOR = 1e4  # the largest factor that the adaptive rule gives
-FACTOR_EPSILON = 1e-4  # beside a gradient's length
+FACTOR_EPSILON = 1e-4  # added to a gradient's length
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class PerceptualLoss:
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """A discriminator's place in training: see the section `adversarial`."""
+    """Weight, start and rule of the adversarial term: see the section `adversarial`."""
 
     weight: float
     start: float
@@ -38,14 +38,14 @@ class AdversarialLoss:
 
 
 class VQGANObjective(nn.Module):
-    """``Reconstruction`` with LPIPS, or against a discriminator, or both.
+    """``ReconstructionObjective`` with LPIPS, with a discriminator, or with both.
 
     With r = mean |x - Q(x)| + w LPIPS(x, Q(x)), g = -D(Q(x)) and W the decoder's last layer, the
-    generator's further term is weight * lambda * g, where lambda = |dr/dW| / (|dg/dW| + 1e-4), at
-    most 1e4, by the adaptive rule (eq. 7) and 1 by the constant one. The discriminator's is
+    VQGAN's adversarial term is weight * lambda * g. Lambda is |dr/dW| / (|dg/dW| + 1e-4), at most
+    1e4, by the adaptive rule (eq. 7), and 1 by the constant one. The discriminator's term is
     (max(0, 1 - D(x)) + max(0, 1 + D(sg(Q(x))))) / 2, a mean over patches. Both are zero before
-    ``start``. Both players see each other as they were before the step, and one optimiser moves
-    them; each term's gradient reaches its own player alone.
+    ``start``. Both terms use the weights before the step, and one optimiser updates both networks;
+    each term's gradient reaches only its own network.
     """
 
     def __init__(
@@ -61,20 +61,20 @@ class VQGANObjective(nn.Module):
             adversarial_loss,
             discriminator,
         )
-        # in a tuple, where nn.Module does not look: fixed weights belong in no checkpoint
+        # nn.Module does not register tuples: fixed weights belong in no checkpoint
         self.perceptual_losses = () if perceptual_loss is None else (perceptual_loss,)
 
     def needs(self) -> tuple[str, ...]:
-        """It reads the student and the images alone."""
+        """An empty tuple: only the student and the images are used."""
         return ()
 
     def prepare(self, roles: Roles, batch: Batch) -> None:
-        """Bring LPIPS to the images' device."""
+        """Move LPIPS to the images' device and freeze it."""
         for perceptual in self.perceptual_losses:
             perceptual.network.to(batch.x.device).requires_grad_(False).eval()
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        """Yields the generator's terms, then ``discriminator``, each (B,)."""
+        """The VQGAN's terms, then the term ``discriminator``; each is (B,)."""
         image, terms = self.base.reconstruct_batch(roles.student, batch)
         for perceptual in self.perceptual_losses:
             terms["perceptual"] = perceptual.weight * perceptual.network(batch.x, image)
@@ -98,17 +98,17 @@ class VQGANObjective(nn.Module):
         yield {"discriminator": hinge.flatten(1).mean(1)}
 
     def judge_patches(self, x: Tensor) -> Tensor:
-        """The discriminator's opinion (B,1,h,w) of images in [0,1]: above 0 where real."""
+        """The discriminator's output (B,1,h,w) on images in [0,1]: above 0 for real patches."""
         return self.discriminator(2 * x - 1)
 
     def judge_images(self, x: Tensor) -> Tensor:
-        """Its mean opinion (B,)."""
+        """The discriminator's mean output (B,) on images in [0,1]."""
         return self.judge_patches(x).flatten(1).mean(1)
 
     def compute_factor(
         self, reconstruction_loss: Tensor, generator_loss: Tensor, last_weight: Tensor
     ) -> Tensor | float:
-        """Lambda: what brings the two gradients at the last layer to one length, or 1."""
+        """Lambda: the ratio of the two gradients' lengths at the last layer, or 1."""
         if self.adversarial_loss.rule == "constant":
             return 1.0
         gradients = [
@@ -121,7 +121,7 @@ class VQGANObjective(nn.Module):
 
 @contextmanager
 def freeze_parameters(module: nn.Module) -> Iterator[None]:
-    """Keep gradients from a module's parameters; its mode stays."""
+    """Disable gradients of a module's parameters within the block; its mode is unchanged."""
     module.requires_grad_(False)
     try:
         yield
@@ -130,5 +130,5 @@ def freeze_parameters(module: nn.Module) -> Iterator[None]:
 
 
 def make_discriminator(channels: int, width: int, layers: int) -> nn.Module:
-    """Pix2pix's patch discriminator with taming's first weights, from torch's global generator."""
+    """Pix2pix's patch discriminator, initialised as in taming from torch's global generator."""
     return NLayerDiscriminator(channels, width, layers).apply(weights_init)

@@ -1,4 +1,4 @@
-"""A VQGAN's further losses from its work order: files read, weights drawn from the seed."""
+"""Additional losses of a VQGAN's job: LPIPS from files, a discriminator from the seed."""
 
 from pathlib import Path
 
@@ -19,16 +19,16 @@ from pipeline.training.vqgan_losses import (
 
 REVISION = 1
 
-CLASSIFIER_PREFIXES = ("classifier.",)  # VGG-16's last layers, which LPIPS does without
+CLASSIFIER_PREFIXES = ("classifier.",)  # VGG-16's last layers, which LPIPS does not use
 
 
 def make_vqgan_objective(
     job: Job, reconstruction: ReconstructionObjective, channels: int
 ) -> VQGANObjective:
-    """The objective of a work order that names `perceptual`, `adversarial` or both.
+    """The objective of a job with `perceptual`, `adversarial` or both.
 
     Raises:
-        RetortError: a file is not what the configuration says, or holds other weights.
+        RetortError: a file is not the one in the configuration, or holds other weights.
     """
     spec, adversarial_loss, discriminator = get_spec(job), None, None
     if (settings := spec.adversarial) is not None:
@@ -43,7 +43,7 @@ def make_vqgan_objective(
 
 
 def load_lpips(job: Job) -> LPIPS:
-    """LPIPS with the weights of the two files."""
+    """LPIPS with the weights of its two files."""
     network = LPIPS()
     vgg, _ = drop_prefixed_tensors(read_weights(job, "vgg"), CLASSIFIER_PREFIXES)
     lins = {map_lin_name(name): value for name, value in read_weights(job, "lin").items()}
@@ -60,13 +60,13 @@ def load_lpips(job: Job) -> LPIPS:
 
 
 def map_lin_name(name: str) -> str:
-    """`lin3.model.1.weight`, as LPIPS's file has it, in our words."""
+    """Our name of a weight in LPIPS's file, such as `lin3.model.1.weight`."""
     depth, _, rest = name.removeprefix("lin").partition(".")
     return f"lins.{depth}.weight" if rest.endswith(".weight") else name
 
 
 def get_weights_path(job: Job, part: str) -> Path:
-    """Where a file lies, which is in the work order."""
+    """The path of a file of weights, as the job file gives it."""
     return Path(job.run[f"perceptual.{part}"]).expanduser()
 
 

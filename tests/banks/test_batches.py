@@ -1,4 +1,4 @@
-"""Batches of a bank: clean pairs, labels, pairing, one mixture for both sides, stored views."""
+"""Batches of a bank: clean pairs, labels, pairing, the same mixing on both sides, views."""
 
 from dataclasses import replace
 
@@ -13,14 +13,14 @@ from pipeline.core.images import scale_to_unit_range
 from pipeline.core.mixup import MixSettings
 from tests.data.test_batches import EPOCHS, NOBODY, ROWS, SIZE, STEPS, assert_resumes, dataset, draw
 
-ACCEPTED = torch.tensor([1, 2, 3, 5, 8, 13, 16, 19, 22])  # fewer samples than an epoch uses up
-STARTS = [0, 12, ROWS]  # of the shards, in rows; samples 0 to 4 are of the first
+ACCEPTED = torch.tensor([1, 2, 3, 5, 8, 13, 16, 19, 22])  # fewer samples than an epoch uses
+STARTS = [0, 12, ROWS]  # first rows of the shards; samples 0 to 4 are in the first shard
 
 
 def bank(
     augment: str = "none", paired: bool = False, mixing: MixSettings | None = None
 ) -> BankSource:
-    """A bank whose t_adv names the sample."""
+    """A bank whose ``t_adv`` identifies the sample."""
     count = len(ACCEPTED)
     stored = {
         "row": ACCEPTED,
@@ -34,7 +34,7 @@ def bank(
 
 
 def replayed(**views: float) -> BankSource:
-    """A bank of two views; outputs name the row or sample, and the view."""
+    """A bank of two views, whose outputs identify the row or sample, and the view."""
     source = bank(mixing=MixSettings(classes=ROWS))
     made = StoredViews(
         7, 2, **{"augment": "crop_flip", "rand_augment": 0, "mixup": 0, "cutmix": 0} | views
@@ -78,7 +78,7 @@ def test_a_bank_keeps_clean_pairs_and_its_own_permutation():
         assert torch.equal(batch.stored["y_adv"], ACCEPTED[taken])
         rows += taken.tolist()
     assert len(rows) == STEPS * SIZE
-    # Nine samples serve twenty: two whole permutations and a piece of a third.
+    # Nine samples fill twenty places: two complete permutations and a part of a third.
     assert sorted(rows[:9]) == sorted(rows[9:18]) == list(range(9))
     assert rows[:9] != rows[9:18]
 

@@ -1,4 +1,4 @@
-"""A bank's samples against a plain derivation: start, step, projection, filter, rates, cost."""
+"""A bank's samples against values by hand: start, step, projection, filter, rates, cost."""
 
 from pathlib import Path
 
@@ -26,9 +26,9 @@ ATTACK = {
 
 
 class Grid(nn.Module):
-    """A quantiser that rounds pixels to multiples of 1/levels; 255 levels are the identity here.
+    """A discretizer that rounds pixels to multiples of 1/levels; 255 levels are the identity here.
 
-    Counts its passes. One token stands for one pixel.
+    It counts its passes. One token stands for one pixel.
     """
 
     def __init__(self, levels: int):
@@ -49,7 +49,7 @@ class Grid(nn.Module):
 
 
 class Linear(nn.Module):
-    """A linear teacher that counts its forwards, and the images in them."""
+    """A linear teacher that counts its forwards and their images."""
 
     def __init__(self):
         super().__init__()
@@ -69,7 +69,7 @@ class Linear(nn.Module):
 def maker(
     levels: int = 255, reject: str = "drop", form: dict | None = None, **attack
 ) -> BankBuilder:
-    """A bank's maker over random images, its models put in place; ``form`` changes the spec."""
+    """A bank builder over random images with given models; ``form`` changes the spec."""
     spec = {
         "seed": 5,
         "device": "cpu",
@@ -95,7 +95,7 @@ def pixels_of(made: BankBuilder) -> Tensor:
 
 
 def plain_delta(made: BankBuilder, q: Tensor, rows: range) -> Tensor:
-    """Q(x) + delta written out for one L2 step of the teacher's cross-entropy."""
+    """Q(x) + delta, written out for one L2 step on the teacher's cross-entropy."""
     moved = []
     for image, row, y in zip(q, rows, made.split.labels[rows.start : rows.stop], strict=True):
         rng = make_generator(5, "bank", row)
@@ -131,7 +131,7 @@ def test_a_samples_start_depends_on_its_row_alone():
 
 
 def test_the_filter_drops_what_the_teacher_no_longer_knows():
-    """Labels that the teacher never gives: every sample is rejected, none is stored."""
+    """The teacher never predicts these labels: every sample is rejected and none is stored."""
     made = maker()
     made.__dict__["split"] = Split(made.split.images, (made.split.labels + 1) % CLASSES)
     block, counts = made.build_block(range(COUNT), False)
@@ -166,7 +166,7 @@ def test_stored_outputs_are_the_teachers_on_the_stored_pixels():
 
 @pytest.mark.parametrize(("first", "encoded"), [(False, 2), (True, 3)])
 def test_a_block_costs_two_passes_of_q_and_three_of_the_teacher(first, encoded):
-    """One under the gradient, one that filters and is stored, one on the clean images."""
+    """One pass has a gradient, one filters and is stored, one is on the clean images."""
     made = maker()
     made.build_block(range(COUNT), first)
     assert (made.discretizer.encoded, made.discretizer.decoded) == (encoded, 2)

@@ -1,4 +1,4 @@
-"""Every form of a bank: what its stage wrote, read back, is what the networks say of it."""
+"""Every form of a bank: stored fields, read back, match the networks' outputs."""
 
 import io
 import subprocess
@@ -39,7 +39,7 @@ from tests.helpers.graph import environment
 TOP = {"top_k": 3, "temperature": 4.0, "clean": True, "classes": CLASSES}
 VIEWS = {"count": 2, "augment": "crop_flip", "rand_augment": 0, "mixup": 0.8, "cutmix": 1.0}
 FORMS = {"blocks": {}, "png": {"encoding": "png"}}
-ROUNDED = {"atol": 0.02, "rtol": 1e-3}  # of logits to fp16, and of other batches' sums
+ROUNDED = {"atol": 0.02, "rtol": 1e-3}  # logits in fp16, and sums in batches of other sizes
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_png_is_lossless_and_jpeg_is_what_the_teacher_judged(store):
     one = plain["x_adv"][torch.isin(plain["row"], torch.tensor(both))]
     two = jpeg["x_adv"][rows_of(jpeg)][torch.isin(jpeg["row"], torch.tensor(both))]
     assert not torch.equal(one, two)
-    grey = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # colours are kept at half size
+    grey = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # JPEG keeps colours at half size
     assert ((one.float() - two.float()) * grey).sum(1).abs().mean() < 3
 
 
@@ -170,7 +170,7 @@ def test_clean_outputs_are_left_out_where_nobody_wants_them(store):
     ids=["samples", "top 3", "outputs alone, operations"],
 )
 def test_replay_is_the_recomputation(store, spec, operations, outputs):
-    """What a student sees of a view gives, through the teacher, the outputs that were stored."""
+    """The teacher's outputs on the images that a student gets of a view are the stored ones."""
     key = f"views-{'attack' in spec}-{'outputs' in outputs}"
     job = store.made(key, **spec, **outputs, views={**VIEWS, "rand_augment": operations})
     plan = BatchSchedule(3, 11, 0, mixing=MixSettings(classes=CLASSES))
@@ -216,7 +216,7 @@ def test_neither_grouping_nor_order_changes_a_byte(store, extra, tmp_path):
 
 
 def test_two_processes_at_once_share_the_shards(store):
-    """Both are asked for all; each shard is made by one of them, as the other waits or goes on."""
+    """Both get all shards; one builds each shard while the other waits or takes the next."""
     one, two = store.made("blocks-drop", **SAMPLES), store.bank("shared", **SAMPLES)
     command = [sys.executable, "-m", "pipeline", "build_bank", str(two.folder), "--shards", "0:3"]
     options = {"env": environment(), "stderr": subprocess.PIPE, "text": True}
@@ -243,7 +243,7 @@ def test_any_reader_of_webdatasets_reads_the_pictures(store):
 
 @pytest.mark.parametrize(("extra", "views"), [({}, 1), ({"views": VIEWS}, 2)])
 def test_bytes_a_sample_at_32_px(tmp_path, extra, views, monkeypatch):
-    """No more than pixels + 4 bytes a class and view + 64, where every row has a sample.
+    """At most pixels + 4 bytes per class and view + 64 bytes, where every row has a sample.
 
     Blocks are as large as by default; the 10 kB at the end of each tar are left out.
     """

@@ -1,4 +1,4 @@
-"""Banks: the same bytes however they are made, and every damage found."""
+"""Banks: the same bytes however they are built, and every damage is found."""
 
 import json
 import os
@@ -35,7 +35,7 @@ LAYOUT = ShardLayout(ROWS, SHARDS, BLOCK)
 
 
 def block_of(rows: range, keep: bool = True) -> tuple[Block, dict]:
-    """A block whose numbers are drawn by row; every third row is rejected."""
+    """A block whose numbers are drawn from its rows; every third row is rejected."""
     draws = [make_generator("test", row) for row in rows]
     accepted = np.array([keep and row % 3 != 2 for row in rows])
     logits = torch.stack([torch.randn(5, generator=g) for g in draws]).numpy()
@@ -53,7 +53,7 @@ def block_of(rows: range, keep: bool = True) -> tuple[Block, dict]:
 
 
 class Fake:
-    """In the place of Maker: blocks without models; remembers rows, may fail at one."""
+    """A BankBuilder without models; it records its rows and may fail at one."""
 
     made: list[range] = []
     before = staticmethod(lambda rows: None)
@@ -69,14 +69,14 @@ class Fake:
 
 @pytest.fixture(autouse=True)
 def fake(monkeypatch):
-    """No models; and sums are taken anew, since these tests alter files."""
+    """Replace the builder, and forget verified files, since these tests alter files."""
     monkeypatch.setattr(build_bank, "BankBuilder", Fake)
     monkeypatch.setattr(Fake, "made", [])
     artefact.verify.cache_clear()
 
 
 def job_in(folder) -> Job:
-    """A bank's job in a store of its own."""
+    """The job of a bank in a store of its own."""
     folder = folder / "bank" / KEY
     order = {"kind": "bank", "name": "dad", "key": KEY, "inputs": {}, "code": {}}
     write_json(
@@ -87,19 +87,19 @@ def job_in(folder) -> Job:
 
 
 def finished(job: Job) -> Job:
-    """All shards, and the manifest."""
+    """Build all shards and the manifest."""
     build_bank.run_group(job, range(SHARDS))
     write_manifest(job, job.build_manifest([shard_name(i) for i in range(SHARDS)], {}))
     return job
 
 
 def content(job: Job) -> dict[str, bytes]:
-    """Bytes of every shard and sidecar."""
+    """The bytes of every shard and sidecar."""
     return {p.name: p.read_bytes() for p in sorted(job.folder.glob("shard-*"))}
 
 
 def rows_of(*shards: int) -> list[range]:
-    """Row ranges of shards' blocks in order."""
+    """The row ranges of the shards' blocks, in order."""
     return [LAYOUT.get_block_rows(b) for shard in shards for b in LAYOUT.get_shard_blocks(shard)]
 
 

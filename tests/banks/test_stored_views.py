@@ -1,4 +1,4 @@
-"""Stored views: draws by counter, and every operation against one written out by hand."""
+"""Stored views: draws by counter, and every operation against values by hand."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def scrambled(z: int) -> int:
 
 
 def draw(seed: int, row: int, view: int, number: int) -> float:
-    """One draw in Python's own integers."""
+    """One draw, computed with Python's integers."""
     key = scrambled((seed + GOLDEN) & MASK) ^ row
     key = scrambled((key + GOLDEN) & MASK) ^ view
     key = scrambled((key + GOLDEN) & MASK)

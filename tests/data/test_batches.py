@@ -1,4 +1,4 @@
-"""Sources: a run that resumes anywhere sees what an unbroken one saw, bit for bit."""
+"""Sources: a resumed run gets the same batches as an uninterrupted one, bit for bit."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def dataset(augment: str = "crop_flip", seed: int = 5) -> DatasetSource:
 
 
 def content(batch: Batch) -> dict[str, Tensor]:
-    """A batch as tensors, the state of its generator and a draw from it included."""
+    """A batch as tensors, including its generator's state and a draw from it."""
     return {
         "x": batch.x,
         "y": batch.y,
@@ -50,7 +50,7 @@ def assert_equal(one: Batch, two: Batch) -> None:
 
 
 def assert_resumes(make: Callable[[], BatchSource], epoch: int, start: int) -> None:
-    """From ``start`` on a fresh source gives what an unbroken one gives."""
+    """A fresh source gives the same batches from ``start`` on as an uninterrupted one."""
     unbroken = list(make().iterate_batches(epoch, 0, NOBODY))
     fresh = make()
     fresh.load_state_dict(make().state_dict())

@@ -1,7 +1,7 @@
 """DAD in ImageNet's layout, end to end: a small folder at 224 px under a real ViT-B/16 CLIP.
 
-The CLIP has the published shape and random weights, the discretiser and the student are small: what
-is tested is that everything fits together at that size, not that anything is learnt.
+The CLIP has the published shape and random weights; the discretizer and the student are small. The
+test checks that everything fits together at that size, not that anything is learnt.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.helpers.pictures import CLASSES
 
 
 def photographs(root: Path, split: str, each: int) -> None:
-    """Images of a photograph's size in class folders, smooth and of two forms."""
+    """Smooth images of a photograph's size and of two shapes, in class folders."""
     rng = np.random.default_rng(len(split))
     for name in CLASSES:
         folder = root / split / name

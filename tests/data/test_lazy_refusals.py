@@ -1,4 +1,4 @@
-"""What is wrong with image folders and shards: named, with the remedy."""
+"""Errors in image folders and shards: messages name the fault and the remedy."""
 
 import io
 import re

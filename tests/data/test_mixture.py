@@ -1,4 +1,4 @@
-"""A second data set in every batch: its share, its order, and runs that resume anywhere."""
+"""A second data set in every batch: its share, its order, and resumed runs."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def images(rows: int, seed: int) -> Tensor:
 
 
 def mixed(share: float = 0.7, augment: str = "crop_flip", mixing: MixSettings | None = None):
-    """Labels name the row; those of the second set start at 100."""
+    """A source whose labels are rows; those of the second set start at 100."""
     plan = BatchSchedule(EPOCHS, SIZE, 5, augment, mixing=mixing or MixSettings())
     base = DatasetSource(images(ROWS, 1), torch.arange(ROWS), plan)
     return MixedSource(base, images(MORE, 2), torch.arange(MORE) + 100, share)
@@ -78,7 +78,7 @@ def test_both_sets_are_gone_through_evenly_across_epochs():
             own.append(sorted(batch.y[~added].tolist()))
             more += sorted((batch.y[added] - 100).tolist())
     seen = [row for rows in own for row in rows]
-    assert len(seen) == len(set(seen)) == EPOCHS * STEPS * 3  # 18 of 23: none twice
+    assert len(seen) == len(set(seen)) == EPOCHS * STEPS * 3  # 18 of 23 rows, none twice
     counts = torch.bincount(torch.tensor(more), minlength=MORE)
     assert int(counts.sum()) == EPOCHS * STEPS * 7
     assert int(counts.max() - counts.min()) <= 1

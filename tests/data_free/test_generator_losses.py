@@ -1,4 +1,4 @@
-"""What makes images: the contract of every file, unnamed, and each loss written out by hand."""
+"""Generator losses: the contract of every file, and each loss written out by hand."""
 
 import copy
 import dataclasses
@@ -78,7 +78,7 @@ def test_it_looks_through_whom_it_says_and_never_takes_one_for_the_other(name):
     needs, usual = load_plugin("generator_losses", name).Loss().needs(), values(name)
     assert same(usual, values(name, student=Network(9))) == ("student" not in needs)
     assert same(usual, values(name, teacher=Network(9))) == ("teacher" not in needs)
-    if "student" in needs:  # a teacher in the student's place would make it this
+    if "student" in needs:  # the value if the teacher took the student's place
         assert not same(usual, values(name, student=TEACHER))
 
 
@@ -112,7 +112,7 @@ def test_what_it_remembers_comes_back_from_its_state(name):
 
 
 def moments_gap(x: Tensor) -> Tensor:
-    """L_BN of the one BatchNorm, written out."""
+    """L_BN of the only BatchNorm, written out."""
     rows = TEACHER.conv(x).transpose(0, 1).flatten(1)
     mean = rows.sum(1) / rows.shape[1]
     var = ((rows - mean[:, None]) ** 2).sum(1) / rows.shape[1]
@@ -132,7 +132,7 @@ def all_of(scalar: Tensor) -> Tensor:
 
 
 def check(loss, expected: dict[str, Tensor], x: Tensor) -> None:
-    """Values of the terms and the images' gradient of each, to 1e-9."""
+    """Check the terms' values and their gradients in the images, to 1e-9."""
     terms = loss(shown(loss, x))
     assert terms.keys() == expected.keys()
     for name, wanted in expected.items():
@@ -223,7 +223,7 @@ def test_dfard_like_weighs_terms_by_their_size():
 
 
 def plain_contrast(views: list[Tensor], t: float) -> Tensor:
-    """InfoNCE by a loop: each of 2B views against all else."""
+    """InfoNCE in a loop: each of 2B views against all others."""
     z = torch.cat(views)
     z = z / (z**2).sum(1, keepdim=True).sqrt()
     losses = []

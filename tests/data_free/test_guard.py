@@ -1,4 +1,4 @@
-"""A data-free run opens no training image, and evaluation alone opens the test images."""
+"""A data-free run opens no training image; only evaluation opens the test images."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ print(json.dumps([ended, sorted(opened)]))
 
 
 def watched(*stages: tuple[str, Path]) -> tuple[list, set[Path]]:
-    """How stages ended, and every file and folder they opened."""
+    """The exit statuses of stages, and every file and folder that they opened."""
     asked = json.dumps([[verb, str(folder)] for verb, folder in stages])
     command = [sys.executable, "-c", WATCHED, asked]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
@@ -55,7 +55,7 @@ OTHERS = {  # a generator's own fields, and its student's objective
 
 
 def data_free() -> dict:
-    """The tiny experiment's data-free part, the other methods, and a student that needs images."""
+    """The tiny experiment's data-free part, other methods, and a student that needs images."""
     raw = tiny()
     for section in ("discretizers", "banks"):
         del raw[section]
@@ -78,7 +78,7 @@ def data_free() -> dict:
 
 @pytest.fixture
 def without_images(made: Folder, tmp_path) -> tuple[dict[str, Path], Path]:
-    """Folders of what is to be made, by name, and the folder of a data set without its images."""
+    """Folders of the planned artefacts by name, and the folder of a data set without images."""
     for kind in ("dataset", "teacher"):
         shutil.copytree(made.path / "store" / kind, tmp_path / "store" / kind)
     raw = data_free() | {"store": str(tmp_path / "store")}
@@ -105,7 +105,7 @@ def test_no_stage_of_a_data_free_run_opens_an_image(without_images, tmp_path):
     assert all((folders[f"student/{n}-0"] / "manifest.json").exists() for n in ("derd", *OTHERS))
     seen = {p for p in opened for place in (images, DATA) if p.is_relative_to(place)}
     assert seen == set()
-    assert {p.name for p in opened} >= {"manifest.json", "spec.json"}  # the watch works
+    assert {p.name for p in opened} >= {"manifest.json", "spec.json"}  # the audit hook works
 
     for split in ("val", "test"):
         (tmp_path / "aside" / f"{split}.safetensors").rename(images / f"{split}.safetensors")
@@ -115,7 +115,7 @@ def test_no_stage_of_a_data_free_run_opens_an_image(without_images, tmp_path):
     )
     assert ended[0] == 0
     assert images / "test.safetensors" in opened
-    assert ended[1] == 2  # this one learns from images, and the watch sees it try
+    assert ended[1] == 2  # this student needs images, and the hook sees its attempt
     assert images / "train.safetensors" in opened
 
 

@@ -1,4 +1,4 @@
-"""What does not fit in a data-free method is said before any job starts."""
+"""Errors in a data-free method's configuration are reported before any job starts."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ SMALL |= {"generators": BASE["generators"], "students": {"derd": BASE["students"
 
 
 def planned(change: Callable[[dict], None]):
-    """The plan of a small data-free experiment after a change of its text."""
+    """The plan of a small data-free experiment whose configuration text is changed."""
     raw = copy.deepcopy(SMALL)
     change(raw)
     return make_plan_from_dict(raw)
@@ -59,14 +59,14 @@ def other_classes(raw: dict) -> None:
 
 
 def large(raw: dict) -> None:
-    """A teacher of another size, with as many classes as there are in its own data."""
+    """Add a teacher of larger images, with a data set and classes of its own."""
     source = {"tinyimagenet": {"size": 64, "path": "/nowhere", "version": "1"}}
     raw["datasets"]["large"] = {"source": source, "train": 64, "val": 0, "test": 8}
     raw["teachers"]["large"] = {"dataset": "large", "model": "resnet8-s2-w8", "recipe": "tiny"}
 
 
 def shrunk(raw: dict) -> None:
-    """A teacher of the same classes that learnt on smaller images."""
+    """Add a teacher of the same classes that is trained on smaller images."""
     source = {"npz": {"path": "small.npz", "version": "1", "classes_of": "cifar10", "size": 16}}
     raw["datasets"]["small"] = {"source": source, "train": 64, "val": 0, "test": 0}
     raw["teachers"]["small"] = {"dataset": "small", "model": "resnet8-s2-w8", "recipe": "tiny"}
@@ -154,7 +154,7 @@ def test_a_fault_is_one_line(name):
 
 
 def needing(kind: str) -> list[str]:
-    """Objectives of the collection that need something, with their defaults."""
+    """Names of the objectives that need ``kind`` with their default options."""
     return [
         name for name in list_plugin_names("objectives") if kind in list_objective_needs({name: {}})
     ]

@@ -1,4 +1,4 @@
-"""Rounds of optimisation: what is kept, what is drawn anew, and what joins the batches."""
+"""Rounds of optimisation: what they keep, what they draw anew, what the batches hold."""
 
 from dataclasses import dataclass, field, replace
 
@@ -18,7 +18,7 @@ SIZES = GeneratorSize(latent=4, channels=2, side=8)
 
 @dataclass
 class Watched:
-    """Brightness times a factor for each iteration; keeps what it saw."""
+    """Mean brightness times a factor for each iteration; records its inputs."""
 
     factors: tuple[float, ...]
     seen: list[Tensor] = field(default_factory=list)

@@ -22,7 +22,7 @@ RECIPE = Recipe(epochs=1, batch=5, lr=0.01, schedule="constant", augment="none")
 
 
 class Maker(nn.Module):
-    """A generator of one booked layer."""
+    """A generator of one counted layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Maker(nn.Module):
 
 
 def trained(objective, source: BatchSource, place, *teachers: str) -> tuple[float, float]:
-    """F of the student and of all teachers, for an epoch of one step."""
+    """Passes F of the student and of all teachers, for an epoch of one step."""
     networks = {
         role: RecordedNetwork(seed).requires_grad_(False) for seed, role in enumerate(teachers, 2)
     }
@@ -50,7 +50,7 @@ def trained(objective, source: BatchSource, place, *teachers: str) -> tuple[floa
 
 BOTH, ONE = ("natural", "robust"), ("natural",)
 HARD = {"attack": "rslad"}
-STEPS = {  # loss of the generator, objective, teachers: F_S, F_T of the student's and own step
+STEPS = {  # generator's loss, objective, teachers: F_S, F_T of student's and generator's step
     "stage I": ("derd", data_free_kd.Objective(), ONE, 3, 2),
     "stage II": ("derd", derd.Objective(), BOTH, 5, 42 + 2),
     "stage II, + SA": ("derd", derd.Objective(expert=False, sga="none"), BOTH, 3, 41 + 2),

@@ -1,4 +1,4 @@
-"""Killed at any step, data-free training goes on where it was and ends with the same bits."""
+"""Data-free training that is killed at any step resumes there and ends with the same bits."""
 
 import random
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ SPEC = {
 }
 ROUNDS = {"of": "generator", "iterations": 3, "made": 8, "lr_images": 0.01}
 PIXELS = {**ROUNDS, "of": "pixels"}
-CASES = {  # a generator's spec beyond the usual, and the student's objective
+CASES = {  # changes to the generator's spec, and the student's objective
     "stage I": ({}, data_free_kd.Objective),
     "stage II": ({}, lambda: derd.Objective(steps=2)),
     "cmi": ({"losses": {"cmi": {"memory": 12}}, "rounds": ROUNDS}, data_free_kd.Objective),
@@ -58,11 +58,11 @@ CASES = {  # a generator's spec beyond the usual, and the student's objective
 
 
 class Killed(BaseException):
-    """What SIGKILL is to a process, in a test."""
+    """Raised in place of a SIGKILL."""
 
 
 class Cut:
-    """A source that dies as it is asked for the batch after so many steps."""
+    """A source that raises ``Killed`` instead of the batch after so many steps."""
 
     def __init__(self, source: BatchSource, steps: int) -> None:
         self.inner, self.left, self.steps = source, steps, source.steps
@@ -95,7 +95,7 @@ def teachers() -> dict[str, nn.Module]:
 
 
 def fresh(name: str, teachers: dict[str, nn.Module]) -> tuple[Roles, object, BatchSource]:
-    """The start of a run: nothing is shared with another but the frozen teachers."""
+    """Roles, objective and source of a new run, which shares only frozen teachers with others."""
     more, objective = CASES[name]
     both = teachers if "robust" in objective().needs() else {"natural": teachers["natural"]}
     about = {"classes": ["a", "b", "c"], "mean": [0.5] * 3}
@@ -115,7 +115,7 @@ def tensors(state) -> list[Tensor]:
 def end(
     name: str, teachers: dict[str, nn.Module], place: CheckpointSettings, killed: int = -1
 ) -> list[Tensor]:
-    """Everything a run leaves, the run killed once before the step ``killed``."""
+    """All tensors at the end of a run that was killed once, before step ``killed``."""
     if killed >= 0:
         roles, objective, source = fresh(name, teachers)
         with pytest.raises(Killed):

@@ -1,4 +1,4 @@
-"""From a generator's spec to its source: sizes, colours, and what a student may change."""
+"""From a generator's spec to its source: sizes, channels, and a student's overrides."""
 
 import math
 from pathlib import Path
@@ -36,7 +36,7 @@ RECIPE = Recipe(epochs=2, batch=4, augment="none")
 
 
 def about(colours: int) -> dict:
-    """What a student's file says."""
+    """The metadata of a student's file."""
     return {"classes": ["a", "b", "c"], "mean": [0.5] * colours, "std": [0.25] * colours}
 
 
@@ -51,7 +51,7 @@ def test_images_have_the_teachers_colours_and_side(colours, side):
 def trained(
     models: dict[str, str], side: int, tmp_path, learns: bool = True, **more
 ) -> tuple[dict, GeneratorSource]:
-    """One epoch of one DERD step with networks of these names: its record, and the source."""
+    """The record and the source of one epoch of one DERD step with the named networks."""
     networks = {
         role: initialise_classifier(name, 3, (0.5,) * 3, (0.25,) * 3, seed).eval()
         for seed, (role, name) in enumerate(models.items())
@@ -88,7 +88,7 @@ def test_vision_transformers_at_224_pixels(tmp_path):
 
 
 def test_a_teacher_without_batchnorm_drops_the_statistics():
-    """And nothing else: the other three losses reach the generator."""
+    """Without BatchNorm only L_BN is missing; the other three losses reach the generator."""
     source = make_source(
         generator_spec({**SPEC, "image": 32, "steps_per_epoch": 1}), about(3), RECIPE, 0, "cpu"
     )

@@ -1,4 +1,4 @@
-"""Every data-free method from configuration to artefact, through the stages themselves."""
+"""Every data-free method from configuration to artefact, through its stages."""
 
 import json
 from importlib import import_module
@@ -23,7 +23,7 @@ def generator(teacher: str = "natural", **more) -> dict:
 
 
 def cold(loss: str, **more) -> dict:
-    """A baseline's: nothing is warmed up."""
+    """The section of a baseline's generator, without a warm-up."""
     return generator(**{"losses": loss, "warm": False, **more})
 
 
@@ -65,7 +65,7 @@ GENERATORS["inverted"]["rounds"] |= ROUNDS["rounds"]
 
 
 def configuration(store: Path) -> dict:
-    """All methods on one small data set."""
+    """A configuration of all methods on one small data set."""
     raw = tiny()
     teacher = {"dataset": "tiny", "model": "resnet8-s2-w8", "recipe": {**RECIPE, "batch": 64}}
     return {
@@ -83,7 +83,7 @@ def configuration(store: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Plan:
-    """Everything, made in this process."""
+    """The artefacts of all methods, made in this process."""
     plan = make_plan_from_dict(configuration(tmp_path_factory.mktemp("store")))
     write_job_files(plan)
     for ref, entry in plan.artefacts.items():

@@ -1,4 +1,4 @@
-"""Objectives that learn or remember, in the loop: sized before the optimiser, saved, resumed."""
+"""Objectives with state, in the loop: prepared before the optimiser, saved, resumed."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ RECIPE = Recipe(epochs=2, batch=4, lr=0.01, schedule="constant", augment="none")
 
 
 def roles(*teachers: str) -> Roles:
-    """A fresh student and frozen teachers, the same ones each time."""
+    """A fresh student and frozen teachers, with the same weights each time."""
 
     def model(seed: int, width: int):
         return initialise_classifier(f"resnet8-s2-w{width}", 3, (0.5,) * 3, (0.25,) * 3, seed)
@@ -32,14 +32,14 @@ def roles(*teachers: str) -> Roles:
 
 
 def source() -> DatasetSource:
-    """Twelve images, three steps an epoch."""
+    """A source of twelve images, with three steps in an epoch."""
     rng = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (12, 3, 16, 16), generator=rng, dtype=torch.uint8)
     return DatasetSource(images, torch.arange(12) % 3, BatchSchedule(RECIPE.epochs, 4, 0))
 
 
 class Cut(DatasetSource):
-    """The same images, up to a power cut in the second epoch."""
+    """A source that fails in the second epoch, as in a power cut."""
 
     def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         for step, batch in enumerate(super().iterate_batches(epoch, start, roles), start):
@@ -49,7 +49,7 @@ class Cut(DatasetSource):
 
 
 def state(objective, given: Roles) -> dict[str, Tensor]:
-    """What the training left behind."""
+    """The tensors of an objective and its student."""
     return {**objective.state_dict(), **given.student.state_dict()}
 
 
@@ -100,6 +100,6 @@ def test_preparing_leaves_a_source_that_learns_as_it_was():
 
 def test_an_objective_without_anything_to_learn_draws_no_batch():
     class Silent:
-        """A source that must not be asked."""
+        """A source that must not be read."""
 
     prepare_objective(natural.Objective(), roles(), Silent(), "cpu")

@@ -1,4 +1,4 @@
-"""More than one process a job: two gloo ranks on the CPU train as one process does."""
+"""Several processes in a job: two gloo ranks on the CPU train as one process does."""
 
 import os
 import signal
@@ -25,12 +25,12 @@ from tests.helpers.graph import ROOT, Folder, environment, read_until, tiny
 
 VQ = ["discretiser", "adversary"]
 CASES = [*ranked.cases(), *VQ]
-EXACT, SINGLE = 1e-9, 2e-5  # the VQGAN looks codes up in single precision
+EXACT, SINGLE = 1e-9, 2e-5  # the VQGAN computes codes in single precision
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory) -> dict[str, dict]:
-    """Every training by one process ("one"), and by two (0 and 1)."""
+    """The results of every training by one process ("one") and by two (0 and 1)."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-m", "tests.helpers.ranked", str(folder)]
     local = {**environment(), "GLOO_SOCKET_IFNAME": "lo"}
@@ -183,7 +183,7 @@ def test_a_shell_of_its_own_is_not_taken_for_a_rank(tmp_path, monkeypatch):
 
 
 def experiment(path: Path) -> dict[str, Path]:
-    """Folders of one teacher of two processes, its twin of one, and their evaluations."""
+    """Folders of a teacher trained by two processes, its twin by one, and their evaluations."""
     raw = tiny()
     twin = {**raw["teachers"]["natural"], "epochs": 3}
     kept = {name: raw[name] for name in ("seed", "recipes", "datasets")}
@@ -199,7 +199,7 @@ def experiment(path: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> dict[str, Path]:
-    """The same with data, and with the twin made by this process."""
+    """The same folders with the data set, and with the twin trained in this process."""
     folders = experiment(tmp_path_factory.mktemp("launched"))
     assert main(["prepare_data", str(folders["tiny"])]) == 0
     assert main(["train_teacher", str(folders["one"])]) == 0
@@ -207,7 +207,7 @@ def made(tmp_path_factory) -> dict[str, Path]:
 
 
 def child(pid: int) -> int:
-    """The last process that another has started."""
+    """The last child process of a process."""
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1])
 
 

@@ -1,4 +1,4 @@
-"""GPU locks: every job gets GPUs of its own, the dead give theirs back, a scheduler's are left."""
+"""GPU locks: jobs get separate GPUs, dead jobs release theirs, schedulers are respected."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ with hold_gpus(int(sys.argv[1])):
 
 
 class Holder:
-    """Another process that takes GPUs of `a,b` and holds them until it is let go."""
+    """Another process that locks some of the GPUs `a,b` and holds them until it is ended."""
 
     def __init__(self, locks, count: int = 1, **more: str) -> None:
         names = {"CUDA_VISIBLE_DEVICES": "a,b", "RETORT_LOCKS": str(locks)}
@@ -34,22 +34,22 @@ class Holder:
         )
 
     def got(self) -> str:
-        """The GPUs it sees, once it has them."""
+        """The GPUs that are visible to the process, once it holds them."""
         return self.process.stdout.readline().strip()
 
     def said(self) -> str:
-        """The next line of its log."""
+        """The next line of the process's log."""
         return self.process.stderr.readline().strip()
 
     def end(self) -> None:
-        """Let it end by itself."""
+        """Let the process end by itself."""
         self.process.communicate("\n")
         assert self.process.returncode == 0
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start holders over one folder of locks; none is left at the end."""
+    """A function that starts holders over one folder of locks; all are ended afterwards."""
     holders = []
 
     def one(count: int = 1, **more: str) -> Holder:
@@ -98,7 +98,7 @@ def test_a_holders_child_keeps_its_gpus_and_the_environment_comes_back(monkeypat
         monkeypatch.delenv(name, raising=False)
     with gpu_locks.hold_gpus(2):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
-        with gpu_locks.hold_gpus(2):  # as its child's
+        with gpu_locks.hold_gpus(2):  # as in its child
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2"
     assert gpu_locks.HELD_VARIABLE not in os.environ

@@ -1,4 +1,4 @@
-"""The training loop: one optimiser step, what is kept, what stops it, what resumes it."""
+"""The training loop: one optimiser step, kept weights, stops and resumed runs."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ def student() -> nn.Module:
 
 
 def run(path: Path, objective=None, network=None, **changes) -> tuple[nn.Module, TrainingResult]:
-    """Train on a few random images."""
+    """The student and the result of a training on a few random images."""
     recipe = Recipe(**{**SMALL, **changes})
     x, y = images()
     schedule = BatchSchedule(recipe.epochs, recipe.batch, 0, recipe.augment)

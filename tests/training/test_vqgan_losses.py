@@ -1,4 +1,4 @@
-"""LPIPS and the discriminator: values by hand, each player's own gradient, and a real training."""
+"""LPIPS and the discriminator: values by hand, each network's gradient, and a real training."""
 
 import copy
 import json
@@ -32,7 +32,7 @@ EXACT = {"atol": 1e-9, "rtol": 0}
 
 
 def lpips_at_random() -> LPIPS:
-    """LPIPS with weights that keep features alive and distances positive."""
+    """LPIPS with weights that keep features non-zero and distances positive."""
     torch.manual_seed(1)
     network = LPIPS()
     for lin in network.lins:
@@ -66,13 +66,13 @@ def batch(progress: float = 0.5, n: int = 4) -> Batch:
 
 def versus(judge: nn.Module, rule: str = "adaptive", perceptual: PerceptualLoss | None = None):
     base = ReconstructionObjective(16, revive_until=0.0).double()
-    base.steps += 1  # the codebook stays as it is
+    base.steps += 1  # the codebook is neither initialised nor revived
     return VQGANObjective(base, perceptual, AdversarialLoss(0.8, 0.3, rule), judge).double()
 
 
 def test_lpips_is_taming_s(lpips):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the module compares texts with `is`
+        warnings.simplefilter("ignore")  # the module compares strings with `is`
         from taming.modules.losses import lpips as theirs
     other = theirs.LPIPS.__new__(theirs.LPIPS)  # its constructor downloads
     nn.Module.__init__(other)
@@ -214,7 +214,7 @@ def test_lpips_counts_with_its_weight_and_is_in_no_checkpoint(model, lpips):
 
 @pytest.fixture
 def made(tmp_path, monkeypatch, lpips):
-    """A function that trains a discretiser with sections of further losses, and returns its job."""
+    """A function that trains a discretizer with additional losses and returns its job."""
     images = np.random.default_rng(0).integers(0, 256, (700, 3, 32, 32), dtype=np.uint8)
     labels = np.random.default_rng(1).integers(0, 10, 700)
     monkeypatch.setattr(cifar10, "load", lambda split, cache: (images, labels))
@@ -239,7 +239,7 @@ SECTION = {"dataset": "tiny", "n_codes": 16, "recipe": RECIPE}
 
 
 def files_of(folder, lpips: LPIPS) -> dict:
-    """The two files as torchvision and LPIPS write them, and the section that names them."""
+    """The two files in the form of torchvision and LPIPS, and the section that names them."""
     vgg = {f"features.{n}": v for n, v in lpips.features.state_dict().items()}
     torch.save({**vgg, "classifier.0.bias": torch.zeros(3)}, folder / "vgg.pth")
     lins = {f"lin{i}.model.1.weight": lin.weight for i, lin in enumerate(lpips.lins)}

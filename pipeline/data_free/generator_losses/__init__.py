@@ -1,7 +1,8 @@
-"""What a generator, or a batch of images itself, minimises to become training data: a file each.
+"""Losses that a generator, or the optimised images themselves, minimise: one file each.
 
-Each has a ``Loss`` whose hyper-parameters are its fields. ``needs()`` says whom it looks through:
-"teacher", "student" or both. Called with ``Made``, it returns weighted terms, each (B,), whose
-mean is minimised. ``rounds`` says that it works on images made in rounds alone. One that remembers
-or learns is an ``nn.Module``; ``prepare(made)`` sizes it and ``remember(made)`` ends a round.
+Each file has a ``Loss`` whose fields are its hyper-parameters. ``needs()`` names the networks that
+it uses: "teacher", "student" or both. Called with a ``GeneratedBatch``, it returns weighted terms,
+each (B,), whose mean is minimised. ``rounds`` says that it works only on images optimised in
+rounds. A loss with state or parameters is an ``nn.Module``; ``prepare(batch)`` allocates them and
+``remember(batch)`` ends a round.
 """

@@ -1,4 +1,4 @@
-"""Contrastive model inversion (Fang et al., IJCAI 2021): images unlike those made before."""
+"""Contrastive model inversion (Fang et al., IJCAI 2021): images unlike earlier ones."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,11 +22,11 @@ COMPONENTS = (
 )
 
 PROJECTION_WIDTH = 128  # of the projected features
-MIN_AREA_SHARE = 0.25  # smallest share of an image's area that the second view shows
+MIN_AREA_SHARE = 0.25  # smallest share of an image's area in the second view
 
 
 def zoom_randomly(x: Tensor, rng: torch.Generator) -> Tensor:
-    """A random square of each image, enlarged to the whole and perhaps mirrored; differentiable."""
+    """A random square of each image, enlarged to full size and randomly flipped; differentiable."""
     draws = torch.rand(3, len(x), generator=rng, device=x.device).to(x.dtype)
     side = (MIN_AREA_SHARE + (1 - MIN_AREA_SHARE) * draws[0]).sqrt()
     centre = (2 * draws[1:] - 1) * (1 - side)
@@ -40,9 +40,9 @@ def zoom_randomly(x: Tensor, rng: torch.Generator) -> Tensor:
 def contrastive_loss(
     first_view: Tensor, second_view: Tensor, past_features: Tensor, temperature: float
 ) -> Tensor:
-    """(B,): InfoNCE of two views of B images (B,D) among both and past ones (M,D), nats.
+    """InfoNCE (B,), nats, of two views (B,D) of B images against both and past features (M,D).
 
-    Each view is to be nearer to the other than to all else, in cosines over the temperature t.
+    The logits are cosines divided by the temperature. Each view's target is the other view.
     """
     z = F.normalize(torch.cat([first_view, second_view, past_features]), dim=1)
     cosines = z[: 2 * len(first_view)] @ z.t() / temperature
@@ -56,9 +56,9 @@ def contrastive_loss(
 class Loss(nn.Module):
     """bn L_BN + oh CE(T(x), y) - adv [agree] KL(T || S) + contrast L_cr (their Sec. 3.2, 2021).
 
-    The adversarial term counts where student and teacher name the same class. L_cr compares
-    projections of the teacher's features of an image and of a part of it with those of the last
-    ``memory`` images; the projection is learnt along.
+    The adversarial term counts only where student and teacher predict the same class. L_cr
+    compares projections of the teacher's features of an image and of a part of it with those of
+    the last ``memory`` images; the projection is learnt too.
     """
 
     rounds: ClassVar[bool] = True
@@ -76,18 +76,18 @@ class Loss(nn.Module):
         self.register_buffer("past", torch.empty(0, 0))
 
     def needs(self) -> tuple[str, ...]:
-        """Both networks."""
+        """Both teacher and student."""
         return ("teacher", "student")
 
     def allocate_projection(self, width: int, like: Tensor) -> None:
-        """Room for a projection of features of this width and for their memory."""
+        """Allocate a projection and a memory for features of this width."""
         with torch.random.fork_rng(devices=[]):  # these first weights are overwritten
             layers = nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTION_WIDTH)
         self.head = nn.Sequential(*layers).to(like)
         self.past = like.new_empty(0, width)
 
     def prepare(self, batch: GeneratedBatch) -> None:
-        """Draw the projection for the teacher's features, once."""
+        """Draw the weights of the projection of the teacher's features, once."""
         if isinstance(self.head, nn.Identity):
             self.allocate_projection(batch.features.shape[1], batch.features)
             for weight in self.head.parameters():
@@ -96,7 +96,7 @@ class Loss(nn.Module):
                 weight.data.copy_(drawn * scale)
 
     def forward(self, batch: GeneratedBatch) -> Terms:
-        """The weighted terms (B,), in nats but for the statistics."""
+        """The weighted terms (B,), all in nats except the statistics."""
         student = batch.student(batch.x)
         agree = student.argmax(1) == batch.logits.argmax(1)
         part = batch.teacher.features(zoom_randomly(batch.x, batch.rng))
@@ -109,11 +109,11 @@ class Loss(nn.Module):
 
     @torch.no_grad()
     def remember(self, batch: GeneratedBatch) -> None:
-        """Put the features of a round's images into the memory, the oldest out."""
+        """Add the features of a round's images to the memory and drop the oldest."""
         self.past = torch.cat([self.past, batch.features])[-self.memory :]
 
     def load_state_dict(self, state: dict, strict: bool = True, assign: bool = False):
-        """Take a saved state back, whatever the size of its memory."""
+        """Restore a saved state with a memory of any size."""
         if len(state) > 1:
             self.allocate_projection(state["past"].shape[1], state["past"])
             self.past = state["past"].clone()

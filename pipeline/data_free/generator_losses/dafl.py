@@ -25,7 +25,7 @@ COMPONENTS = (
 class Loss:
     """oh L_oh + activation L_a + balance L_ie - adv KL(T(x) || S(x)).
 
-    The last term is DataFree's option; it is 0 there as in the paper.
+    The last term is an option of DataFree; its default weight is 0, as in the paper.
     """
 
     rounds: ClassVar[bool] = False
@@ -36,7 +36,7 @@ class Loss:
     adv: float = 0.0
 
     def needs(self) -> tuple[str, ...]:
-        """The teacher, and the student where it is played against."""
+        """The teacher, and the student where the adversarial term has a weight."""
         return ("teacher", "student") if self.adv else ("teacher",)
 
     def __call__(self, batch: GeneratedBatch) -> Terms:

@@ -30,7 +30,7 @@ class Loss:
     CIFAR-10, and CMI's for the statistics.
 
     Attributes:
-        labels: L_oh's: the teacher's "own" answer, or "given" with the noise before the image.
+        labels: of L_oh: the teacher's "own" prediction, or those "given" by the noise.
     """
 
     rounds: ClassVar[bool] = False
@@ -42,11 +42,11 @@ class Loss:
     labels: Literal["own", "given"] = "own"
 
     def needs(self) -> tuple[str, ...]:
-        """The natural teacher alone."""
+        """The teacher alone."""
         return ("teacher",)
 
     def __call__(self, batch: GeneratedBatch) -> Terms:
-        """The weighted terms (B,), in nats but for the two statistics."""
+        """The weighted terms (B,), all in nats except L_a and L_BN."""
         given = self.labels == "given"
         oh = cross_entropy(batch.logits, batch.y) if given else one_hot_loss(batch.logits)
         terms = {

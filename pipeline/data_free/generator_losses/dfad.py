@@ -18,14 +18,14 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Loss:
-    """-adv mean_c |T(x)_c - S(x)_c| on logits: images on which the student is furthest off."""
+    """-adv mean_c |T(x)_c - S(x)_c| on logits; favours images where the student is most wrong."""
 
     rounds: ClassVar[bool] = False
 
     adv: float = 1.0
 
     def needs(self) -> tuple[str, ...]:
-        """Both players."""
+        """Both teacher and student."""
         return ("teacher", "student")
 
     def __call__(self, batch: GeneratedBatch) -> Terms:

@@ -32,7 +32,7 @@ TERM_NAMES = ("oh", "adv", "balance", "bn")
 class Loss(nn.Module):
     """n (1/e_k) / sum_j (1/e_j) times each of L_oh, -KL(T || S), L_ie, L_BN; an approximation.
 
-    e_k is a moving average of |L_k| with this ``decay``, so that the n terms count alike. DFARD's
+    e_k is a moving average of |L_k| with ``decay``, so that the n terms have equal weight. DFARD's
     own equations are not public: this is not its method.
     """
 
@@ -45,12 +45,12 @@ class Loss(nn.Module):
         self.register_buffer("sizes", torch.zeros(len(TERM_NAMES), dtype=torch.float64))
 
     def needs(self) -> tuple[str, ...]:
-        """Both players."""
+        """Both teacher and student."""
         return ("teacher", "student")
 
     @torch.no_grad()
     def compute_term_weights(self, terms: Terms) -> Tensor:
-        """One weight a term, in its order, after the terms' sizes were taken in."""
+        """One weight for each term, in order; first updates the averages with the terms."""
         positions = [TERM_NAMES.index(name) for name in terms]
         new = torch.stack([value.mean().abs() for value in terms.values()]).double()
         old = self.sizes[positions]

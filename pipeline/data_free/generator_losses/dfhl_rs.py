@@ -1,4 +1,4 @@
-"""Robust model stealing with hard labels: its images (Yuan et al., AAAI 2024)."""
+"""The image loss of robust model stealing with hard labels (Yuan et al., AAAI 2024)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +18,7 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Loss:
-    """CE_smoothed(S(x), y) + balance L_ie(S(x)), y given: the target itself is not asked."""
+    """CE_smoothed(S(x), y) + balance L_ie(S(x)), y given; the target model is not queried."""
 
     rounds: ClassVar[bool] = True
 
@@ -26,7 +26,7 @@ class Loss:
     balance: float = 3.0
 
     def needs(self) -> tuple[str, ...]:
-        """The clone alone."""
+        """The student (the clone) alone."""
         return ("student",)
 
     def __call__(self, batch: GeneratedBatch) -> Terms:

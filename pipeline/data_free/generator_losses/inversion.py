@@ -1,4 +1,4 @@
-"""Model inversion, images optimised themselves (DeepInversion, Yin et al., CVPR 2020)."""
+"""The loss of model inversion, which optimises pixels (DeepInversion, Yin et al., CVPR 2020)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +21,7 @@ MID_GREY = 0.5
 
 
 def total_variation(x: Tensor) -> Tensor:
-    """(B,): mean squared difference of a pixel from its right and lower neighbours."""
+    """Mean squared difference (B,) of a pixel from its right and lower neighbours."""
     across, down = x.diff(dim=3).square(), x.diff(dim=2).square()
     return across.flatten(1).mean(1) + down.flatten(1).mean(1)
 
@@ -30,8 +30,8 @@ def total_variation(x: Tensor) -> Tensor:
 class Loss:
     """oh CE(T(x), y) + bn L_BN + tv TV(x) + l2 mean (x - 1/2)^2, y given.
 
-    TV and L2 are means over pixels in [0,1], so that their weights hold at any size; those weights
-    are ours.
+    TV and L2 are means over pixels in [0,1], so that their weights hold at any image size. Those
+    two weights are our own choice.
     """
 
     rounds: ClassVar[bool] = True

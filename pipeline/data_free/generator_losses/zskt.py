@@ -17,14 +17,14 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Loss:
-    """-adv KL(T(x) || S(x)): images on which the student is furthest off."""
+    """-adv KL(T(x) || S(x)); favours images where the student is most wrong."""
 
     rounds: ClassVar[bool] = False
 
     adv: float = 1.0
 
     def needs(self) -> tuple[str, ...]:
-        """Both players."""
+        """Both teacher and student."""
         return ("teacher", "student")
 
     def __call__(self, batch: GeneratedBatch) -> Terms:
