@@ -1,10 +1,10 @@
-"""How fast banks are read: images a second on one core, and each form's share of the fastest.
+"""How fast banks are read: images a second on one core, and bytes an image.
 
     OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/bank_reading.py
 
-Writes banks of random images into a temporary folder and opens each through the reader that
-students use, sums checked. Every form is read in turn, several rounds; the median round counts,
-and CPU seconds are taken, so that other processes matter little. Also in `make bench`.
+Writes banks of random images into a temporary folder and reads each through the reader that
+students use, which checks the sums. The forms take turns for several rounds. Times are CPU seconds,
+so other processes matter little. Also in `make bench`.
 """
 
 import os
@@ -21,6 +21,8 @@ from pipeline.banks.builder import FILES_FIELD, convert_to_stored_form
 from pipeline.banks.image_codec import encode_image
 from pipeline.banks.reader import read_bank
 from pipeline.banks.shards import ShardLayout, shard_name, write_shard
+from pipeline.config.sections.bank import BankSpec
+from pipeline.config.specs import get_spec
 from pipeline.store import artefact
 from pipeline.store.artefact import Job, write_manifest
 
@@ -35,7 +37,7 @@ FORMS = {  # name -> spec, side in pixels, images
 
 
 def smooth(rng: np.random.Generator, count: int, side: int) -> torch.Tensor:
-    """Random images (N,3,side,side) uint8 of which neighbouring pixels are alike, as in photos."""
+    """Random images (N,3,side,side) uint8 with similar neighbouring pixels, as in photos."""
     coarse = torch.from_numpy(rng.random((count, 3, side // 8, side // 8), np.float32))
     fine = torch.nn.functional.interpolate(coarse, size=(side, side), mode="bicubic")
     noise = torch.from_numpy(rng.normal(0, 0.02, fine.shape).astype(np.float32))
@@ -45,24 +47,22 @@ def smooth(rng: np.random.Generator, count: int, side: int) -> torch.Tensor:
 def written(folder: Path, spec: dict, side: int, count: int) -> Job:
     """A finished bank of random images."""
     folder.mkdir(parents=True)
-    spec = {"attack": {}, "shards": SHARDS, "block": BLOCK, **spec}
-    job, layout = (
-        Job(folder, "bank", "b", folder.name, spec, {}, {}),
-        ShardLayout(count, SHARDS, BLOCK),
-    )
+    common = {"seed": 0, "device": "cpu", "reject": "drop", "shards": SHARDS, "block": BLOCK}
+    job = Job(folder, "bank", "b", folder.name, {**common, **spec}, {}, {})
+    layout, bank_spec = ShardLayout(count, SHARDS, BLOCK), get_spec(job)
     rng = np.random.default_rng(0)
     for shard in range(SHARDS):
         blocks = (
-            (n, block_of(rng, layout.get_block_rows(n), side, spec), {})
+            (n, block_of(rng, layout.get_block_rows(n), side, bank_spec), {})
             for n in layout.get_shard_blocks(shard)
         )
-        write_shard(folder / shard_name(shard), blocks, spec, folder.name)
+        write_shard(folder / shard_name(shard), blocks, bank_spec, folder.name)
     write_manifest(job, job.build_manifest([shard_name(i) for i in range(SHARDS)], {"rows": count}))
     return job
 
 
-def block_of(rng: np.random.Generator, rows: range, side: int, spec: dict) -> dict:
-    """A block with a sample a row."""
+def block_of(rng: np.random.Generator, rows: range, side: int, spec: BankSpec) -> dict:
+    """A block with one sample for each row."""
     images, size = smooth(rng, len(rows), side), len(rows)
     logits = rng.normal(size=(size, CLASSES)).astype(np.float16)
     block = {
@@ -74,20 +74,20 @@ def block_of(rng: np.random.Generator, rows: range, side: int, spec: dict) -> di
         "t_adv": logits,
         "flips": np.zeros(size, np.float16),
     }
-    if "encoding" in spec:
-        block[FILES_FIELD] = [encode_image(image, spec["encoding"], 95) for image in images]
+    if spec.encoding != "blocks":
+        block[FILES_FIELD] = [encode_image(image, spec.encoding, 95) for image in images]
     return convert_to_stored_form(block, spec)
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of a call, of all threads."""
+    """CPU seconds of a call, over all threads."""
     began = time.process_time()
     work()
     return time.process_time() - began
 
 
 def opened(folder: Path) -> None:
-    """Make every sample of a bank pixels, in random batches where they are in files."""
+    """Read every sample of a bank as pixels; image files are decoded in random batches."""
     artefact.verify.cache_clear()
     stored = read_bank(folder).fields["x_adv"]
     if not isinstance(stored, torch.Tensor):
@@ -96,7 +96,7 @@ def opened(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print one line a form: images a second (median, slowest, fastest), bytes an image."""
+    """Print one line for each form: images a second (median, slowest, fastest), bytes an image."""
     torch.set_num_threads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as place:

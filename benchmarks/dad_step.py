@@ -1,11 +1,11 @@
-"""What a step of a DAD student costs beside a standard step: passes and time, loading included.
+"""What a DAD student's step costs beside a standard step: passes, and time with data loading.
 
     OMP_NUM_THREADS=1 python benchmarks/dad_step.py [--model resnet18]
 
 Makes a small bank in two forms (`cached`, and `replay` with two stored views) by the pipeline's
-own stages, then lets three students take turns in one process, round by round: natural, DAD on the
-cached bank, DAD on the replayed one. No teacher is loaded. The medians of CPU seconds a step and
-their ratio to the natural step in the same run are printed. Also in `make bench`.
+own stages. Then three students take turns in one process: natural, DAD on the cached bank, and DAD
+on the replayed one. No teacher is loaded. Prints the median CPU time of a step and its ratio to the
+natural step in the same run. Also in `make bench`.
 """
 
 import argparse
@@ -40,7 +40,7 @@ STUDENTS["replay"] = STUDENTS["cached"]
 
 
 def experiment(folder: Path, model: str) -> dict:
-    """The tiny experiment's teacher and discretiser, two banks, three students of one model."""
+    """The tiny experiment's teacher and discretizer, two banks, three students of one model."""
     raw = yaml.safe_load((ROOT / "tests" / "helpers" / "tiny.yaml").read_text())
     kept = ("seed", "datasets", "discretizers")
     recipe = {"epochs": 40, "batch": 128, "lr": 0.1, "schedule": "onecycle"}
@@ -66,7 +66,7 @@ def experiment(folder: Path, model: str) -> dict:
 
 
 def made(plan: Plan) -> None:
-    """Make all that the students read."""
+    """Make every artefact that the students read."""
     write_job_files(plan)
     for ref, entry in plan.artefacts.items():
         if entry.kind in ("dataset", "teacher", "discretizer", "bank"):
@@ -76,7 +76,7 @@ def made(plan: Plan) -> None:
 
 
 def training_of(plan: Plan, name: str) -> TrainingState:
-    """A student's training, before its first step."""
+    """The state of a student's training before its first step."""
     job = read_job(plan.folder_path(plan.refs_by_name["student", f"{name}-0"]))
     data, recipe = open_dataset(job.inputs["dataset"]), parse_recipe(job)
     student = initialise_classifier(job.spec["model"], len(data.classes), data.mean, data.std, 0)
@@ -87,7 +87,7 @@ def training_of(plan: Plan, name: str) -> TrainingState:
 
 
 def endless(training: TrainingState) -> Iterator[Batch]:
-    """Batches of one epoch after the other."""
+    """Yields the batches of one epoch after the other, without end."""
     for epoch in itertools.count():
         yield from training.source.iterate_batches(
             epoch % training.recipe.epochs, 0, training.roles
@@ -95,7 +95,7 @@ def endless(training: TrainingState) -> Iterator[Batch]:
 
 
 def measured(trainings: dict[str, TrainingState]) -> dict[str, float]:
-    """Median CPU seconds of a step, loading included, the students taking turns."""
+    """Median CPU seconds of a step of each student, with data loading; the students take turns."""
     streams = {name: endless(training) for name, training in trainings.items()}
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for turn in range(WARM + ROUNDS):
@@ -109,7 +109,7 @@ def measured(trainings: dict[str, TrainingState]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Make the banks, measure, print."""
+    """Make the banks, measure the steps and print the table."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--model", default="resnet8-s2-w32")
     model = options.parse_args().model

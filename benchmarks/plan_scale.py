@@ -1,8 +1,9 @@
 """What planning a large experiment costs: `python -m benchmarks.plan_scale [folder]`.
 
-Five data sets, fifteen methods, four students, three seeds and eight suites, a bank of 10,000
-shards a data set in groups of 100. Prints CPU seconds and peak memory of the plan alone, of a
-dry-run of Snakemake, and of the work orders. Nothing is made, and no data is needed.
+The experiment has five data sets, fifteen methods, four students, three seeds and eight suites, and
+for each data set a bank of 10,000 shards in groups of 100. Prints CPU seconds and peak memory of
+the plan alone and of a dry-run of Snakemake, and CPU seconds of writing the job files. No artefact
+is made, and no data is needed.
 """
 
 import json
@@ -86,13 +87,13 @@ def experiment(store: Path, sets: int = 5, seeds: int = 3, suites: int = SUITES)
 
 
 def dataset(number: int) -> dict:
-    """1.3 million images in a file that need not be there."""
+    """A section for 1.3 million images in a file that need not exist."""
     source = {"path": f"set-{number}.npz", "sha256": f"{number:064x}", "test": 5000}
     return {"source": {"npz": source}, "train": 1_281_167, "val": 0, "test": 5000}
 
 
 def student(data: str, method: str, model: str) -> dict:
-    """One method's student."""
+    """The section of one method's student."""
     roles = METHODS[method]
     whose = {"teacher": "natural", "natural": "natural", "robust": "robust"}
     entry = {"dataset": data, "model": model, "objective": method, "recipe": "main"}
@@ -104,7 +105,7 @@ def student(data: str, method: str, model: str) -> dict:
 
 
 def used(command: list[str], folder: Path) -> tuple[str, float]:
-    """A command's output and the CPU seconds of all its processes."""
+    """A command's output, and the CPU seconds of all its processes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
@@ -116,7 +117,7 @@ def used(command: list[str], folder: Path) -> tuple[str, float]:
 
 
 def main(folder: Path) -> None:
-    """Measure and print."""
+    """Measure the costs and print them."""
     config = folder / "experiment.yaml"
     config.write_text(yaml.safe_dump(experiment(folder / "store"), sort_keys=False))
     text, seconds = used([sys.executable, "-c", PLAN, str(config)], folder)
@@ -129,13 +130,13 @@ def main(folder: Path) -> None:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
     print(f"snakemake --dry-run: {jobs(plan)} jobs, {seconds:.1f} CPU-s, peak {peak} MB")
     text, seconds = used([sys.executable, "-c", PLAN, str(config), "write"], folder)
-    print(f"work orders: {json.loads(text)['orders']:.1f} CPU-s more, the first time")
+    print(f"job files: {json.loads(text)['orders']:.1f} CPU-s more, the first time")
     text, seconds = used([sys.executable, "-c", PLAN, str(config), "write"], folder)
-    print(f"work orders: {json.loads(text)['orders']:.1f} CPU-s more, when they are there")
+    print(f"job files: {json.loads(text)['orders']:.1f} CPU-s more, when they are there")
 
 
 def jobs(plan: dict) -> int:
-    """Artefacts, the groups of five banks, and the target."""
+    """Number of jobs: the artefacts, the shard groups of five banks, and the target."""
     return plan["artefacts"] + 5 * SHARDS // GROUP + 1
 
 

@@ -1,4 +1,4 @@
-"""The report's tables of what was made: ingredients, costs, reuse, keys."""
+"""The report's tables of artefacts: ingredients, costs, reuse, keys and versions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,7 +17,7 @@ FactRow = tuple[str, str, str]  # ingredient, measure, value
 
 
 def format_ingredient_table(study: Study) -> str:
-    """What the students were made from, and how good it is."""
+    """The table of what the students learnt from, and how good it is; empty if there is nothing."""
     rows: list[FactRow] = []
     for name, artefact in study.get_artefacts("discretizer").items():
         size = "" if describe_origin(get_spec(artefact.manifest)) else "small "
@@ -40,7 +40,7 @@ def format_ingredient_table(study: Study) -> str:
 
 
 def blank_repeated_names(rows: Sequence[FactRow]) -> list[FactRow]:
-    """The rows with the first cell only where it changes."""
+    """The rows, with the first cell blank where it repeats that of the row above."""
     previous_names = ["", *(row[0] for row in rows)]
     return [
         ("" if name == last else name, *rest)
@@ -49,12 +49,12 @@ def blank_repeated_names(rows: Sequence[FactRow]) -> list[FactRow]:
 
 
 def format_percent(value: float, digits: int = 1) -> str:
-    """A share in [0,1] as percent."""
+    """A share in [0,1] in percent: ``58.1 %``."""
     return f"{100 * value:.{digits}f} %"
 
 
 def iterate_discretizer_facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
-    """Quality of a discretiser on the test images."""
+    """Measures and values of a discretizer's quality on the test images."""
     facts = artefact.manifest.facts
     if origin_text := describe_origin(get_spec(artefact.manifest)):
         yield "made", origin_text
@@ -67,7 +67,7 @@ def iterate_discretizer_facts(artefact: Artefact) -> Iterator[tuple[str, str]]:
 
 
 def describe_origin(spec: TeacherSpec | DiscretizerSpec) -> str:
-    """What a teacher or discretiser from outside is; empty for what was trained here."""
+    """What a teacher or discretizer from a file is; empty for one that was trained here."""
     if isinstance(spec, DiscretizerSpec):
         return "" if spec.checkpoint is None else "VQGAN from a file"
     open_clip_spec = spec.open_clip
@@ -79,7 +79,7 @@ def describe_origin(spec: TeacherSpec | DiscretizerSpec) -> str:
 
 
 def iterate_teacher_facts(group: ModelGroup) -> Iterator[FactRow]:
-    """Accuracy of a teacher; of a CLIP, without any training on labels as such."""
+    """Rows with a teacher's accuracy (zero-shot for a CLIP without a tuned head) and epochs."""
     facts, spec = group.members[0].manifest.facts, get_spec(group.members[0].manifest)
     origin_text = describe_origin(spec) or ("small CLIP trained here" if spec.is_clip else "")
     name = f"teacher {group.name}" + (f" ({origin_text})" if origin_text else "")
@@ -99,7 +99,7 @@ def iterate_teacher_facts(group: ModelGroup) -> Iterator[FactRow]:
 
 
 def iterate_bank_facts(facts: dict) -> Iterator[tuple[str, str]]:
-    """Counts and rates of a bank, as far as they were measured."""
+    """Measures and values of a bank: its source rows, and the rates that were measured."""
     yield "source rows", f"{facts['rows']:,}"
     for key, description, format_value in (
         ("acceptance", "accepted: the teacher still says the label", format_percent),
@@ -114,17 +114,17 @@ def iterate_bank_facts(facts: dict) -> Iterator[tuple[str, str]]:
 
 
 def format_points(value: float) -> str:
-    """A difference of shares in percentage points."""
+    """A difference of two shares, in percentage points: ``+0.3 points``."""
     return f"{format_signed(100 * value)} points"
 
 
 def format_grey_levels(value: float) -> str:
-    """A difference of pixels in grey levels."""
+    """A difference of pixels in [0,1], in grey levels: ``3.1/255``."""
     return f"{255 * value:.1f}/255"
 
 
 def iterate_generator_facts(study: Study, artefact: Artefact) -> Iterator[tuple[str, str]]:
-    """How long a generator was warmed up, and how good its warm student is where that is known."""
+    """Measures and values of a generator: teacher, warm-up, its student's accuracy."""
     manifest = artefact.manifest
     yield "made from teacher", study.find_name(manifest.inputs["teacher"])
     yield "epochs × steps", f"{manifest.facts['epochs']} × {get_spec(manifest).steps_per_epoch}"
@@ -134,7 +134,7 @@ def iterate_generator_facts(study: Study, artefact: Artefact) -> Iterator[tuple[
 
 
 def group_artefacts(study: Study) -> dict[tuple[str, str], list[Artefact]]:
-    """Artefacts by kind and name in order of the graph; evaluations by suite."""
+    """Artefacts by kind and name, in the order of `STAGES_BY_KIND`; evaluations by suite."""
     found: dict[tuple[str, str], list[Artefact]] = {}
     for kind in STAGES_BY_KIND:
         for name, artefact in study.get_artefacts(kind).items():
@@ -158,7 +158,7 @@ def sum_costs(artefacts: Sequence[Artefact]) -> dict[str, float]:
 
 
 def format_cost_table(study: Study) -> str:
-    """What every artefact cost to make and to keep."""
+    """The table of what each artefact cost: seconds, CPU-seconds, memory and disk."""
     rows = []
     for (kind, name), artefacts in group_artefacts(study).items():
         label = f"suite {name}, {describe_evaluations(artefacts)}" if kind == "evaluation" else name
@@ -172,7 +172,7 @@ def format_cost_table(study: Study) -> str:
 
 
 def describe_evaluations(evaluations: Sequence[Artefact]) -> str:
-    """How many models a suite looked at, and how often where it looked at several epochs."""
+    """How many models a suite evaluated, and how often if it evaluated several epochs."""
     models = {e.manifest.inputs["model"] for e in evaluations}
     evaluation_count = len(evaluations)
     return f"{len(models)} models" + (
@@ -181,13 +181,13 @@ def describe_evaluations(evaluations: Sequence[Artefact]) -> str:
 
 
 def format_cost_cells(cost: dict[str, float]) -> list[str]:
-    """A cost as cells."""
+    """The cells of one row of the cost table."""
     values = [cost[name] for name in ("seconds", "cpu_seconds", "peak_mb")]
     return [format_amount(value) for value in (*values, cost["bytes"] / 1e6)]
 
 
 def format_reuse_table(study: Study) -> str:
-    """Which shared artefact was read by what; evaluations are those of its students."""
+    """The table of the artefacts that read each shared one, and of its students' evaluations."""
     rows = []
     for kind in SHARED_KINDS:
         for name, artefact in study.get_artefacts(kind).items():
@@ -205,12 +205,12 @@ def format_reuse_table(study: Study) -> str:
 
 
 def list_reader_names(study: Study, kind: str, key: str) -> list[str]:
-    """Names of the artefacts of a kind that were made directly from this one."""
+    """Names of the artefacts of a kind that have the artefact ``key`` as an input."""
     return [n for n, a in study.get_artefacts(kind).items() if key in a.manifest.inputs.values()]
 
 
 def format_key_table(study: Study) -> str:
-    """Where everything lies in the store."""
+    """The table of every artefact's kind, name and key."""
     rows = [
         [kind, name, artefact.manifest.key]
         for kind in STAGES_BY_KIND
@@ -220,7 +220,7 @@ def format_key_table(study: Study) -> str:
 
 
 def describe_versions(study: Study) -> str:
-    """Versions of Python and torch that the artefacts were made with, as their timings say."""
+    """Versions of Python and torch that the artefacts' timings record."""
     paths = [p for a in study.artefacts.values() for p in (a.folder / "attempts").glob("*.json")]
     cost_records = [read_json(path, "delete it: it only holds timings") for path in paths]
     found = {

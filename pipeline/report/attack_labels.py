@@ -1,11 +1,11 @@
-"""Attacks in words: the one place where the text about an attack and its radius is made."""
+"""Labels of attacks: the only module that puts an attack and its radius into words."""
 
 from pipeline.core.attack_protocol import AttackPoint
 
 REVISION = 1
 
-DEFAULT_STEP_SIZE = 2 / 255  # of PGD; its words leave it out
-PIXEL_TOLERANCE = 1e-6  # radii and steps in [0,1] that are closer are the same
+DEFAULT_STEP_SIZE = 2 / 255  # of PGD; its label leaves it out
+PIXEL_TOLERANCE = 1e-6  # radii and step sizes in [0,1] that differ by less are equal
 ATTACK_NAMES = {
     "fgsm": "FGSM",
     "autoattack": "AutoAttack",
@@ -16,7 +16,7 @@ ATTACK_NAMES = {
 
 
 def format_attack(point: AttackPoint) -> str:
-    """An attack's name for a table's head, without its radius: ``PGD-20 from rn34``."""
+    """An attack's name for a table's heading, without its radius: ``PGD-20 from rn34``."""
     name = format_plain_attack(point)
     if point.attack == "pgd":
         name = f"PGD-{name.removeprefix('pgd')}"
@@ -35,7 +35,7 @@ def format_radius(eps: float) -> str:
 
 
 def format_plain_attack(point: AttackPoint) -> str:
-    """An attack by its name in the configuration, and the images' shift: ``pgd20 fog-3``."""
+    """An attack's name in the configuration and the images' shift: ``pgd20 fog-3``."""
     shift = format_shift(point)
     if shift and point.attack in ("clean", "corruptions"):
         return shift
@@ -48,7 +48,7 @@ def format_plain_attack(point: AttackPoint) -> str:
 
 
 def format_pgd_options(point: AttackPoint) -> str:
-    """What of a PGD is not as usual: ``-step5.1-gauss-x5``."""
+    """The settings of a PGD that differ from the default: ``-step5.1-gauss-x5``."""
     step = (
         ""
         if abs(point.step - DEFAULT_STEP_SIZE) < PIXEL_TOLERANCE
@@ -59,7 +59,7 @@ def format_pgd_options(point: AttackPoint) -> str:
 
 
 def format_shift(point: AttackPoint) -> str:
-    """The corruption and the part of the test set: ``fog-3``; empty for a whole, plain one."""
+    """The corruption and the part of the test set: ``fog-3``; empty if there is neither."""
     corruption = f"{point.corruption}-{point.severity}" if point.corruption else ""
     return " ".join(word for word in (corruption, point.part) if word)
 

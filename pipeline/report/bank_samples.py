@@ -1,4 +1,4 @@
-"""Samples of a bank to look at: an image, what the discretiser makes of it, and what was stored."""
+"""Samples of a bank for a figure: the image, its reconstruction and the stored sample."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pipeline.store.artefact import Artefact
 
 REVISION = 1
 
-MAX_ROUNDING_CHANGE = 0.5 / 255  # mean change of a pixel that rounding to 8 bits alone can make
+MAX_ROUNDING_CHANGE = 0.5 / 255  # the largest mean change of a pixel by rounding to 8 bits
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class BankSample:
 
 
 def choose_bank_samples(study: Study, bank: Artefact, count: int) -> list[BankSample]:
-    """The first samples of a bank that the attack moved and whose label the teacher kept.
+    """The first samples of a bank that the attack changed and whose label the teacher predicts.
 
-    Q(x) is computed anew; the bank holds Q(x').
+    Q(x) is computed here, because the bank stores Q(x') alone. Empty without a discretizer.
     """
     from pipeline.models import vqgan
 
@@ -52,14 +52,14 @@ def choose_bank_samples(study: Study, bank: Artefact, count: int) -> list[BankSa
             break
         for block in read_shard(
             bank.get_verified_path(shard)
-        ):  # to its end: the reader closes it only there
+        ):  # read to the end, because only there the reader closes it
             if len(found) < count:
                 found += find_moved_samples(block, images, discretizer, data.classes)
     return found[:count]
 
 
 def decode_samples(block: Block) -> Tensor:
-    """A block's samples (A,C,H,W) uint8, decoded if they are pictures."""
+    """A block's samples (A,C,H,W) uint8, decoded if they are image files."""
     if isinstance(block["x_adv"], list):
         return image_codec.decode_images(block["x_adv"])
     return torch.from_numpy(block["x_adv"])
@@ -69,7 +69,7 @@ def decode_samples(block: Block) -> Tensor:
 def find_moved_samples(
     block: Block, images: Tensor, discretizer: nn.Module, classes: Sequence[str]
 ) -> list[BankSample]:
-    """A block's specimens, in order of source row; none of a bank without pixels or all logits."""
+    """A block's samples for the figure, by source row; none if it lacks pixels or full logits."""
     if not {"x_adv", "t_adv"} <= block.keys() or not block["accepted"].any():
         return []
     rows, labels = (block[name][block["accepted"]] for name in ("row", "label"))

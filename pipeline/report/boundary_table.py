@@ -1,4 +1,4 @@
-"""The report's table of boundary risks: how near to the boundary a model's samples lie (DARWIN)."""
+"""The report's table of boundary risks: how near the decision boundary samples lie (DARWIN)."""
 
 from dataclasses import dataclass, replace
 
@@ -14,8 +14,8 @@ REVISION = 2
 
 RISK_HEADINGS = ("R_nat", "R_bdy(D)", "R_bdy(path)", "tau_bdy", "tau_bdy − R_nat")
 HEADINGS = ("model", "epoch", "suite", "images", *RISK_HEADINGS, "n")
-WHOLE_TEST_SET = "all"  # in the place of a part of the test set
-EXPORTED_WEIGHTS = "exported"  # in the place of an epoch: the weights that the artefact gives
+WHOLE_TEST_SET = "all"  # stands where a row has no part of the test set
+EXPORTED_WEIGHTS = "exported"  # stands where a row has no epoch: weights that the model exports
 TABLE_NOTE = (
     "Shares, not percent (DARWIN, Table 8). R_nat: images misclassified. R_bdy: correctly "
     "classified ones that PGD in the ball around them turns: of all images D, or of the correctly "
@@ -36,24 +36,22 @@ class BoundaryRisks:
 
     @property
     def risk_gain(self) -> float:
-        """tau_bdy: what the intermediate samples have more of than the data."""
+        """tau_bdy: the boundary risk of the intermediate samples above that of the data."""
         return self.path_boundary_risk - self.data_boundary_risk
 
 
 def find_turned_images(unprobed: Outcome, probed: Outcome) -> tuple[np.ndarray, np.ndarray]:
-    """Of the images that both saw: which were right, and which of them a probe turned."""
+    """Masks (N,) of the common images: classified correctly, and of these turned by a probe."""
     before, after = align_outcomes(unprobed, probed)
     correct = before.correctness > 0
     return correct, correct & (after.correctness == 0)
 
 
 def compute_boundary_risks(points: dict[AttackPoint, Outcome]) -> dict[AttackPoint, BoundaryRisks]:
-    """A model's risks from its outcomes along the path, by the points of the images themselves.
+    """A model's risks by part of the test set, from its outcomes along the attack's path.
 
-    There is one for each part of the test set.
-
-    R_bdy(path) is taken over all correctly classified samples of steps 1 to n-1 together; it is
-    nan where there is none.
+    The keys are the points of the images themselves. R_bdy(path) is taken over all correctly
+    classified samples of steps 1 to n-1 together; it is nan if there is none.
     """
     parts: dict[AttackPoint, dict[int, dict[bool, Outcome]]] = {}
     for point, outcome in points.items():
@@ -64,7 +62,7 @@ def compute_boundary_risks(points: dict[AttackPoint, Outcome]) -> dict[AttackPoi
 
 
 def compute_part_risks(steps: dict[int, dict[bool, Outcome]]) -> BoundaryRisks:
-    """The risks from outcomes by step, before (False) and after (True) the probe."""
+    """The risks of one part, from outcomes by step, before (False) and after (True) the probe."""
     masks_by_step = {i: find_turned_images(both[False], both[True]) for i, both in steps.items()}
     correct, turned_images = masks_by_step.pop(0)
     correct_count = sum(int(r.sum()) for r, _ in masks_by_step.values())
@@ -76,7 +74,7 @@ def compute_part_risks(steps: dict[int, dict[bool, Outcome]]) -> BoundaryRisks:
 def collect_boundary_risks(
     study: Study,
 ) -> list[tuple[str, int | None, str, AttackPoint, BoundaryRisks]]:
-    """Model, epoch (None: exported), suite, point of the images, and risks, in the plan's order."""
+    """Rows of model, epoch (None: exported weights), suite, point of the images, and risks."""
     rows = []
     for name, evaluation in study.get_artefacts("evaluation").items():
         spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
@@ -91,7 +89,7 @@ def collect_boundary_risks(
 
 
 def format_section(study: Study) -> list[str]:
-    """One row a model and epoch."""
+    """The section's Markdown: a table with one row for each model, epoch, suite and part."""
     rows = [
         [
             *(model, epoch or EXPORTED_WEIGHTS, suite, format_shift(point) or WHOLE_TEST_SET),

@@ -1,8 +1,8 @@
-"""The report's study of distances: from what a student learnt on to what it is tested on.
+"""The report's study of distances between a student's training images and its test images.
 
 DAD (Zhou et al., NeurIPS 2023, Sec. 3.4) explains its gain by training images that lie nearer to
-shifted ones. A point is a student under one corruption: the Wasserstein distance between its
-training images and the corrupted test images, and its accuracy on these.
+shifted ones. A point is a student under one corruption: the Wasserstein distance W between its
+training images and the corrupted test images, and its accuracy on the latter.
 """
 
 from collections.abc import Iterator
@@ -37,12 +37,12 @@ from pipeline.store.artefact import Artefact
 
 REVISION = 2
 
-BATCH_SIZE = 250  # images at once
+BATCH_SIZE = 250  # images in one forward pass
 
 
 @dataclass(frozen=True)
 class DistancePoint:
-    """One point of the scatter: W, W over that of clean images, accuracy in [0,1]."""
+    """One point of the scatter: W, W divided by that of clean images, and accuracy in [0,1]."""
 
     group: ModelGroup
     shift: AttackPoint
@@ -53,7 +53,7 @@ class DistancePoint:
 
 @dataclass(frozen=True)
 class DistanceStudy:
-    """The distances of a study, every distribution seen once."""
+    """The distances of a study; the statistics of each distribution are computed once."""
 
     study: Study
     network: nn.Module
@@ -61,11 +61,11 @@ class DistanceStudy:
 
     @cached_property
     def known_statistics(self) -> dict[tuple[str, ...], BatchNormStatistics]:
-        """What was seen so far, by a distribution's name."""
+        """The statistics computed so far, by a distribution's name."""
         return {}
 
     def get_statistics(self, name: tuple[str, ...], images: list[Tensor]) -> BatchNormStatistics:
-        """What the network sees of uint8 images, (N,C,H,W) each."""
+        """Statistics of a distribution of images, which are uint8 tensors (N,C,H,W)."""
         if name not in self.known_statistics:
             parts = (
                 scale_to_unit_range(part) for whole in images for part in whole.split(BATCH_SIZE)
@@ -74,7 +74,7 @@ class DistanceStudy:
         return self.known_statistics[name]
 
     def measure_training_images(self, student: Artefact) -> BatchNormStatistics:
-        """Clean training images, with the samples of a bank whose samples the student reads."""
+        """Statistics of the student's training images, with the bank samples that it reads."""
         inputs = student.manifest.inputs
         clean = self.get_dataset(inputs["dataset"]).read_split("train").images
         image_sets = [clean[: min(self.image_count, len(clean))]]
@@ -86,7 +86,7 @@ class DistanceStudy:
         return self.get_statistics((inputs["dataset"], key or ""), image_sets)
 
     def measure_shifted_images(self, dataset: str, point: AttackPoint) -> BatchNormStatistics:
-        """Test images under a corruption."""
+        """Statistics of the test images under a corruption."""
         name, severity = point.corruption, point.severity
         test = self.get_dataset(dataset).read_split("test").images
         test = scale_to_unit_range(test[: min(self.image_count, len(test))])
@@ -98,7 +98,7 @@ class DistanceStudy:
         return open_dataset(self.study.artefacts[f"dataset/{key}"].folder)
 
     def iterate_points(self) -> Iterator[DistancePoint]:
-        """A point for each student, over its seeds, and corruption that it met."""
+        """Yields a point for each student and corruption; accuracy is the mean over seeds."""
         for group in self.study.evaluated_groups:
             student = group.members[0]
             inputs = student.manifest.inputs
@@ -122,7 +122,7 @@ class DistanceStudy:
 
 
 def reads_bank_samples(student: Artefact) -> bool:
-    """Whether a student's objective reads a bank's samples beside the teacher's outputs."""
+    """Whether a student's objective reads a bank's samples, not only its stored outputs."""
     from pipeline.schema import make_plugin
 
     ((name, options),) = get_spec(student.manifest).objective.items()
@@ -133,7 +133,7 @@ def measure_distances(study: Study, wasserstein_spec: WassersteinSettings) -> li
     """Every point of the study.
 
     Raises:
-        RetortError: the network that compares has no BatchNorm.
+        RetortError: the network that compares the images has no BatchNorm.
     """
     classifiers = {**study.get_artefacts("teacher"), **study.get_artefacts("student")}
     network_artefact = (
@@ -149,7 +149,7 @@ def measure_distances(study: Study, wasserstein_spec: WassersteinSettings) -> li
 
 
 def format_section(points: list[DistancePoint], wasserstein_spec: WassersteinSettings) -> str:
-    """The study as a table, with the rank correlation of distance and accuracy."""
+    """The study's Markdown: a table, and the rank correlation of distance and accuracy."""
     rows = [
         [
             s.group.name,
@@ -176,7 +176,7 @@ def format_section(points: list[DistancePoint], wasserstein_spec: WassersteinSet
 
 
 def draw_scatter(path: Path, study: Study, points: list[DistancePoint]) -> None:
-    """Accuracy against distance, a colour a student; beside it against the relative distance."""
+    """Draw accuracy against distance and relative distance, in one colour for each student."""
     styles = assign_line_styles(study.groups)
     with open_figure(path, 11.0, 4.4) as figure:
         left, right = figure.subplots(1, 2, sharey=True)

@@ -1,4 +1,4 @@
-"""ImageNet under distribution shift: predictions among some classes alone, and the mCE."""
+"""ImageNet under distribution shift: predictions restricted to some classes, and the mCE."""
 
 from collections.abc import Mapping, Sequence
 
@@ -29,7 +29,7 @@ SEVERITY_COUNT = 5
 
 
 class ClassSubsetClassifier(nn.Module):
-    """A classifier that knows only some of its classes: the others' logits are minus infinity.
+    """A classifier restricted to some of its classes: the other logits are minus infinity.
 
     ImageNet-A and -R are scored among their 200 classes (Hendrycks et al., CVPR and ICCV 2021).
     """
@@ -41,7 +41,7 @@ class ClassSubsetClassifier(nn.Module):
         self.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B,K)."""
+        """Logits (B,K) of images (B,C,H,W) in [0,1]."""
         logits = self.model(x)
         is_scored = torch.zeros(logits.shape[1], dtype=torch.bool, device=logits.device)
         is_scored[self.labels.to(logits.device)] = True
@@ -55,7 +55,7 @@ def mean_corruption_error(errors: Mapping[tuple[str, int], float]) -> float | No
         errors: errors in [0,1] by corruption and severity, 1 to 5.
 
     Returns:
-        None unless all 75 are there.
+        None unless all 75 errors are given.
     """
     ratios = []
     for name, alexnet_error in ALEXNET_ERRORS.items():

@@ -1,4 +1,4 @@
-"""The report's table of weights kept during training, beside those that a student exports."""
+"""The report's table of weights that were kept during training (``keep_epochs``)."""
 
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
@@ -14,7 +14,7 @@ TABLE_NOTE = (
 
 
 def collect_epoch_outcomes(study: Study) -> dict[tuple[str, int], dict[AttackPoint, Outcome]]:
-    """What suites of kept weights found, by the model's key and the epoch."""
+    """Outcomes of the suites with ``epochs``, by the model's key and the epoch."""
     found: dict[tuple[str, int], dict[AttackPoint, Outcome]] = {}
     for evaluation in study.get_artefacts("evaluation").values():
         spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
@@ -25,7 +25,7 @@ def collect_epoch_outcomes(study: Study) -> dict[tuple[str, int], dict[AttackPoi
 
 
 def make_epoch_groups(study: Study) -> list[ModelGroup]:
-    """A row for each entry and epoch, over the entry's seeds, in order of training."""
+    """One row for each model and epoch, over the model's seeds, in the order of the epochs."""
     found, rows = collect_epoch_outcomes(study), []
     for group in study.groups:
         for epoch in sorted({epoch for _, epoch in found}):
@@ -39,7 +39,7 @@ def make_epoch_groups(study: Study) -> list[ModelGroup]:
 
 
 def format_section(study: Study) -> list[str]:
-    """The table; nothing where suites of kept weights looked at boundaries alone."""
+    """The section's Markdown; empty if such suites ran the attack ``boundary_risk`` alone."""
     rows = make_epoch_groups(study)
     return (
         ["## During training", format_results_table(rows), format_caption(TABLE_NOTE)]

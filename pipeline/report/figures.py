@@ -1,4 +1,4 @@
-"""The report's figures: samples of a bank, accuracy against radius, training curves, costs."""
+"""The report's figures: samples of a bank, accuracy against eps, training curves, costs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ from pipeline.store.artefact import read_json, write_atomically
 
 REVISION = 4
 
-# Colours (Okabe and Ito's and Tol's wine; greys), dashes of the first and second round.
+# Colours (Okabe and Ito's and Tol's wine; greys); the second dashes serve once colours repeat.
 LINE_STYLES = {
     "student": (
         ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255"),
@@ -42,14 +42,14 @@ RC_PARAMS = {
     "figure.facecolor": "white",
     "savefig.dpi": 140,
 }
-NON_LOSS_FIELDS = ("epoch", "lr", "cosine")  # numbers of a training record that are no losses
+NON_LOSS_FIELDS = ("epoch", "lr", "cosine")  # numbers in a training record that are not losses
 PANEL_COLUMNS = 5
 CHANGE_GAIN = 10
 
 
 @contextmanager
 def open_figure(path: Path, width: float, height: float) -> Iterator[Figure]:
-    """A figure of a size in inches, saved atomically; equal figures are equal bytes."""
+    """Yields a figure (sizes in inches) and saves it atomically; equal figures have equal bytes."""
     with matplotlib.rc_context(RC_PARAMS):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
@@ -61,7 +61,7 @@ LineStyle = tuple[str, object]  # colour and dashes
 
 
 def assign_line_styles(groups: Sequence[ModelGroup]) -> dict[tuple[str, str], LineStyle]:
-    """Colour and dashes by kind and name, the same in every figure: only students are solid."""
+    """Colour and dashes by kind and name, the same in all figures; only students are solid."""
     found = {}
     for kind, (colours, dashes) in LINE_STYLES.items():
         names = [group.name for group in groups if group.kind == kind]
@@ -72,7 +72,7 @@ def assign_line_styles(groups: Sequence[ModelGroup]) -> dict[tuple[str, str], Li
 
 
 def draw_bank_samples(path: Path, bank_samples: Sequence[BankSample]) -> None:
-    """One row a specimen: x, Q(x), Q(x') and ten times the difference of the last two."""
+    """Draw one row for each sample: x, Q(x), Q(x') and ten times the change from Q(x) to Q(x')."""
     heads = ("x", "Q(x)", "Q(x′)", f"change × {CHANGE_GAIN}")
     with open_figure(path, 6.4, 0.3 + 1.2 * len(bank_samples)) as figure:
         axes = figure.subplots(len(bank_samples), len(heads), squeeze=False)
@@ -89,7 +89,7 @@ def draw_bank_samples(path: Path, bank_samples: Sequence[BankSample]) -> None:
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
-    """An image (C,H,W) in [0,1] without axes, its pixels left square."""
+    """Show an image (C,H,W) in [0,1] without axes, with square pixels."""
     axes.imshow(image.transpose(1, 2, 0).squeeze(), cmap="gray", vmin=0, vmax=1)
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
@@ -98,7 +98,7 @@ def show_image(axes: Axes, image: np.ndarray) -> None:
 
 
 def draw_accuracy_curves(path: Path, study: Study) -> None:
-    """Accuracy against radius, a panel an attack, a line a group, intervals shaded."""
+    """Draw accuracy against eps: one panel for each attack, one line for each model."""
     groups, styles = study.evaluated_groups, assign_line_styles(study.groups)
     attacks = find_accuracy_curves(groups)
     with open_figure(path, 2.6 + 5.0 * len(attacks), 4.6) as figure:
@@ -116,7 +116,7 @@ def draw_accuracy_curves(path: Path, study: Study) -> None:
 def plot_accuracy_curve(
     axes: Axes, group: ModelGroup, attack: AttackPoint, radii: Sequence[float], style: LineStyle
 ) -> None:
-    """One group's curve with its shaded interval, at the radii that it was measured at."""
+    """Plot one model's curve and shaded interval, at the radii at which it was measured."""
     estimates = {eps: group.estimate_accuracy((replace(attack, eps=eps),)) for eps in radii}
     if CLEAN_POINT in group.common_points and estimates.get(0.0) is None:
         estimates = {0.0: group.estimate_accuracy((CLEAN_POINT,)), **estimates}
@@ -131,7 +131,7 @@ def plot_accuracy_curve(
 
 
 def read_histories(group: ModelGroup) -> list[list[dict]]:
-    """The training records of a group's members, one list of epochs each."""
+    """The training records of a group's members: one list of epochs for each member."""
     paths = [
         m.get_verified_path("history.json")
         for m in group.members
@@ -141,7 +141,7 @@ def read_histories(group: ModelGroup) -> list[list[dict]]:
 
 
 def draw_training_curves(path: Path, study: Study) -> None:
-    """Small multiples: above each group's total loss, below its validation accuracy."""
+    """Draw two small panels for each group: total loss above, validation accuracy below."""
     styles = assign_line_styles(study.groups)
     shown = [group for group in study.groups if read_histories(group)]
     bands = -(-len(shown) // PANEL_COLUMNS)
@@ -169,12 +169,12 @@ def draw_training_curves(path: Path, study: Study) -> None:
 
 
 def find_groups_with_cosines(study: Study) -> list[ModelGroup]:
-    """The groups whose two gradients were compared while they trained (DERD)."""
+    """The groups whose training recorded the cosine of two gradients (DERD)."""
     return [g for g in study.groups if any("cosine" in r for h in read_histories(g) for r in h)]
 
 
 def draw_cosine_curves(path: Path, study: Study) -> None:
-    """Each epoch's mean cosine of the two teachers' gradients, a line a seed (DERD, Fig. 5)."""
+    """Draw the epochs' mean cosine of both teachers' gradients, a line a seed (DERD, Fig. 5)."""
     styles = assign_line_styles(study.groups)
     with open_figure(path, 6.4, 3.4) as figure:
         axes = figure.subplots()
@@ -192,12 +192,12 @@ def draw_cosine_curves(path: Path, study: Study) -> None:
 
 
 def list_validation_accuracies(history: Sequence[dict]) -> list[float]:
-    """Clean validation accuracy by epoch in percent; empty without a validation split."""
+    """Clean validation accuracy of each epoch in percent; empty without a validation split."""
     return [100 * record["val_clean"] for record in history if "val_clean" in record]
 
 
 def sum_losses(history: Sequence[dict]) -> list[float]:
-    """The sum of a training's loss terms by epoch."""
+    """The sum of the loss terms of each epoch."""
     return [
         sum(v for k, v in record.items() if k not in NON_LOSS_FIELDS and not k.startswith("val"))
         for record in history
@@ -207,7 +207,7 @@ def sum_losses(history: Sequence[dict]) -> list[float]:
 def plot_training_panel(
     axes_pair: tuple[Axes, Axes], seed_histories: list[list[dict]], colour: str, max_accuracy: float
 ) -> None:
-    """Loss above, validation accuracy below, one line a seed."""
+    """Plot loss above and validation accuracy below, with one line for each seed."""
     line_format = {"marker": "o", "markersize": 3, "lw": 1.3, "color": colour}
     for history in seed_histories:
         epochs = [record["epoch"] for record in history]
@@ -224,7 +224,7 @@ def plot_training_panel(
 
 
 def draw_cost_bars(path: Path, study: Study) -> None:
-    """CPU-seconds of each artefact as bars in order of the graph; evaluations by suite."""
+    """Draw CPU-seconds of each artefact as bars in the order of the kinds; evaluations by suite."""
     bars = [
         (f"{kind} {name}", sum_costs(artefacts)["cpu_seconds"])
         for (kind, name), artefacts in group_artefacts(study).items()

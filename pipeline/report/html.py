@@ -1,4 +1,4 @@
-"""A Markdown report as one HTML file that needs nothing beside it."""
+"""A Markdown report as one HTML file with its images inside."""
 
 import base64
 import html
@@ -63,10 +63,10 @@ IMAGE_SOURCE_PATTERN = re.compile(r'src="([^"]+)"')
 
 
 def render_page(text: str, title: str, folder: Path) -> str:
-    """Markdown as a whole page; pictures, named relative to ``folder``, are put inside it.
+    """A complete HTML page of Markdown text, with the images of ``folder`` as data URLs.
 
     Raises:
-        RetortError: a picture is not there, or is no PNG file within the folder.
+        RetortError: an image is missing or is not a PNG file.
     """
     body = markdown.markdown(text, extensions=["tables"], output_format="html")
     body = body.replace("<table>", '<div class="wide"><table>')
@@ -76,7 +76,11 @@ def render_page(text: str, title: str, folder: Path) -> str:
 
 
 def make_data_url(folder: Path, name: str) -> str:
-    """A picture as a data URL."""
+    """An image file as a data URL.
+
+    Raises:
+        RetortError: the file is missing or is not a PNG file.
+    """
     path = folder / name
     if path.suffix != ".png" or not path.is_file():
         raise RetortError(f"{path}: the report shows it, but it is no PNG file; make it again")

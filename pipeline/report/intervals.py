@@ -9,7 +9,7 @@ from scipy.special import ndtri, stdtrit
 
 REVISION = 1
 
-UPPER_QUANTILE = 0.975  # two sides of 2.5 % each
+UPPER_QUANTILE = 0.975  # leaves 2.5 % on either side
 RESAMPLE_COUNT = 2000
 
 
@@ -23,16 +23,16 @@ class ConfidenceInterval:
 
     @property
     def half_width(self) -> float:
-        """Half of its width."""
+        """Half of the interval's width."""
         return (self.high - self.low) / 2
 
 
 def wilson_interval(share: float, n: int) -> ConfidenceInterval:
     """Score interval of a share in [0,1] of n independent samples (Wilson, JASA 1927).
 
-    For the mean of values in [0,1], such as an image's share over corruptions, it is no narrower
-    than it should be: their variance is at most share (1 - share). SciPy's `binomtest` knows whole
-    numbers of successes only, so such means are computed here.
+    For the mean of values in [0,1], such as an image's share over corruptions, it is
+    never too narrow: their variance is at most share (1 - share). SciPy's `binomtest` accepts whole
+    numbers of successes only, so the formula is computed here.
     """
     z = ndtri(UPPER_QUANTILE)
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
@@ -42,7 +42,7 @@ def wilson_interval(share: float, n: int) -> ConfidenceInterval:
 
 
 def student_t_interval(values: Sequence[float]) -> ConfidenceInterval:
-    """Student's t interval of the mean of at least two independent values."""
+    """Student's t interval of the mean of two or more independent values."""
     mean = float(np.mean(values))
     standard_error = np.std(values, ddof=1) / np.sqrt(len(values))
     half = float(stdtrit(len(values) - 1, UPPER_QUANTILE) * standard_error)
@@ -50,7 +50,7 @@ def student_t_interval(values: Sequence[float]) -> ConfidenceInterval:
 
 
 def bootstrap_interval(difference: np.ndarray, rng: torch.Generator) -> ConfidenceInterval:
-    """Percentile interval of a mean difference (N,) when images are drawn again and again."""
+    """Percentile bootstrap interval of the mean of differences (N,), over resampled images."""
     values = torch.from_numpy(np.ascontiguousarray(difference, dtype=np.float64))
     resampled_means = [
         values[torch.randint(len(values), (len(values),), generator=rng)].mean()
@@ -63,8 +63,8 @@ def bootstrap_interval(difference: np.ndarray, rng: torch.Generator) -> Confiden
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Probability of at least so many wins among so many pairs if either side is as likely."""
-    from scipy.stats import binomtest  # takes a second, which few reports need
+    """One-sided p-value: the probability of ``wins`` or more if a win is as likely as a loss."""
+    from scipy.stats import binomtest  # the import takes a second, and few reports need it
 
     if not wins:
         return 1.0

@@ -1,4 +1,4 @@
-"""What a report reads: the artefacts of a configuration, and every model's outcomes by image."""
+"""The inputs of a report: a configuration's artefacts, and each model's outcomes by image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,24 +20,29 @@ REVISION = 2
 
 CLEAN_POINT = AttackPoint("clean")
 DEFAULT_EPS = 8 / 255
-ROUNDING_DIGITS = 9  # of radii and steps in [0,1]; so many tell them apart
+ROUNDING_DIGITS = 9  # of radii and step sizes in [0,1]; enough to tell them apart
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Which images a model got right: ``index`` (N,) rising, ``right`` (N,) in [0,1]."""
+    """Which images a model classified correctly.
+
+    Attributes:
+        index: rows of the data set (N,), ascending.
+        correctness: share of correct predictions for each row (N,), in [0,1].
+    """
 
     index: np.ndarray
     correctness: np.ndarray
 
     @property
     def accuracy(self) -> float:
-        """Share right, in [0,1]."""
+        """Mean correctness, in [0,1]."""
         return float(self.correctness.mean())
 
 
 def align_outcomes(first: Outcome, second: Outcome) -> tuple[Outcome, Outcome]:
-    """Both outcomes on the images that they share."""
+    """Both outcomes on their common images."""
     common = np.intersect1d(first.index, second.index, assume_unique=True)
     return tuple(
         Outcome(common, o.correctness[np.searchsorted(o.index, common)]) for o in (first, second)
@@ -45,7 +50,7 @@ def align_outcomes(first: Outcome, second: Outcome) -> tuple[Outcome, Outcome]:
 
 
 def average_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
-    """Each image's mean over several outcomes, on the images that all share."""
+    """The mean of several outcomes for each image, on their common images."""
     first = outcomes[0]
     for other in outcomes[1:]:
         first, _ = align_outcomes(first, other)
@@ -54,7 +59,7 @@ def average_outcomes(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
-    """The outcomes in one evaluation's file, by the columns that say what they are of."""
+    """The outcomes in one evaluation's file, by attack point."""
     table = pq.read_table(path)
     index = table["index"].to_numpy()
     right = (table["label"].to_numpy() == table["prediction"].to_numpy()).astype(float)
@@ -70,7 +75,7 @@ def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
 
 
 def make_attack_point(record: Mapping) -> AttackPoint:
-    """What a record of a file of outcomes is of."""
+    """The attack point of one row of a file of outcomes, with rounded eps and step size."""
     point = AttackPoint(**{name: record[name] for name in POINT_COLUMNS})
     step = None if point.step is None else round(point.step, ROUNDING_DIGITS)
     return replace(point, eps=round(point.eps, ROUNDING_DIGITS), step=step)
@@ -79,9 +84,9 @@ def make_attack_point(record: Mapping) -> AttackPoint:
 def merge_outcomes(
     merged: dict[AttackPoint, Outcome], suite_outcomes: dict[AttackPoint, Outcome]
 ) -> None:
-    """Add a suite's outcomes to a model's: of a point measured twice the one with more images.
+    """Add a suite's outcomes to a model's; where both have a point, keep that with more images.
 
-    Samples along a path are no attack's result; they are left to the table of boundary risks.
+    The attack ``boundary_risk`` is left out: its samples are for the table of boundary risks.
     """
     for point, outcome in suite_outcomes.items():
         known = merged.get(point)
@@ -92,7 +97,7 @@ def merge_outcomes(
 
 @dataclass(frozen=True)
 class ModelGroup:
-    """A row of the tables: one student entry over its seeds, or one teacher."""
+    """A row of the tables: a student or a warmed-up generator over its seeds, or one teacher."""
 
     name: str
     kind: str
@@ -101,17 +106,17 @@ class ModelGroup:
 
     @property
     def common_points(self) -> set[AttackPoint]:
-        """Attacks and radii that every member went through."""
+        """The attack points that were measured for every member."""
         return set.intersection(*(set(o) for o in self.outcomes))
 
     @property
     def image_count(self) -> int:
-        """The most test images that an attack ran on."""
+        """The largest number of test images that an attack ran on."""
         return max((len(o.index) for found in self.outcomes for o in found.values()), default=0)
 
     @property
     def has_different_warm_ups(self) -> bool:
-        """Whether its seeds are, or began with, different warm-ups of a generator."""
+        """Whether the members are, or began with, different warm-ups of a generator."""
         generator_keys = {
             m.manifest.key if m.manifest.kind == "generator" else m.manifest.inputs.get("generator")
             for m in self.members
@@ -119,13 +124,13 @@ class ModelGroup:
         return len(generator_keys) > 1
 
     def average_by_member(self, points: Sequence[AttackPoint]) -> list[Outcome]:
-        """Each member's mean over some attacks; empty if one of them did not run."""
+        """Each member's mean outcome over some attacks; empty if one of them did not run."""
         if not set(points) <= self.common_points:
             return []
         return [average_outcomes([found[p] for p in points]) for found in self.outcomes]
 
     def estimate_accuracy(self, points: Sequence[AttackPoint]) -> ConfidenceInterval | None:
-        """Accuracy with its interval: over images for one seed, over seeds for several."""
+        """Accuracy and its interval, over images for one seed, else over seeds; None if missing."""
         found = self.average_by_member(points)
         if len(found) > 1:
             return student_t_interval([o.accuracy for o in found])
@@ -134,13 +139,13 @@ class ModelGroup:
 
 @dataclass(frozen=True)
 class Study:
-    """All artefacts of a configuration by ``kind/key``, and the names it gives them."""
+    """All artefacts of a configuration by ``kind/key``, and the configuration's names for them."""
 
     artefacts: dict[str, Artefact]
     refs_by_name: dict[str, str]  # kind/name -> kind/key, in the configuration's order
 
     def get_artefacts(self, kind: str) -> dict[str, Artefact]:
-        """Artefacts of a kind by name."""
+        """The artefacts of a kind, by name."""
         prefix = f"{kind}/"
         return {
             name.removeprefix(prefix): self.artefacts[ref]
@@ -156,11 +161,11 @@ class Study:
 
     @cached_property
     def outcomes_by_model(self) -> dict[str, dict[AttackPoint, Outcome]]:
-        """Outcomes by the model's key; of a point measured twice the one with more images."""
+        """Outcomes in the main tables by the model's key; see `merge_outcomes`."""
         found: dict[str, dict[AttackPoint, Outcome]] = {}
         for evaluation in self.get_artefacts("evaluation").values():
             spec = get_spec(evaluation.manifest)
-            if spec.shifted or spec.epoch is not None:  # in tables of their own
+            if spec.shifted or spec.epoch is not None:  # these have tables of their own
                 continue
             of_model = found.setdefault(evaluation.manifest.inputs["model"], {})
             points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
@@ -168,19 +173,19 @@ class Study:
         return found
 
     def name_surrogate(self, point: AttackPoint) -> AttackPoint:
-        """The same point, with the surrogate's name in place of its key."""
+        """The point with the surrogate's name in place of its key."""
         if point.surrogate is None:
             return point
         return replace(point, surrogate=self.find_name(point.surrogate))
 
     @cached_property
     def evaluated_keys(self) -> set[str]:
-        """Keys of the models that any suite looked at."""
+        """Keys of all models that were evaluated."""
         return {e.manifest.inputs["model"] for e in self.get_artefacts("evaluation").values()}
 
     @cached_property
     def groups(self) -> list[ModelGroup]:
-        """Students by entry, then evaluated warm students, then teachers, in their order."""
+        """Students, then evaluated generators, then teachers, each in configuration order."""
         members_by_row: dict[tuple[str, str], list[Artefact]] = {}
         for name, artefact in self.get_artefacts("student").items():
             members_by_row.setdefault((name.rpartition("-")[0], "student"), []).append(artefact)
@@ -197,16 +202,16 @@ class Study:
 
     @property
     def evaluated_groups(self) -> list[ModelGroup]:
-        """The groups whose every member was evaluated."""
+        """The groups that have an attack point measured for every member."""
         return [group for group in self.groups if group.common_points]
 
     def get_outcomes(self, model: Artefact) -> dict[AttackPoint, Outcome]:
-        """Outcomes of one classifier; empty if no suite looked at it."""
+        """Outcomes of one classifier; empty if it was not evaluated."""
         return self.outcomes_by_model.get(model.manifest.key, {})
 
 
 def open_study(job: Job) -> Study:
-    """Every artefact that a report's job reads.
+    """The study of the artefacts that a report's job reads.
 
     Raises:
         RetortError: one of them is not finished.
@@ -216,7 +221,7 @@ def open_study(job: Job) -> Study:
 
 
 def is_corruption(point: AttackPoint) -> bool:
-    """Whether an outcome is of corrupted images and nothing else."""
+    """Whether an outcome is of corrupted images under no attack, on the complete test set."""
     plain = point.attack in ("clean", "corruptions") and point.part is None
     return plain and point.corruption is not None
 
@@ -227,7 +232,7 @@ def is_shifted(point: AttackPoint) -> bool:
 
 
 def is_default_pgd(point: AttackPoint) -> bool:
-    """Whether only its steps tell an attack from the usual PGD on the whole test set."""
+    """Whether a point is of PGD with default settings but for its steps, on unshifted images."""
     if point.attack != "pgd" or is_shifted(point):
         return False
     usual_step = abs(point.step - DEFAULT_STEP_SIZE) < PIXEL_TOLERANCE
@@ -235,12 +240,12 @@ def is_default_pgd(point: AttackPoint) -> bool:
 
 
 def drop_radius(point: AttackPoint) -> AttackPoint:
-    """The same for all radii of a curve."""
+    """The point with radius 0, which is the same for all radii of a curve."""
     return replace(point, eps=0.0)
 
 
 def find_accuracy_curves(groups: Sequence[ModelGroup]) -> dict[AttackPoint, list[float]]:
-    """Attacks, at radius 0, that ran at several radii, with the rising radii."""
+    """The radii, ascending, of each attack that ran at several; the keys have radius 0."""
     radii: dict[AttackPoint, set[float]] = {}
     for point in set().union(*(group.common_points for group in groups)):
         radii.setdefault(drop_radius(point), set()).add(point.eps)
@@ -248,7 +253,7 @@ def find_accuracy_curves(groups: Sequence[ModelGroup]) -> dict[AttackPoint, list
 
 
 def rank_by_strength(point: AttackPoint) -> tuple:
-    """Sorts attacks: clean, FGSM, PGD by its steps, others, AutoAttack; then transferred ones."""
+    """A sort key: clean, FGSM, PGD by steps, others, AutoAttack; then transferred attacks."""
     rank = 2 if is_default_pgd(point) else 3
     if not is_shifted(point):
         rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(point.attack, rank)
@@ -256,6 +261,6 @@ def rank_by_strength(point: AttackPoint) -> tuple:
 
 
 def rank_by_columns(point: AttackPoint) -> tuple:
-    """Sorts points by their columns, None first."""
+    """A sort key of a point's columns, None first."""
     values = (getattr(point, name) for name in POINT_COLUMNS)
     return tuple((False, 0) if value is None else (True, value) for value in values)

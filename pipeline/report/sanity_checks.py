@@ -21,14 +21,14 @@ from pipeline.upkeep.code_drift import list_code_changes
 
 REVISION = 2
 
-MASKED_GRADIENT_GAP = 0.10  # how far below PGD an AutoAttack accuracy looks like masked gradients
+MASKED_GRADIENT_GAP = 0.10  # AutoAttack this far below PGD suggests masked gradients
 SIGNIFICANCE_LEVEL = 0.05
 
 OutcomesByPoint = dict[AttackPoint, Outcome]
 
 
 def list_suspicions(study: Study) -> list[str]:
-    """One line a finding, over every evaluated student and teacher."""
+    """One line for each doubt about an evaluated student or teacher."""
     lines = []
     for group in study.evaluated_groups:
         for member, found in zip(group.members, group.outcomes, strict=True):
@@ -38,7 +38,7 @@ def list_suspicions(study: Study) -> list[str]:
 
 
 def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
-    """Everything odd in one model's outcomes."""
+    """One line for each doubt about one model's outcomes."""
     return [
         *find_above_clean(outcomes),
         *find_weak_pgd(outcomes),
@@ -50,7 +50,7 @@ def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
 def find_higher_accuracy(
     outcomes: OutcomesByPoint, stronger_point: AttackPoint, weaker_point: AttackPoint
 ) -> Iterator[str]:
-    """A line if the model is more often right under ``one`` than under ``two``."""
+    """A line if accuracy under the stronger attack is above that under the weaker one."""
     first, second = align_outcomes(outcomes[stronger_point], outcomes[weaker_point])
     if not len(first.index) or first.accuracy <= second.accuracy:
         return
@@ -66,31 +66,31 @@ def find_higher_accuracy(
 
 
 def list_attack_points(outcomes: OutcomesByPoint) -> list[AttackPoint]:
-    """The attacks with a radius, weak before strong, small radii first."""
+    """The points that have a radius, small radii first, then weak attacks before strong ones."""
     points = [p for p in outcomes if p.eps > 0 and not is_corruption(p)]
     return sorted(points, key=lambda p: (p.eps, rank_by_strength(p)))
 
 
 def is_gradient_ascent(point: AttackPoint) -> bool:
-    """Whether an attack is FGSM or the usual PGD, on the model itself and its whole test set."""
+    """Whether a point is of FGSM or default PGD on the model itself and unshifted images."""
     fgsm = point.attack == "fgsm" and not is_shifted(point)
     return (fgsm or is_default_pgd(point)) and point.surrogate is None
 
 
 def is_rival(point: AttackPoint, autoattack_point: AttackPoint) -> bool:
-    """Whether a point is of the usual PGD on the model itself, at the same radius."""
+    """Whether a point is of default PGD on the model itself, at AutoAttack's radius."""
     return is_default_pgd(point) and point.surrogate is None and point.eps == autoattack_point.eps
 
 
 def find_above_clean(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """Accuracy under an attack above clean accuracy."""
+    """Lines where accuracy under an attack is above clean accuracy."""
     if CLEAN_POINT in outcomes:
         for point in list_attack_points(outcomes):
             yield from find_higher_accuracy(outcomes, point, CLEAN_POINT)
 
 
 def find_weak_pgd(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """PGD weaker than FGSM, or more steps weaker than fewer, at one radius."""
+    """Lines where PGD is weaker than FGSM or than PGD with fewer steps, at the same radius."""
     steps = [p for p in list_attack_points(outcomes) if is_gradient_ascent(p)]
     for weak, strong in zip(steps, steps[1:], strict=False):
         if weak.eps == strong.eps:
@@ -98,7 +98,7 @@ def find_weak_pgd(outcomes: OutcomesByPoint) -> Iterator[str]:
 
 
 def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """AutoAttack above the strongest PGD, or far below it, on the same images."""
+    """Lines where accuracy under AutoAttack is above, or far below, that under strongest PGD."""
     for point in list_attack_points(outcomes):
         rivals = [p for p in list_attack_points(outcomes) if is_rival(p, point)]
         is_plain_autoattack = point == AttackPoint("autoattack", point.eps)
@@ -115,7 +115,7 @@ def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
 
 
 def find_rising_accuracy(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """A larger radius that leaves a higher accuracy."""
+    """Lines where a larger radius leaves a higher accuracy."""
     points = [p for p in outcomes if not is_corruption(p)]
     points.sort(key=lambda p: (rank_by_columns(drop_radius(p)), p.eps))
     for small, large in zip(points, points[1:], strict=False):
@@ -124,7 +124,7 @@ def find_rising_accuracy(outcomes: OutcomesByPoint) -> Iterator[str]:
 
 
 def list_outdated_artefacts(study: Study) -> list[str]:
-    """One line for each artefact that other code than today's has made."""
+    """One line for each artefact that was made by code other than today's."""
     return [
         f"{artefact.manifest.name} ({ref}): {', '.join(changed)}"
         for ref, artefact in study.artefacts.items()

@@ -1,4 +1,4 @@
-"""The report's table of other test sets than a model's own, with the mCE for ImageNet-C."""
+"""The report's table of accuracy on test sets other than the models' own, with the mCE."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from pipeline.store.artefact import Artefact
 
 REVISION = 2
 
-OutcomesByTestSet = dict[str, dict[AttackPoint, Outcome]]  # test set -> its points
+OutcomesByTestSet = dict[str, dict[AttackPoint, Outcome]]  # test set -> outcomes by point
 
 
 def read_shifted_outcomes(study: Study, model: Artefact) -> OutcomesByTestSet:
-    """A model's outcomes on other test sets, by the names of these."""
+    """A model's outcomes on other test sets, by the test set's name."""
     return {
         study.find_name(e.manifest.inputs["dataset"]): read_outcomes(
             e.get_verified_path("outcomes.parquet")
@@ -27,7 +27,7 @@ def read_shifted_outcomes(study: Study, model: Artefact) -> OutcomesByTestSet:
 
 
 def compute_shift_accuracies(outcomes: OutcomesByTestSet) -> dict[str, float]:
-    """Accuracies in percent by column, and mCE where all of ImageNet-C is there."""
+    """Accuracies in percent by column heading, and the mCE where all of ImageNet-C was tested."""
     values = {}
     for name, points in outcomes.items():
         corruption_outcomes = {p: o for p, o in points.items() if is_corruption(p)}
@@ -48,7 +48,7 @@ def compute_shift_accuracies(outcomes: OutcomesByTestSet) -> dict[str, float]:
 def average_corruptions(
     name: str, corruption_outcomes: Mapping[AttackPoint, Outcome]
 ) -> dict[str, float]:
-    """Mean accuracy over corruptions and severities, and mCE if they are ImageNet-C's 75."""
+    """Mean accuracy over corruptions in percent, and the mCE if they are ImageNet-C's 75."""
     accuracies = [o.accuracy for o in corruption_outcomes.values()]
     values = {
         f"{name}, mean of {len(corruption_outcomes)}": 100
@@ -63,7 +63,7 @@ def average_corruptions(
 
 
 def format_shift_table(study: Study) -> str:
-    """One row a model: mean over its seeds on every other test set; empty without any."""
+    """One row for each model, with means over its seeds; empty without other test sets."""
     rows = collect_shift_facts(study)
     headings = list(dict.fromkeys(head for values in rows.values() for head in values))
     cells = [
@@ -74,7 +74,7 @@ def format_shift_table(study: Study) -> str:
 
 
 def collect_shift_facts(study: Study) -> dict[str, dict[str, float]]:
-    """Means over the seeds of each model that such a suite looked at, in percent."""
+    """Mean accuracies over each model's seeds in percent, by model and column heading."""
     rows = {}
     for group in study.groups:
         members = [
@@ -90,7 +90,7 @@ def collect_shift_facts(study: Study) -> dict[str, dict[str, float]]:
 
 
 def format_section(study: Study) -> list[str]:
-    """Accuracy on other test sets than the models' own."""
+    """The section's Markdown: accuracy on test sets other than the models' own."""
     note = (
         "Percent, means over seeds, without training on any of these sets. ImageNet-A and -R are "
         "scored among their 200 classes. mCE (lower is better) divides each corruption's error by "

@@ -1,4 +1,4 @@
-"""The report's tables, as aligned Markdown that also reads well in a terminal."""
+"""The report's tables of accuracy, as aligned Markdown that is also legible in a terminal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ TableRows = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Column:
-    """A measured column: its head, the attacks it averages, and a remark for the head."""
+    """A column of accuracies: its heading, the attack points it averages, and a remark."""
 
     heading: str
     points: tuple[AttackPoint, ...]
@@ -51,31 +51,32 @@ class Column:
 
     @property
     def full_heading(self) -> str:
-        """Head and remark."""
+        """The heading, with the remark in parentheses."""
         return f"{self.heading} ({self.remark})" if self.remark else self.heading
 
 
 def format_markdown_table(headings: Sequence[str], rows: TableRows, left_columns: int = 1) -> str:
-    """A Markdown table; the first ``left`` columns are flush left, the others flush right."""
+    """A Markdown table; the first ``left_columns`` are flush left, the others flush right."""
     cells = [[escape_markdown(cell) for cell in row] for row in (headings, *rows)]
     sides = ["left" if i < left_columns else "right" for i in range(len(headings))]
     return tabulate(cells[1:], cells[0], "pipe", colalign=sides, disable_numparse=True)
 
 
 def format_caption(text: str) -> str:
-    """A remark under a table or figure."""
+    """A remark under a table or figure, in italics."""
     return f"*{text}*"
 
 
 def escape_markdown(text: str) -> str:
-    """Text that neither ends a table's cell nor opens a tag."""
+    """Text without characters that end a table's cell or open a tag."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;")
 
 
 def make_columns(groups: Sequence[ModelGroup]) -> list[Column]:
-    """Columns of the main table: one an attack, at 8/255 or its largest radius; corruptions' mean.
+    """Columns of the main table: one for each attack, and the mean over corruptions.
 
-    An attack that saw fewer images than the others says so in its head.
+    An attack counts at radius 8/255, or at its largest radius if it has no 8/255. Its remark names
+    another radius, and the number of images where that is smaller than for other attacks.
     """
     points = set().union(*(group.common_points for group in groups))
     columns = []
@@ -95,7 +96,7 @@ def make_columns(groups: Sequence[ModelGroup]) -> list[Column]:
 
 
 def format_remark(point: AttackPoint, groups: Sequence[ModelGroup], is_default_eps: bool) -> str:
-    """What a column's head must say: an unusual radius, and how many images if not all."""
+    """A column's remark: a radius other than 8/255, and the number of images if not all."""
     image_counts = {
         (len(f[point].index), g.image_count) for g in groups for f in g.outcomes if point in f
     }
@@ -106,7 +107,7 @@ def format_remark(point: AttackPoint, groups: Sequence[ModelGroup], is_default_e
 
 
 def format_cell(group: ModelGroup, column: Column, brief: bool = False) -> str:
-    """Percent: `63.9 ±1.2` over seeds, `63.9 [60.9, 66.8]` or `63.9 [60, 67]` for one."""
+    """Percent: `63.9 ±1.2` for several seeds; `63.9 [60.9, 66.8]` or `63.9 [60, 67]` for one."""
     interval = group.estimate_accuracy(column.points)
     if interval is None:
         return MISSING_CELL
@@ -122,24 +123,24 @@ def format_cell(group: ModelGroup, column: Column, brief: bool = False) -> str:
 
 
 def format_amount(value: float) -> str:
-    """A count or cost, with a decimal where it is small."""
+    """A count or cost, with one decimal if it is below 10 and not a whole number."""
     return f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def format_signed(value: float) -> str:
-    """A difference with its sign, but for zero."""
+    """A difference with its sign; zero has none."""
     text = f"{value:+.1f}"
     return "0.0" if float(text) == 0 else text
 
 
 def describe_model_kind(group: ModelGroup) -> str:
-    """What a row is: a student, a teacher, or a teacher that is a CLIP."""
+    """The kind of model in a row: student, teacher or CLIP teacher."""
     is_clip_teacher = group.kind == "teacher" and get_spec(group.members[0].manifest).is_clip
     return "CLIP teacher" if is_clip_teacher else group.kind
 
 
 def format_results_table(groups: Sequence[ModelGroup], brief: bool = False) -> str:
-    """The main table; briefly, it fits a terminal and long heads move below it."""
+    """The main table; with ``brief`` it fits a terminal and remarks stand below it."""
     columns = make_columns(groups)
     heads = [c.heading if brief and is_corruption(c.points[0]) else c.full_heading for c in columns]
     rows = [
@@ -161,14 +162,14 @@ def format_results_table(groups: Sequence[ModelGroup], brief: bool = False) -> s
 
 
 def describe_intervals(groups: Sequence[ModelGroup]) -> str:
-    """What the intervals are over."""
+    """What the intervals cover: seeds or the sampling of test images."""
     if any(len(group.members) > 1 for group in groups):
         return f"± over {describe_seed_spread(groups)}; [ ] test-image sampling only"
     return "test-image sampling only, ends rounded outwards"
 
 
 def describe_seed_spread(groups: Sequence[ModelGroup]) -> str:
-    """What differs among a row's seeds, and what is the same for all of them."""
+    """What differs among a row's seeds, and what is the same for all."""
     warm_ups_differ = any(group.has_different_warm_ups for group in groups)
     return (
         f"student seeds{' and their warm-ups' if warm_ups_differ else ''}, teachers and banks fixed"
@@ -176,7 +177,7 @@ def describe_seed_spread(groups: Sequence[ModelGroup]) -> str:
 
 
 def format_corruption_table(groups: Sequence[ModelGroup]) -> str:
-    """Each corruption by itself; empty if none was tried."""
+    """The table with one column for each corruption; empty if there is none."""
     points = sorted(set().union(*(g.common_points for g in groups)), key=rank_by_columns)
     columns = [Column(format_corruption(p), (p,)) for p in points if is_corruption(p)]
     rows = [[g.name, describe_model_kind(g), *(format_cell(g, c) for c in columns)] for g in groups]
@@ -190,7 +191,7 @@ def format_corruption_table(groups: Sequence[ModelGroup]) -> str:
 
 
 def format_comparison_table(study: Study) -> str:
-    """Every student that learnt from a bank against every one like it that did not."""
+    """The table of students with a bank against those without, one row for each comparable pair."""
     students = [g for g in study.evaluated_groups if g.kind == "student"]
     pairs = [(a, b) for a, b in product(students, students) if is_comparable_pair(a, b)]
     column = next(
@@ -216,7 +217,7 @@ def format_comparison_table(study: Study) -> str:
 
 
 def is_comparable_pair(bank_group: ModelGroup, other_group: ModelGroup) -> bool:
-    """Whether only one learnt from a bank, and architecture and data set are the same."""
+    """Whether only the first has a bank, and both have one architecture and data set."""
     one, two = bank_group.members[0].manifest, other_group.members[0].manifest
     same = get_spec(one).model == get_spec(two).model
     same &= one.inputs.get("dataset") == two.inputs.get("dataset") is not None
@@ -224,7 +225,7 @@ def is_comparable_pair(bank_group: ModelGroup, other_group: ModelGroup) -> bool:
 
 
 def format_difference(first: ModelGroup, second: ModelGroup, points: Sequence[AttackPoint]) -> str:
-    """Accuracy of one minus two in points, with a bootstrap interval over common images."""
+    """First accuracy minus second in points, with a bootstrap interval over common images."""
     pair = [group.average_by_member(points) for group in (first, second)]
     if not all(pair):
         return MISSING_CELL
@@ -237,14 +238,14 @@ def format_difference(first: ModelGroup, second: ModelGroup, points: Sequence[At
 
 
 def estimate_difference(first: Outcome, second: Outcome, name: str) -> ConfidenceInterval:
-    """Mean difference of two outcomes on the same images, with its interval."""
+    """Mean difference of two outcomes on the same images, with its bootstrap interval."""
     return bootstrap_interval(
         first.correctness - second.correctness, make_generator("bootstrap", name)
     )
 
 
 def compute_costs(study: Study, group: ModelGroup) -> tuple[float, float, float]:
-    """Epochs, CPU-seconds (mean over seeds) and samples seen of a student on a data set."""
+    """A student's epochs, CPU-seconds (mean over seeds) and number of images it was trained on."""
     first = group.members[0].manifest
     spec = get_spec(first)
     recipe = spec.recipe
@@ -261,7 +262,7 @@ def compute_costs(study: Study, group: ModelGroup) -> tuple[float, float, float]
 def list_equal_costs(
     bank_costs: tuple[float, float, float], other_costs: tuple[float, float, float]
 ) -> str:
-    """Which of the costs are equal, to within a factor of 1.25 but for epochs."""
+    """The costs that are equal: epochs exactly, the others within a factor of 1.25."""
     names = ["epochs", "CPU-seconds", "samples"]
     close = [
         a <= EQUAL_COST_FACTOR * b and b <= EQUAL_COST_FACTOR * a

@@ -1,4 +1,4 @@
-"""Distance between two distributions of images, by what a network's BatchNorms see of them.
+"""Distance between two distributions of images, from the inputs of a network's BatchNorms.
 
 DAD (Zhou et al., NeurIPS 2023, Sec. 3.4 and D) compares distributions by BatchNorm statistics and
 gives no formula. Here the channels are independent Gaussians, between which the 2-Wasserstein
@@ -19,7 +19,7 @@ REVISION = 1
 
 @dataclass(frozen=True)
 class BatchNormStatistics:
-    """Mean and standard deviation (C,) of each BatchNorm's input, a pair a layer."""
+    """Mean and standard deviation (C,) of each BatchNorm's input, one pair for each layer."""
 
     layers: tuple[tuple[Tensor, Tensor], ...]
 
@@ -28,7 +28,9 @@ class BatchNormStatistics:
 def collect_batchnorm_statistics(
     network: nn.Module, batches: Iterable[Tensor]
 ) -> BatchNormStatistics:
-    """What the BatchNorms of a network in eval mode see of images (B,C,H,W) in [0,1].
+    """Statistics of the inputs of a network's BatchNorms on images (B,C,H,W) in [0,1].
+
+    The network is in eval mode.
 
     Raises:
         RetortError: the network has no BatchNorm with running statistics.

@@ -1,4 +1,4 @@
-"""What a report shows of data-free training: grids over time, and DERD's cosines."""
+"""The report on data-free training: grids of samples over time, and DERD's cosines."""
 
 from contextlib import contextmanager
 
@@ -17,7 +17,7 @@ COSINES = {"derd-0": [0.5, -0.25], "derd-1": [0.4, 0.1], "kd-0": None}
 
 
 def write_student(folder, cosines):
-    """A history, with cosines where there were two gradients."""
+    """Write a history, with cosines where there were two gradients."""
     given = [{} for _ in range(2)] if cosines is None else [{"cosine": c} for c in cosines]
     records = [{"epoch": e + 1, "lr": 0.1, "kd": 1.0, **more} for e, more in enumerate(given)]
     write_history(folder / "history.json", records)
@@ -25,7 +25,7 @@ def write_student(folder, cosines):
 
 
 def write_grids(folder):
-    """Two early grids and the last, each of its own grey."""
+    """Write two early grids and the last one, each in its own grey."""
     names = ("samples-0001.png", "samples-0012.png", "samples.png")
     for grey, name in enumerate(names):
         Image.new("RGB", (8, 8), (grey, grey, grey)).save(folder / name)

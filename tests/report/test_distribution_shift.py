@@ -81,7 +81,7 @@ def experiment(tmp_path, own: dict, others: dict, **counts: int) -> dict:
 
 @pytest.fixture
 def small(tmp_path) -> dict:
-    """Three classes; other sets with numbered folders, and with all of ImageNet-C's parts."""
+    """A student on three classes; test sets with numbered folders and with ImageNet-C's parts."""
     folders(folders(tmp_path / "own"), split="val", each=1)
     folders(tmp_path / "v2", ("0", "1", "2"), each=2, split=".")
     for name in ALEXNET_ERRORS:
@@ -123,7 +123,7 @@ def test_other_sets_are_evaluated_by_part_and_reported_with_the_mce(small):
     assert shown["shifted"]["s"]["v2"] == pytest.approx(100 * record["accuracy"])
     text = found["report/report"].get_verified_path("report.md").read_text()
     assert "## Under distribution shift" in text and "c, mCE" in text
-    assert set(shown["accuracy"]["student/s"]) == {"clean"}  # the main table keeps to its own set
+    assert set(shown["accuracy"]["student/s"]) == {"clean"}  # its own test set
 
 
 def test_imagenet_a_is_scored_among_its_classes(tmp_path):

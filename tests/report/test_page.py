@@ -30,7 +30,7 @@ from pipeline.training.loop import write_history
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 from tests.helpers.specs import completed
 
-# webdataset leaves a shard's file to the garbage collector
+# webdataset leaves the closing of a shard's file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 CLASSES = ["cat", "dog", "frog", "ship"]
@@ -58,7 +58,7 @@ class Store:
         self.names.append([f"{kind}/{name}", f"{kind}/{key}"])
 
     def job(self, **spec):
-        """The report's work order."""
+        """The report's job."""
         folder = self.folder / "report" / "0123456789ab"
         folder.mkdir(parents=True)
         spec = {"title": "Tiny <students>", "samples": 2, "names": self.names, **spec}
@@ -66,7 +66,7 @@ class Store:
 
 
 def write_data(folder):
-    """Random images in three splits."""
+    """Write random images in three splits."""
     for name in ("train", "val", "test"):
         images = torch.randint(0, 256, (16, 3, 32, 32), generator=make_generator("data", name))
         save_split(folder / f"{name}.safetensors", Split(images.byte(), torch.arange(16) % 4))
@@ -74,14 +74,14 @@ def write_data(folder):
 
 
 def write_trained(folder, epochs=2, **last):
-    """A training's history."""
+    """Write a training's history."""
     records = [{"epoch": e + 1, "lr": 0.1, "ce": 2 / (e + 1), **last} for e in range(epochs)]
     write_history(folder / "history.json", records)
     return ["history.json"]
 
 
 def write_quantiser(folder):
-    """A VQGAN with random weights."""
+    """Write a VQGAN with random weights."""
     architecture = vqgan.VQGANArchitecture(
         ch=32, ch_mult=(1,), num_res_blocks=1, attn_resolutions=(), n_codes=16, resolution=32,
         unshuffle=4, mid_attention=False,
@@ -93,7 +93,7 @@ def write_quantiser(folder):
 
 
 def write_bank(folder):
-    """One shard of one block, half of it accepted."""
+    """Write a shard with one block, half of its rows accepted."""
     logits = np.zeros((16, 4), np.float16)
     logits[np.arange(16), np.arange(16) % 4] = 3
     kept = np.arange(16) % 2 == 0
@@ -112,13 +112,13 @@ def write_bank(folder):
 
 
 def write_picture(folder):
-    """What a generator leaves."""
+    """Write the files of a generator."""
     Image.new("RGB", (8, 8), (200, 30, 30)).save(folder / "samples.png")
     return [*write_trained(folder), "samples.png"]
 
 
 def write_outcomes(folder, accuracy):
-    """Outcomes of a model with given accuracies by point, on 16 images or as many said."""
+    """Write a model's outcomes: by point, the number of correct images and of all images."""
     tables = []
     for point, (right, n) in accuracy.items():
         label = np.arange(n) % 4

@@ -1,4 +1,4 @@
-"""What the report computes: intervals, tables, and doubts about robust accuracies."""
+"""The report's intervals, tables and doubts about robust accuracies."""
 
 from fractions import Fraction
 from math import comb
@@ -40,7 +40,7 @@ def outcome(right, start=0):
 
 
 def of(n, right):
-    """An outcome on n images, the first ``right`` of them right."""
+    """An outcome on n images, of which the first ``right`` are classified correctly."""
     return outcome([1.0] * right + [0.0] * (n - right))
 
 

@@ -1,4 +1,4 @@
-"""Distances between distributions by BatchNorm's inputs, and the report's study of them."""
+"""Distances between distributions of images, and the report's study of them."""
 
 import re
 
