@@ -1,9 +1,10 @@
-"""Which modules' REVISIONs count in a key: what the files of ``entries/`` share.
+"""Lists of components whose REVISIONs are in a key, shared by the files of ``entries/``.
 
-Each kind's file there lists by name what makes its artefacts: ``COMPONENTS`` always, ``OPTIONAL``
-where its section asks for it, and ``EXEMPT`` what its stage imports though it changes no number of
-this kind, with the reason. A plug-in declares its own ``COMPONENTS`` beside its REVISION. The lists
-decide; a test walks the imports of every stage and plug-in and fails where a list is not whole.
+Each file there names the modules that make its kind. ``COMPONENTS`` are always in the key,
+``OPTIONAL`` ones only where the section asks for them. ``EXEMPT`` names modules that the stage
+imports although they change no number of this kind, each with the reason. A plug-in declares its
+own ``COMPONENTS`` beside its REVISION. These lists alone decide. A test walks the imports of every
+stage and plug-in and fails where a list is incomplete.
 """
 
 from pipeline.config.recipe import Recipe
@@ -50,11 +51,11 @@ GENERATOR = (
 GENERATOR_BATCHES = ("pipeline.data_free.generator_batches",)
 INVERSION_BATCHES = ("pipeline.data_free.inversion_batches",)
 
-IN_DATASET_KEY = dict.fromkeys(  # what opens images that stay in their files
+IN_DATASET_KEY = dict.fromkeys(  # modules that open images that stay in their files
     ("pipeline.data.image_folder", "pipeline.data.lazy_images"),
     "counts through the key of the data set",
 )
-IN_MODEL_KEY = dict.fromkeys(  # what loads a CLIP
+IN_MODEL_KEY = dict.fromkeys(  # modules that load a CLIP
     (
         "pipeline.architectures.resnet_small",
         "pipeline.models.clip",
@@ -65,7 +66,7 @@ IN_MODEL_KEY = dict.fromkeys(  # what loads a CLIP
 
 
 def list_data_parallel_components(recipe: Recipe) -> tuple[str, ...]:
-    """What splits a recipe's batches, where there is more than one process."""
+    """The modules that split a recipe's batches; none where one process trains."""
     return SEVERAL_GPUS if recipe.gpus > 1 else ()
 
 

@@ -1,8 +1,8 @@
-"""What each kind of artefact takes to make: FLOP, images shown to networks, bytes on disk.
+"""The cost of making each kind of artefact: FLOP, images that networks see, bytes on disk.
 
-FLOP are the networks' own, counted (``flops``), times the passes that an objective, a bank or an
-attack takes, counted likewise (``passes``). Bytes are at most: every sample accepted. The text
-tower of a CLIP is left out: its prompts are few beside the images.
+FLOP are those of one forward pass (``flops``) times the number of passes that an objective
+(``step_cost``), a bank or an attack takes. Bytes are an upper bound: they assume that every sample
+is accepted. The text tower of a CLIP is left out, because its prompts are few beside the images.
 """
 
 from dataclasses import dataclass
@@ -31,14 +31,14 @@ from pipeline.schema import make_plugin
 
 WEIGHT_BYTES = 4  # bytes of a weight
 OUTPUT_BYTES = 2  # bytes of a stored output
-ROW_BYTES = 64  # bytes of a row's numbers and of its share of the archive
-INDEXED_IMAGE_BYTES = 200  # bytes of an indexed image's place
+ROW_BYTES = 64  # bytes of a row's numbers and of its share of the tar file
+INDEXED_IMAGE_BYTES = 200  # bytes of an indexed image's path in the index
 OUTCOME_BYTES = 12  # bytes of an image's outcome under one attack, compressed
 
 
 @dataclass(frozen=True)
 class ArtefactCost:
-    """FLOP, images shown, bytes on disk."""
+    """The cost of one artefact: FLOP, images that networks see, bytes on disk."""
 
     flop: float = 0.0
     images: int = 0
@@ -46,17 +46,17 @@ class ArtefactCost:
 
 
 def count_images_shown(recipe: Recipe, rows: int) -> int:
-    """Images that training shows, rests of epochs dropped."""
+    """Number of images that training shows; incomplete last batches are dropped."""
     return recipe.epochs * (rows // recipe.batch) * recipe.batch
 
 
 def count_kept_weights(recipe: Recipe) -> int:
-    """How many sets of weights a training leaves."""
+    """Number of sets of weights that a training saves."""
     return 1 + len(recipe.keep_epochs) + (recipe.select_on != "last")
 
 
 def compute_dataset_cost(config: Config, name: str) -> ArtefactCost:
-    """Images, or where they lie."""
+    """Cost of a data set: the bytes of its images, or of an index of their files."""
     section = config.datasets[name]
     source = open_dataset_plugin(section.source)
     rows = section.train + section.val + section.test
@@ -65,7 +65,7 @@ def compute_dataset_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def compute_teacher_cost(config: Config, name: str) -> ArtefactCost:
-    """A training, or nothing but the file for one from elsewhere."""
+    """Cost of a teacher: its training, or only the bytes of one loaded from a file."""
     section = config.teachers[name]
     flop, size = measure_model(config, name)
     if section.checkpoint is not None or section.open_clip is not None:
@@ -78,13 +78,13 @@ def compute_teacher_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def make_objective(spec: dict) -> object:
-    """The objective of a section."""
+    """The objective that a section's ``objective`` names, with its options."""
     ((name, options),) = spec.items()
     return make_plugin("objectives", "Objective", name, options)
 
 
 def compute_discretizer_cost(config: Config, name: str) -> ArtefactCost:
-    """A training of encoder and decoder, three passes each; a file's costs none."""
+    """Cost of a discretizer: three passes of encoder and decoder; none for one from a file."""
     section = config.discretizers[name]
     side = (
         get_image_shape(config, section.dataset)[1]
@@ -99,7 +99,7 @@ def compute_discretizer_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
-    """Q, the ascent, Q again, the filter, and the outputs that are stored."""
+    """Cost of a bank: Q, the attack, Q again, the filter, and the outputs that are stored."""
     section = config.banks[name]
     rows = config.datasets[section.dataset].train
     model, _ = measure_model(config, section.teacher)
@@ -117,12 +117,12 @@ def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def count_stored_outputs(section: BankSettings) -> int:
-    """Sides of which outputs are stored: clean images, samples."""
+    """How many of the two, clean images and samples, have their outputs stored."""
     return section.stores_clean_outputs + (section.discretizer is not None)
 
 
 def count_row_bytes(config: Config, section: BankSettings) -> int:
-    """Bytes of a row at most: pixels or tokens, outputs, and ``ROW``."""
+    """Upper bound of the bytes of a row: pixels or tokens, outputs, and ``ROW_BYTES``."""
     count = len(list_dataset_classes(config, section.dataset))
     shape = get_image_shape(config, section.dataset)
     top = section.outputs.top_k if section.outputs is not None else 0
@@ -143,7 +143,7 @@ def count_row_bytes(config: Config, section: BankSettings) -> int:
 
 
 def compute_generator_cost(config: Config, name: str) -> ArtefactCost:
-    """Stage I: the generator's steps through its teacher, and the student's on what it drew."""
+    """Cost of stage I: the generator's steps through its teacher, and the student's steps."""
     section = config.generators[strip_seed(config, name)]
     shape, count = (
         get_image_shape(config, find_model_dataset(config, section.teacher)),
@@ -161,12 +161,12 @@ def compute_generator_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def strip_seed(config: Config, name: str) -> str:
-    """A generator's name in the configuration, which stands for all its seeds."""
+    """A generator's name in the configuration, without the seed of the planned artefact."""
     return name if name in config.generators else name.rpartition(SEED_SEPARATOR)[0]
 
 
 def count_teacher_classes(config: Config, section: GeneratorSettings) -> int:
-    """How many classes a generator's teacher knows."""
+    """Number of classes that a generator's teacher knows."""
     return len(list_model_classes(config, section.teacher))
 
 
@@ -179,10 +179,11 @@ def measure_generator_network(config: Config, section: GeneratorSettings) -> tup
 def measure_synthesis(
     config: Config, section: GeneratorSettings, recipe: Recipe, student_flop: float
 ) -> tuple[int, float]:
-    """Images that a run on a generator shows its student, and the FLOP that making them takes.
+    """Images that a generator gives its student, and the FLOP that making them takes.
 
-    A step of the generator is 3 F of its own and 2 of each network that its loss looks through;
-    a batch without one is 1 F of generator and teacher; a round of pixels needs no generator.
+    F is one forward pass. A step of the generator costs 3 F of its own and 2 F of each network that
+    its loss backpropagates through. A batch without a step costs 1 F of generator and of teacher. A
+    round that optimises pixels needs no generator.
     """
     teacher_flop, generator_flop = (
         measure_model(config, section.teacher)[0],
@@ -204,7 +205,7 @@ def measure_synthesis(
 
 
 def compute_student_cost(config: Config, name: str) -> ArtefactCost:
-    """A distillation: the passes of its objective's step, of every network in it."""
+    """Cost of a student: the passes of every network in a step of its objective."""
     section = config.students[name]
     flop, size = measure_model(config, name)
     inputs = describe_student(config, section)
@@ -213,7 +214,7 @@ def compute_student_cost(config: Config, name: str) -> ArtefactCost:
     )
     each = passes.student * flop
     for role, count in passes.teachers.items():
-        teacher_name = section.teachers.get(role)  # without one it is the student's early self
+        teacher_name = section.teachers.get(role)  # no name: the student's own early weights
         each += count * (measure_model(config, teacher_name)[0] if teacher_name else flop)
     if inputs.discretizer is not None:
         side = get_image_shape(config, inputs.dataset)[1]
@@ -227,7 +228,7 @@ def compute_student_cost(config: Config, name: str) -> ArtefactCost:
 def measure_training_images(
     config: Config, section: StudentSettings, inputs: StudentInputs, flop: float
 ) -> tuple[int, float]:
-    """Images that a student's training shows, and the FLOP that drawing them takes."""
+    """Number of images that a student's training shows, and the FLOP of generating them."""
     if inputs.generator is None:
         return count_images_shown(section.recipe, config.datasets[inputs.dataset].train), 0.0
     asked = {k: v for k, v in section.sampling.model_dump().items() if v is not None}
@@ -237,7 +238,10 @@ def measure_training_images(
 
 
 def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
-    """Every attack of a suite on one model, `model.suite`; attacks stop early on what falls."""
+    """Cost of an evaluation, named `model.suite`: an upper bound over the suite's attacks.
+
+    Attacks stop early on images that are misclassified already.
+    """
     label, _, suite = name.rpartition(".")
     section = config.suites[suite]
     label = label.rpartition(EPOCH_SEPARATOR)[0] if section.epochs else label
@@ -256,7 +260,7 @@ def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def measure_evaluated_model(config: Config, label: str) -> tuple[float, str]:
-    """FLOP of an evaluated model, and the teacher or student whose data it is tested on."""
+    """FLOP of an evaluated model, and the teacher or student whose data set it is tested on."""
     if label in config.teachers:
         return measure_model(config, label)[0], label
     warm = strip_seed(config, label.removesuffix("-warm"))

@@ -1,7 +1,7 @@
-"""FLOP of one forward of a network on one image, counted on the meta device: without memory.
+"""FLOP of one forward pass of a network on one image, counted without allocating memory.
 
-A multiplication with its addition counts as two. Counted are matrix products, convolutions and
-attention, as torch's counter does; normalisation and activations are left out.
+A multiplication with its addition counts as two. Matrix products, convolutions and attention are
+counted, as torch's ``FlopCounterMode`` counts them; normalisation and activations are left out.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ImageShape = tuple[int, int, int]  # (C,H,W)
 
 @cache
 def measure_classifier(name: str, shape: ImageShape, classes: int) -> tuple[float, int]:
-    """FLOP and number of parameters of a model by name.
+    """FLOP and number of parameters of the model that a name stands for.
 
     Raises:
         RetortError: no family knows the name.
@@ -34,7 +34,7 @@ def measure_classifier(name: str, shape: ImageShape, classes: int) -> tuple[floa
 def measure_network(
     network: nn.Module, forward: Callable[[Tensor], Tensor], shape: tuple[int, ...]
 ) -> tuple[float, int]:
-    """FLOP of a forward on one input of a shape, and the network's number of parameters."""
+    """FLOP of a forward pass on one input of a shape, and the network's number of parameters."""
     network.eval()
     with META_DEVICE:
         flop = count_flop(lambda: forward(torch.empty(1, *shape)))
@@ -42,20 +42,20 @@ def measure_network(
 
 
 def count_flop(compute: Callable[[], object]) -> float:
-    """FLOP of what is run."""
+    """FLOP of what ``compute`` runs."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         compute()
     return float(counter.get_total_flops())
 
 
 def count_parameters(*networks: nn.Module) -> int:
-    """How many numbers the networks hold, buffers included."""
+    """Number of values in the networks' parameters and buffers."""
     return sum(prod(value.shape) for network in networks for value in network.state_dict().values())
 
 
 @cache
 def measure_vqgan(architecture: object, side: int) -> tuple[float, float, int]:
-    """FLOP of a discretiser's encoder and of its decoder at a side, and its parameters.
+    """FLOP of a VQGAN's encoder, FLOP of its decoder, and its parameters; ``side`` is in pixels.
 
     The search for the nearest code counts with the encoder.
     """

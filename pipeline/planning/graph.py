@@ -1,4 +1,4 @@
-"""A configuration's whole plan: every entry, then evaluations and the report over them."""
+"""The plan of a configuration: every section, then the evaluations and the report."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from pipeline.planning.resolver import SECTION_MODULES, Resolver
 
 
 def resolve_configuration(resolver: Resolver) -> None:
-    """Resolve every entry of the configuration, then evaluations and the report."""
+    """Resolve every section of the configuration, then its evaluations and its report."""
     for section in SECTION_MODULES:
         if section != "students":
             for name in getattr(resolver.config, section):
@@ -24,7 +24,7 @@ def resolve_configuration(resolver: Resolver) -> None:
 
 
 def resolve_warm_generators(resolver: Resolver) -> list[tuple[PlannedArtefact, str]]:
-    """Every generator that warms a student up, one entry a seed, and its teacher's name."""
+    """Every generator that warms up a student, one per seed, with its teacher's name."""
     return [
         (resolver.resolve_warm_generator(name, seed, f"generators.{name}"), section.teacher)
         for name, section in resolver.config.generators.items()
@@ -34,7 +34,7 @@ def resolve_warm_generators(resolver: Resolver) -> list[tuple[PlannedArtefact, s
 
 
 def resolve_students(resolver: Resolver) -> list[PlannedArtefact]:
-    """Every student, one entry a seed."""
+    """Every student, one planned artefact per seed."""
     return [
         resolve_seeded_student(resolver, name, seed)
         for name in resolver.config.students
@@ -43,7 +43,7 @@ def resolve_students(resolver: Resolver) -> list[PlannedArtefact]:
 
 
 def resolve_seeded_student(resolver: Resolver, name: str, seed: int) -> PlannedArtefact:
-    """One student of one seed."""
+    """The student of one seed."""
     first = resolver.resolve_name("students", name)
     if get_spec(first).seed == seed:
         return first
@@ -51,10 +51,10 @@ def resolve_seeded_student(resolver: Resolver, name: str, seed: int) -> PlannedA
 
 
 def make_plan(config: Config) -> Plan:
-    """Resolve a configuration into its artefacts.
+    """The plan of a configuration.
 
     Raises:
-        RetortError: a name that does not exist, a cycle, or entries that do not fit together.
+        RetortError: a name does not exist, there is a cycle, or sections do not fit together.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
     plan = Plan(Path(config.store), run, strict_code=config.strict_code)
@@ -63,7 +63,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def make_plan_from_dict(raw: dict) -> Plan:
-    """The plan of a configuration given as plain dicts and lists, its store looked at."""
+    """The plan of a configuration given as plain dicts and lists; its store is checked too."""
     plan = make_plan(parse_config(raw))
     check_store(plan.store)
     return plan

@@ -1,4 +1,4 @@
-"""FLOP and parameters of the networks that a configuration names, measured without memory."""
+"""FLOP and parameters of the networks that a configuration names; no memory is allocated."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.discretizer import DiscretizerSettings
@@ -10,7 +10,7 @@ from pipeline.planning.compatibility.students import find_model_dataset, list_mo
 
 
 def measure_model(config: Config, name: str) -> tuple[float, int]:
-    """FLOP of a forward on one image, and parameters, of a teacher or student."""
+    """FLOP of a forward pass on one image, and parameters, of a teacher or student."""
     shape, count = (
         get_image_shape(config, find_model_dataset(config, name)),
         len(list_model_classes(config, name)),
@@ -26,7 +26,7 @@ def measure_model(config: Config, name: str) -> tuple[float, int]:
 
 
 def build_image_tower(section: TeacherSettings, shape: tuple[int, int, int]) -> tuple:
-    """The image tower of a CLIP, without memory, twice: the network and its forward."""
+    """The image tower of a CLIP on the meta device, twice: as the network and as its forward."""
     from pipeline.models import clip
     from pipeline.planning import open_clip_registry
 
@@ -43,15 +43,15 @@ def build_image_tower(section: TeacherSettings, shape: tuple[int, int, int]) -> 
 
 
 def measure_discretizer(config: Config, name: str, side: int) -> tuple[float, float, int]:
-    """FLOP of encoder and decoder at a side, and parameters, of a discretiser.
+    """FLOP of encoder, FLOP of decoder, and parameters of a discretizer; ``side`` is in pixels.
 
-    One from a file without a description is taken for vq-f8.
+    A discretizer from a file without a ``config`` is counted as vq-f8.
     """
     return flops.measure_vqgan(resolve_architecture(config.discretizers[name], config), side)
 
 
 def resolve_architecture(section: DiscretizerSettings, config: Config) -> VQGANArchitecture:
-    """The architecture that a section stands for."""
+    """The architecture of the VQGAN that a section describes; vq-f8 if it describes none."""
     if section.checkpoint is None:
         channels, side, _ = get_image_shape(config, section.dataset)
         known = {

@@ -1,4 +1,4 @@
-"""What a plan must know of open_clip's models before any is built: side, colours, class names."""
+"""What a plan reads of open_clip's models before any is built: side, colours, class names."""
 
 import pkgutil
 from collections.abc import Mapping, Sequence
@@ -15,14 +15,15 @@ ChannelStatistics = tuple[
 
 
 def read_model_config(name: str, uses_text: bool) -> dict:
-    """open_clip's configuration of a model, which will load no weights by itself.
+    """open_clip's configuration of a model, changed so that building it loads no weights.
 
     Args:
-        text: whether its text tower will be used.
+        name: the model's name in open_clip.
+        uses_text: whether its text tower will be used.
 
     Raises:
-        RetortError: the name is unknown, or the model is none that gives one image embedding, or
-            its tokenizer has to be downloaded.
+        RetortError: the name is unknown, the model does not give one embedding per image, or its
+            tokenizer would have to be downloaded.
     """
     import open_clip  # seconds to import, and few plans name such a model
 
@@ -51,11 +52,12 @@ def look_up_statistics(name: str, tag: str | None) -> ChannelStatistics:
     """Mean and std that a model's images are normalised by, as open_clip lists them.
 
     Args:
-        tag: whose weights they are; None if that is not said.
+        name: the model's name in open_clip.
+        tag: the published weights; None if the configuration does not name them.
 
     Raises:
-        RetortError: the tag is unknown or of another activation than the model, or without a tag
-            the published weights differ.
+        RetortError: the tag is unknown, its weights were trained with another activation than the
+            model's, or there is no tag and the published weights differ in these values.
     """
     import open_clip
 
@@ -87,10 +89,10 @@ def look_up_statistics(name: str, tag: str | None) -> ChannelStatistics:
 
 
 def resolve_normalisation(name: str, pretrained: OpenClipWeights | None) -> ChannelStatistics:
-    """Mean and std for weights in a file, stated or told by their tag; OpenAI's for random ones.
+    """Mean and std of weights from a file, as configured or by their tag; OpenAI's for random ones.
 
     Raises:
-        RetortError: they are neither stated nor known, or the tag does not go with the model.
+        RetortError: they are neither configured nor known, or the tag does not fit the model.
     """
     if pretrained is None:
         return tuple(get_openai_statistics().values())
@@ -101,7 +103,7 @@ def resolve_normalisation(name: str, pretrained: OpenClipWeights | None) -> Chan
 
 
 def get_openai_statistics() -> dict[str, tuple[float, ...]]:
-    """OpenAI's mean and std, which open_clip takes where nothing else is said."""
+    """OpenAI's mean and std, which are open_clip's defaults."""
     import open_clip
 
     return {"mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
@@ -120,11 +122,11 @@ def load_imagenet_names() -> dict[str, str]:
 def list_prompt_names(
     classes: Sequence[str], names: str | Sequence[str] | Mapping[str, str]
 ) -> list[str]:
-    """What prompts call each class of a data set, in its order.
+    """The name of each class in prompts, in the data set's order.
 
     Raises:
-        RetortError: another number of names than classes, the classes' own names in another order,
-            or a class without a name.
+        RetortError: there are more or fewer names than classes, the names are the classes in
+            another order, or a class has no name.
     """
     if names == "dataset":
         return list(classes)
@@ -147,7 +149,7 @@ def list_prompt_names(
 
 
 def check_class_order(classes: Sequence[str], names: Sequence[str]) -> None:
-    """Raise a RetortError if a list of names is not as long as the classes, or in another order."""
+    """Raise a RetortError if names and classes differ in number, or only in their order."""
     if len(names) != len(classes):
         raise RetortError(
             f"{len(names)} names, the data set has {len(classes)} classes; give one name a class, "
@@ -164,7 +166,7 @@ def check_class_order(classes: Sequence[str], names: Sequence[str]) -> None:
 
 
 def check_class_names(classes: Sequence[str], names: Sequence[str]) -> None:
-    """Raise a RetortError if a list of names is not the classes."""
+    """Raise a RetortError if a list of names differs from the classes."""
     check_class_order(classes, names)
     if tuple(names) != tuple(classes):
         at, ours, theirs = find_first_difference(classes, names)
@@ -174,6 +176,6 @@ def check_class_names(classes: Sequence[str], names: Sequence[str]) -> None:
 
 
 def find_first_difference(classes: Sequence[str], names: Sequence[str]) -> tuple[int, str, str]:
-    """The first place where two lists of one length differ, and what stands there in each."""
+    """The first index at which two lists of one length differ, and both values there."""
     pairs = enumerate(zip(classes, names, strict=True))
     return next((at, *pair) for at, pair in pairs if pair[0] != pair[1])

@@ -1,4 +1,4 @@
-"""From a configuration to its artefacts: keys, folders, inputs, work orders."""
+"""Planned artefacts with their keys, folders and inputs, and the job files of a plan."""
 
 import hashlib
 import json
@@ -17,42 +17,42 @@ from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
 
 SEED_SEPARATOR = ".seed"  # between a generator's name and one of its seeds
 EPOCH_SEPARATOR = ".epoch"  # between the name of an evaluated model and the epoch of its weights
-LEAST_FREE_BYTES = 200 * 2**20  # bytes below which no run is begun
+LEAST_FREE_BYTES = 200 * 2**20  # free bytes below which no run starts
 
 
 @dataclass(frozen=True)
 class PlannedArtefact:
-    """One planned artefact."""
+    """An artefact as it is planned, before it is made."""
 
     kind: str
     name: str
     spec: dict
     inputs: dict[str, "PlannedArtefact"]
-    components: tuple[str, ...]  # modules whose REVISION is in the key, with what they declare
-    outside_paths: dict[str, str] = field(
-        default_factory=dict
-    )  # places of outside files: in no key
-    includes_fingerprint: bool = False  # the code's fingerprint is in the key
+    components: tuple[
+        str, ...
+    ]  # modules whose REVISION is in the key, besides the components they declare
+    outside_paths: dict[str, str] = field(default_factory=dict)  # paths of outside files: in no key
+    includes_fingerprint: bool = False  # whether the code's fingerprint is in the key
 
     @cached_property
     def code(self) -> dict[str, int]:
-        """REVISION of every component that makes it."""
+        """REVISION of every component, by module name."""
         return collect_revisions(*self.components)
 
     @cached_property
     def code_fingerprint(self) -> str:
-        """The code's fingerprint where the key holds it, else nothing."""
+        """The code's fingerprint if it is in the key, else an empty string."""
         return compute_fingerprint(*self.code) if self.includes_fingerprint else ""
 
     @cached_property
     def key(self) -> str:
-        """Its name in the store."""
+        """The artefact's key, twelve hex digits."""
         inputs = {role: entry.ref for role, entry in self.inputs.items()}
         return compute_key(self.kind, self.spec, inputs, self.code, self.code_fingerprint)
 
     @cached_property
     def ref(self) -> str:
-        """`kind/key`, its place in the store."""
+        """`kind/key`, the artefact's folder in the store."""
         return f"{self.kind}/{self.key}"
 
 
@@ -64,16 +64,20 @@ def compute_key(kind: str, spec: dict, inputs: dict, code: dict, code_fingerprin
 
 @dataclass(frozen=True)
 class Plan:
-    """The artefacts of one configuration, inputs before what is made from them."""
+    """The artefacts of one configuration, each after its inputs."""
 
     store: Path
     run: dict
-    artefacts: dict[str, PlannedArtefact] = field(default_factory=dict)  # ref -> entry
-    refs_by_name: dict[tuple[str, str], str] = field(default_factory=dict)  # (kind, name) -> ref
+    artefacts: dict[str, PlannedArtefact] = field(default_factory=dict)  # by ref
+    refs_by_name: dict[tuple[str, str], str] = field(default_factory=dict)  # by (kind, name)
     strict_code: bool = False
 
     def add_artefact(self, artefact: PlannedArtefact) -> PlannedArtefact:
-        """Put an entry in; the same content under a second name is one artefact."""
+        """Add an artefact and return it; the same content under a second name is one artefact.
+
+        Raises:
+            RetortError: its name cannot be a file name.
+        """
         if why := explain_bad_name(artefact.name, MAX_LABEL_BYTES):
             raise RetortError(
                 f"{artefact.kind} {artefact.name[:40]!r}: the name {why}; shorten its parts"
@@ -85,24 +89,24 @@ class Plan:
         return kept
 
     def folder_path(self, ref: str) -> Path:
-        """Where an artefact lies."""
+        """An artefact's folder."""
         return self.store / ref
 
     def manifest_path(self, ref: str) -> Path:
-        """The file that says it is complete."""
+        """An artefact's manifest, which exists once it is finished."""
         return self.store / ref / MANIFEST_FILE
 
     def is_complete(self, ref: str) -> bool:
-        """Whether it is complete."""
+        """Whether an artefact is finished."""
         return self.manifest_path(ref).exists()
 
     def list_targets(self) -> list[str]:
-        """Manifests that nothing else is made from."""
+        """Manifests of the artefacts that are no other's input."""
         used = {entry.ref for e in self.artefacts.values() for entry in e.inputs.values()}
         return [str(self.manifest_path(ref)) for ref in self.artefacts if ref not in used]
 
     def list_shard_groups(self, ref: str) -> list[str]:
-        """Shard ranges `a-b` of a bank's jobs."""
+        """Shard ranges `a-b` of a bank's jobs; b is excluded."""
         shards, size = get_spec(self.artefacts[ref]).shards, self.run["shards_per_job"]
         return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
 
@@ -122,10 +126,10 @@ def describe_job(artefact: PlannedArtefact, run: dict) -> dict:
 
 
 def write_job_files(plan: Plan) -> None:
-    """Write every missing ``spec.json`` and point the names at their artefacts.
+    """Write every missing ``spec.json`` and link each name in ``by-name`` to its artefact.
 
     Raises:
-        RetortError: the store cannot be written to, or is all but full.
+        RetortError: the store cannot be written to, or is nearly full.
     """
     try:
         plan.store.mkdir(parents=True, exist_ok=True)
@@ -148,19 +152,19 @@ def write_job_files(plan: Plan) -> None:
 
 
 def runs_differently(path: Path, job: dict) -> bool:
-    """Whether an unfinished work order runs in another way than today's: what it makes is the same.
+    """Whether an unfinished job file has other settings under ``run`` than today's.
 
-    Places of data and of outside files may have moved since it was written.
+    What the job makes is the same, but the paths of data and outside files may have changed.
     """
     written = read_json(path, "delete it and run again")
     return "run" in written and written["run"] != job["run"]
 
 
 def check_store(store: Path) -> None:
-    """Refuse a store that no job could write to, before any is planned.
+    """Refuse a store that no job could write to, before any job starts.
 
     Raises:
-        RetortError: the nearest folder that exists is none, or is not writable.
+        RetortError: the path is not usable, or its nearest existing parent is no writable folder.
     """
     text, place = str(store), store
     if not text.isprintable() or {"{", "}"} & set(text):

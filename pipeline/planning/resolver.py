@@ -1,4 +1,4 @@
-"""Turning the configuration's names into entries, each once, with cycles found."""
+"""Turning the configuration's names into planned artefacts, each once; cycles are found."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,8 @@ from pipeline.discovery import load_plugin, suggest_known
 from pipeline.errors import RetortError
 from pipeline.planning.plan import Plan, PlannedArtefact
 
-SECTION_MODULES = {  # section -> its file in entries/, found by name: those files import this one
+# section -> its file in entries/, which is loaded by name because it imports this module
+SECTION_MODULES = {
     "datasets": "dataset",
     "teachers": "teacher",
     "discretizers": "discretizer",
@@ -20,7 +21,7 @@ SECTION_MODULES = {  # section -> its file in entries/, found by name: those fil
 
 @dataclass
 class Resolver:
-    """Turns names into entries, each once; ``path`` is the chain of names being resolved."""
+    """Turns names into planned artefacts; ``names_in_progress`` is the chain being resolved."""
 
     config: Config
     plan: Plan
@@ -28,7 +29,7 @@ class Resolver:
     names_in_progress: list[str] = field(default_factory=list)
 
     def resolve_name(self, section: str, name: str, where: str = "") -> PlannedArtefact:
-        """The entry of a name in a section.
+        """The planned artefact of a name in a section; ``where`` is the key that names it.
 
         Raises:
             RetortError: it does not exist, or it is made from itself.
@@ -51,7 +52,7 @@ class Resolver:
         return self.resolved[section, name]
 
     def resolve_warm_generator(self, name: str, seed: int, where: str) -> PlannedArtefact:
-        """A generator for a student of some seed: the one of that seed where it has several.
+        """The generator for a student's seed: the one of that seed if the generator has seeds.
 
         Raises:
             RetortError: it does not exist, or has other seeds.
@@ -68,7 +69,7 @@ class Resolver:
         )
 
     def resolve_classifier(self, name: str, where: str) -> PlannedArtefact:
-        """A teacher, or a student of ours in its place."""
+        """The teacher of a name, or the student that takes its place."""
         known = {**self.config.teachers, **self.config.students}
         if name not in known:
             raise RetortError(f"{where}: no teacher '{name}'{suggest_known(name, known)}")
@@ -77,9 +78,9 @@ class Resolver:
         )
 
     def list_seeds(self, student: str) -> tuple[int, ...]:
-        """A student's seeds; the experiment's own if it names none."""
+        """A student's seeds; the configuration's seed if it names none."""
         return self.config.students[student].seeds or (self.config.seed,)
 
     def make_common_spec(self) -> dict:
-        """What every computed artefact's key holds."""
+        """The part of the spec that every computed artefact has: seed and device."""
         return {"seed": self.config.seed, "device": self.config.device}

@@ -1,9 +1,9 @@
-"""What one training step of an objective costs, counted where autograd itself does the work.
+"""The cost of one training step of an objective, counted by running the step under autograd.
 
-The unit is F, one forward of a network on the batch's images. A backward that gives gradients of
-the input alone costs one more F; one that also gives gradients of the parameters costs two. The
-networks' only layer is an autograd function that books each of its calls with its images, so
-nothing is timed and nothing is estimated.
+The unit is F, one forward pass of a network on the batch's images. A backward pass that gives only
+gradients of the input costs one more F; one that also gives gradients of the parameters costs two.
+The networks' only layer is an autograd function that records each of its calls with the number of
+images. So nothing is timed and nothing is estimated.
 """
 
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles
 
-IMAGE_SIDE, CLASS_COUNT, IMAGE_COUNT = 2, 4, 5  # of the images that are counted on
-LATE_PROGRESS = 0.5  # of training, when methods that begin with a simpler loss have left it
+IMAGE_SIDE, CLASS_COUNT, IMAGE_COUNT = 2, 4, 5  # of the batch that is run
+LATE_PROGRESS = 0.5  # share of training after which no method still uses its simpler first loss
 
 CallLog = list[tuple[str, int]]  # what ran, on how many images
 
 
 class RecordedLinear(torch.autograd.Function):
-    """x @ weight; books forwards and backwards, which run for the input's gradient at least."""
+    """x @ weight; records each forward and backward pass for the input's gradient."""
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, calls: CallLog) -> Tensor:
@@ -40,23 +40,23 @@ class RecordedLinear(torch.autograd.Function):
 
 
 class RecordedWeight(torch.autograd.Function):
-    """The weight; books each backward that asks for its gradient, also of a graph used twice."""
+    """The weight; records each backward pass for its gradient, also if a graph is used twice."""
 
     @staticmethod
     def forward(ctx, weight: Tensor, calls: CallLog, images: int) -> Tensor:
-        """The weight as it is."""
+        """The weight, unchanged."""
         ctx.book, ctx.images = calls, images
         return weight.view_as(weight)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Its gradient."""
+        """The weight's gradient, unchanged."""
         ctx.book.append(("parameters", ctx.images))
         return grad, None, None
 
 
 class RecordedNetwork(nn.Module):
-    """One booked layer on flattened images."""
+    """One recorded linear layer on flattened images."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -65,13 +65,13 @@ class RecordedNetwork(nn.Module):
         self.calls: CallLog = []
 
     def features(self, x: Tensor) -> Tensor:
-        """The logits themselves."""
+        """Logits (B,K), which take the place of features."""
         return RecordedLinear.apply(
             x.flatten(1), RecordedWeight.apply(self.weight, self.calls, len(x)), self.calls
         )
 
     def head(self, features: Tensor) -> Tensor:
-        """Its features are its logits."""
+        """The features, which are the logits already."""
         return features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -80,31 +80,31 @@ class RecordedNetwork(nn.Module):
 
     @property
     def cost(self) -> float:
-        """F spent so far."""
+        """Passes recorded so far, in F."""
         return sum(images for _, images in self.calls) / IMAGE_COUNT
 
 
 class RecordedDiscretizer(nn.Module):
-    """Images as they are; books each reconstruction, one encoder and one decoder pass."""
+    """Returns images unchanged; records each reconstruction, an encoder and a decoder pass."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: CallLog = []
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """x."""
+        """x, unchanged."""
         self.calls.append(("reconstruct", len(x)))
         return x
 
     @property
     def cost(self) -> float:
-        """Reconstructions so far."""
+        """Reconstructions recorded so far, of the batch's images."""
         return sum(images for _, images in self.calls) / IMAGE_COUNT
 
 
 @dataclass(frozen=True)
 class StepCost:
-    """F of one step by network; of Q in reconstructions, an encoder and a decoder pass each."""
+    """Passes of one step: F of student and teachers, and reconstructions of the discretizer."""
 
     student: float
     teachers: dict[str, float]
@@ -113,7 +113,7 @@ class StepCost:
 
 @dataclass
 class PassCounter:
-    """Booked networks in the roles that an objective needs, and a batch."""
+    """Counts the passes of an objective's step on recorded networks, one for each role."""
 
     teacher_roles: Sequence[str] = ("teacher",)
     student: RecordedNetwork = field(default_factory=lambda: RecordedNetwork(1))
@@ -128,7 +128,7 @@ class PassCounter:
     def measure_step(
         self, objective, stored_fields: Sequence[str], progress: float = LATE_PROGRESS
     ) -> StepCost:
-        """One training step, its preparation left out."""
+        """The cost of one training step, without the objective's ``prepare``."""
         rng = torch.Generator().manual_seed(0)
         x = torch.rand(IMAGE_COUNT, 3, IMAGE_SIDE, IMAGE_SIDE, generator=rng)
         labels = torch.arange(IMAGE_COUNT)
@@ -147,7 +147,7 @@ class PassCounter:
         return StepCost(self.student.cost, teacher_costs, self.discretizer.cost)
 
     def run_backward(self, terms: list[Tensor], per_term: bool) -> None:
-        """As the loop does: once over the sum, or once a term where gradients are merged."""
+        """Run backward as the training loop does: over the sum, or per term to merge gradients."""
         groups = [[term] for term in terms] if per_term else [terms]
         for group in groups:
             loss = sum(term.mean() for term in group)

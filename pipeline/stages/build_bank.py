@@ -1,4 +1,4 @@
-"""Stage: a bank of discretised adversarial samples (DAD, Sec. 3.3; METHODS: bank generation)."""
+"""Stage: a bank of discretized adversarial samples (DAD, Sec. 3.3; METHODS: bank generation)."""
 
 import logging
 from collections.abc import Iterator
@@ -20,10 +20,10 @@ NumberedBlocks = Iterator[tuple[int, Block, dict]]
 
 
 def run_group(job: Job, shards: range) -> None:
-    """Make the missing, altered or foreign shards of a range; whole ones are left alone.
+    """Make the missing, altered or foreign shards of a range; intact ones are left alone.
 
     Raises:
-        RetortError: the range is not of this bank.
+        RetortError: the bank has no such range of shards.
         SystemExit: the process was asked to stop; finished shards stay.
     """
     count = get_spec(job).shards
@@ -57,14 +57,14 @@ def make_shard(builder: BankBuilder, shard: int, wish: StopRequest) -> None:
 
 
 def format_acceptance(counts: dict) -> str:
-    """`, 58.1 % accepted`; nothing for a bank without samples."""
+    """`, 58.1 % accepted`; empty for a bank without samples."""
     if "accepted" not in counts:
         return ""
     return f", {100 * counts['accepted'] / counts['rows']:.1f} % accepted"
 
 
 def build_blocks(builder: BankBuilder, shard: int, wish: StopRequest) -> NumberedBlocks:
-    """The blocks of a shard, one after the other, until the process is asked to stop."""
+    """Yield the blocks of a shard: number, block, counts; exit if the process is asked to stop."""
     numbers = builder.layout.get_shard_blocks(shard)
     progress = Progress(f"shard {shard}, block", len(numbers))
     for number in numbers:
@@ -79,13 +79,13 @@ def build_blocks(builder: BankBuilder, shard: int, wish: StopRequest) -> Numbere
 
 
 def run(job: Job) -> Manifest:
-    """Make what is missing, then the manifest over all shards."""
+    """Make the missing shards and return the manifest over all shards."""
     run_group(job, range(get_spec(job).shards))
     return make_manifest(job)
 
 
 def make_manifest(job: Job) -> Manifest:
-    """The manifest over a bank's finished shards, with the facts of all."""
+    """The manifest over a bank's finished shards, with the facts summed over them."""
     names = [shard_name(shard) for shard in range(get_spec(job).shards)]
     totals: dict[str, float] = {}
     for name in names:

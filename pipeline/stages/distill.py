@@ -50,7 +50,7 @@ def run(job: Job) -> Manifest:
 
 
 def list_classes(job: Job, data: DatasetArtefact) -> tuple[str, ...]:
-    """The classes a student learns: its data set's, or its teacher's where labels mean nothing."""
+    """The classes that a student learns: its data set's, or its teacher's if labels are unread."""
     teachers = [folder for role, folder in job.inputs.items() if role.startswith("teachers.")]
     if not get_spec(job).label_free or not teachers:
         return data.classes
@@ -58,7 +58,7 @@ def list_classes(job: Job, data: DatasetArtefact) -> tuple[str, ...]:
 
 
 def load_discretizer(job: Job) -> Discretizer | None:
-    """Q of the job's discretiser, frozen, for objectives that make discrete samples themselves."""
+    """The job's discretizer Q, frozen, for objectives that discretize samples; None without one."""
     if "discretizer" not in job.inputs:
         return None
     path = open_artefact(job.inputs["discretizer"]).get_verified_path(MODEL_FILE)
@@ -83,7 +83,7 @@ def make_source(job: Job, data: DatasetArtefact, recipe: Recipe) -> BatchSource:
 
 
 def run_data_free(job: Job) -> Manifest:
-    """A student that goes on from a generator's warm-up, without one real image."""
+    """Train and save a student that continues a generator's warm-up, without real images."""
     spec = get_spec(job)
     recipe, seed, device = spec.recipe, spec.seed, spec.device
     warm, teachers = open_generator(job.inputs["generator"]), load_teachers(job)

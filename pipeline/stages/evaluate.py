@@ -1,4 +1,4 @@
-"""Stage: a classifier under a suite of attacks, every outcome kept per sample."""
+"""Stage: a classifier under a suite of attacks; the outcome of every image is kept."""
 
 import logging
 import re
@@ -57,7 +57,7 @@ log = logging.getLogger("retort")
 
 
 def run(job: Job) -> Manifest:
-    """Run every attack of the suite on the test split, chunk by chunk."""
+    """Run every attack of the suite on the test split, chunk by chunk, and save the outcomes."""
     parts = run_part(job, 0, 1)
     table = pa.concat_tables([pq.read_table(path) for path in parts])
     with write_atomically(job.folder / OUTCOMES_FILE) as temporary:
@@ -68,9 +68,9 @@ def run(job: Job) -> Manifest:
 
 
 def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
-    """Every ``count``-th chunk from number ``rank`` on, where it is missing; returns their files.
+    """Make every ``process_count``-th chunk from ``rank`` on, if missing, and return their files.
 
-    A chunk has a seed of its own, so that it does not matter which process makes it.
+    Each chunk has its own seed, so that it does not matter which process makes it.
     """
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
@@ -94,7 +94,7 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
 
 
 def iterate_chunks(job: Job, image_count: int) -> Iterator[tuple[Path, object, range]]:
-    """Every chunk's file, attack and rows of the test split."""
+    """Yield every chunk's file, attack and rows of the test split."""
     for place, entry in enumerate(get_spec(job).attacks):
         ((name, options),) = entry.items()
         attack = make_plugin("attacks", "Attack", name, options)
@@ -105,14 +105,14 @@ def iterate_chunks(job: Job, image_count: int) -> Iterator[tuple[Path, object, r
 
 
 def exit_if_interrupted(wish: StopRequest) -> None:
-    """Leave between two chunks if asked to; finished chunks stay."""
+    """Exit between two chunks if the process was asked to stop; finished chunks stay."""
     if wish:
         log.info("asked to stop: finished chunks are kept")
         raise SystemExit(128 + wish.signal_number)
 
 
 def load_attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
-    """The model that attacks look into and the one that is evaluated: two for a transfer."""
+    """The attacked model and the evaluated one; they differ only for transfer attacks."""
     spec = get_spec(job)
     file = MODEL_FILE if spec.epoch is None else get_epoch_file_name(spec.epoch)
     judge = load_teacher(job.inputs["model"], spec.device, file)
@@ -124,7 +124,7 @@ def load_attacked_and_judge(job: Job) -> tuple[nn.Module, nn.Module]:
 def attack_chunk(
     job: Job, attack, models: tuple[nn.Module, nn.Module], test: Split, rows: range
 ) -> pa.Table:
-    """One attack on some rows of the test split, one record a sample and radius."""
+    """The outcomes of one attack on some rows of the test split: one per image and point."""
     spec = get_spec(job)
     x = scale_to_unit_range(test.images[rows.start : rows.stop].to(spec.device))
     y = test.labels[rows.start : rows.stop].to(spec.device)
@@ -144,14 +144,14 @@ def attack_chunk(
 
 
 def by_row(point: AttackPoint, test: Split, rows: range) -> list[AttackPoint]:
-    """The point of each row, with the part of the test set where it has parts."""
+    """The attack point of each row, with the part of the test set if it has parts."""
     if test.groups is None:
         return [point] * len(rows)
     return [on_part(point, part) for part in test.groups[rows.start : rows.stop].to_pylist()]
 
 
 def on_part(point: AttackPoint, part: str) -> AttackPoint:
-    """An attack on a part of the test set, which may be a corruption at a severity."""
+    """The attack point on a part of the test set, which may be a corruption at a severity."""
     found = CORRUPTED.fullmatch(part)
     if found is None or point.corruption is not None:
         return replace(point, part=part)
@@ -159,13 +159,13 @@ def on_part(point: AttackPoint, part: str) -> AttackPoint:
 
 
 def write_chunk(path: Path, table: pa.Table) -> None:
-    """Keep a finished chunk for a resumed run."""
+    """Save a finished chunk, also for a resumed run."""
     with write_atomically(path) as temporary:
         pq.write_table(table, temporary)
 
 
 def compute_accuracies(table: pa.Table) -> list[dict]:
-    """One record an attack and radius: its columns that are not empty, images and accuracy."""
+    """One record per attack point: its columns that are not empty, images and accuracy."""
     right = table.append_column("right", pa.compute.equal(table["label"], table["prediction"]))
     grouped = right.group_by([*POINT_COLUMNS, "epoch"], use_threads=False)
     found = grouped.aggregate([("right", "count"), ("right", "mean")])
@@ -174,6 +174,6 @@ def compute_accuracies(table: pa.Table) -> list[dict]:
 
 
 def in_words(record: dict) -> str:
-    """A record of an accuracy for the log."""
+    """An accuracy record as text for the log."""
     point = AttackPoint(**{name: record[name] for name in POINT_COLUMNS if name in record})
     return f"{format_attack_at(point)} {record['accuracy']:.3f}"

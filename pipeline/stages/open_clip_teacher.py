@@ -1,4 +1,4 @@
-"""A teacher from any open_clip model: its weights fitted, its head made or taken over."""
+"""A teacher from an open_clip model: loads its weights, builds or takes over its head."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ SETTING_NAMES = (
     "context_length",
     "vocab_size",
 )  # numbers that OpenAI's files hold
-BUFFER_SUFFIXES = ("position_ids", "attn_mask")  # constants that models make themselves
+BUFFER_SUFFIXES = ("position_ids", "attn_mask")  # constants that models compute themselves
 HEAD_PATTERN = re.compile(
     r"(?:.*\.)?(?:head|fc|classifier|classification_head|linear)\.(weight|bias)"
 )
@@ -38,7 +38,7 @@ TOWER_PREFIX = "visual."
 
 
 def load_open_clip(job: Job, data: DatasetArtefact) -> Manifest:
-    """Make the classifier and save it; the text tower is run once and not kept.
+    """Build the classifier and save it; the text tower is run once and not kept.
 
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
@@ -58,7 +58,7 @@ def load_open_clip(job: Job, data: DatasetArtefact) -> Manifest:
 def build_zero_shot_classifier(
     job: Job, data: DatasetArtefact
 ) -> tuple[clip.ZeroShotClassifier, dict]:
-    """The zero-shot classifier and what to say of it."""
+    """The zero-shot classifier, and facts for the manifest."""
     spec = get_spec(job)
     open_clip_spec, device = spec.open_clip, spec.device
     config = read_model_config(open_clip_spec.model, uses_text=True)
@@ -81,7 +81,7 @@ def build_zero_shot_classifier(
 
 
 def build_clip_model(job: Job, config: dict) -> tuple[nn.Module, list[str]]:
-    """The whole model with the file's weights, or with random ones, and the names left out."""
+    """The CLIP with the file's weights or random ones, and the names of unused tensors."""
     open_clip_spec = get_spec(job).open_clip
     if open_clip_spec.pretrained == "random":
         with torch.random.fork_rng(devices=[]):
@@ -98,21 +98,21 @@ def build_clip_model(job: Job, config: dict) -> tuple[nn.Module, list[str]]:
 
 
 def get_checkpoint_path(job: Job) -> Path:
-    """Where the weights lie, which is in the work order."""
+    """The path of the weights, which the job file states."""
     return Path(job.run["checkpoint"]).expanduser()
 
 
 def describe_remedy(model_name: str) -> str:
-    """What to do about weights that do not fit."""
-    return f"is open_clip.model '{model_name}' the right one, and the file a whole state_dict?"
+    """The remedy for weights that do not fit the model."""
+    return f"is open_clip.model '{model_name}' the right one, and the file a complete state_dict?"
 
 
 def rename_tensors(state: StateDict, model: nn.Module) -> tuple[StateDict, list[str]]:
-    """A file's tensors under the names of ``model``, and the names that it has no use for.
+    """A file's tensors under the names of ``model``, and the names of its unused tensors.
 
-    OpenAI's files hold three numbers beside the weights, traced ones the text's mask, old ones
-    position indices and no counters of batches; and some models keep the text tower in a module of
-    its own.
+    OpenAI's files hold three numbers beside the weights, traced files hold the text's mask, and old
+    files hold position indices and no batch counters. Some models keep the text tower in a module
+    of its own.
     """
     state, left = drop_prefixed_tensors(
         strip_common_prefixes(state, WRAPPER_PREFIXES), SETTING_NAMES
@@ -132,7 +132,7 @@ def rename_tensors(state: StateDict, model: nn.Module) -> tuple[StateDict, list[
 def build_tuned_classifier(
     job: Job, data: DatasetArtefact
 ) -> tuple[clip_tuned.FineTunedClip, dict]:
-    """The tower with the file's own linear head, and what to say of it."""
+    """The image tower with the file's own linear head, and facts for the manifest."""
     spec, path = get_spec(job), get_checkpoint_path(job)
     open_clip_spec = spec.open_clip
     config = read_model_config(open_clip_spec.model, uses_text=False)
@@ -154,7 +154,7 @@ def build_tuned_classifier(
 
 
 def split_tower_and_head(state: StateDict, where: str) -> tuple[StateDict, StateDict, list[str]]:
-    """A file's image tower and linear head, each without prefix, and the names of all else.
+    """A file's image tower and linear head, each without prefix, and the other names.
 
     Raises:
         RetortError: one of the two is missing.

@@ -20,7 +20,7 @@ log = logging.getLogger("retort")
 
 
 def run(job: Job) -> Manifest:
-    """Fetch the source if it is not at hand, cut the splits and save them."""
+    """Fetch the source if it is not in the cache, cut the splits and save them."""
     spec = get_spec(job)
     source = open_dataset_plugin(spec.source, extract_job_paths(job.run))
     if source.index is not None:
@@ -51,7 +51,7 @@ def run(job: Job) -> Manifest:
 
 
 def cut_split(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
-    """A split of its own memory.
+    """A split with the given rows, copied.
 
     Raises:
         RetortError: the source has too few rows.

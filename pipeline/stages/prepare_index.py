@@ -1,4 +1,4 @@
-"""A data set whose images stay in their files, cut to size: its artefact is an index of places."""
+"""A data set whose images stay in their files, cut to size: the artefact is an index."""
 
 import logging
 from pathlib import Path
@@ -17,16 +17,16 @@ from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 1
 
-MEASURED_IMAGES = 4096  # first images, of which mean and std are taken
+MEASURED_IMAGES = 4096  # number of first images whose mean and std are taken
 
 log = logging.getLogger("retort")
 
 
 def write_index(job: Job, source: DatasetPlugin) -> Manifest:
-    """Write where the images of each split lie, and what models must know of them.
+    """Write the index of each split's images; mean, std and shape are facts of the manifest.
 
-    Mean and std are those of the first 4,096 training images, in a fixed random order; of the test
-    images where there are no others.
+    Mean and std are those of the first 4,096 training images, in a fixed random order. Without
+    training images they are those of the test images.
     """
     spec, cache = get_spec(job), Path(job.run["data"])
     train, val, test = spec.train, spec.val, spec.test
@@ -59,10 +59,10 @@ def write_index(job: Job, source: DatasetPlugin) -> Manifest:
 
 
 def slice_index(job: Job, table: pa.Table, rows: range) -> pa.Table:
-    """Some rows of an index.
+    """The given rows of an index.
 
     Raises:
-        RetortError: there are fewer.
+        RetortError: the index has fewer rows.
     """
     if rows.stop > len(table):
         raise RetortError(

@@ -1,4 +1,4 @@
-"""A discretiser from a taming or latent-diffusion checkpoint: verified, fitted, saved as ours."""
+"""A discretizer from a taming or latent-diffusion file: verified, converted, saved as ours."""
 
 from pathlib import Path
 
@@ -25,21 +25,23 @@ from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 1
 
-MEASURED_IMAGES = 64  # test images that it is measured on
-BATCH_SIZE = 4  # of them at once
+MEASURED_IMAGES = 64  # number of test images on which it is measured
+BATCH_SIZE = 4  # images at once
 DROPPED_PREFIXES = (
     "loss.",
     "model_ema.",
 )  # the losses' networks, and the shadow of a moving average
-FIRST_STAGE_PREFIX = "first_stage_model."  # where a whole latent-diffusion model keeps its VQGAN
+FIRST_STAGE_PREFIX = (
+    "first_stage_model."  # prefix of the VQGAN in a complete latent-diffusion model
+)
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "vqgan.", "model.")
 
 
 def load_checkpoint(job: Job) -> Manifest:
-    """Read the file, whose place is in the work order and whose sum is in the key, and save it.
+    """Read the file, whose path is in the job file and whose sum is in the key, and save it.
 
     Raises:
-        RetortError: the file is not what the configuration says, or holds no such VQGAN.
+        RetortError: the file is not what the configuration says, or does not hold such a VQGAN.
     """
     path, spec = Path(job.run["checkpoint"]).expanduser(), get_spec(job)
     state, left = extract_vqgan_state(read_state_dict(path, spec.checkpoint.sha256))
@@ -60,10 +62,10 @@ def load_checkpoint(job: Job) -> Manifest:
 
 
 def extract_vqgan_state(state: StateDict) -> tuple[StateDict, list[str]]:
-    """A file's VQGAN under our names, and the names that it has no use for.
+    """A file's VQGAN under our names, and the names of its unused tensors.
 
-    They are latent-diffusion's own once wrappers and losses are dropped; out of a whole diffusion
-    model the first stage is taken.
+    Our names are those of latent-diffusion without wrappers and losses. Of a complete diffusion
+    model only the first stage is taken.
     """
     state = strip_common_prefixes(state, WRAPPER_PREFIXES)
     if any(name.startswith(FIRST_STAGE_PREFIX) for name in state):
@@ -81,10 +83,10 @@ def extract_vqgan_state(state: StateDict) -> tuple[StateDict, list[str]]:
 def build_vqgan(
     architecture: VQGANArchitecture, state: StateDict, where: str, is_architecture_given: bool
 ) -> VQGAN:
-    """The network with a file's weights. It is built without memory of its own.
+    """The network with a file's weights; it allocates no memory beside them.
 
     Raises:
-        RetortError: the first tensor that is missing, of another shape, or too many.
+        RetortError: names the first tensor that is missing, superfluous or of another shape.
     """
     with torch.device("meta"):
         model = VQGAN(architecture)

@@ -1,4 +1,4 @@
-"""A teacher from a checkpoint made elsewhere: verified, fitted to our network, saved as ours."""
+"""A teacher from a checkpoint made elsewhere: verified, loaded into our network, saved as ours."""
 
 import logging
 from pathlib import Path
@@ -19,13 +19,13 @@ from pipeline.store.artefact import Job, Manifest, write_atomically
 
 REVISION = 1
 
-TRIAL_IMAGES = 64  # training images on which the loaded network is tried
+TRIAL_IMAGES = 64  # number of training images on which the loaded network is tried
 
 log = logging.getLogger("retort")
 
 
 def load_checkpoint(job: Job, data: DatasetArtefact) -> Manifest:
-    """Read the file, whose place is in the work order and whose sum is in the key, and save it.
+    """Read the file, whose path is in the job file and whose sum is in the key, and save it.
 
     Raises:
         RetortError: the file is not what the configuration says, or does not fit the model.
@@ -49,7 +49,7 @@ def load_checkpoint(job: Job, data: DatasetArtefact) -> Manifest:
 
 
 def check_normalisation(model: Classifier, mean: list[float], std: list[float], path: Path) -> None:
-    """Raise if the file brought another normalisation than the configuration states."""
+    """Raise if the file holds another normalisation than the configuration states."""
     for name, stated in (("mean", mean), ("std", std)):
         found = getattr(model, name).flatten().tolist()
         if any(abs(a - b) > 1e-4 for a, b in zip(found, stated, strict=True)):
@@ -62,7 +62,7 @@ def check_normalisation(model: Classifier, mean: list[float], std: list[float], 
 
 @torch.no_grad()
 def measure_trial_accuracy(model: Classifier, data: DatasetArtefact) -> float:
-    """Accuracy on the first training images; near chance, a warning with the usual causes."""
+    """Accuracy on the first training images; warns with the usual causes if it is near chance."""
     train = data.read_split("train")
     images, labels = train.images[:TRIAL_IMAGES].float() / 255, train.labels[:TRIAL_IMAGES]
     accuracy = (model.eval()(images).argmax(1) == labels).double().mean().item()

@@ -1,4 +1,4 @@
-"""Stage: one report over everything that a configuration names."""
+"""Stage: one report over all artefacts of a configuration."""
 
 import shutil
 from pathlib import Path
@@ -48,7 +48,7 @@ def run(job: Job) -> Manifest:
 
 
 def collect_facts(study: Study) -> dict:
-    """The main table's accuracies in [0,1], and how many doubts there are."""
+    """The main table's accuracies in [0,1], and the number of suspicious results."""
     columns = tables.make_columns(study.evaluated_groups)
     found = {}
     for group in study.evaluated_groups:
@@ -60,7 +60,7 @@ def collect_facts(study: Study) -> dict:
 
 
 def draw_figures(job: Job, study: Study) -> dict[str, str]:
-    """Draw what there is to draw; file names by what they show."""
+    """Draw every figure that the study has data for, and return the file names by figure."""
     folder, figure_files = job.folder / FIGURES_FOLDER, {}
     folder.mkdir(exist_ok=True)
     for name, bank in study.get_artefacts("bank").items():
@@ -87,7 +87,7 @@ def draw_figures(job: Job, study: Study) -> dict[str, str]:
 
 
 def format_distances(job: Job, study: Study, figure_files: dict[str, str]) -> list[str]:
-    """Distance to the shifted images against accuracy, where the configuration asks for it."""
+    """The section on distance to shifted images against accuracy; empty if it is not asked for."""
     wasserstein_spec = get_spec(job).wasserstein
     if wasserstein_spec is None:
         return []
@@ -101,7 +101,7 @@ def format_distances(job: Job, study: Study, figure_files: dict[str, str]) -> li
 
 
 def copy_generator_grids(folder: Path, name: str, generator: Artefact) -> dict[str, str]:
-    """A generator's grids of images, in order of training: what they show, and their copies."""
+    """Copy a generator's image grids and return the file names by figure, in training order."""
     found = {}
     for file in sorted(f for f in generator.manifest.files if f.startswith("samples")):
         epoch = file.removeprefix("samples").removesuffix(".png")
@@ -113,7 +113,7 @@ def copy_generator_grids(folder: Path, name: str, generator: Artefact) -> dict[s
 
 
 def format_opening(job: Job, study: Study) -> list[str]:
-    """Title, what was compared on what, and the main table."""
+    """The title, a paragraph on the setting, and the main table."""
     groups, title = study.evaluated_groups, f"# {tables.escape_markdown(get_spec(job).title)}"
     if not groups:
         return [title, describe_setting(study), "Nothing was evaluated."]
@@ -130,7 +130,7 @@ def format_opening(job: Job, study: Study) -> list[str]:
 
 
 def describe_setting(study: Study) -> str:
-    """One paragraph: what was trained on what, and what is small about it."""
+    """A paragraph on the setting: what was trained on which data, and how small it is."""
     sizes = [
         f"{name} ({counts['train']:,} training, {counts['val']:,} validation and "
         f"{counts['test']:,} test images)"
@@ -155,7 +155,7 @@ def describe_setting(study: Study) -> str:
 
 
 def describe_sources(study: Study) -> list[str]:
-    """Which teachers and discretisers were trained here, and which came from files."""
+    """Sentences on which teachers and discretizers were trained here and which came from files."""
     teacher_specs = {n: get_spec(t.manifest) for n, t in study.get_artefacts("teacher").items()}
     discretizer_specs = {
         n: get_spec(q.manifest) for n, q in study.get_artefacts("discretizer").items()
@@ -183,7 +183,7 @@ def describe_sources(study: Study) -> list[str]:
 
 
 def describe_columns(study: Study) -> str:
-    """The main table's caption: what the columns and the intervals are."""
+    """The main table's caption, which explains columns and intervals."""
     several = any(len(group.members) > 1 for group in study.evaluated_groups)
     seeds = (
         "Where there are several seeds: mean ± half of Student's t interval over "
@@ -202,12 +202,12 @@ def describe_columns(study: Study) -> str:
 
 
 def has_shifted_tests(study: Study) -> bool:
-    """Whether a suite looked at other test sets than the models' own."""
+    """Whether a suite evaluated on another test set than the models' own."""
     return any(get_spec(e.manifest).shifted for e in study.get_artefacts("evaluation").values())
 
 
 def format_optional_sections(study: Study) -> list[str]:
-    """Sections that a report has if its evaluations ask for them."""
+    """The sections that depend on what was evaluated."""
     specs = [get_spec(e.manifest) for e in study.get_artefacts("evaluation").values()]
     attacks = [name for spec in specs for attack in spec.attacks for name in attack]
     parts = shift_table.format_section(study) if has_shifted_tests(study) else []
@@ -218,7 +218,7 @@ def format_optional_sections(study: Study) -> list[str]:
 
 
 def format_comparisons(study: Study) -> list[str]:
-    """Students with a bank against those without, and what they were made from."""
+    """The table of students with and without a bank, and the table of ingredients."""
     pairs, made = (
         tables.format_comparison_table(study),
         artefact_tables.format_ingredient_table(study),
@@ -242,7 +242,7 @@ def format_comparisons(study: Study) -> list[str]:
 
 
 def format_figures(study: Study, figure_files: dict[str, str]) -> list[str]:
-    """Figures with captions, and the tables of cost and reuse beside them."""
+    """The figures with captions, and the tables of cost and reuse."""
     captions = {
         "samples": "Samples of bank {}: the image, what the discretiser makes of it, what it makes "
         "of the attacked image, and their difference times ten. The teacher's answer is the one "
@@ -268,7 +268,7 @@ def format_figures(study: Study, figure_files: dict[str, str]) -> list[str]:
 
 
 def format_suspicions(study: Study) -> list[str]:
-    """Automatic checks of the numbers, and what other code than today's has made."""
+    """The automatic checks of the numbers, and the artefacts that older code has made."""
     doubts, old = sanity_checks.list_suspicions(study), sanity_checks.list_outdated_artefacts(study)
     checks = (
         "Checked for each model, on the images that both attacks saw: accuracy under attack above "
@@ -290,7 +290,7 @@ def format_bullets(lines: list[str]) -> str:
 
 
 def format_reproduction(study: Study) -> list[str]:
-    """Versions, and the keys under which everything lies in the store."""
+    """The versions of software, and the keys of all artefacts in the store."""
     text = (
         f"Made with {artefact_tables.describe_versions(study)}. Every artefact lies at "
         f"`<kind>/<key>` in "

@@ -1,4 +1,4 @@
-"""Stage: a discretiser, trained on a data set (DAD, Sec. 3.1; Esser et al., CVPR 2021)."""
+"""Stage: a discretizer, trained on a data set (DAD, Sec. 3.1; Esser et al., CVPR 2021)."""
 
 import torch
 
@@ -17,11 +17,11 @@ from pipeline.training.loop import fit, write_history
 
 REVISION = 1
 
-BATCH_SIZE = 250  # images at once when the finished discretiser is measured
+BATCH_SIZE = 250  # images at once when the finished discretizer is measured
 
 
 def run(job: Job) -> Manifest:
-    """Train, or take over, measure and save the discretiser that the spec describes."""
+    """Train or load the discretizer that the spec describes, measure it and save it."""
     spec = get_spec(job)
     if spec.checkpoint is not None:
         return pretrained_discretizer.load_checkpoint(job)

@@ -1,4 +1,4 @@
-"""Stage: a teacher: a classifier trained here or elsewhere, or a CLIP."""
+"""Stage: a teacher, which is a classifier trained here or elsewhere, or a CLIP."""
 
 from pipeline.config.specs import get_spec
 from pipeline.core.batch import Roles
@@ -20,7 +20,7 @@ REVISION = 1
 
 
 def run(job: Job) -> Manifest:
-    """Train, or take over, and save the teacher that the spec describes."""
+    """Train or load the teacher that the spec describes, and save it."""
     data, spec = open_dataset(job.inputs["dataset"]), get_spec(job)
     if spec.checkpoint is not None:
         return pretrained_teacher.load_checkpoint(job, data)
@@ -36,7 +36,7 @@ def run(job: Job) -> Manifest:
 
 
 def train_classifier(job: Job, data: DatasetArtefact) -> Manifest:
-    """A classifier on its objective."""
+    """Train a classifier with its objective, and save it."""
     spec = get_spec(job)
     recipe, (mean, std) = spec.recipe, resolve_normalisation(data, spec.normalise)
     student = initialise_classifier(spec.model, len(data.classes), mean, std, spec.seed)

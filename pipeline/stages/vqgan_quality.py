@@ -1,4 +1,4 @@
-"""How good a discretiser is: what a manifest says of it. Nothing is made from these numbers."""
+"""Quality of a discretizer, for its manifest. No artefact depends on these numbers."""
 
 import torch
 from torch import Tensor

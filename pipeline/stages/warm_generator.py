@@ -28,7 +28,7 @@ SAMPLES_FILE = "samples.png"
 
 
 def run(job: Job) -> Manifest:
-    """Warm generator and student up together and save both."""
+    """Warm up generator and student together and save both."""
     spec = get_spec(job)
     about = read_metadata(open_artefact(job.inputs["teacher"]).get_verified_path(MODEL_FILE))
     classes = tuple(about["classes"])
@@ -49,14 +49,14 @@ def run(job: Job) -> Manifest:
 
 
 def save_untrained(job: Job, student: nn.Module, classes: tuple[str, ...]) -> Manifest:
-    """No warm-up: the model says what its students begin with."""
+    """Save an untrained student, from whose file later students read model, classes, mean and std."""
     with write_atomically(job.folder / MODEL_FILE) as temporary:
         save_classifier(student, temporary, get_spec(job).model, classes)
     return job.build_manifest([MODEL_FILE], {"epochs": 0})
 
 
 def save_sample_grids(job: Job, source: BatchSource) -> list[str]:
-    """Grids of images: from the finished generator, and as the epochs asked for began."""
+    """Save image grids of the finished generator and of the epochs asked for; returns the files."""
     grids = {f"samples-{epoch + 1:04d}.png": images for epoch, images in source.grids.items()}
     grids[SAMPLES_FILE] = source.make_grid_images()
     for name, images in grids.items():

@@ -1,4 +1,4 @@
-"""Which code made an artefact, against the code of today."""
+"""Comparison of the code that made an artefact with today's code."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from pipeline.store.code_revisions import compute_fingerprint, find_module_file,
 
 
 def check_code(job: Job) -> None:
-    """Refuse work that was planned for other code: its result would bear the wrong key.
+    """Refuse a job that was planned with other code: its result would have the wrong key.
 
     Raises:
-        RetortError: naming the first module whose REVISION, or under `strict_code` whose text,
-            is not what the key was made of.
+        RetortError: names the first module whose REVISION differs from the one in the key; under
+            `strict_code` it is raised for edited text too.
     """
     now = read_revisions_now(job.code)
     remedy = "run snakemake anew, or go back to the code it was planned with"
@@ -26,7 +26,7 @@ def check_code(job: Job) -> None:
 
 
 def list_code_changes(manifest: Manifest) -> list[str]:
-    """What of the code that made an artefact is otherwise today; empty where nothing is."""
+    """Differences between the code that made an artefact and today's; empty without any."""
     then = manifest.code
     now = read_revisions_now(then)
     revised = [f"{m} {then[m]} (now {now[m] or 'gone'})" for m in then if then[m] != now[m]]
@@ -38,12 +38,12 @@ def list_code_changes(manifest: Manifest) -> list[str]:
 
 
 def lost_modules(manifest: Manifest) -> list[str]:
-    """Modules that made an artefact and that today's package does not have, sorted."""
+    """Modules that made an artefact and no longer exist, sorted."""
     return sorted(module for module in manifest.code if not find_module_file(module))
 
 
 def read_revisions_now(modules: Iterable[str]) -> dict[str, int | None]:
-    """Today's REVISION of each module, None where it has none or is gone."""
+    """Today's REVISION of each module; None if it has none or no longer exists."""
     return {
         module: read_revision(module) if find_module_file(module) else None for module in modules
     }

@@ -1,4 +1,4 @@
-"""What lies in a store, whichever configuration asked for it."""
+"""The artefacts in a store, of whichever configuration."""
 
 from pathlib import Path
 
@@ -29,10 +29,10 @@ def find_names(store: Path) -> dict[str, list[str]]:
 
 
 def read_input_refs(folder: Path) -> list[str]:
-    """The `kind/key` of what an artefact is made from, as its work order says; none without one.
+    """The `kind/key` of each input that an artefact's job file names; empty without a job file.
 
     Raises:
-        RetortError: the work order cannot be read, so that nobody knows.
+        RetortError: the job file cannot be read.
     """
     if not (folder / JOB_FILE).exists():
         return []
@@ -41,12 +41,12 @@ def read_input_refs(folder: Path) -> list[str]:
     try:
         check_refs(job["inputs"])
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise RetortError(f"{folder / JOB_FILE}: is no work order ({error!r}); {remedy}") from error
+        raise RetortError(f"{folder / JOB_FILE}: is no job file ({error!r}); {remedy}") from error
     return list(job["inputs"].values())
 
 
 def collect_with_inputs(store: Path, refs: list[str]) -> list[str]:
-    """The artefacts and everything that they are made from, in the order of the graph."""
+    """The artefacts and all their direct and indirect inputs, in the order of the graph."""
     seen, waiting = set(), list(refs)
     while waiting:
         ref = waiting.pop()
@@ -58,10 +58,10 @@ def collect_with_inputs(store: Path, refs: list[str]) -> list[str]:
 
 
 def find_artefacts(store: Path, word: str) -> list[str]:
-    """The artefacts that a word means: `kind/name`, `kind/key`, a name, or a key.
+    """The artefact that a word means, in a list: `kind/name`, `kind/key`, a name, or a key.
 
     Raises:
-        RetortError: none, or a name that two kinds have.
+        RetortError: the word means no artefact, or several.
     """
     names, refs = find_names(store), list_refs(store)
     meanings = {ref: {ref, ref.partition("/")[2]} for ref in refs}
@@ -82,7 +82,7 @@ def count_bytes(place: Path) -> int:
 
 
 def format_bytes(size: int) -> str:
-    """Bytes for a reader."""
+    """A number of bytes as text, in MB or kB."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 

@@ -1,4 +1,4 @@
-"""Verb `prune`: what no configuration refers to, and what dead jobs left behind."""
+"""Verb `prune`: lists or deletes unreferenced artefacts and the leftovers of dead jobs."""
 
 import argparse
 import os
@@ -31,14 +31,14 @@ LEFTOVER_PATTERN = re.compile(r"\..+\.part|\..+\.lock\..+|\.import-.+|\.pruned.*
 
 @dataclass(frozen=True)
 class PruneCandidate:
-    """Something that can go: a folder or a file, and why."""
+    """A folder or file that can be deleted, and why."""
 
     path: Path
     reason: str
 
 
 def run_verb(options: argparse.Namespace) -> None:
-    """List what can go; with ``--delete`` let it go."""
+    """List what can be deleted; with ``--delete``, delete it."""
     plans = [make_plan(read_config(path)) for path in options.configfile]
     store = get_common_store(plans)
     pieces = [*find_unreferenced(store, plans), *find_dead_job_files(store)]
@@ -61,10 +61,10 @@ def run_verb(options: argparse.Namespace) -> None:
 
 
 def get_common_store(plans: list[Plan]) -> Path:
-    """The store of all the configurations.
+    """The store that all configurations share.
 
     Raises:
-        RetortError: they have more than one.
+        RetortError: the configurations have several stores.
     """
     stores = sorted({str(plan.store.resolve()) for plan in plans})
     if len(stores) > 1:
@@ -73,7 +73,7 @@ def get_common_store(plans: list[Plan]) -> Path:
 
 
 def find_unreferenced(store: Path, plans: list[Plan]) -> Iterator[PruneCandidate]:
-    """Artefacts that no configuration, no running job and nothing that these keep refers to."""
+    """Artefacts that no configuration and no running job needs, directly or as an input."""
     present = list_refs(store)
     wanted = {ref for plan in plans for ref in plan.artefacts}
     busy = [ref for ref in present if any(describe_holder(p) for p in (store / ref).glob("*.lock"))]
@@ -87,7 +87,7 @@ def find_unreferenced(store: Path, plans: list[Plan]) -> Iterator[PruneCandidate
 
 
 def find_dead_job_files(store: Path) -> Iterator[PruneCandidate]:
-    """What jobs that died left in folders that stay: state, leases, half-written files."""
+    """What dead jobs left in folders that stay: state, leases, half-written files."""
     yield from (PruneCandidate(path, "left half-done") for path in list_temporary_files(store))
     for ref in list_refs(store):
         folder = store / ref
@@ -105,7 +105,7 @@ def find_dead_job_files(store: Path) -> Iterator[PruneCandidate]:
 
 
 def list_temporary_files(folder: Path) -> list[Path]:
-    """Temporary files here that nobody has touched for as long as a lease takes to go stale."""
+    """Temporary files in a folder that are older than a stale lease."""
     now = time.time()
     return [
         path
@@ -115,7 +115,7 @@ def list_temporary_files(folder: Path) -> list[Path]:
 
 
 def delete_path(store: Path, path: Path) -> None:
-    """Delete a piece; a folder vanishes at once from its place, then from the disk."""
+    """Delete a file or folder; a folder is renamed first, so that it is never half there."""
     if not path.is_dir() or path.is_symlink():
         path.unlink(missing_ok=True)
         return
@@ -125,7 +125,7 @@ def delete_path(store: Path, path: Path) -> None:
 
 
 def unlink_dangling_names(store: Path) -> None:
-    """Take away names of what is no more."""
+    """Delete the names of artefacts that no longer exist."""
     for link in (store / NAMES_FOLDER).glob("*/*"):
         if link.is_symlink() and not link.exists():
             link.unlink()

@@ -1,4 +1,4 @@
-"""What a run has come to: made, reused, failed, still missing, and where its logs are."""
+"""Summary of a run: artefacts made, reused, failed and missing, and where the logs are."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pipeline.planning.plan import Plan
 from pipeline.store.logs import get_log_path
 
-NAMES_PER_LINE = 12  # names a line
+NAMES_PER_LINE = 12  # at most
 
 
 @dataclass
 class PlanRun:
-    """A run of a plan, from its start."""
+    """A run of a plan; create it when the run starts."""
 
     plan: Plan
     start_time: float = field(default_factory=time.time)
@@ -21,7 +21,7 @@ class PlanRun:
         self.reused = frozenset(ref for ref in self.plan.artefacts if self.plan.is_complete(ref))
 
     def format_summary(self) -> str:
-        """Counts and names; of each failed job the last line of its log and the log's place."""
+        """Counts and names; for each unfinished job, the last line and the path of its log."""
         plan = self.plan
         made = [ref for ref in plan.artefacts if plan.is_complete(ref) and ref not in self.reused]
         missing = [ref for ref in plan.artefacts if not plan.is_complete(ref)]
@@ -37,7 +37,7 @@ class PlanRun:
         return "\n".join([*lines, f"logs: {plan.store}/<kind>/<key>/attempts/*.log"])
 
     def find_last_log_line(self, ref: str) -> str:
-        """The end of the newest log that this run has written for an artefact, and its place."""
+        """The last line and the path of an artefact's newest log; empty if this run wrote none."""
         folder = get_log_path(self.plan.folder_path(ref)).parent
         logs = {path: path.stat().st_mtime for path in folder.glob("*.log")}
         path = max(logs, key=logs.get, default=None)
@@ -48,12 +48,12 @@ class PlanRun:
 
 
 def format_count(label: str, plan: Plan, refs: list[str]) -> str:
-    """How many, and which."""
+    """A line of the summary: how many artefacts, and which."""
     return f"{label}: {len(refs)}" + (f" ({format_names(plan, refs)})" if refs else "")
 
 
 def format_names(plan: Plan, refs: list[str]) -> str:
-    """`kind name, name; kind name`, cut where it gets long."""
+    """The first names as `kind name, name; kind name`, and the number of further ones."""
     kinds: dict[str, list[str]] = {}
     for ref in refs[:NAMES_PER_LINE]:
         kinds.setdefault(plan.artefacts[ref].kind, []).append(plan.artefacts[ref].name)

@@ -1,4 +1,4 @@
-"""Verb `status`: what of a configuration is made, running, unfinished or missing; by what code."""
+"""Verb `status`: the state of each artefact of a configuration, and what other code has made."""
 
 import argparse
 from pathlib import Path
@@ -16,17 +16,17 @@ from pipeline.upkeep.code_drift import list_code_changes, lost_modules
 from pipeline.upkeep.listing import format_table, list_refs
 
 STATES = ("made", "broken", "running", "unfinished", "missing")
-MOVED = "2026-11-28"  # when modules moved into rooms, whose names are in every key
+MOVED = "2026-11-28"  # when modules moved into rooms; module names are in every key
 
 
 def run_verb(options: argparse.Namespace) -> None:
-    """Print one line an artefact, what other code has made, and the counts."""
+    """Print one line per artefact, what other code has made, and the counts."""
     plan = make_plan(read_config(options.configfile))
     print(format_status(plan))
 
 
 def format_status(plan: Plan) -> str:
-    """The whole text."""
+    """The text that the verb prints."""
     labels: dict[str, list[str]] = {}
     for (_, name), ref in plan.refs_by_name.items():
         labels.setdefault(ref, []).append(name)
@@ -50,9 +50,9 @@ def format_status(plan: Plan) -> str:
 
 
 def count_older(store: Path) -> int:
-    """How many finished artefacts were made by modules that today's package does not have.
+    """Number of finished artefacts that were made by modules which no longer exist.
 
-    A manifest that cannot be read says of no module; ``verify --all`` names it.
+    Manifests that cannot be read are not counted; ``verify --all`` names them.
     """
     count = 0
     for ref in list_refs(store):
@@ -66,7 +66,7 @@ def count_older(store: Path) -> int:
 
 
 def older_line(count: int) -> str:
-    """What it means that a store holds artefacts of modules that have moved since."""
+    """The line on artefacts of modules that have moved since: what it means, and what to do."""
     noun = "artefact was" if count == 1 else "artefacts were"
     return (
         f"{count} {noun} made before {MOVED}, when modules moved and every key changed once: the "
@@ -76,7 +76,7 @@ def older_line(count: int) -> str:
 
 
 def inspect_state(plan: Plan, ref: str) -> tuple[str, str]:
-    """How an artefact stands, one of STATES, and a remark on it."""
+    """An artefact's state, one of STATES, and a remark on it."""
     folder = plan.folder_path(ref)
     if plan.is_complete(ref):
         try:
@@ -92,7 +92,7 @@ def inspect_state(plan: Plan, ref: str) -> tuple[str, str]:
 
 
 def describe_progress(folder: Path, spec: Any) -> str:
-    """How far unfinished work is; empty if it has not begun."""
+    """The progress of an unfinished artefact; empty if its job has not begun."""
     parts = []
     if shards := len(list(folder.glob("shard-*.json"))):
         parts.append(f"{shards} of {spec.shards} shards")
@@ -104,7 +104,7 @@ def describe_progress(folder: Path, spec: Any) -> str:
 
 
 def describe_training_progress(path: Path, spec: Any) -> str:
-    """How far a training's checkpoint is."""
+    """Epoch and step of a training's checkpoint."""
     try:
         counters = (checkpoint.load(path, "cpu", mmap=True) or {}).get("counters")
     except RetortError as error:

@@ -1,4 +1,4 @@
-"""Verbs `store export` and `store import`: artefacts carried between stores, checked on arrival."""
+"""Verbs `store export` and `store import`: carry artefacts between stores as a checked tar."""
 
 import argparse
 import errno
@@ -40,7 +40,7 @@ TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
 
 
 def run_verb(options: argparse.Namespace) -> None:
-    """Export or import, and say what was carried."""
+    """Export or import artefacts and print which."""
     store = Path(read_config(options.configfile).store)
     if options.way == "export":
         refs = [ref for word in options.artefacts for ref in find_artefacts(store, word)]
@@ -56,7 +56,7 @@ def run_verb(options: argparse.Namespace) -> None:
 
 
 def export_artefacts(store: Path, refs: list[str], tar_path: Path) -> None:
-    """Write finished artefacts into a tar, the same bytes every time.
+    """Write finished artefacts into a tar; the same artefacts give the same bytes.
 
     Raises:
         RetortError: the file exists, or an artefact is unfinished or broken.
@@ -65,7 +65,7 @@ def export_artefacts(store: Path, refs: list[str], tar_path: Path) -> None:
         raise RetortError(f"{tar_path}: exists already; name another file")
     for ref in refs:
         for fault in find_faults(store, ref):
-            remedy = "make it whole first: see the verbs status and verify"
+            remedy = "finish or mend it first: see the verbs status and verify"
             raise RetortError(f"{store / ref / fault.file}: {fault.problem}; {remedy}")
     with write_atomically(tar_path) as temporary, tarfile.open(temporary, "w") as tar:
         for ref in refs:
@@ -74,7 +74,7 @@ def export_artefacts(store: Path, refs: list[str], tar_path: Path) -> None:
 
 
 def list_artefact_files(folder: Path) -> list[str]:
-    """The files that make up a finished artefact, its manifest aside."""
+    """The files of a finished artefact, without its manifest."""
     records = sorted(
         f"{ATTEMPTS_FOLDER}/{path.name}" for path in (folder / ATTEMPTS_FOLDER).glob("*.json")
     )
@@ -82,7 +82,7 @@ def list_artefact_files(folder: Path) -> list[str]:
 
 
 def strip_metadata(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """A member without owner and time, so that equal artefacts are equal tars."""
+    """The member without owner and time, so that equal artefacts give equal tars."""
     member.uid = member.gid = member.mtime = 0
     member.uname = member.gname = "retort"
     member.mode = 0o644
@@ -90,12 +90,12 @@ def strip_metadata(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def import_artefacts(store: Path, tar_path: Path) -> dict[str, bool]:
-    """Bring a tar's artefacts into the store; returns whether each is new here.
+    """Bring a tar's artefacts into the store and return for each whether it is new there.
 
-    All are unpacked beside the store's artefacts and checked before the first is put in place.
+    All are unpacked in a folder of the store and checked before the first is put in place.
 
     Raises:
-        RetortError: the tar is cut, holds what no export holds, or an artefact is not whole.
+        RetortError: the tar is cut, is no export, or holds a damaged artefact.
     """
     with open_staging_folder(store) as staging_folder:
         unpack_tar(tar_path, staging_folder)
@@ -109,7 +109,7 @@ def import_artefacts(store: Path, tar_path: Path) -> dict[str, bool]:
 
 @contextmanager
 def open_staging_folder(store: Path) -> Iterator[Path]:
-    """A folder of this process inside the store, gone afterwards."""
+    """A folder of this process inside the store; it is deleted afterwards."""
     folder = store / f".import-{platform.node()}-{os.getpid()}"
     folder.mkdir(parents=True)
     try:
@@ -130,7 +130,7 @@ def unpack_tar(tar_path: Path, staging_folder: Path) -> None:
                 write_member(tar, member, tar_path, staging_folder)
     except TAR_ERRORS as error:
         if isinstance(error, OSError) and error.filename != str(tar_path) and error.errno:
-            raise  # the store's trouble, not the tar's
+            raise  # an error of the store, not of the tar
         what = f"is cut or no tar ({' '.join(str(error).split())})"
         raise RetortError(f"{tar_path}: {what}; export it again") from error
 
@@ -168,10 +168,10 @@ def write_member(
 
 
 def check_artefact(staging_folder: Path, ref: str, tar_path: Path) -> None:
-    """Refuse an artefact that is not whole, or that has files its manifest does not list.
+    """Refuse an artefact that is damaged or has files that its manifest does not list.
 
     Raises:
-        RetortError: naming the first fault.
+        RetortError: names the first fault.
     """
     folder, remedy = staging_folder / ref, "not imported; export it again"
     for fault in find_faults(staging_folder, ref):
@@ -189,14 +189,14 @@ def check_artefact(staging_folder: Path, ref: str, tar_path: Path) -> None:
 
 
 def install_artefact(staging_folder: Path, store: Path, ref: str) -> bool:
-    """Put a checked artefact in its place; False if the store has it finished already."""
+    """Put a checked artefact in its place; False if the store already has it finished."""
     target = store / ref
     manifest = open_artefact(staging_folder / ref).manifest
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.rename(staging_folder / ref, target)
         is_new = True
-    except OSError as error:  # a plan has written a work order there, or jobs have begun
+    except OSError as error:  # a plan has written a job file there, or jobs have begun
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         with hold_lease(target, target / MANIFEST_FILE) as is_new:

@@ -1,4 +1,4 @@
-"""Verb `verify`: every file of every artefact against its sum, every key against its content."""
+"""Verb `verify`: checks the sum of every artefact's files, and its key against its content."""
 
 import argparse
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ class Fault:
 
 
 def run_verb(options: argparse.Namespace) -> None:
-    """Check, print each fault with its remedy, and with ``--mend`` open what is broken for a rerun.
+    """Check artefacts and print each fault; ``--mend`` has the next run make broken ones again.
 
     Raises:
-        RetortError: something is broken and was not mended.
+        RetortError: an artefact is broken, and ``--mend`` was not given.
     """
     plan = make_plan(read_config(options.configfile))
     store = plan.store
@@ -48,7 +48,7 @@ def run_verb(options: argparse.Namespace) -> None:
         print(f"{store / fault.ref / fault.file}: {fault.problem} ({label})")
     broken = list(dict.fromkeys(fault.ref for fault in found))
     if not broken:
-        print(f"{len(refs)} artefacts are whole")
+        print(f"{len(refs)} artefacts are intact")
         return
     targets = " ".join(str(plan.manifest_path(ref)) for ref in broken)
     if not options.mend:
@@ -61,17 +61,17 @@ def run_verb(options: argparse.Namespace) -> None:
 
 
 def mend_artefact(store: Path, ref: str, known_faults: list[Fault]) -> None:
-    """Take an artefact's manifest away, and a work order that is not its key's: so it is remade."""
+    """Delete an artefact's manifest, and a job file that is not its key's, so that it is remade."""
     if Fault(ref, JOB_FILE, ALTERED_JOB) in known_faults:
         (store / ref / JOB_FILE).unlink()
     (store / ref / MANIFEST_FILE).unlink(missing_ok=True)
 
 
-ALTERED_JOB = "is not the work order of this key: altered"
+ALTERED_JOB = "is not the job file of this key: altered"
 
 
 def find_faults(store: Path, ref: str) -> Iterator[Fault]:
-    """What is wrong with a finished artefact, file by file."""
+    """Yield what is wrong with a finished artefact, file by file."""
     folder = store / ref
     try:
         manifest = open_artefact(folder).manifest
@@ -81,7 +81,7 @@ def find_faults(store: Path, ref: str) -> Iterator[Fault]:
     if is_job_sound(folder, ref):
         job = read_json(folder / JOB_FILE, "")
         if not manifest_matches_job(manifest, job):
-            yield Fault(ref, MANIFEST_FILE, "says something else than the work order: altered")
+            yield Fault(ref, MANIFEST_FILE, "differs from the job file: altered")
     else:
         yield Fault(ref, JOB_FILE, ALTERED_JOB)
     for name, about in manifest.files.items():
@@ -90,7 +90,7 @@ def find_faults(store: Path, ref: str) -> Iterator[Fault]:
 
 
 def describe_file_fault(path: Path, expected: dict) -> str:
-    """What is wrong with a file, against its size and sum; empty if nothing is."""
+    """What is wrong with a file's size or sum; empty if nothing is."""
     if not path.is_file():
         return "missing"
     size = path.stat().st_size
@@ -100,7 +100,7 @@ def describe_file_fault(path: Path, expected: dict) -> str:
 
 
 def is_job_sound(folder: Path, ref: str) -> bool:
-    """Whether the folder's work order gives the very key that it lies under."""
+    """Whether the folder's job file gives the key that the folder is named by."""
     try:
         job = read_json(folder / JOB_FILE, "")
         parts = [job[name] for name in ("kind", "spec", "inputs", "code")]
@@ -111,7 +111,7 @@ def is_job_sound(folder: Path, ref: str) -> bool:
 
 
 def manifest_matches_job(manifest: Manifest, job: dict) -> bool:
-    """Whether a manifest is of a work order."""
+    """Whether a manifest belongs to a job file."""
     inputs = {role: str(ref).partition("/")[2] for role, ref in job["inputs"].items()}
     mine = (manifest.kind, manifest.key, manifest.spec, manifest.inputs, manifest.code)
     return mine == (job["kind"], job["key"], job["spec"], inputs, job["code"])

@@ -113,7 +113,7 @@ def edited_facts(copy: Copy) -> tuple[str, str, str]:
 
 def of_another(copy: Copy) -> tuple[str, str, str]:
     rewrite(copy.place("teacher/robust"), sealed=True, spec={"epochs": 100})
-    return "teacher/robust", MANIFEST_FILE, "says something else than the work order"
+    return "teacher/robust", MANIFEST_FILE, "differs from the job file"
 
 
 def nonsense(copy: Copy) -> tuple[str, str, str]:
@@ -126,7 +126,7 @@ def edited_order(copy: Copy) -> tuple[str, str, str]:
     order = json.loads(path.read_text())
     order["spec"]["latent"] = 17
     path.write_text(json.dumps(order))
-    return "generator/derd", JOB_FILE, "is not the work order of this key"
+    return "generator/derd", JOB_FILE, "is not the job file of this key"
 
 
 DAMAGES = (truncated, flipped, lost, edited_facts, of_another, nonsense, edited_order)
@@ -149,7 +149,7 @@ def test_verify_names_what_is_broken_and_mends_that_alone(copy, damage: Callable
     assert printed.endswith(f"snakemake --cores all {target}\n")
     assert before - copy.refs() == {f"{place.parent.name}/{place.name}"}
     assert Folder(copy.path).planned(target) == {label}
-    assert copy.run("verify", *CONFIG)[1].endswith("19 artefacts are whole\n")
+    assert copy.run("verify", *CONFIG)[1].endswith("19 artefacts are intact\n")
 
 
 def test_a_mended_bank_is_as_it_was(copy):

@@ -51,7 +51,7 @@ def test_there_and_back_with_all_it_is_made_from(copy, other):
     status, printed = copy.run("store", "import", "dad.tar", *other)
     assert printed == "".join(f"{ref}: imported\n" for ref in refs)
     assert finished(copy) == set(refs)
-    assert copy.run("verify", *other)[1].endswith("5 artefacts are whole\n")
+    assert copy.run("verify", *other)[1].endswith("5 artefacts are intact\n")
     link = copy.path / "other/by-name/bank/dad"
     assert link.resolve() == copy.path / "other" / refs[3]
     again = copy.run("store", "import", "dad.tar", *other)
@@ -65,7 +65,7 @@ def test_what_is_planned_or_half_made_is_finished_by_an_import(copy, other, bank
     place = copy.path / "other/bank" / copy.place("bank/dad").name
     (place / "shard-00000.tar").write_bytes(b"half")
     assert copy.run("store", "import", "bank.tar", *other)[1].endswith(": imported\n")
-    assert copy.run("verify", *other)[1].endswith("1 artefacts are whole\n")
+    assert copy.run("verify", *other)[1].endswith("1 artefacts are intact\n")
     assert not list(place.glob("*.lock"))
 
 
@@ -89,7 +89,7 @@ def test_what_is_broken_is_not_exported(copy):
     flip(copy.place("bank/dad") / "shard-00000.tar")
     status, printed = copy.run("store", "export", "dad-0", "--with-inputs", "--to", "x", *CONFIG)
     assert status == 2
-    assert "shard-00000.tar: altered; make it whole first" in printed
+    assert "shard-00000.tar: altered; finish or mend it first" in printed
     assert not (copy.path / "x").exists()
 
 
@@ -148,8 +148,8 @@ TAMPERED = {
     "twice": (extra(f"bank/KEY/{MANIFEST_FILE}"), "is there twice"),
     "odd record": (extra("bank/KEY/attempts/x.json", b"[]"), "attempts: unreadable record"),
     "flipped": (swap, "shard-00000.tar: altered; not imported"),
-    "renamed": (renamed, "spec.json: is not the work order of this key"),
-    "no order": (without_order, "spec.json: is not the work order of this key"),
+    "renamed": (renamed, "spec.json: is not the job file of this key"),
+    "no order": (without_order, "spec.json: is not the job file of this key"),
     "empty": (list.clear, "holds no artefact"),
 }
 
@@ -219,4 +219,4 @@ def test_an_import_killed_at_any_rename_shows_nothing_half(copy, other, bank):
         assert not (place / MANIFEST_FILE).exists()
         moment += 1
     assert moment > 3
-    assert copy.run("verify", *other)[1].endswith("1 artefacts are whole\n")
+    assert copy.run("verify", *other)[1].endswith("1 artefacts are intact\n")

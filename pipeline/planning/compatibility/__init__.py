@@ -1,4 +1,4 @@
-"""Whether entries of the configuration fit each other, asked before anything loads.
+"""Checks whether sections of the configuration fit each other, before anything is loaded.
 
-Sections come in; an error names the file, the key and the remedy, or nothing goes out.
+Sections come in. Where they do not fit, an error names the key and the remedy.
 """

@@ -1,4 +1,4 @@
-"""Whether a bank gives what its students read: asked before anything is loaded."""
+"""Checks whether a bank gives what its students read, before anything is loaded."""
 
 from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
@@ -14,7 +14,7 @@ def changes_pixels(recipe: Recipe) -> bool:
 
 
 def list_bank_fields(bank: BankSettings, recipe: Recipe) -> tuple[str, ...]:
-    """What an objective may read of a bank: outputs belong to the stored pixels, not to others."""
+    """Fields of a bank that an objective may read; outputs only if pixels stay as stored."""
     samples = bank.discretizer is not None
     given = ("x_adv", "y_adv", "paired") if samples else ()
     if changes_pixels(recipe):
@@ -27,7 +27,7 @@ def list_bank_fields(bank: BankSettings, recipe: Recipe) -> tuple[str, ...]:
 
 
 def check_student_bank(config: Config, where: str, student: StudentSettings) -> None:
-    """Raise if a bank and its student do not fit: data set, teacher, form, augmentation."""
+    """Raise if a bank and its student do not fit: data set, teacher, encoding, augmentation."""
     bank, name = config.banks[student.bank], student.bank
     if bank.dataset != student.dataset:
         raise RetortError(

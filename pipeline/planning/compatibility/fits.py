@@ -1,4 +1,4 @@
-"""Whether a model, its data set and its objective fit: asked before anything is loaded."""
+"""Checks whether model, data set and objective fit, before anything is loaded."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -22,7 +22,7 @@ def get_image_shape(config: Config, dataset: str) -> tuple[int, int, int]:
 
 
 def list_dataset_classes(config: Config, dataset: str) -> tuple[str, ...]:
-    """Class names of a data set, none if its images have no labels."""
+    """Class names of a data set; empty if its images have no labels."""
     return open_dataset_plugin(config.datasets[dataset].source).classes
 
 
@@ -33,12 +33,12 @@ def objective_of(spec: dict) -> Any:
 
 
 def list_objective_needs(objective: dict) -> tuple[str, ...]:
-    """The roles and fields that an objective's spec reads."""
+    """The roles and fields that an objective reads."""
     return objective_of(objective).needs()
 
 
 def check_needs(where: str, objective: dict, roles: Iterable[str], fields: Iterable[str]) -> None:
-    """Raise if an objective reads a role or field that the entry does not give it."""
+    """Raise if an objective reads a role or field that its section does not give it."""
     (name,) = objective
     lacking = describe_missing_needs(list_objective_needs(objective), roles, fields)
     if lacking:
@@ -49,7 +49,9 @@ def check_needs(where: str, objective: dict, roles: Iterable[str], fields: Itera
 def find_family_module(
     config: Config, model: str, where: str, dataset: str | None = None, resize: int | None = None
 ) -> str:
-    """The module that builds a model's name, which must take the data set's images, or resized.
+    """The module that builds a model; checks that the model takes the data set's images.
+
+    ``resize`` is the side in pixels to which images are resized first, None for none.
 
     Raises:
         RetortError: no family knows the name, or the model takes images of another size.
@@ -73,12 +75,12 @@ def find_family_module(
 
 @cache
 def find_least_side(model: str) -> int:
-    """The smallest side of images that a model takes, as it says of itself."""
+    """The smallest side in pixels that a model takes: its ``min_side``, or 1."""
     return getattr(build_on_meta(find_model_family(model).build, model, 2), "min_side", 1)
 
 
 def check_channels(config: Config, where: str, dataset: str) -> None:
-    """Raise if a CLIP, whose image towers know three colours, gets others."""
+    """Raise if the data set of a CLIP does not have three channels."""
     if (colours := get_image_shape(config, dataset)[0]) != 3:
         raise RetortError(
             f"{where}: a CLIP takes images in 3 channels, data set '{dataset}' has {colours}; name "
@@ -89,7 +91,7 @@ def check_channels(config: Config, where: str, dataset: str) -> None:
 def check_input_side(
     config: Config, where: str, model: str, side: int, dataset: str, resize: int | None
 ) -> None:
-    """Raise if a model that takes images of one side alone gets others."""
+    """Raise if a model that takes images of only one side gets images of another."""
     sides = (resize, resize) if resize else get_image_shape(config, dataset)[1:]
     if sides != (side, side):
         got = "resize makes them" if resize else f"data set '{dataset}' has"
@@ -101,9 +103,9 @@ def check_input_side(
 
 @cache
 def find_family_and_side(model: str) -> tuple[str, int | None]:
-    """The module that builds a model's name, and the only side of images it takes, if any.
+    """The module that builds a model, and the only image side that the model takes, if any.
 
-    The network is built once, on the meta device: without memory.
+    The network is built once, on the meta device, without allocating memory.
     """
     family = find_model_family(model)
     return family.__name__, getattr(build_on_meta(family.build, model, 2), "side", None)
@@ -112,7 +114,7 @@ def find_family_and_side(model: str) -> tuple[str, int | None]:
 def check_image_shape(
     config: Config, where: str, teacher: str, teacher_dataset: str, dataset: str
 ) -> None:
-    """Raise if a teacher learnt on images of another size than its student will show it."""
+    """Raise if a teacher learnt on images of another size than those of ``dataset``."""
     known, shown = get_image_shape(config, teacher_dataset), get_image_shape(config, dataset)
     if known != shown:
         sizes = ["x".join(map(str, shape)) for shape in (known, shown)]
@@ -123,12 +125,12 @@ def check_image_shape(
 
 
 def list_label_fields(config: Config, dataset: str) -> tuple[str, ...]:
-    """What an objective may read of a data set beside its images."""
+    """Fields of a data set, beside its images, that an objective may read."""
     return ("label",) if list_dataset_classes(config, dataset) else ()
 
 
 def check_recipe(config: Config, where: str, section: TeacherSettings | StudentSettings) -> None:
-    """Raise if a recipe asks for what an entry's data cannot give."""
+    """Raise if a recipe needs splits that the section's data set does not have."""
     recipe = section.recipe
     if section.dataset and not config.datasets[section.dataset].train:
         raise RetortError(
@@ -149,13 +151,13 @@ def check_recipe(config: Config, where: str, section: TeacherSettings | StudentS
 
 
 def check_whole_batch(where: str, recipe: Recipe, method: object, named: str) -> None:
-    """Raise if a recipe cuts the batches of a method that must see each as a whole.
+    """Raise if a recipe splits the batches of a method that must see each batch undivided.
 
     Args:
-        where: the entry's path.
-        recipe: the entry's.
-        method: what says whether it does; None does not.
-        named: the method in words.
+        where: the section's path in the configuration.
+        recipe: the section's recipe.
+        method: the method, which may declare that it needs undivided batches; None does not.
+        named: the method's name in the message.
     """
     if recipe.accumulate > 1 and needs_whole_batch(method):
         raise RetortError(
@@ -165,14 +167,14 @@ def check_whole_batch(where: str, recipe: Recipe, method: object, named: str) ->
 
 
 def check_objective_whole(where: str, entry: TeacherSettings | StudentSettings) -> None:
-    """``check_whole_batch`` for a teacher's or student's objective."""
+    """Run ``check_whole_batch`` for a teacher's or student's objective."""
     (name,) = entry.objective
     method = objective_of(entry.objective)
     check_whole_batch(where, entry.recipe, method, f"objective '{name}'")
 
 
 def check_replayed(where: str, replayed: int, recipe: Recipe) -> None:
-    """Raise if the past images in a batch cannot be split among the GPUs."""
+    """Raise if the replayed images of a batch cannot be split evenly among the GPUs."""
     if recipe.gpus > 1 and replayed % (parts := recipe.gpus * recipe.accumulate):
         raise RetortError(
             f"{where}: {replayed} images cannot be split into {parts} (gpus times accumulate); "
@@ -181,5 +183,5 @@ def check_replayed(where: str, replayed: int, recipe: Recipe) -> None:
 
 
 def describe_class_count(known: tuple[str, ...], own: tuple[str, ...]) -> str:
-    """How many classes one has that knows others: their number, or that only the names differ."""
+    """The number of ``own`` classes in words; "others" is added if only the names differ."""
     return f"{len(own)} others" if len(own) == len(known) else f"{len(own)}"

@@ -1,4 +1,4 @@
-"""Whether a generator, its teacher and its students fit: asked before anything is loaded."""
+"""Checks whether a generator, its teacher and its students fit, before anything is loaded."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.generator import GeneratorSettings
@@ -12,14 +12,14 @@ from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
 
 
 def list_generator_modules(generator: GeneratorSettings) -> tuple[str, ...]:
-    """What makes a generator's batches, beside what every generator has: its loss and its kind."""
+    """The modules of a generator's loss and batches, beside those of every generator."""
     (loss,) = resolve_loss(generator)
     batches = GENERATOR_BATCHES if generator.rounds is None else INVERSION_BATCHES
     return (f"{get_package_name('generator_losses')}.{loss}", *batches)
 
 
 def check_generator(config: Config, where: str, generator: GeneratorSettings) -> None:
-    """Raise if a generator's images have another size than its teacher's, or an impossible one."""
+    """Raise if a generator's sizes are impossible, or its images not of its teacher's size."""
     colours, height, width = get_image_shape(config, find_model_dataset(config, generator.teacher))
     if (height, width) != (generator.image, generator.image):
         raise RetortError(
@@ -41,7 +41,7 @@ def check_generator(config: Config, where: str, generator: GeneratorSettings) ->
 
 
 def check_student_generator(config: Config, where: str, student: StudentSettings) -> None:
-    """Raise if a generator warmed another model up, or learnt from none of the teachers."""
+    """Raise if a generator warmed up another model, or its teacher is not the student's."""
     name = student.generator
     warm = config.generators[name]
     if warm.model != student.model:
@@ -63,7 +63,7 @@ def check_student_generator(config: Config, where: str, student: StudentSettings
 
 
 def check_surrogate(where: str, student: StudentSettings, warm: GeneratorSettings) -> None:
-    """Raise if the student has a natural teacher besides, or its early self was not kept."""
+    """Raise if the student also has a natural teacher, or the epoch's weights are not kept."""
     place, epoch = f"{where}.surrogate", student.surrogate
     if "natural" in student.teachers:
         raise RetortError(f"{place}: stands for the natural teacher; drop it, or teachers.natural")

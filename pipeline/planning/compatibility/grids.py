@@ -1,4 +1,4 @@
-"""Whether tokens cover images: asked before anything is loaded."""
+"""Checks whether tokens cover images exactly, before anything is loaded."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.discretizer import DiscretizerSpec, VqganShape
@@ -9,12 +9,12 @@ NORM_GROUPS = 32  # of taming's GroupNorm
 
 
 def compute_token_side(shape: VqganShape | None) -> int | None:
-    """Side in pixels of what a token stands for; None for a file that only its tensors describe."""
+    """Side in pixels of the square that a token stands for; None without a known shape."""
     return None if shape is None else shape.unshuffle * 2 ** (len(shape.ch_mult) - 1)
 
 
 def check_grid(config: Config, where: str, spec: DiscretizerSpec, dataset: str) -> None:
-    """Raise if a data set's images are no whole number of tokens, or a width no network has."""
+    """Raise if tokens do not cover the images exactly, or ``ch`` does not fit GroupNorm."""
     _, height, width = get_image_shape(config, dataset)
     side = compute_token_side(spec.shape)
     if side and (height % side or width % side):

@@ -1,4 +1,4 @@
-"""Whether a student's data, teachers and objective fit: asked before anything is loaded."""
+"""Checks whether a student's data, teachers and objective fit, before anything is loaded."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.student import StudentSettings
@@ -25,7 +25,7 @@ from pipeline.planning.compatibility.students import (
 def check_student(
     config: Config, where: str, student: StudentSettings, inputs: StudentInputs
 ) -> None:
-    """Raise a RetortError for the first thing that does not fit."""
+    """Raise a RetortError for the first setting of a student that does not fit."""
     check_recipe(config, where, student)
     check_objective_whole(where, student)
     if inputs.extracts:
@@ -46,7 +46,7 @@ def check_student(
 def check_extraction(
     config: Config, where: str, student: StudentSettings, inputs: StudentInputs
 ) -> None:
-    """Raise if labels of other classes than the teacher's are read, or chosen by."""
+    """Raise if labels of other classes than the teacher's are used: by objective or selection."""
     (role, teacher), *_ = student.teachers.items()
     known, own = inputs.classes, list_dataset_classes(config, inputs.dataset)
     differ = (
@@ -87,7 +87,7 @@ def check_teachers(
 def check_extra(
     config: Config, where: str, student: StudentSettings, inputs: StudentInputs
 ) -> None:
-    """Raise if the second data set does not go with the first, or with the objective."""
+    """Raise if the second data set does not fit the first one, or the objective."""
     place, name = f"{where}.extra.dataset", student.extra.dataset
     if get_image_shape(config, name) != get_image_shape(config, inputs.dataset):
         raise RetortError(

@@ -1,4 +1,4 @@
-"""What a student is shown and given: read off the configuration once, for all who ask."""
+"""A student's inputs, derived from the configuration in one place."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,18 @@ from pipeline.planning.compatibility.fits import list_dataset_classes
 
 @dataclass(frozen=True)
 class StudentInputs:
-    """What a student is shown and given.
+    """The inputs of a student's training.
 
     Attributes:
-        dataset: the data set whose images it is shown; None on a generator.
-        generator: the generator that draws its images; None on a data set.
+        dataset: the data set whose images it trains on; None with a generator.
+        generator: the generator that makes its images; None with a data set.
         classes_from: the data set whose classes it learns, and on which it is evaluated.
         classes: names of these classes.
-        roles: those that its teachers play, its own early self's among them.
-        stored: fields that it finds in a batch beside images and labels, as ``Batch.stored`` names
-            them.
+        roles: the roles of its teachers, ``natural`` included if its early weights play that role.
+        stored: fields of a batch beside images and labels, named as in ``Batch.stored``.
         has_labels: whether the labels of all its images are of the classes that it learns.
         extracts: whether it learns its teachers' classes on images of other classes, or of none.
-        discretizer: the discretiser that its objective may ask; None without one.
+        discretizer: the discretizer that its objective may use; None without one.
     """
 
     dataset: str | None
@@ -37,7 +36,7 @@ class StudentInputs:
 
     @property
     def list_given(self) -> tuple[str, ...]:
-        """What an objective may read beside images and teachers, as its ``needs`` name it."""
+        """What an objective may read beside images and teachers, named as in its ``needs``."""
         labels = ("label",) if self.has_labels else ()
         drawn = ("generated",) if self.generator else ()
         quantiser = ("discretizer",) if self.discretizer else ()
@@ -45,12 +44,12 @@ class StudentInputs:
 
     @property
     def drops_labels(self) -> bool:
-        """Whether its images come from data sets, whose labels it must not read."""
+        """Whether its images come from data sets whose labels it must not read."""
         return self.dataset is not None and not self.has_labels
 
 
 def describe_student(config: Config, student: StudentSettings) -> StudentInputs:
-    """What a student is shown and given; every name in its section must be known."""
+    """The inputs of a student; every name in its section must exist."""
     classes_from = find_class_source(config, student)
     list_learnt_classes = list_dataset_classes(config, classes_from)
     extra = (student.extra.dataset,) if student.extra else ()
@@ -90,9 +89,9 @@ def find_class_source(config: Config, student: StudentSettings) -> str:
 
 
 def list_stored_fields(config: Config, student: StudentSettings) -> tuple[str, ...]:
-    """What a bank or generator brings along beside its images, by the names of ``Batch.stored``.
+    """Fields that a bank or generator gives beside its images, named as in ``Batch.stored``.
 
-    A generator brings its teacher's outputs, where it is clear whose they are.
+    A generator gives its teacher's outputs if that is the student's natural or only teacher.
     """
     if student.bank is not None:
         return list_bank_fields(config.banks[student.bank], student.recipe)

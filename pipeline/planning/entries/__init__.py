@@ -1,5 +1,5 @@
-"""From an entry of the configuration to a planned artefact: one file a section.
+"""From a section of the configuration to a planned artefact: one file for each kind.
 
-Each has ``entry(resolver, name)``, which gets what the entry is made from by its name, checks how
-they fit, and returns the artefact's ``Entry``.
+The files of ``SECTION_MODULES`` have ``plan_artefact(resolver, name)``. It resolves the inputs by
+name, checks that they fit, and returns a ``PlannedArtefact``.
 """

@@ -1,4 +1,4 @@
-"""Banks: their teacher must know the images, and their shards must not outnumber the blocks."""
+"""Banks: the teacher must know the classes, and there must be no more shards than blocks."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.bank import BankSettings
@@ -39,11 +39,11 @@ EXEMPT = {
     **IN_DATASET_KEY,
     **IN_MODEL_KEY,
 }
-LARGEST_BLOCK_SIDE = 64  # px; up to it samples are rows of blocks, above it each is a picture
+LARGEST_BLOCK_SIDE = 64  # px; `auto` stores larger samples as a picture each, others in blocks
 
 
 def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
-    """A bank of one teacher over a data set, with a discretiser or without."""
+    """A bank of one teacher over a data set, with or without a discretizer."""
     section, where = resolver.config.banks[name], f"banks.{name}"
     inputs = {
         "dataset": resolver.resolve_name("datasets", section.dataset, f"{where}.dataset"),
@@ -59,7 +59,7 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
 
 
 def make_bank_spec(config: Config, bank: BankSettings) -> dict:
-    """What a bank's key holds of its section: settings that change nothing are left out."""
+    """The part of a bank's spec from its section; settings that change nothing are left out."""
     without = ["dataset", "teacher", "discretizer", "encoding", "outputs", "views"]
     if bank.discretizer is None:
         without += ["attack", "reject"]
@@ -78,7 +78,7 @@ def make_bank_spec(config: Config, bank: BankSettings) -> dict:
 
 
 def resolve_encoding(config: Config, bank: BankSettings) -> str:
-    """How samples are stored, `auto` resolved by the size of the images."""
+    """The encoding of samples; `auto` is resolved by the size of the images."""
     if bank.encoding != "auto":
         return bank.encoding
     return (
@@ -87,7 +87,7 @@ def resolve_encoding(config: Config, bank: BankSettings) -> str:
 
 
 def list_components(bank: BankSettings, spec: dict) -> tuple[str, ...]:
-    """What makes a bank, with what only some banks are made with."""
+    """The components of a bank, optional ones included where the section asks for them."""
     used = {
         "discretizer": bank.discretizer is not None,
         "reject": bank.discretizer is not None and bank.reject == "keep",
@@ -99,7 +99,10 @@ def list_components(bank: BankSettings, spec: dict) -> tuple[str, ...]:
 
 
 def check_bank(config: Config, where: str, bank: BankSettings) -> None:
-    """Raise if a bank's teacher does not know its images: their labels guide attack and filter."""
+    """Raise if a bank does not fit its teacher or its data set.
+
+    The teacher must know the classes, because labels guide the attack and the filter.
+    """
     known, own = (
         list_model_classes(config, bank.teacher),
         list_dataset_classes(config, bank.dataset),

@@ -1,4 +1,4 @@
-"""Data sets: their source must have as many images as are asked for."""
+"""Data sets: the source must have as many images as the section asks for."""
 
 from pipeline.config.dataset_source import collect_job_paths, open_dataset_plugin, strip_paths
 from pipeline.errors import RetortError
@@ -13,7 +13,7 @@ COMPONENTS = (
     "pipeline.stages.prepare_data",
 )
 OPTIONAL = {
-    "index": (  # a set whose images stay in their files
+    "index": (  # a data set whose images stay in their files
         "pipeline.data.file_index",
         "pipeline.data.image_folder",
         "pipeline.data.lazy_images",
@@ -28,7 +28,7 @@ EXEMPT = {
 
 
 def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
-    """A data set, cut out of its source."""
+    """A data set of the first images of its source."""
     section = resolver.config.datasets[name]
     source = open_dataset_plugin(section.source)
     for split, asked in (("train", section.train + section.val), ("test", section.test)):

@@ -1,4 +1,4 @@
-"""Discretisers: trained on a data set that has images to measure them on, or from a file."""
+"""Discretizers: trained on a data set that has test images, or loaded from a file."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ OPTIONAL = {
     ),
     "gpus": SEVERAL_GPUS,
 }
-CHECKPOINT = (  # all that makes one from a file
+CHECKPOINT = (  # components of a discretizer from a file
     *DATA,
     "pipeline.models.pretrained.checkpoint_files",
     "pipeline.models.pretrained.safe_unpickle",
@@ -46,7 +46,7 @@ LEAST_VGG_SIDE = 16  # side in pixels below which VGG-16 pools images away
 
 
 def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
-    """A VQGAN."""
+    """A VQGAN, trained or loaded from a file."""
     section, where = resolver.config.discretizers[name], f"discretizers.{name}"
     inputs = {}
     if section.dataset is not None:
@@ -71,7 +71,10 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
 def plan_pretrained_discretizer(
     resolver: Resolver, name: str, inputs: dict[str, PlannedArtefact]
 ) -> PlannedArtefact:
-    """A VQGAN from a file: its sum and its configuration's content are in the key, no place is."""
+    """A VQGAN from a file.
+
+    The file's sum and the content of its ``config`` are in the key; their paths are not.
+    """
     section = resolver.config.discretizers[name]
     spec: dict = {"checkpoint": {"sha256": section.checkpoint.sha256}}
     if section.config is not None:
@@ -87,7 +90,7 @@ def plan_pretrained_discretizer(
 
 
 def check_test_images(config: Config, where: str, dataset: str) -> None:
-    """Raise if there are no test images to measure a discretiser on."""
+    """Raise if there are no test images to measure a discretizer on."""
     if not config.datasets[dataset].test:
         raise RetortError(
             f"{where}.dataset: '{dataset}' has no test images to measure it on; set "
@@ -96,7 +99,7 @@ def check_test_images(config: Config, where: str, dataset: str) -> None:
 
 
 def check_losses(config: Config, where: str, section: DiscretizerSettings) -> None:
-    """Raise if images are too small, or have too few colours, for what judges them."""
+    """Raise if images are too small or have the wrong channels for LPIPS or the discriminator."""
     channels, *sides = get_image_shape(config, section.dataset)
     side, adversarial = min(sides), section.adversarial
     if section.perceptual and (channels != 3 or side < LEAST_VGG_SIDE):

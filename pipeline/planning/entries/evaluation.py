@@ -50,7 +50,7 @@ def plan_evaluations(
     suite = resolver.config.suites[name]
     models: dict[
         str, tuple[PlannedArtefact, str]
-    ] = {}  # label -> artefact, classifier it descends from
+    ] = {}  # label -> artefact, and the teacher or student whose classes it knows
     if "students" in suite.models:
         models |= {e.name: (e, e.name.rpartition("-")[0]) for e in students}
     if "teachers" in suite.models:
@@ -76,12 +76,12 @@ def plan_evaluations(
 def iterate_evaluated_models(
     models: dict[str, tuple[PlannedArtefact, str]], epochs: tuple[int, ...], spec: dict, where: str
 ) -> Iterator[tuple[str, PlannedArtefact, str, dict]]:
-    """What a suite evaluates: label, artefact, the classifier it descends from, what is asked.
+    """What a suite evaluates: label, artefact, the classifier whose classes it knows, and spec.
 
-    With epochs, of each model those that its recipe keeps.
+    With epochs, each model is evaluated at those that its recipe keeps.
 
     Raises:
-        RetortError: an epoch that no model keeps.
+        RetortError: no model keeps the weights of an epoch.
     """
     if not epochs:
         yield from ((label, *model, spec) for label, model in models.items())
@@ -98,12 +98,12 @@ def iterate_evaluated_models(
 
 
 def keeps_epoch(model: PlannedArtefact, epoch: int) -> bool:
-    """Whether a training leaves the weights after an epoch beside its last ones."""
+    """Whether a training keeps the weights of an epoch, beside its last ones."""
     return epoch in get_spec(model).recipe.keep_epochs
 
 
 def resolve_surrogate(resolver: Resolver, suite: str, model: str) -> PlannedArtefact:
-    """The model that a suite's attacks are made on, which must know what the attacked one knows."""
+    """The model that a suite's attacks are computed on; it must know the same classes."""
     config, where = resolver.config, f"suites.{suite}.surrogate"
     name = config.suites[suite].surrogate
     entry = resolver.resolve_classifier(name, where)
@@ -123,7 +123,7 @@ def resolve_surrogate(resolver: Resolver, suite: str, model: str) -> PlannedArte
 def resolve_test_dataset(resolver: Resolver, model: str, suite: str) -> PlannedArtefact:
     """The data set that a model is evaluated on, which must have test images.
 
-    It is the model's own, or the suite's, which must have the same classes and size of images.
+    It is the model's own or the suite's, whose classes and image size must be the same.
     """
     config, where = resolver.config, f"suites.{suite}.dataset"
     own, given = find_model_dataset(config, model), config.suites[suite].dataset

@@ -1,4 +1,4 @@
-"""Generators: warmed up from a teacher, at the size of its images."""
+"""Generators: warmed up with a teacher, at the size of its images."""
 
 from pipeline.planning.compatibility.fits import find_family_module
 from pipeline.planning.compatibility.generators import check_generator, list_generator_modules
@@ -32,7 +32,7 @@ EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 
 
 def plan_artefact(resolver: Resolver, name: str, seed: int | None = None) -> PlannedArtefact:
-    """A generator with its warm student, of the first of its seeds if none is given."""
+    """A generator with its warm student; without a seed, of the first of its seeds."""
     section, where = resolver.config.generators[name], f"generators.{name}"
     inputs = {"teacher": resolver.resolve_classifier(section.teacher, f"{where}.teacher")}
     check_generator(resolver.config, where, section)

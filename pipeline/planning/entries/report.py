@@ -1,4 +1,4 @@
-"""The report: one over everything that a configuration names."""
+"""The report: one over all artefacts of a configuration."""
 
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
 from pipeline.planning.plan import PlannedArtefact
@@ -45,7 +45,7 @@ EXEMPT = {
 
 
 def plan_report(resolver: Resolver) -> None:
-    """Plan the report over everything; the names it prints are part of its content."""
+    """Plan the report over all artefacts; the names that it prints are part of its spec."""
     names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.refs_by_name.items()]
     spec = {**dump_section(resolver.config.report), "names": names}
     inputs = dict(resolver.plan.artefacts)

@@ -1,4 +1,4 @@
-"""Students: one artefact a seed."""
+"""Students: one artefact per seed."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.student import StudentSettings
@@ -53,7 +53,7 @@ INPUT_SECTIONS = {
 
 
 def plan_artefact(resolver: Resolver, name: str, seed: int | None = None) -> PlannedArtefact:
-    """A student of one seed, its first if none is given."""
+    """A student of one seed; without a seed, of the first of its seeds."""
     config, section, where = resolver.config, resolver.config.students[name], f"students.{name}"
     seed = resolver.list_seeds(name)[0] if seed is None else seed
     inputs = resolve_inputs(resolver, section, where, seed)
@@ -76,7 +76,7 @@ def plan_artefact(resolver: Resolver, name: str, seed: int | None = None) -> Pla
 def resolve_inputs(
     resolver: Resolver, section: StudentSettings, where: str, seed: int
 ) -> dict[str, PlannedArtefact]:
-    """What a student of some seed is made from, by role."""
+    """The inputs of a student of one seed, by role."""
     inputs = {}
     for role, label in INPUT_SECTIONS.items():
         if (target := getattr(section, role)) is not None:
@@ -95,7 +95,7 @@ def resolve_inputs(
 def list_components(
     config: Config, section: StudentSettings, about: StudentInputs
 ) -> tuple[str, ...]:
-    """What makes a student, beside its model's family and what its labels ask for."""
+    """The components of a student, except its model's family and those of `mixture`."""
     components = (*COMPONENTS, find_objective_module(section.objective))
     components += list_data_parallel_components(section.recipe)
     components += OPTIONAL["bank"] if section.bank else ()
@@ -108,6 +108,6 @@ def list_components(
 
 
 def derive_label_settings(section: StudentSettings, about: StudentInputs) -> dict:
-    """What a student's key holds beyond its own fields, in these settings alone."""
+    """Fields of a student's spec for a second data set or unread labels; else empty."""
     share = {"extra": {"share": section.extra.share}} if section.extra else {}
     return share | ({"label_free": True} if about.drops_labels else {})

@@ -1,4 +1,4 @@
-"""Teachers: trained on a data set, loaded from a file, or a CLIP."""
+"""Teachers: classifiers that are trained or loaded from a file, and CLIPs."""
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.teacher import TeacherSettings
@@ -42,14 +42,14 @@ OPTIONAL = {
     ),
     "gpus": SEVERAL_GPUS,
 }
-CHECKPOINT = (  # all that makes one from a file
+CHECKPOINT = (  # components of a classifier from a file
     *CLASSIFIER,
     *DATA,
     "pipeline.models.pretrained.checkpoint_files",
     "pipeline.models.pretrained.safe_unpickle",
     "pipeline.stages.pretrained_teacher",
 )
-OPEN_CLIP = (  # all that makes a CLIP from a file
+OPEN_CLIP = (  # components of a CLIP from a file
     *CHECKPOINT,
     "pipeline.models.clip",
     "pipeline.models.clip_tuned",
@@ -60,7 +60,7 @@ EXEMPT = IN_DATASET_KEY
 
 
 def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
-    """A teacher of any kind."""
+    """A teacher: trained, from a file, or a CLIP."""
     config, section, where = resolver.config, resolver.config.teachers[name], f"teachers.{name}"
     inputs = {"dataset": resolver.resolve_name("datasets", section.dataset, f"{where}.dataset")}
     spec = {**dump_section(section, without=("dataset",)), **resolver.make_common_spec()}
@@ -91,7 +91,7 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
 def plan_pretrained_teacher(
     config: Config, name: str, section: TeacherSettings, inputs: dict[str, PlannedArtefact]
 ) -> PlannedArtefact:
-    """A teacher from a file: neither seed nor device nor the file's place changes it."""
+    """A teacher from a file; neither seed, nor device, nor the file's path is in its key."""
     where = f"teachers.{name}"
     family = find_family_module(
         config, section.model, f"{where}.model", section.dataset, section.resize
@@ -110,7 +110,7 @@ def plan_pretrained_teacher(
 def plan_open_clip_teacher(
     resolver: Resolver, name: str, section: TeacherSettings, inputs: dict[str, PlannedArtefact]
 ) -> PlannedArtefact:
-    """A CLIP from a file: what its head is made of is in the key, word by word."""
+    """A CLIP from a file; the names in the prompts of its head are in the key."""
     config, about, where = resolver.config, section.open_clip, f"teachers.{name}"
     spec = {
         "open_clip": dump_section(about),
@@ -139,7 +139,7 @@ def plan_open_clip_teacher(
 
 
 def check_teacher(config: Config, where: str, section: TeacherSettings) -> None:
-    """Raise if a teacher's data set has no labels for it to know."""
+    """Raise if a teacher's data set has no labels."""
     if not list_dataset_classes(config, section.dataset):
         raise RetortError(
             f"{where}.dataset: '{section.dataset}' has no labels, so no teacher learns its "
