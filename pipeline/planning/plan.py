@@ -83,7 +83,7 @@ class Plan:
                 f"{artefact.kind} {artefact.name[:40]!r}: the name {why}; shorten its parts"
             )
         if self.strict_code:
-            artefact = replace(artefact, strictly=True)
+            artefact = replace(artefact, includes_fingerprint=True)
         kept = self.artefacts.setdefault(artefact.ref, artefact)
         self.refs_by_name[artefact.kind, artefact.name] = artefact.ref
         return kept

@@ -49,7 +49,7 @@ def run(job: Job) -> Manifest:
 
 
 def save_untrained(job: Job, student: nn.Module, classes: tuple[str, ...]) -> Manifest:
-    """Save an untrained student, from whose file later students read model, classes, mean and std."""
+    """Save an untrained student: later ones read model, classes, mean and std from its file."""
     with write_atomically(job.folder / MODEL_FILE) as temporary:
         save_classifier(student, temporary, get_spec(job).model, classes)
     return job.build_manifest([MODEL_FILE], {"epochs": 0})
