@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
 
 
 def started(tmp_path, **changes) -> tuple[Folder, object]:
-    """A folder with the tiny data set's work order written, its configuration changed."""
+    """A folder with the tiny data set's job file written, its configuration changed."""
     folder, raw = Folder(tmp_path), tiny()
     kept = {k: raw[k] for k in ("store", "seed", "run", "recipes", "datasets", "teachers")}
     folder.write({**kept, **changes})

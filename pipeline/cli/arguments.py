@@ -1,7 +1,7 @@
 """The verbs of the command line and their options.
 
 A stage's verb makes an artefact. Every other verb names its room and module, imported only when it
-is called, whose ``show(options)`` does the work.
+is called, whose ``run_verb(options)`` does the work.
 """
 
 import argparse

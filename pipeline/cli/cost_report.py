@@ -21,7 +21,7 @@ PROBE_IMAGES, PROBE_REPEATS = 16, 3
 
 @dataclass(frozen=True)
 class CostLine:
-    """An artefact with its names, its price, and whether it is made already."""
+    """An artefact with its names, its cost, and whether it is made already."""
 
     kind: str
     names: str
@@ -35,7 +35,7 @@ class CostLine:
 
 
 def run_verb(options: argparse.Namespace) -> None:
-    """Print the price of every artefact, what is made already at zero.
+    """Print the cost of every artefact; what is made already costs nothing.
 
     Raises:
         RetortError: the rate is not above 0.
@@ -64,7 +64,7 @@ def run_verb(options: argparse.Namespace) -> None:
 
 
 def has_cost(kind: str) -> bool:
-    """Whether a kind has a price; a report has none."""
+    """Whether a kind has a cost; a report has none."""
     return hasattr(cost, f"compute_{kind}_cost")
 
 
@@ -136,7 +136,7 @@ def format_costs(lines: list[CostLine], rate: float) -> str:
 def format_row(
     kind: str, name: str, state: str, artefact_cost: ArtefactCost, rate: float
 ) -> list[str]:
-    """A price as cells."""
+    """A cost as the cells of a row."""
     flop = artefact_cost.flop / GIGA
     each = f"{flop / artefact_cost.images:,.3g}" if artefact_cost.images else "0"
     hours = f"{flop / rate / HOUR_SECONDS:,.3f}"

@@ -145,7 +145,7 @@ def test_info_counts(store, capsys):
 
 
 def dataset_of(store: Store):
-    """The data set's folder, with a work order."""
+    """The data set's folder, with a job file."""
     folder = store.folder("dataset", "data")
     order = {"kind": "dataset", "name": "data", "key": folder.name, "spec": {}, "inputs": {}}
     write_json(folder / "spec.json", {**order, "code": {}, "run": {}})

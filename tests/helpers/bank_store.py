@@ -113,7 +113,7 @@ class Store:
         write_manifest(job, job.build_manifest(files, facts))
 
     def bank(self, name: str = "made", **spec: object) -> Job:
-        """The work order of a bank; it has a discretiser if its spec has an attack."""
+        """The job file of a bank; it has a discretiser if its spec has an attack."""
         made_from = {"dataset": "data", "teacher": "teacher"}
         made_from |= {"discretizer": "vq"} if "attack" in spec else {}
         inputs = {kind: f"{kind}/{key_of(of)}" for kind, of in made_from.items()}

@@ -126,7 +126,7 @@ def leftovers(plan: Plan) -> list[Path]:
 
 
 def prepared(place: Path) -> Plan:
-    """The experiment's work orders written in a folder."""
+    """The experiment's job files written in a folder."""
     plan = make_plan_from_dict({**experiment(), "store": str(place / "store")})
     write_job_files(plan)
     return plan

@@ -1,4 +1,4 @@
-"""Readers of manifests, work orders, shards and configurations, fed with what is none.
+"""Readers of manifests, job files, shards and configurations, fed with what is none.
 
 `python -m tests.helpers.fuzz CASES` runs that many cases of each; the tests run a few hundred.
 Whatever comes, a reader returns or raises RetortError with one line.

@@ -27,7 +27,7 @@ def store(tmp_path_factory) -> Store:
 
 
 def student(store: Store, bank: Job, objective: dict, **recipe: object) -> Job:
-    """The work order of a student of a bank and of nothing else but its data set."""
+    """The job file of a student of a bank and of nothing else but its data set."""
     plain = {"epochs": 2, "batch": 11, "augment": "none", "lr": 0.05}
     spec = {
         "model": "resnet8-s2-w8",

@@ -36,7 +36,7 @@ def artefact(folder: Path, kind: str, files: list[str], facts: dict) -> Path:
 
 @pytest.fixture
 def job(tmp_path) -> Job:
-    """A work order over ten random images and a network with random weights."""
+    """A job file over ten random images and a network with random weights."""
     rng = make_generator("evaluate")
     images = torch.randint(0, 256, (COUNT, 3, 16, 16), generator=rng, dtype=torch.uint8)
     split = Split(images, torch.arange(COUNT) % 3)

@@ -33,7 +33,7 @@ def short_of_memory() -> None:
 
 @pytest.fixture
 def ordered(tmp_path) -> tuple[Folder, Path]:
-    """The tiny data set's work order."""
+    """The tiny data set's job file."""
     folder, raw = Folder(tmp_path), tiny()
     folder.write({k: raw[k] for k in ("store", "seed", "run", "recipes", "datasets")})
     assert run(folder, lambda: None, "plan", "--write", "--configfile", "experiment.yaml")[0] == 0

@@ -20,7 +20,7 @@ def experiment(**sections) -> dict:
 
 
 def ready(path: Path, raw: dict) -> tuple[Folder, dict[str, Path]]:
-    """A folder whose work orders are written; artefact folders by `kind/name`."""
+    """A folder whose job files are written; artefact folders by `kind/name`."""
     folder = Folder(path)
     folder.write(raw)
     status, printed = folder.run("plan", "--configfile", str(folder.config), "--write")
