@@ -186,6 +186,8 @@ def experiment(path: Path) -> dict[str, Path]:
     """Folders of a teacher trained by two processes, its twin by one, and their evaluations."""
     raw = tiny()
     twin = {**raw["teachers"]["natural"], "epochs": 3}
+    # Small steps: rounding, which differs between CPUs, then grows little over the epochs.
+    raw["recipes"][twin["recipe"]]["lr"] = 0.01
     kept = {name: raw[name] for name in ("seed", "recipes", "datasets")}
     run = {**raw["run"], "checkpoint_seconds": 0, "gpus_per_evaluation": 2}
     sections = {
@@ -228,7 +230,7 @@ def test_a_dead_rank_ends_the_job_and_the_next_run_goes_on(made, tmp_path):
     assert not [*teacher.glob("*.lock"), *teacher.glob("state")]
     assert len([*teacher.glob("attempts/*.json")]) == 2
     one, two = (load_file(made[name] / "model.safetensors") for name in ("one", "two"))
-    close(one, two, 1e-2)  # single precision, whose rounding grows over the steps
+    close(one, two, 2e-3)  # single precision
 
 
 def test_processes_share_the_chunks_of_an_evaluation(made, monkeypatch):
