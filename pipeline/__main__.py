@@ -1,7 +1,5 @@
-"""`python -m pipeline <verb>`."""
+"""`python -m pipeline <verb>` is the command `retort <verb>`."""
 
-import sys
+from pipeline.cli.main import run_command
 
-from pipeline.cli.main import main
-
-sys.exit(main(sys.argv[1:]))
+run_command()

@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 
 from pipeline.cli.arguments import build_parser
 from pipeline.config.specs import get_spec
-from pipeline.core import collectives
 from pipeline.discovery import load_plugin
 from pipeline.errors import RetortError, is_disk_full, is_out_of_memory
 from pipeline.resources import count_gpus
@@ -32,12 +31,37 @@ from pipeline.upkeep.code_drift import check_code
 
 DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
+INTERRUPTED_STATUS = 130  # as shells have it for Ctrl-C
+
 log = logging.getLogger("retort")
+
+
+def run_command() -> None:
+    """The console script."""
+    try:
+        status = main(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except KeyboardInterrupt:
+        status = INTERRUPTED_STATUS
+    sys.exit(status)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """The options of one verb; ``run`` keeps what it does not know in ``rest``, for Snakemake."""
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.verb != "run":
+        parser.parse_args(arguments)
+    options.rest = rest
+    return options
 
 
 def main(arguments: list[str]) -> int:
     """Run one verb; bad input prints one line and gives exit status 2."""
-    options = build_parser().parse_args(arguments)
+    options = parse_arguments(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
     try:
@@ -124,6 +148,8 @@ def make_rank_part(job: Job, stage: ModuleType) -> None:
     if job.kind == "evaluation":
         stage.run_part(job, *torchrun.get_rank_and_world_size(job))
         return
+    from pipeline.core import collectives
+
     collectives.init_process_group(get_spec(job).device)
     write_manifest(job, stage.run(job))
 

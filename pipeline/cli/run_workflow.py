@@ -1,0 +1,49 @@
+"""The verb ``run``: Snakemake on the packaged workflow, with the options that are always wanted."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from pipeline.config.reader import read_config
+from pipeline.errors import RetortError
+from pipeline.workflow_root import find_workflow_root
+
+
+def run_verb(options: argparse.Namespace) -> None:
+    """Become Snakemake, so that signals and the exit status are its own.
+
+    Raises:
+        RetortError: the configuration is faulty, or the profile does not exist.
+    """
+    for path in options.configfile:
+        read_config(path)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *list_arguments(options)])
+
+
+def list_arguments(options: argparse.Namespace) -> list[str]:
+    """Snakemake's command line for the verb's options; ``options.rest`` goes to it as it is."""
+    arguments = ["--snakefile", str(find_workflow_root() / "Snakefile")]
+    arguments += ["--configfile", *map(str, options.configfile)]
+    if options.profile:
+        arguments += ["--profile", str(find_profile(options.profile))]
+    if options.cores or not options.profile:
+        arguments += ["--cores", options.cores or "all"]
+    if options.dry_run:
+        arguments.append("--dry-run")
+    return arguments + options.rest
+
+
+def find_profile(name: str) -> Path:
+    """A profile's folder: a path as it is given, or one of the workflow's own by its name.
+
+    Raises:
+        RetortError: it is neither.
+    """
+    own = find_workflow_root() / "profiles"
+    for folder in (Path(name), own / name):
+        if (folder / "config.yaml").is_file():
+            return folder
+    known = ", ".join(sorted(path.name for path in own.iterdir()))
+    raise RetortError(f"--profile {name}: no folder with a config.yaml; Retort's own are {known}")
