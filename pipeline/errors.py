@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NO_SPACE_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG")  # there is no room for the file
+DENIED_ERRORS = ("EACCES", "EPERM", "EROFS", "ENOTDIR")
+ROOM_REMEDY = "free some space and run again"
+MEMORY_REMEDY = "give its rule more (mem_mb) or lower its batch and run again"
 
 
 class RetortError(Exception):
@@ -21,6 +24,27 @@ def prefix_errors(prefix: str) -> Iterator[None]:
         yield
     except RetortError as error:
         raise RetortError(f"{prefix}{error}") from error
+
+
+def explain_error(error: Exception, place: str) -> str:
+    """One line on what went wrong and what to do; empty for an error that nobody foresaw.
+
+    Args:
+        error: what ended a verb or a job.
+        place: the folder that it worked on.
+    """
+    name = type(error).__name__
+    if isinstance(error, RetortError):
+        return str(error)
+    if isinstance(error, OSError) and is_disk_full(error):
+        return f"{place}: {error.strerror}; {ROOM_REMEDY}"
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno) in DENIED_ERRORS:
+        return f"{error.filename}: {error.strerror}; make it writable"
+    if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
+        return f"{place}: out of memory; {MEMORY_REMEDY}"
+    if name == "SafetensorError" and "I/O error" in str(error):  # the package loads torch
+        return f"{place}: {error}; {ROOM_REMEDY}"
+    return ""
 
 
 def is_disk_full(error: OSError) -> bool:
