@@ -36,8 +36,9 @@ def explain_error(error: Exception, place: str) -> str:
     name = type(error).__name__
     if isinstance(error, RetortError):
         return str(error)
-    if isinstance(error, OSError) and is_disk_full(error):
-        return f"{place}: {error.strerror}; {ROOM_REMEDY}"
+    for cause in list_causes(error):  # torch answers a full disk by an error of its own
+        if isinstance(cause, OSError) and is_disk_full(cause):
+            return f"{place}: {cause.strerror}; {ROOM_REMEDY}"
     if isinstance(error, OSError) and errno.errorcode.get(error.errno) in DENIED_ERRORS:
         return f"{error.filename}: {error.strerror}; make it writable"
     if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
@@ -45,6 +46,16 @@ def explain_error(error: Exception, place: str) -> str:
     if name == "SafetensorError" and "I/O error" in str(error):  # the package loads torch
         return f"{place}: {error}; {ROOM_REMEDY}"
     return ""
+
+
+def list_causes(error: BaseException) -> list[BaseException]:
+    """An error and those that led to it, the last first."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -30,6 +30,17 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal_number != 0
 
+    def record(self, number: int) -> None:
+        """Notes the signal and the time."""
+        self.signal_number, self.time = number, time.monotonic()
+
+    def is_repeated(self) -> bool:
+        """Whether a signal that comes just now belongs to this request."""
+        return bool(self) and time.monotonic() - self.time < SAME_REQUEST_SECONDS
+
+
+process_request = StopRequest()  # the latest that this process got, in whatever block
+
 
 def list_stop_signals() -> list[signal.Signals]:
     """SIGTERM, SIGINT, and SIGHUP unless the process ignores it, as `nohup` has it do."""
@@ -44,8 +55,9 @@ def defer_stop_signals() -> Iterator[StopRequest]:
 
     def record_signal(number: int, frame) -> None:
         if not stop_request:
-            stop_request.signal_number, stop_request.time = number, time.monotonic()
-        elif time.monotonic() - stop_request.time >= SAME_REQUEST_SECONDS:
+            stop_request.record(number)
+            process_request.record(number)
+        elif not stop_request.is_repeated():
             restore_handlers()
             signal.raise_signal(number)
 
@@ -67,10 +79,13 @@ def exit_on_stop_signals() -> Iterator[None]:
     A child of a run's main process is also asked to stop when that process dies.
     """
     stop_request = StopRequest()
+    process_request.signal_number = 0
 
     def leave(number: int, frame) -> None:
-        stop_request.signal_number = number
-        raise SystemExit(128 + number)
+        if not process_request.is_repeated():  # else the job is on its way out already
+            stop_request.record(number)
+            process_request.record(number)
+            raise SystemExit(128 + number)
 
     previous_handlers = {each: signal.signal(each, leave) for each in list_stop_signals()}
     follow_parent()
@@ -102,10 +117,10 @@ def pass_on_stop_signals() -> None:
 
     def stop_run(number: int, frame) -> None:
         if stop_request:
-            if time.monotonic() - stop_request.time >= SAME_REQUEST_SECONDS:
+            if not stop_request.is_repeated():
                 stop_jobs(set())
             return
-        stop_request.signal_number, stop_request.time = number, time.monotonic()
+        stop_request.record(number)
         threading.Thread(target=stop_jobs_forever, daemon=True).start()
         raise KeyboardInterrupt
 

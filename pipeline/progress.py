@@ -3,15 +3,18 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 LOG_INTERVAL_SECONDS = 15
 SILENCE_SECONDS = 60  # a job that said nothing for this long says that it still works
 POLL_SECONDS = 5
 STILL = "still at work"
 MAX_SHARE_OF_PART = 0.95  # what a part that runs longer than estimated counts as done
+
+T = TypeVar("T")
 
 log = logging.getLogger("retort")
 
@@ -57,6 +60,14 @@ class Progress:
             return f"{counted}  {format_duration(seconds)} so far"
         seconds_left = (self.total - self.done) * seconds / (self.done - self.initial)
         return f"{counted}  {format_duration(seconds_left)} left"
+
+
+def track_steps(unit: str, items: Iterable[T], total: int) -> Iterator[T]:
+    """The items one after the other, each a step that is done when the next is asked for."""
+    progress = Progress(unit, total)
+    for item in items:
+        yield item
+        progress.add_steps()
 
 
 @dataclass

@@ -11,13 +11,19 @@ from pathlib import Path
 from typing import TextIO
 
 from rich.console import Console
+from rich.text import Text
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from pipeline.progress import format_duration
 from pipeline.store.logs import get_log_path
+from pipeline.upkeep.run_summary import find_full_disk
 from snakemake_logger_plugin_retort.job_logs import RunningJob
 from snakemake_logger_plugin_retort.live import LiveLines
 
+KINDS = (
+    *("dataset", "teacher", "discretizer", "bank_group", "bank", "generator", "student"),
+    *("evaluation", "report"),
+)
 MINUTE_SECONDS = 60
 NAMES_PER_KIND = 12  # of a dry run, at most
 JOBS_PER_LINE = 4  # of the line a minute, at most
@@ -26,8 +32,9 @@ KILLED_BY = re.compile(
 )
 STATUS_SIGNALS = {"137": "SIGKILL", "143": "SIGTERM"}
 SHOWN_STARTS = ("Nothing to be done",)
-HIDDEN_STARTS = ("Exiting because a job execution failed",)
+HIDDEN_STARTS = ("Exiting because a job execution failed", "Cannot restore")
 HIDDEN_ERRORS = ("At least one job did not complete successfully",)
+STOPPED_START = "asked to stop"  # of a job's last line
 LOG_HINT, STOPPING, DRY_END = "Complete log(s): ", "Terminating processes", "This was a dry-run"
 
 
@@ -88,13 +95,13 @@ class RunConsole:
     def print(self, text: str, style: str = "") -> None:
         """Writes lines; a terminal that has gone is no error, the run saves and ends."""
         try:
-            self.out.print(text, style=style, soft_wrap=True)
+            self.out.print(Text(text, style), soft_wrap=True)  # else the live lines take the style
         except OSError:
             self.live = None
 
     def show_plan(self, record: dict) -> None:
         """Counts of what will be made, once."""
-        stats = {k: n for k, n in record["stats"].items() if k not in ("all", "total")}
+        stats = {kind: record["stats"][kind] for kind in KINDS if kind in record["stats"]}
         if not self.total and stats:
             self.total = sum(stats.values())
             head = "would make" if self.is_dry_run else "to make"
@@ -134,18 +141,24 @@ class RunConsole:
         job = self.jobs.pop(record["jobid"], None)
         if job is None:
             return
+        told = self.find_error(job)
+        if told.startswith(STOPPED_START):
+            self.print(f"stopped {job.label}: {told}", "yellow")
+            return
         self.print(f"failed: {job.label}", "bold red")
-        self.print(f"  {self.find_error(job)}")
+        self.print(f"  {told}")
         self.print(f"  log: {job.log_path}")
         self.print("  to go on: see to the cause, then run the same command again")
 
     def find_error(self, job: RunningJob) -> str:
         """The last error line of a failed job's log, or what is known of its end."""
         lines = job.read_lines()
-        told = [line for line in lines if line.startswith(("error: ", "asked to stop"))]
+        told = [line for line in lines if line.startswith(("error: ", STOPPED_START))]
         if told:
             return told[-1]
         killer = self.signals.get(job.log_path.parent.parent.name)
+        if not killer and (problem := find_full_disk(self.store)):
+            return f"error: {problem}"
         ended = f"killed by {killer}" if killer else "ended without an error in its log"
         memory = " (out of memory?)" if killer == "SIGKILL" else ""
         return f"{ended}{memory}" + (f"; before that: {lines[-1]}" if lines else "")
@@ -176,7 +189,8 @@ class RunConsole:
 
     def print_listing(self) -> None:
         """A dry run's artefacts, a line a kind."""
-        for kind, names in self.listed.items():
+        for kind in filter(self.listed.get, KINDS):
+            names = self.listed[kind]
             more = len(names) - NAMES_PER_KIND
             tail = f", and {more} more" if more > 0 else ""
             self.print(f"  {kind}: {', '.join(names[:NAMES_PER_KIND])}{tail}")

@@ -8,6 +8,7 @@ from pathlib import Path
 TAIL_BYTES = 8192
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*)")
 TIME_LEFT = re.compile(r"(.*\S)\s+(\S+ \w+(?: \d+ min)?) left$")
+WAITING = "not yet begun"
 COUNTED = re.compile(r"(\d+)/(\d+)")
 
 
@@ -26,7 +27,7 @@ class JobState:
     share: float | None = None
 
     def __str__(self) -> str:
-        return ", ".join(filter(None, [self.text, self.left and f"{self.left} left"])) or "waits"
+        return ", ".join(filter(None, [self.text, self.left and f"{self.left} left"])) or WAITING
 
 
 @dataclass

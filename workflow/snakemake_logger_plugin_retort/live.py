@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.progress import format_duration
+from snakemake_logger_plugin_retort.job_logs import WAITING
 
 if TYPE_CHECKING:
     from snakemake_logger_plugin_retort.console import RunConsole
@@ -60,7 +61,7 @@ class LiveLines:
             share = state.share
             bar = ProgressBar(total=1.0, completed=share, width=BAR_WIDTH) if share else ""
             left = Text(f"{state.left} left" if state.left else "", "cyan")
-            table.add_row(Text(job.label, "bold"), bar, left, Text(state.text or "waits", "dim"))
+            table.add_row(Text(job.label, "bold"), bar, left, Text(state.text or WAITING, "dim"))
         overall = Table.grid(padding=(0, 1))
         took = format_duration(time.monotonic() - self.start_time)
         bar = ProgressBar(total=max(console.total, 1), completed=console.done, width=2 * BAR_WIDTH)
