@@ -22,6 +22,7 @@ RUN = []  # what there was when it started
 
 if workflow.is_main_process:
     from pipeline.errors import RetortError
+    from pipeline.interrupts import WORKFLOW_VARIABLE, pass_on_stop_signals
     from pipeline.training.gpu_locks import list_gpus
     from pipeline.planning.plan import write_job_files
     from pipeline.planning.graph import make_plan_from_dict
@@ -32,6 +33,7 @@ if workflow.is_main_process:
     except RetortError as error:
         sys.exit(f"error: {error}")
     os.environ["RETORT_STORE"] = str(PLAN.store)
+    os.environ[WORKFLOW_VARIABLE] = str(os.getpid())
 
 STORE = os.environ["RETORT_STORE"]
 
@@ -58,14 +60,21 @@ onstart:
     except RetortError as error:
         sys.exit(f"error: {error}")
     RUN.append(PlanRun(PLAN))
+    pass_on_stop_signals()
+
+
+def show_summary():
+    """Write the run's summary to the console and to Snakemake's log."""
+    for run in RUN:
+        logger.info(run.format_summary(), extra={"is_summary": True})
 
 
 onsuccess:
-    print(*(run.format_summary() for run in RUN), file=sys.stderr)
+    show_summary()
 
 
 onerror:
-    print(*(run.format_summary() for run in RUN), file=sys.stderr)
+    show_summary()
 
 
 rule all:

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 
 COMMAND = "retort"  # the console script, as messages and help name it
 NO_SPACE_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG")  # there is no room for the file
+DENIED_ERRORS = ("EACCES", "EPERM", "EROFS", "ENOTDIR")
+ROOM_REMEDY = "free some space and run again"
+MEMORY_REMEDY = "give its rule more (mem_mb) or lower its batch and run again"
 
 
 class RetortError(Exception):
@@ -22,6 +25,38 @@ def prefix_errors(prefix: str) -> Iterator[None]:
         yield
     except RetortError as error:
         raise RetortError(f"{prefix}{error}") from error
+
+
+def explain_error(error: Exception, place: str) -> str:
+    """One line on what went wrong and what to do; empty for an error that nobody foresaw.
+
+    Args:
+        error: what ended a verb or a job.
+        place: the folder that it worked on.
+    """
+    name = type(error).__name__
+    if isinstance(error, RetortError):
+        return str(error)
+    for cause in list_causes(error):  # torch answers a full disk by an error of its own
+        if isinstance(cause, OSError) and is_disk_full(cause):
+            return f"{place}: {cause.strerror}; {ROOM_REMEDY}"
+    if isinstance(error, OSError) and errno.errorcode.get(error.errno) in DENIED_ERRORS:
+        return f"{error.filename}: {error.strerror}; make it writable"
+    if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
+        return f"{place}: out of memory; {MEMORY_REMEDY}"
+    if name == "SafetensorError" and "I/O error" in str(error):  # the package loads torch
+        return f"{place}: {error}; {ROOM_REMEDY}"
+    return ""
+
+
+def list_causes(error: BaseException) -> list[BaseException]:
+    """An error and those that led to it, the last first."""
+    found: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in found:
+        found.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return found
 
 
 def is_disk_full(error: OSError) -> bool:

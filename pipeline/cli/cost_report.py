@@ -16,6 +16,7 @@ from pipeline.store.attempt_cost import sum_attempt_costs
 GIGA, MEGA, HOUR_SECONDS = 1e9, 1e6, 3600.0
 TRAINED_KINDS = ("teacher", "discretizer", "generator", "student")  # whose seconds go into networks
 PROBE_NETWORK = ("resnet18", (3, 32, 32), 10)  # what is run where nothing is made yet
+DOMINATING_SHARE = 1 / 3  # of a run's hours: an attack that takes more is pointed out
 PROBE_IMAGES, PROBE_REPEATS = 16, 3
 
 
@@ -61,6 +62,24 @@ def run_verb(options: argparse.Namespace) -> None:
         f"Hours at {rate:,.1f} GFLOP/s ({source}), one job at a time. FLOP of attacks and bytes of "
         "banks are upper bounds: attacks leave off images that fall, a bank drops samples."
     )
+    for warning in list_dominating_attacks(config, lines, rate):
+        print(warning)
+
+
+def list_dominating_attacks(config: Config, lines: list[CostLine], rate: float) -> list[str]:
+    """A line for each attack that takes a third or more of the hours that are due."""
+    flop_by_attack: dict[str, float] = {}
+    for line in lines:
+        if line.kind == "evaluation" and not line.is_made:
+            for attack, spent in cost.list_attack_costs(config, line.names.split(" = ")[0]):
+                flop_by_attack[attack] = flop_by_attack.get(attack, 0.0) + spent.flop
+    whole = sum(line.due_cost.flop for line in lines)
+    return [
+        f"warning: {attack} takes {flop / whole:.0%} of the run's hours, "
+        f"{flop / GIGA / rate / HOUR_SECONDS:,.3f}; a smaller n_eval takes less"
+        for attack, flop in flop_by_attack.items()
+        if flop and flop / whole >= DOMINATING_SHARE
+    ]
 
 
 def has_cost(kind: str) -> bool:

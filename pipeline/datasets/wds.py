@@ -22,6 +22,7 @@ from pipeline.data.file_index import (
 from pipeline.data.image_folder import IMAGE_SUFFIXES, locate_source
 from pipeline.data.lazy_images import get_decoder_pool
 from pipeline.errors import RetortError
+from pipeline.progress import track_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -98,7 +99,8 @@ class Images:
         listing = get_decoder_pool().map(
             lambda shard: list_shard_images(root, shard, labels), shards
         )
-        places = [place for found in listing for place in found]
+        tracked = track_steps("shard", listing, len(shards))
+        places = [place for found in tracked for place in found]
         return FileIndex(root, build_index_table(places, "wds", split), self.crop)
 
 

@@ -242,6 +242,13 @@ def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
 
     Attacks stop early on images that are misclassified already.
     """
+    costs = [cost for _, cost in list_attack_costs(config, name)]
+    images = sum(cost.images for cost in costs)
+    return ArtefactCost(sum(cost.flop for cost in costs), images, images * OUTCOME_BYTES)
+
+
+def list_attack_costs(config: Config, name: str) -> list[tuple[str, ArtefactCost]]:
+    """Name and cost of each attack of an evaluation, without the bytes of its outcomes."""
     label, _, suite = name.rpartition(".")
     section = config.suites[suite]
     label = label.rpartition(EPOCH_SEPARATOR)[0] if section.epochs else label
@@ -249,14 +256,14 @@ def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
     data = config.datasets[find_model_dataset(config, base)]
     shape = get_image_shape(config, find_model_dataset(config, base))
     attacked = measure_model(config, section.surrogate)[0] if section.surrogate else own
-    flop, images = 0.0, 0
+    costs = []
     for spec in section.attacks:
         ((name, options),) = spec.items()
         attack = make_plugin("attacks", "Attack", name, options)
         count = min(attack.n_eval or data.test, data.test)
-        flop += count * ((attack.count_passes(shape) - 1) * attacked + own)
-        images += count
-    return ArtefactCost(flop, images, images * OUTCOME_BYTES)
+        flop = count * ((attack.count_passes(shape) - 1) * attacked + own)
+        costs.append((name, ArtefactCost(flop, count)))
+    return costs
 
 
 def measure_evaluated_model(config: Config, label: str) -> tuple[float, str]:
