@@ -28,11 +28,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_configured_verb(
-    verbs, name: str, module: tuple[str, str], help_text: str
+    verbs, name: str, module: tuple[str, str], help_text: str, *, files: str | int = "+"
 ) -> argparse.ArgumentParser:
-    """A verb of a module that reads a configuration."""
+    """A verb of a module that reads a configuration, from one file or from several merged.
+
+    ``files`` is 1 for a verb with arguments of its own, which would be taken for files.
+    """
     verb = verbs.add_parser(name, help=help_text, description=help_text)
-    verb.add_argument("--configfile", type=Path, default=Path("config.yaml"))
+    verb.add_argument(
+        "--configfile",
+        type=Path,
+        nargs=files,
+        default=[Path("config.yaml")],
+        metavar="FILE",
+        help="the configuration; of several files a later one wins, key by key",
+    )
     verb.set_defaults(module=module)
     return verb
 
@@ -117,12 +127,18 @@ def add_transfer_verb(verbs) -> None:
     what = "carry finished artefacts between stores, checked on arrival"
     ways = verbs.add_parser("store", help=what, description=what)
     ways = ways.add_subparsers(dest="way", required=True, metavar="export|import")
-    way = add_configured_verb(ways, "export", ("upkeep", "transfer"), "write artefacts into a tar")
+    way = add_configured_verb(
+        ways, "export", ("upkeep", "transfer"), "write artefacts into a tar", files=1
+    )
     way.add_argument("artefacts", nargs="+", help="<kind>/<name>, a name, <kind>/<key> or a key")
     way.add_argument("--to", type=Path, required=True, metavar="FILE.tar")
     way.add_argument("--with-inputs", action="store_true", help="and all they are made from")
     way = add_configured_verb(
-        ways, "import", ("upkeep", "transfer"), "check a tar and put its artefacts in place"
+        ways,
+        "import",
+        ("upkeep", "transfer"),
+        "check a tar and put its artefacts in place",
+        files=1,
     )
     way.add_argument("file", type=Path)
 
