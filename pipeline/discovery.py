@@ -2,6 +2,7 @@
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from functools import cache
 from types import ModuleType
@@ -23,6 +24,11 @@ def list_plugin_names(folder: str) -> tuple[str, ...]:
     """Names of the plug-ins in a folder, sorted."""
     package = importlib.import_module(get_package_name(folder))
     return tuple(sorted(info.name for info in pkgutil.iter_modules(package.__path__)))
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
 
 
 def suggest_known(word: str, known) -> str:

@@ -43,7 +43,7 @@ def run_verb(options: argparse.Namespace) -> None:
     """
     if options.gflops is not None and not options.gflops > 0:
         raise RetortError(f"--gflops {options.gflops:g}: give a rate above 0, in GFLOP per second")
-    config = read_config(options.configfile)
+    config = read_config(*options.configfile)
     plan = make_plan(config)
     lines = [
         make_line(config, plan, ref)

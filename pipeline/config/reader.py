@@ -1,10 +1,10 @@
 """Reading a configuration: recipes are merged in, and a fault is one line with its path."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 
 from pipeline.config.names import NAMED_SECTIONS, check_names
 from pipeline.config.recipe import Recipe
@@ -14,6 +14,7 @@ from pipeline.config.sections.discretizer import DiscretizerSettings
 from pipeline.config.sections.generator import GeneratorSettings
 from pipeline.config.sections.student import StudentSettings
 from pipeline.config.sections.teacher import TeacherSettings
+from pipeline.config.sources import ConfigSource, read_sources
 from pipeline.config.suites import ReportSettings, RunSettings, SuiteSettings
 from pipeline.config.sweep import expand_grids
 from pipeline.discovery import suggest_known
@@ -46,6 +47,12 @@ class Config(Section):
     students: dict[str, StudentSettings] = {}
     suites: dict[str, SuiteSettings] = {}
     report: ReportSettings | None = None
+    _source: ConfigSource = PrivateAttr(default=ConfigSource())
+
+    @property
+    def source(self) -> ConfigSource:
+        """Where it was read; empty for a configuration from plain dicts."""
+        return self._source
 
 
 TRAINED_SECTIONS = ("teachers", "discretizers", "generators", "students")
@@ -107,7 +114,7 @@ def parse_config(raw: dict) -> Config:
                 check_names(section, raw[section])
         return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
-        raise RetortError(format_validation_error(error)) from error
+        raise RetortError(format_validation_error(error, Config)) from error
 
 
 def check_recipe(name: str, recipe: Any) -> None:
@@ -115,22 +122,22 @@ def check_recipe(name: str, recipe: Any) -> None:
     try:
         Recipe.model_validate(parse_fractions(recipe))
     except ValidationError as error:
-        raise RetortError(format_validation_error(error, "recipes", str(name))) from error
+        raise RetortError(format_validation_error(error, Recipe, "recipes", str(name))) from error
 
 
-def read_config(path: Path) -> Config:
-    """The configuration in a file.
+def read_config(*paths: Path, given: Mapping[str, Any] | None = None) -> Config:
+    """The configuration in files; a later file wins, as in Snakemake's `--configfile`.
+
+    Args:
+        paths: the files.
+        given: values given on the command line, which win over all files.
 
     Raises:
-        RetortError: no such file, not YAML, or a fault found by ``parse_config``.
+        RetortError: a file cannot be read or is not YAML, or a fault found by ``parse_config``. The
+            message begins with file and line.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RetortError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        line = " ".join(str(error).split())
-        raise RetortError(f"{path}: not valid YAML: {line}") from error
-    if not isinstance(raw, dict):
-        raise RetortError(f"{path}: a mapping of sections is expected")
-    return parse_config(raw)
+    source = read_sources(paths, given)
+    with source.locate_errors():
+        config = parse_config(source.values)
+    config._source = source
+    return config

@@ -6,6 +6,10 @@ sizes in pixels of [0,1]), and two that every attack has:
     n_eval: only the first ``n_eval`` test images are attacked; None means all of them.
     chunk: how many images one call handles; results are stored per chunk.
 
+An attack that not all images or classes suit has a method ``explain_misfit(shape, class_count)``:
+for images of this shape (C,H,W) and this number of classes it returns why not and what to use
+instead, or an empty text. A plan asks it before anything runs.
+
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
 the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the classes (B,) int64
 that ``judge`` predicts on the attacked images. With None, the model itself predicts; another model
@@ -23,6 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.pgd import freeze_modules
+from pipeline.core.threat_models import check_radius
 from pipeline.errors import RetortError
 
 REVISION = 2
@@ -76,12 +81,11 @@ def list_radii(eps: Radii) -> tuple[float, ...]:
 
 
 def check_radii(eps: Radii) -> None:
-    """Raises ValueError unless every radius lies in [0,1]."""
+    """Raises ValueError unless there is a radius and every one lies in [0,1]."""
     if not list_radii(eps):
         raise ValueError("eps: give at least one radius")
     for value in list_radii(eps):
-        if not 0 <= value <= 1:
-            raise ValueError(f"eps: {value} is outside [0, 1]; radii are in pixels, e.g. 8/255")
+        check_radius("eps", value)
 
 
 def check_count(name: str, value: int | None) -> None:
@@ -95,8 +99,9 @@ def check_steps(eps: Radii, step_size: float, steps: int) -> None:
     check_radii(eps)
     check_count("steps", steps)
     largest = max(list_radii(eps))
-    if not 0 < step_size <= 1:
-        raise ValueError(f"step: {step_size} is outside (0, 1]; steps are in pixels, e.g. 2/255")
+    check_radius("step", step_size)
+    if not step_size:
+        raise ValueError("step: 0 moves no image; give a step in pixels of (0,1], such as 2/255")
     if steps > 1 and step_size > largest > 0:
         raise ValueError(
             f"step: {step_size} is larger than eps {largest}, which wastes {steps} steps"

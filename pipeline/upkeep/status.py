@@ -21,7 +21,7 @@ MOVED = "2026-11-28"  # when modules moved into rooms; module names are in every
 
 def run_verb(options: argparse.Namespace) -> None:
     """Print one line per artefact, what other code has made, and the counts."""
-    plan = make_plan(read_config(options.configfile))
+    plan = make_plan(read_config(*options.configfile))
     print(format_status(plan))
 
 

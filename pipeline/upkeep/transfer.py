@@ -42,7 +42,7 @@ TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
 
 def run_verb(options: argparse.Namespace) -> None:
     """Export or import artefacts and print which."""
-    store = Path(read_config(options.configfile).store)
+    store = Path(read_config(*options.configfile).store)
     if options.way == "export":
         refs = [ref for word in options.artefacts for ref in find_artefacts(store, word)]
         refs = (

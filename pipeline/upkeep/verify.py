@@ -36,7 +36,7 @@ def run_verb(options: argparse.Namespace) -> None:
     Raises:
         RetortError: an artefact is broken, and ``--mend`` was not given.
     """
-    plan = make_plan(read_config(options.configfile))
+    plan = make_plan(read_config(*options.configfile))
     store = plan.store
     every = list_refs(store) if options.all else plan.artefacts
     refs = [ref for ref in every if plan.is_complete(ref)]

@@ -1,5 +1,6 @@
 """Checks whether model, data set and objective fit, before anything is loaded."""
 
+import math
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -130,14 +131,11 @@ def list_label_fields(config: Config, dataset: str) -> tuple[str, ...]:
 
 
 def check_recipe(config: Config, where: str, section: TeacherSettings | StudentSettings) -> None:
-    """Raise if a recipe needs splits that the section's data set does not have."""
+    """Raise if a recipe needs images that the section's data set does not have."""
     recipe = section.recipe
-    if section.dataset and not config.datasets[section.dataset].train:
-        raise RetortError(
-            f"{where}.dataset: '{section.dataset}' has no training images; name one that has, or "
-            f"set "
-            f"datasets.{section.dataset}.train"
-        )
+    if section.dataset:
+        check_training_images(config, f"{where}.dataset", section.dataset)
+        check_batch(config, f"{where}.recipe", recipe, section.dataset)
     if recipe.select_on == "val" and section.dataset and not config.datasets[section.dataset].val:
         raise RetortError(
             f"{where}.recipe.select_on: 'val' needs validation images; set "
@@ -147,6 +145,35 @@ def check_recipe(config: Config, where: str, section: TeacherSettings | StudentS
         raise RetortError(
             f"{where}.recipe.select_on: 'test' needs test images; set "
             f"datasets.{section.dataset}.test"
+        )
+
+
+def check_batch(config: Config, place: str, recipe: Recipe, dataset: str) -> None:
+    """Raise if a data set has too few training images for a batch; ``place`` is the recipe's."""
+    if (count := config.datasets[dataset].train) < recipe.batch:
+        raise RetortError(
+            f"{place}.batch: {recipe.batch} is more than the {count} training images of data set "
+            f"'{dataset}'; make it smaller, or raise datasets.{dataset}.train"
+        )
+
+
+def check_training_images(config: Config, place: str, dataset: str) -> None:
+    """Raise if a data set has no training images; ``place`` is the key that names it."""
+    if not config.datasets[dataset].train:
+        raise RetortError(
+            f"{place}: '{dataset}' has no training images; name one that has, or set "
+            f"datasets.{dataset}.train"
+        )
+
+
+def check_l2_radius(config: Config, place: str, eps: float, dataset: str) -> None:
+    """Raise if an L2 radius is more than two images can differ; ``place`` is its key."""
+    largest = math.sqrt(math.prod(shape := get_image_shape(config, dataset)))
+    if eps > largest:
+        raise RetortError(
+            f"{place}: {eps:g} is more than {largest:.1f}, the L2 distance of the black image of "
+            f"{'x'.join(map(str, shape))} pixels in [0,1] from the white one; did you mean "
+            f"{eps:g}/255?"
         )
 
 
