@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_bank_verb,
         add_store_verbs,
         add_cost_verb,
+        add_check_verb,
     ):
         add(verbs)
     return top
@@ -134,3 +135,14 @@ def add_cost_verb(verbs) -> None:
     verb.add_argument(
         "--gflops", type=float, metavar="RATE", help="GFLOP per second, in place of a measured rate"
     )
+
+
+def add_check_verb(verbs) -> None:
+    """The user's own plug-ins."""
+    what = "try each of your own plug-ins on tiny networks; one line each: ok, or what is missing"
+    verb = verbs.add_parser("check", help=what, description=what)
+    verb.add_argument("folders", type=Path, nargs="*", help="such as my_methods/")
+    kinds = ("objective", "attack", "dataset", "architecture", "generator_loss")
+    verb.add_argument("--example", choices=kinds, help="print the smallest valid file of a kind")
+    verb.add_argument("--data", type=Path, default=Path("data"), help="where data sets lie")
+    verb.set_defaults(module=("cli", "check_plugins"))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from pipeline.cli.arguments import build_parser
 from pipeline.config.specs import get_spec
 from pipeline.core import collectives
-from pipeline.discovery import load_plugin
+from pipeline.discovery import load_plugin, name_plugin_faults
 from pipeline.errors import RetortError, is_disk_full, is_out_of_memory
 from pipeline.resources import count_gpus
 from pipeline.store import logs
@@ -28,7 +28,7 @@ from pipeline.store.artefact import (
 from pipeline.store.attempt_cost import record_attempt_cost
 from pipeline.store.lease import hold_lease
 from pipeline.training import gpu_locks, torchrun
-from pipeline.upkeep.code_drift import check_code
+from pipeline.upkeep.code_drift import check_code, use_job_plugins
 
 DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 
@@ -41,10 +41,11 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
     try:
-        if options.verb in STAGES_BY_KIND.values():
-            make_artefact(options)
-        else:
-            load_plugin(*options.module).run_verb(options)
+        with name_plugin_faults():
+            if options.verb in STAGES_BY_KIND.values():
+                make_artefact(options)
+            else:
+                load_plugin(*options.module).run_verb(options)
     except RetortError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -82,6 +83,7 @@ def make_artefact(options: argparse.Namespace) -> None:
     job = read_job(options.folder)
     prefix_log_lines(job.kind, job.name)
     check_verb(job, options)
+    use_job_plugins(job)
     check_code(job)
     count = torchrun.count_processes(job.kind, job.spec, job.run)
     part = getattr(options, "shards", None) or "run"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.config.reader import Config, parse_config
 from pipeline.config.specs import get_spec
+from pipeline.discovery import name_plugin_faults, use_plugin_folders
 from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Plan, PlannedArtefact, check_store
 from pipeline.planning.resolver import SECTION_MODULES, Resolver
@@ -57,8 +58,11 @@ def make_plan(config: Config) -> Plan:
         RetortError: a name does not exist, there is a cycle, or sections do not fit together.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
-    plan = Plan(Path(config.store), run, strict_code=config.strict_code)
-    resolve_configuration(Resolver(config, plan))
+    store = Path(config.store)
+    plan = Plan(store, run, strict_code=config.strict_code, plugin_folders=config.plugins)
+    use_plugin_folders(map(Path, config.plugins))
+    with name_plugin_faults():
+        resolve_configuration(Resolver(config, plan))
     return plan
 
 
