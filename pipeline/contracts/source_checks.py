@@ -31,7 +31,7 @@ def parse_source(file: OwnFile) -> ast.Module:
     try:
         return ast.parse(file.text)
     except (SyntaxError, ValueError) as error:
-        line, what = getattr(error, "lineno", 1), getattr(error, "msg", error)
+        line, what = getattr(error, "lineno", None) or 1, getattr(error, "msg", error)
         raise RetortError(f"{show_path(file.path)}:{line}: SyntaxError: {what}") from error
 
 

@@ -26,7 +26,8 @@ def use_saved_plugins(folder: Path, manifest: Manifest, folders: Iterable[Path] 
     """Makes the user's own architecture of a finished model known; without one, does nothing.
 
     Args:
-        folders: where it lies; None: where it lay when the model was made.
+        folders: where it lies; None: where it lay when the model was made, unless the folders in
+            use have it.
 
     Raises:
         RetortError: it is not there, or has changed since.
@@ -36,6 +37,8 @@ def use_saved_plugins(folder: Path, manifest: Manifest, folders: Iterable[Path] 
         return
     remedy = "give load(…, plugins=…) a folder with the file as it was"
     if folders is None:
+        if all(find_module_file(m) and read_revision(m) == d for m, d in content.items()):
+            return
         job = read_json(folder / JOB_FILE, remedy)
         folders = map(Path, job.get("run", {}).get("plugins", {}).get("folders", ()))
     use_plugin_folders(folders)
