@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_result_verbs,
         add_artefact_verbs,
         add_store_verbs,
+        add_check_verb,
         add_bank_verb,
         add_import_verb,
         add_completion_verb,
@@ -257,3 +258,13 @@ def add_transfer_verb(verbs) -> None:
         files=1,
     )
     way.add_argument("file", type=Path, help="a tar that 'store export' wrote")
+
+
+def add_check_verb(verbs) -> None:
+    """The user's own plug-ins."""
+    what = "try each of your own plug-ins on tiny networks; one line each: ok, or what is missing"
+    verb = add_verb(verbs, "check", ("cli", "check_plugins"), what, "check my_methods/")
+    verb.add_argument("folders", type=Path, nargs="*", help="such as my_methods/")
+    kinds = ("objective", "attack", "dataset", "architecture", "generator_loss")
+    verb.add_argument("--example", choices=kinds, help="print the smallest valid file of a kind")
+    verb.add_argument("--data", type=Path, default=Path("data"), help="where data sets lie")

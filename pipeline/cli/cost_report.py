@@ -58,6 +58,7 @@ def run_verb(options: argparse.Namespace) -> None:
             "a short trial just now",
         )
     print(format_costs(lines, rate))
+    print(format_uncounted(lines), end="")
     print(
         f"Hours at {rate:,.1f} GFLOP/s ({source}), one job at a time. FLOP of attacks and bytes of "
         "banks are upper bounds: attacks leave off images that fall, a bank drops samples."
@@ -80,6 +81,14 @@ def list_dominating_attacks(config: Config, lines: list[CostLine], rate: float) 
         for attack, flop in flop_by_attack.items()
         if flop and flop / whole >= DOMINATING_SHARE
     ]
+
+
+def format_uncounted(lines: list[CostLine]) -> str:
+    """A line that names what FLOP and hours leave out; empty if they leave out nothing."""
+    left_out = sorted({name for line in lines for name in line.due_cost.uncounted})
+    if not left_out:
+        return ""
+    return f"Not counted: {', '.join(left_out)}. FLOP and hours leave them out.\n"
 
 
 def has_cost(kind: str) -> bool:

@@ -9,7 +9,7 @@ from types import ModuleType
 
 from pipeline.cli.arguments import build_parser
 from pipeline.config.specs import get_spec
-from pipeline.discovery import load_plugin
+from pipeline.discovery import load_plugin, name_plugin_faults
 from pipeline.errors import RetortError, explain_error
 from pipeline.interrupts import exit_on_stop_signals
 from pipeline.progress import report_silence
@@ -26,7 +26,7 @@ from pipeline.store.artefact import (
 from pipeline.store.attempt_cost import record_attempt_cost
 from pipeline.store.lease import hold_lease
 from pipeline.training import gpu_locks, torchrun
-from pipeline.upkeep.code_drift import check_code
+from pipeline.upkeep.code_drift import check_code, use_job_plugins
 
 INTERRUPTED_STATUS = 130  # as shells have it for Ctrl-C
 
@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> int:
         if options.verb in STAGES_BY_KIND.values():
             make_artefact(options)
         else:
-            with report_silence():
+            with report_silence(), name_plugin_faults():
                 load_plugin(*options.module).run_verb(options)
     except Exception as error:
         explained = explain_error(error, str(getattr(options, "folder", "store")))
@@ -88,7 +88,9 @@ def make_artefact(options: argparse.Namespace) -> None:
         report_silence("start"),
         exit_on_stop_signals(),
         gpu_locks.hold_gpus(count_gpus(job.kind, job.spec, job.run, count)),
+        name_plugin_faults(),
     ):
+        use_job_plugins(job)
         check_code(job)
         make_in_process(job, options)
 

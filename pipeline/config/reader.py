@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import PrivateAttr, ValidationError
 
 from pipeline.config.names import NAMED_SECTIONS, check_names
+from pipeline.config.plugin_fields import PluginFolders, use_configured_plugins
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.bank import BankSettings
 from pipeline.config.sections.dataset import DatasetSettings
@@ -17,7 +18,7 @@ from pipeline.config.sections.teacher import TeacherSettings
 from pipeline.config.sources import ConfigSource, read_sources
 from pipeline.config.suites import ReportSettings, RunSettings, SuiteSettings
 from pipeline.config.sweep import expand_grids
-from pipeline.discovery import suggest_known
+from pipeline.discovery import name_plugin_faults, suggest_known
 from pipeline.errors import RetortError
 from pipeline.schema import (
     Device,
@@ -37,6 +38,7 @@ class Config(Section):
     device: Device = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key
     gpus: PositiveInt = 1  # default of every recipe's ``gpus``
+    plugins: PluginFolders = ()  # folders of the user's own plug-ins
     run: RunSettings = RunSettings()
     recipes: dict[str, dict] = {}
     datasets: dict[str, DatasetSettings] = {}
@@ -100,6 +102,7 @@ def parse_config(raw: dict) -> Config:
         RetortError: one line with the dotted path of the first fault and the remedy.
     """
     raw = {k: v for k, v in raw.items() if v is not None}
+    use_configured_plugins(raw)
     try:
         recipes = raw.get("recipes") or {}
         if not isinstance(recipes, dict):
@@ -112,7 +115,8 @@ def parse_config(raw: dict) -> Config:
         for section in NAMED_SECTIONS:
             if isinstance(raw.get(section), dict):
                 check_names(section, raw[section])
-        return Config.model_validate(merge_recipes(raw))
+        with name_plugin_faults():
+            return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
         raise RetortError(format_validation_error(error, Config)) from error
 

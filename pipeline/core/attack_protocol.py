@@ -15,19 +15,28 @@ the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the c
 that ``judge`` predicts on the attacked images. With None, the model itself predicts; another model
 makes it a transfer attack. It raises RetortError unless the model is in eval mode and float32. It
 changes neither the models, nor the gradients of their parameters, nor the global random state.
+
+An attack without the argument ``judge`` returns the attacked images (B,C,H,W) in [0,1] in place of
+predictions. `run_attack` does the rest: it freezes the model, seeds torch, has the judge predict,
+and makes the point of the attack's name and its fields that a point has. With several radii it is
+run at one after the other.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.contracts.values import describe_bad_images, describe_bad_predictions
 from pipeline.core.pgd import freeze_modules
 from pipeline.core.threat_models import check_radius
+from pipeline.discovery import describe_plugin
 from pipeline.errors import RetortError
 
 REVISION = 2
@@ -72,6 +81,7 @@ class AttackPoint:
 
 
 POINT_COLUMNS = tuple(field.name for field in fields(AttackPoint))
+SETTINGS = ("eps", "steps", "step", "start", "restarts")  # fields of attacks and points alike
 Predictions = dict[AttackPoint, Tensor]
 
 
@@ -123,6 +133,59 @@ def predict_classes(model: nn.Module, x: Tensor) -> Tensor:
     """The predicted classes (B,) int64 on images (B,C,H,W) in [0,1]."""
     with torch.no_grad():
         return model(x).argmax(1)
+
+
+def run_attack(
+    attack: Any,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    judge: nn.Module | None = None,
+) -> Predictions:
+    """The predictions of an attack of either form, checked.
+
+    Raises:
+        RetortError: the attack gives back something else; the message names its file.
+    """
+    name = get_attack_name(attack)
+    check_model(model)
+    if "judge" in inspect.signature(attack).parameters:
+        predictions = attack(model, x, y, seed, judge)
+    else:
+        radii = list_radii(attack.eps) if hasattr(attack, "eps") else (None,)
+        predictions = {}
+        for eps in radii:
+            once = attack if eps is None else replace(attack, eps=eps)
+            images = attack_images(once, model, x, y, seed) if eps != 0 else x
+            predictions[make_point(name, once)] = predict_classes(judge or model, images)
+    if fault := describe_bad_predictions(predictions, len(x), name):
+        raise RetortError(f"{describe_plugin(attack)}: {fault}")
+    return predictions
+
+
+def attack_images(attack: Any, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
+    """The images (B,C,H,W) of an attack that returns images.
+
+    Raises:
+        RetortError: they are not in [0,1], or not of x's shape.
+    """
+    with freeze_modules(model), seed_torch(seed, x.device):
+        images = attack(model, x.clone(), y.clone(), seed)
+    if fault := describe_bad_images(images, x):
+        raise RetortError(f"{describe_plugin(attack)}: {fault}")
+    return images.detach().to(x)
+
+
+def get_attack_name(attack: object) -> str:
+    """An attack's name in the configuration: that of its file."""
+    return type(attack).__module__.rpartition(".")[2]
+
+
+def make_point(name: str, attack: Any) -> AttackPoint:
+    """The point of an attack at one radius, with the settings that a point has."""
+    settings = {k: getattr(attack, k) for k in SETTINGS if hasattr(attack, k)}
+    return AttackPoint(name, **settings)
 
 
 @contextmanager

@@ -6,7 +6,12 @@ from typing import Any
 
 from pipeline.config.reader import Config, parse_config, read_config
 from pipeline.config.specs import get_spec
-from pipeline.discovery import is_installed, load_plugin
+from pipeline.discovery import (
+    is_installed,
+    load_plugin,
+    name_plugin_faults,
+    use_plugin_folders,
+)
 from pipeline.errors import RetortError
 from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Plan, PlannedArtefact, check_store
@@ -58,12 +63,14 @@ def make_plan(config: Config) -> Plan:
     """The plan of a configuration.
 
     Raises:
-        RetortError: a name does not exist, there is a cycle, or sections do not fit together. If the
-            configuration was read from files, the message begins with file and line.
+        RetortError: a name does not exist, there is a cycle, or sections do not fit together. The
+            message begins with file and line if the configuration was read from files.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
-    plan = Plan(Path(config.store), run, strict_code=config.strict_code)
-    with config.source.locate_errors():
+    store = Path(config.store)
+    plan = Plan(store, run, strict_code=config.strict_code, plugin_folders=config.plugins)
+    with config.source.locate_errors(), name_plugin_faults():
+        use_plugin_folders(map(Path, config.plugins))
         resolve_configuration(Resolver(config, plan))
     return plan
 

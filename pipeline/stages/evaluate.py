@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.config.specs import get_spec
-from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
+from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint, run_attack
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.seeding import derive_seed
 from pipeline.data.dataset_artefact import open_dataset
@@ -159,7 +159,7 @@ def attack_chunk(
     known = {"epoch": spec.epoch}
     surrogate = job.inputs["surrogate"].name if "surrogate" in job.inputs else None
     tables = []
-    for point, prediction in attack(models[0], x, y, seed, models[1]).items():
+    for point, prediction in run_attack(attack, models[0], x, y, seed, models[1]).items():
         points = by_row(replace(point, surrogate=surrogate), test, rows)
         outcomes = zip(points, rows, y.tolist(), prediction.tolist(), strict=True)
         records = [

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from pipeline.config.dataset_source import open_dataset_plugin
@@ -10,10 +9,12 @@ from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import StudentSettings
 from pipeline.config.sections.teacher import TeacherSettings
-from pipeline.core.batch import describe_missing_needs, needs_whole_batch
+from pipeline.contracts.values import describe_bad_needs
+from pipeline.core.batch import NEED_DESCRIPTIONS, describe_missing_needs, needs_whole_batch
 from pipeline.core.meta_device import build_on_meta
+from pipeline.discovery import cache_by_plugins, describe_plugin
 from pipeline.errors import RetortError, prefix_errors
-from pipeline.models.classifier import find_model_family
+from pipeline.models.classifier import build_network, find_model_family
 from pipeline.schema import make_plugin
 
 
@@ -35,7 +36,11 @@ def objective_of(spec: dict) -> Any:
 
 def list_objective_needs(objective: dict) -> tuple[str, ...]:
     """The roles and fields that an objective reads."""
-    return objective_of(objective).needs()
+    method = objective_of(objective)
+    needs = method.needs()
+    if fault := describe_bad_needs(needs, tuple(NEED_DESCRIPTIONS)):
+        raise RetortError(f"{describe_plugin(method)}: {fault}")
+    return tuple(needs)
 
 
 def check_needs(where: str, objective: dict, roles: Iterable[str], fields: Iterable[str]) -> None:
@@ -74,10 +79,10 @@ def find_family_module(
     return family
 
 
-@cache
+@cache_by_plugins
 def find_least_side(model: str) -> int:
     """The smallest side in pixels that a model takes: its ``min_side``, or 1."""
-    return getattr(build_on_meta(find_model_family(model).build, model, 2), "min_side", 1)
+    return getattr(build_on_meta(build_network, model, 2), "min_side", 1)
 
 
 def check_channels(config: Config, where: str, dataset: str) -> None:
@@ -102,14 +107,14 @@ def check_input_side(
         )
 
 
-@cache
+@cache_by_plugins
 def find_family_and_side(model: str) -> tuple[str, int | None]:
     """The module that builds a model, and the only image side that the model takes, if any.
 
     The network is built once, on the meta device, without allocating memory.
     """
     family = find_model_family(model)
-    return family.__name__, getattr(build_on_meta(family.build, model, 2), "side", None)
+    return family.__name__, getattr(build_on_meta(build_network, model, 2), "side", None)
 
 
 def check_image_shape(
