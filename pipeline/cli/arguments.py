@@ -7,12 +7,13 @@ is called, whose ``run_verb(options)`` does the work.
 import argparse
 from pathlib import Path
 
+from pipeline.errors import COMMAND
 from pipeline.store.artefact import STAGES_BY_KIND
 
 
 def build_parser() -> argparse.ArgumentParser:
     """All verbs and their options."""
-    top = argparse.ArgumentParser("python -m pipeline", description="Retort's stages and tools.")
+    top = argparse.ArgumentParser(COMMAND, description="Retort's stages and tools.")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="verb")
     for add in (
         add_stage_verbs,

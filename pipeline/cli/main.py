@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from safetensors import SafetensorError
@@ -14,7 +15,13 @@ from pipeline.cli.arguments import build_parser
 from pipeline.config.specs import get_spec
 from pipeline.core import collectives
 from pipeline.discovery import load_plugin
-from pipeline.errors import RetortError, is_disk_full, is_out_of_memory
+from pipeline.errors import (
+    RetortError,
+    describe_unreadable,
+    find_denied_place,
+    is_disk_full,
+    is_out_of_memory,
+)
 from pipeline.resources import count_gpus
 from pipeline.store import logs
 from pipeline.store.artefact import (
@@ -53,7 +60,7 @@ def main(arguments: list[str]) -> int:
             return report_no_room(options, error.strerror)
         if error.errno not in DENIED_ERRNOS:
             raise
-        print(f"error: {error.filename}: {error.strerror}; make it writable", file=sys.stderr)
+        print(f"error: {describe_denial(error)}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -66,6 +73,14 @@ def main(arguments: list[str]) -> int:
             raise
         return report_no_room(options, str(error))
     return 0
+
+
+def describe_denial(error: OSError) -> str:
+    """The line on a file that may not be read or written, with the remedy for the one or other."""
+    path = Path(error.filename) if error.filename else None
+    if path and isinstance(error, PermissionError) and find_denied_place(path):
+        return describe_unreadable(path)
+    return f"{error.filename}: {error.strerror}; make it writable"
 
 
 def report_no_room(

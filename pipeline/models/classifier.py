@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.discovery import load_plugins
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 
 REVISION = 1
 
@@ -120,6 +120,8 @@ def read_metadata(path: Path) -> dict:
         RetortError: the file is no safetensors file of this pipeline.
     """
     try:
+        with explain_denied_reading(path), path.open("rb"):
+            pass  # safetensors does not tell a denied file from a broken one
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["retort"])
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:

@@ -21,7 +21,7 @@ from pipeline.errors import RetortError
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
-from pipeline.store.artefact import write_json
+from pipeline.store.artefact import write_atomically, write_json
 from pipeline.training import data_parallel
 from pipeline.training.optim import compute_learning_rate
 from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
@@ -230,7 +230,8 @@ def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, fl
         )
         path = training.checkpoint_settings.state_folder / f"{name}.safetensors"
         tensors = {"x": batch.x, "index": batch.index, **batch.stored}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+        with write_atomically(path) as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
         raise RetortError(
             f"recipe.lr: term '{bad[0]}' is not finite at epoch {training.epoch + 1}, step "
             f"{training.step}; its batch is in {path}; lower recipe.lr ({training.recipe.lr:g})"
