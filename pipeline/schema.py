@@ -18,8 +18,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pipeline.discovery import load_plugin, suggest_known
-from pipeline.errors import (
-    RetortError,
+from pipeline.errors import RetortError
+from pipeline.type_words import (
     ask_for,
     describe_given,
     describe_type,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.contracts.values import describe_bad_network
 from pipeline.discovery import describe_module, list_own_model_names, load_plugin, load_plugins
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 
 REVISION = 1
 
@@ -150,6 +150,8 @@ def read_metadata(path: Path) -> dict:
         RetortError: the file is no safetensors file of this pipeline.
     """
     try:
+        with explain_denied_reading(path), path.open("rb"):
+            pass  # safetensors does not tell a denied file from a broken one
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["retort"])
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:

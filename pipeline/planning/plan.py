@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
 from pipeline.config.specs import get_spec
 from pipeline.contracts.own_files import OWN_PACKAGE, is_own
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, describe_unreadable, explain_denied_reading
 from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json, write_json
 from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
 
@@ -112,8 +112,13 @@ class Plan:
         return self.store / ref / MANIFEST_FILE
 
     def is_complete(self, ref: str) -> bool:
-        """Whether an artefact is finished."""
-        return self.manifest_path(ref).exists()
+        """Whether an artefact is finished.
+
+        Raises:
+            RetortError: this user may not look into its folder.
+        """
+        with explain_denied_reading(self.manifest_path(ref)):
+            return self.manifest_path(ref).exists()
 
     def list_targets(self) -> list[str]:
         """Manifests of the artefacts that are no other's input."""
@@ -196,6 +201,8 @@ def check_store(store: Path) -> None:
     try:
         while not (place.exists() or place.is_symlink()):
             place = place.parent
+    except PermissionError as error:
+        raise RetortError(f"store: {describe_unreadable(store)}") from error
     except OSError as error:
         raise RetortError(f"store: {text[:40]}…: {error.strerror}; name a shorter one") from error
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):

@@ -23,7 +23,7 @@ from pipeline.errors import RetortError
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
-from pipeline.store.artefact import write_json
+from pipeline.store.artefact import write_atomically, write_json
 from pipeline.training import data_parallel
 from pipeline.training.optim import compute_learning_rate
 from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
@@ -232,7 +232,8 @@ def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, fl
         )
         path = training.checkpoint_settings.state_folder / f"{name}.safetensors"
         tensors = {"x": batch.x, "index": batch.index, **batch.stored}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+        with write_atomically(path) as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
         is_own_term = is_own(type(training.objective).__module__)
         place = describe_plugin(training.objective) if is_own_term else "recipe.lr"
         hint = "see what it divides by, or " if is_own_term else ""
