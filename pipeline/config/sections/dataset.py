@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, WrapValidator, model_validator
+from pydantic import BeforeValidator, PlainSerializer, WrapValidator, model_validator
 
 from pipeline.config.plugin_fields import Plugin, resolve_source
 from pipeline.schema import NonNegativeInt, Section, make_nested_error, make_neutral_field
@@ -24,7 +24,12 @@ def read_count(value: Any, handler: Any) -> int | str:
     return handler(value)
 
 
-Count = Annotated[NonNegativeInt, WrapValidator(read_count)]
+def keep_count(count: int | str) -> int | str:
+    """A count as it was given, for a dump of the section."""
+    return count
+
+
+Count = Annotated[NonNegativeInt, WrapValidator(read_count), PlainSerializer(keep_count)]
 
 
 class DatasetSpec(Section):
