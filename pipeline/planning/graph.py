@@ -58,8 +58,8 @@ def make_plan(config: Config) -> Plan:
     """The plan of a configuration.
 
     Raises:
-        RetortError: a name does not exist, there is a cycle, or sections do not fit together. If the
-            configuration was read from files, the message begins with file and line.
+        RetortError: a name does not exist, there is a cycle, or sections do not fit together. The
+            message begins with file and line if the configuration was read from files.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
     plan = Plan(Path(config.store), run, strict_code=config.strict_code)
