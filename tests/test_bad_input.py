@@ -38,10 +38,10 @@ def cycle(raw: dict) -> None:
 
 
 FAULTS = {
-    misspelt: "error: students.rslad.objective.rslad.stpe: unknown; did you mean 'step'?",
+    misspelt: "students.rslad.objective.rslad.stpe: unknown; did you mean 'step'?",
     missing_reference: "error: students.dad.bank: banks has no 'dda'; did you mean 'dad'?",
     step_beyond_radius: "students.rslad.objective.rslad.step: 0.0313725 is more than eps",
-    negative_radius: "error: banks.dad.attack.eps: Input should be greater than or equal to 0",
+    negative_radius: "error: banks.dad.attack.eps: a number of 0 or more is expected (got -0.1)",
     too_many_images: "datasets.tiny.train: 50065 images asked for with val, cifar10 has 50000",
     cycle: "is made from itself (students.",
 }
@@ -65,7 +65,7 @@ def test_snakemake_prints_the_line_and_starts_nothing(tmp_path):
     folder.write(raw)
     done = folder.snakemake()
     assert done.returncode != 0
-    assert FAULTS[misspelt] in text(done)
+    assert f"error: experiment.yaml:123: {FAULTS[misspelt]}" in text(done)
     assert "Traceback" not in text(done)
     assert not (tmp_path / "store").exists()
 
@@ -77,7 +77,9 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path):
     folder.write(raw)
     done = folder.snakemake()
     assert done.returncode != 0
-    assert "error: store: blocked/store: blocked is not a folder; set" in text(done)
+    assert "error: experiment.yaml:1: store: blocked/store: blocked is not a folder; set" in text(
+        done
+    )
     assert "Traceback" not in text(done)
 
 

@@ -97,7 +97,7 @@ class Plan:
         """Add an artefact and return it; the same content under a second name is one artefact.
 
         Raises:
-            RetortError: its name cannot be a file name.
+            RetortError: its name cannot be a file name, or is that of other content.
         """
         if why := explain_bad_name(artefact.name, MAX_LABEL_BYTES):
             raise RetortError(
@@ -105,6 +105,11 @@ class Plan:
             )
         if self.strict_code:
             artefact = replace(artefact, includes_fingerprint=True)
+        if self.refs_by_name.get((artefact.kind, artefact.name), artefact.ref) != artefact.ref:
+            raise RetortError(
+                f"{artefact.kind} '{artefact.name}': two of the sections make one of this name; "
+                "rename one of them"
+            )
         kept = self.artefacts.setdefault(artefact.ref, artefact)
         self.refs_by_name[artefact.kind, artefact.name] = artefact.ref
         return kept

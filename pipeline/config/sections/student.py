@@ -67,6 +67,11 @@ class StudentSettings(StudentForm):
     ``surrogate`` is an epoch of the generator's warm-up; its student, frozen, is the teacher in the
     role `natural`. ``init`` is a file of initial weights; if its head has other classes, the head
     is new.
+
+    Attributes:
+        seeds: one training, and so one artefact `<name>-<seed>`, for each; the report gives their
+            mean and interval. One number is a list of one; without any it is the configuration's
+            `seed`.
     """
 
     dataset: str | None = None

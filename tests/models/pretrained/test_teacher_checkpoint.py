@@ -68,9 +68,15 @@ def test_normalise_moves_a_key_only_where_it_is_none():
 
 
 FAULTS = {
-    "short sum": ({"sha256": "abc"}, "teachers.robust.checkpoint.sha256: String should match"),
+    "short sum": (
+        {"sha256": "abc"},
+        "teachers.robust.checkpoint.sha256: the file's sha256, 64 hexadecimal digits, is",
+    ),
     "one of two": ({"mean": [0.5, 0.5, 0.5]}, "checkpoint: give 'mean' and 'std', or neither"),
-    "two colours": ({"mean": [0.5, 0.5], "std": [1, 1]}, "checkpoint.mean.2: Field required"),
+    "two colours": (
+        {"mean": [0.5, 0.5], "std": [1, 1]},
+        "checkpoint.mean.2: is missing; give a number",
+    ),
     "a slip": ({"sha": "x"}, "teachers.robust.checkpoint.sha: unknown"),
 }
 
@@ -88,7 +94,11 @@ def test_bad_checkpoint_sections(fault):
         ("teachers.robust.objective", "natural", "checkpoint: is not trained; drop objective"),
         ("teachers.robust.normalise", "none", "normalise: a checkpoint has its own"),
         ("teachers.robust.model", "vit-tiny-p5", "teachers.robust.model: model 'vit-tiny-p5'"),
-        ("students.kd.normalise", "no", "students.kd.normalise: Input should be 'dataset' or"),
+        (
+            "students.kd.normalise",
+            "no",
+            "students.kd.normalise: 'no' is unknown; did you mean 'none'?",
+        ),
     ],
 )
 def test_what_does_not_go_with_a_checkpoint(key, value, words):

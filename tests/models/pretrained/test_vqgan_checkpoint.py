@@ -103,7 +103,7 @@ def test_bad_descriptions_of_a_vqgan(tmp_path, fault):
         ({"ch": 64}, "checkpoint: is not trained and has its own shape; drop 'ch'"),
         ({"epochs": 2}, "checkpoint: is not trained and has its own shape; drop 'recipe'"),
         ({"config": "nowhere.yaml"}, "config: nowhere.yaml: cannot be read (No such file"),
-        ({"checkpoint": None, "config": "x"}, "discretizers.vq.dataset: Field required; name the"),
+        ({"checkpoint": None, "config": "x"}, "discretizers.vq.dataset: is missing; name the"),
         ({"checkpoint": None, "config": "x", "dataset": "tiny"}, "config: describes a checkpoint"),
     ],
 )
