@@ -197,6 +197,7 @@ def test_the_summary_of_a_full_disk_says_so(tmp_path, monkeypatch):
     path = get_log_path(plan.folder_path(data))
     path.parent.mkdir(parents=True)
     path.touch()
+    os.utime(path, (run.start_time + 1, run.start_time + 1))
     assert "dataset tiny: no word: it was killed before its first line" in run.format_summary()
 
     def refuse(file):
