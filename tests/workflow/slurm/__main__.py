@@ -55,7 +55,7 @@ def main() -> int:
 def cluster_options() -> list[str]:
     """The profile as it is shipped, its waiting times cut to a test's."""
     quick = ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5"]
-    return ["--profile", str(ROOT / "profiles" / "slurm"), *quick]
+    return ["--profile", str(ROOT / "profiles" / "slurm"), "--logger-retort-plain", *quick]
 
 
 def start(folder: Path, raw: dict, *options: str) -> subprocess.Popen:
