@@ -244,7 +244,7 @@ def name_classes(labels: Mapping[str, str]) -> tuple[str, ...]:
     """
     if all(NUMBER.fullmatch(label) for label in labels):
         least, largest = min(map(int, labels)), max(map(int, labels))
-        check_labels(labels, max(largest, 1))
+        check_labels(labels, largest if least == 1 else largest + 1)
         if least:
             first = str(least)
             raise RetortError(f"{labels[first]} has the least label, {least}; labels start at 0")
