@@ -93,6 +93,8 @@ def describe_header(file: BinaryIO) -> str:
     try:
         with Image.open(file):
             return ""
+    except Image.DecompressionBombError as error:
+        return f"is too large ({error})"
     except DECODE_ERRORS:
         file.seek(0)
         return "is an HTML page" if file.read(64).lstrip()[:1] == b"<" else "is no image"
