@@ -69,9 +69,11 @@ class DatasetSettings(DatasetSpec):
     @classmethod
     def fill_counts(cls, value: Any) -> Any:
         """Beside a number of training images, validation and test images are 0 unless given."""
-        if isinstance(value, dict) and isinstance(value.get("train"), int | float):
-            return {"val": 0, "test": 0, **value}
-        return value
+        train = value.get("train") if isinstance(value, dict) else None
+        is_number = isinstance(train, int | float) or (
+            isinstance(train, str) and train.strip().isdecimal()
+        )
+        return {"val": 0, "test": 0, **value} if is_number else value
 
     @model_validator(mode="after")
     def check_row_counts(self):
