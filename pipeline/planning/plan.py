@@ -149,7 +149,11 @@ def describe_job(
         "inputs": {role: e.ref for role, e in artefact.inputs.items()},
         "code": artefact.code,
         "strict": artefact.code_fingerprint,
-        "run": {**run, **artefact.outside_paths, **({"plugins": own} if artefact.uses_plugins else {})},
+        "run": {
+            **run,
+            **artefact.outside_paths,
+            **({"plugins": own} if artefact.uses_plugins else {}),
+        },
     }
 
 

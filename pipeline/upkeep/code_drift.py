@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.contracts.own_files import show_path
+from pipeline.contracts.own_files import is_own, show_path
 from pipeline.discovery import use_plugin_folders
 from pipeline.errors import RetortError
 from pipeline.planning.plan import OWN_MODELS
@@ -94,8 +94,12 @@ def list_code_changes(manifest: Manifest) -> list[str]:
 
 
 def lost_modules(manifest: Manifest) -> list[str]:
-    """Modules that made an artefact and no longer exist, sorted."""
-    return sorted(module for module in manifest.code if not find_module_file(module))
+    """Our modules that made an artefact and no longer exist, sorted.
+
+    The user's own are left out: another configuration may name their folder.
+    """
+    gone = (module for module in manifest.code if not find_module_file(module))
+    return sorted(module for module in gone if not is_own(module))
 
 
 def read_revisions_now(modules: Iterable[str]) -> dict[str, int | str | None]:
