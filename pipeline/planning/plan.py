@@ -12,8 +12,14 @@ from pathlib import Path
 from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
 from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError, describe_unreadable, explain_denied_reading
-from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json, write_json
+from pipeline.store.artefact import (
+    JOB_FILE,
+    MANIFEST_FILE,
+    read_json,
+    write_json,
+)
 from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
+from pipeline.store.own_sum import add_own_sum
 
 SEED_SEPARATOR = ".seed"  # between a generator's name and one of its seeds
 EPOCH_SEPARATOR = ".epoch"  # between the name of an evaluated model and the epoch of its weights
@@ -148,7 +154,7 @@ def write_job_files(plan: Plan) -> None:
         for ref, entry in plan.artefacts.items():
             path, job = plan.folder_path(ref) / JOB_FILE, describe_job(entry, plan.run)
             if not path.exists() or (not plan.is_complete(ref) and runs_differently(path, job)):
-                write_json(path, job)
+                write_json(path, add_own_sum(job))
         for (kind, name), ref in plan.refs_by_name.items():
             update_link(plan.store / "by-name" / kind / name, Path("../..") / ref)
     except OSError as error:
