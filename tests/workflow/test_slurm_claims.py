@@ -11,7 +11,7 @@ import pytest
 from tests.workflow.slurm import cluster, trouble
 from tests.workflow.slurm.claims import find_second, judge_troubles, show_evidence
 from tests.workflow.slurm.hooks.sitecustomize import hold
-from tests.workflow.slurm.trouble import Watch, find_held, look, read_state, release
+from tests.workflow.slurm.trouble import Watch, find_held, is_due, look, read_state, release
 
 LISTED = """\
 JobId=3 Comment=rule_teacher_wildcards_/store/ab12 JobState=FAILED Restarts=0 MinMemoryNode=1000M
@@ -66,6 +66,15 @@ def test_the_first_stage_of_a_verb_waits_before_its_first_file_and_no_other_does
     release(watch)
     assert os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) == -signal.SIGKILL
     assert find_held(watch, "distill") == (0, 0) and read_state(first) == ""
+
+
+def test_what_hits_every_job_waits_until_no_other_trouble_is_left(tmp_path):
+    watch = Watch(tmp_path)
+    assert is_due(watch, "kill") and is_due(watch, "cancel") and not is_due(watch, "preempt")
+    watch.done |= {"kill": 3, "cancel": 4}
+    assert not is_due(watch, "kill") and is_due(watch, "preempt")
+    watch.done["preempt"] = 5
+    assert not is_due(watch, "preempt")
 
 
 def watched(tmp_path: Path, **done: int) -> Watch:

@@ -88,6 +88,15 @@ def find_held(watch: Watch, verb: str) -> tuple[int, int]:
     return 0, 0
 
 
+def is_due(watch: Watch, name: str) -> bool:
+    """Whether a trouble is still to be made. The one that hits every job comes last.
+
+    SLURM wakes each stage that it requeues, also one that waits for a trouble of its own.
+    """
+    names = [trouble.__name__ for trouble in TROUBLES.values()]
+    return name not in watch.done and (name != names[-1] or len(watch.done) == len(names) - 1)
+
+
 def make_trouble(watch: Watch, process: subprocess.Popen, limit: float) -> None:
     """While the process runs: kill a teacher's job, cancel a student's, preempt an evaluation's.
 
@@ -99,7 +108,7 @@ def make_trouble(watch: Watch, process: subprocess.Popen, limit: float) -> None:
         look(watch, query("scontrol", "-o", "show", "job"))
         for verb, trouble in TROUBLES.items():
             number, pid = find_held(watch, verb)
-            if number and trouble.__name__ not in watch.done:
+            if number and is_due(watch, trouble.__name__):
                 trouble(number, pid)
                 watch.done[trouble.__name__] = number
                 print(f"  {trouble.__name__}: SLURM job {number}, {verb}", flush=True)
