@@ -22,6 +22,7 @@ ROLES = ("natural", "robust", "teacher")
 FIELDS = ("x_adv", "y_adv", "t_clean", "t_adv")
 SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
 COUNT, CLASSES = 4, 10
+STEPS = {"steps", "entropy_steps"}  # options that only say how often the same is done
 
 every_objective = pytest.mark.parametrize("name", NAMES)
 every_supply = pytest.mark.parametrize("supply", ["stored", "live"])
@@ -49,9 +50,11 @@ def nets() -> dict[str, nn.Module]:
         return found | {"discretizer": VQGAN(shape).eval().requires_grad_(False)}
 
 
-def objective_of(name: str):
-    """An instance with its defaults."""
-    return load_plugin("objectives", name).Objective()
+def objective_of(name: str, **options: object):
+    """An instance with its defaults, but that its attacks take two steps where they take more."""
+    kind = load_plugin("objectives", name).Objective
+    counts = {key: list_options(kind)[key].default for key in STEPS & list_options(kind).keys()}
+    return build_instance(kind, {key: min(n, 2) for key, n in counts.items()} | options)
 
 
 def roles_for(nets: dict[str, nn.Module], needs: tuple[str, ...], supply: str) -> Roles:
@@ -226,7 +229,7 @@ def test_its_attack_is_rounded_as_the_batch_says(name, nets, monkeypatch):
 
     monkeypatch.setattr(pgd, "compute_input_gradient", spied)
     options = {"attack": "rslad"} if "attack" in list_options(kind) else {}
-    objective = build_instance(kind, options)
+    objective = objective_of(name, **options)
     roles = roles_for(nets, objective.needs(), "live")
     if hasattr(objective, "prepare"):
         objective.prepare(roles, batch_for(objective.needs(), "live"))
@@ -244,7 +247,7 @@ def test_its_temperature_is_the_one_that_is_set(name, nets):
         return
     needs = kind().needs()
     for t in (2.0, 5.0):
-        objective, roles = kind(temperature=t), roles_for(nets, needs, "stored")
+        objective, roles = objective_of(name, temperature=t), roles_for(nets, needs, "stored")
         if hasattr(objective, "prepare"):
             objective.prepare(roles, batch_for(needs, "stored"))
         found.append(run(objective, roles, batch_for(needs, "stored")))
