@@ -9,7 +9,12 @@ NormaliseOption = Literal["dataset", "none"]  # the data set's mean and std, or 
 
 
 class TrainedSettings(Section):
-    """The recipe of a trained artefact, by name or by its fields."""
+    """The recipe of a trained artefact, by name or by its fields.
+
+    Attributes:
+        recipe: name of one of `recipes`, or its fields; `epochs` and `gpus` may stand beside it in
+            the section and count instead of the recipe's.
+    """
 
     recipe: Recipe = Recipe()
 
