@@ -82,7 +82,8 @@ def list_section_fields(target: type[BaseModel]) -> list[Field]:
     return [
         Field(
             name,
-            describe_type(schema["properties"][name], defs) + describe_bounds(info.metadata),
+            describe_type(schema["properties"][name], defs, optional=info.default is not None)
+            + describe_bounds(info.metadata),
             format_default(info.get_default(call_default_factory=True), info.is_required()),
             words.get(name, ""),
         )

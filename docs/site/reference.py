@@ -15,7 +15,6 @@ from pipeline.config.dataset_source import OPTIONS_CLASS
 from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.core.inner_attack import InnerAttack
 from pipeline.discovery import load_plugins
 from pipeline.stages.evaluate import OUTCOME_SCHEMA
 
@@ -65,7 +64,7 @@ def write_pages() -> dict[str, str]:
         "reference/datasets.md": write_plugins(
             "Sources of data sets",
             "datasets",
-            "`source: cifar10`, or with options `source: {npz: {path: ddpm.npz, version: \"1\"}}`.",
+            '`source: cifar10`, or with options `source: {npz: {path: ddpm.npz, version: "1"}}`.',
             OPTIONS_CLASS,
         ),
         "reference/architectures.md": write_architectures(),
