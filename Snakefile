@@ -12,26 +12,29 @@ from pipeline.resources import count_gpus, resolve_resources
 
 # A job on a cluster parses this file again: it must not look at the configuration, which may have
 # been edited since. It reads its folder's spec.json instead, and imports next to nothing.
-if workflow.is_main_process and not workflow.overwrite_configfiles:
-
-    configfile: "config.yaml"
-
-
 PLAN = None
 RUN = []  # what there was when it started
 
 if workflow.is_main_process:
     from pipeline.errors import RetortError
+    from pipeline.interrupts import WORKFLOW_VARIABLE, pass_on_stop_signals
     from pipeline.training.gpu_locks import list_gpus
     from pipeline.planning.plan import write_job_files
-    from pipeline.planning.graph import make_plan_from_dict
+    from pipeline.planning.graph import make_plan_from_files
     from pipeline.upkeep.run_summary import PlanRun
 
+    # The files are read here once more, and strictly: Snakemake knows no lines, and of a key that
+    # is there twice it drops one. Values given with --config win over all files.
+    files = workflow.overwrite_configfiles or [Path("config.yaml")]
     try:
-        PLAN = make_plan_from_dict(config)
+        PLAN = make_plan_from_files(
+            *(f.relative_to(Path.cwd()) if f.is_relative_to(Path.cwd()) else f for f in files),
+            given=workflow.config_settings.config,
+        )
     except RetortError as error:
         sys.exit(f"error: {error}")
     os.environ["RETORT_STORE"] = str(PLAN.store)
+    os.environ[WORKFLOW_VARIABLE] = str(os.getpid())
 
 STORE = os.environ["RETORT_STORE"]
 
@@ -58,14 +61,21 @@ onstart:
     except RetortError as error:
         sys.exit(f"error: {error}")
     RUN.append(PlanRun(PLAN))
+    pass_on_stop_signals()
+
+
+def show_summary():
+    """Write the run's summary to the console and to Snakemake's log."""
+    for run in RUN:
+        logger.info(run.format_summary(), extra={"is_summary": True})
 
 
 onsuccess:
-    print(*(run.format_summary() for run in RUN), file=sys.stderr)
+    show_summary()
 
 
 onerror:
-    print(*(run.format_summary() for run in RUN), file=sys.stderr)
+    show_summary()
 
 
 rule all:

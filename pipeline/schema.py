@@ -19,6 +19,17 @@ from pydantic_core import PydanticCustomError
 
 from pipeline.discovery import load_plugin, suggest_known
 from pipeline.errors import RetortError
+from pipeline.type_words import (
+    ask_for,
+    describe_given,
+    describe_type,
+    follow_path,
+    get_element_type,
+    list_alternatives,
+    list_words,
+    step_into,
+    wants_number,
+)
 
 FRACTION_PATTERN = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s*")
 
@@ -59,10 +70,22 @@ class Section(BaseModel):
     def reject_unknown_keys(cls, value: Any) -> Any:
         """Rejects the first unknown key and suggests the nearest known one."""
         if isinstance(value, Mapping):
-            for key in value:
+            for key, given in value.items():
                 if key not in cls.model_fields:
                     raise make_unknown_key_error(str(key), cls.model_fields)
+                if isinstance(given, bool | list | tuple):
+                    reject_booleans(key, step_into(cls, key), given)
         return value
+
+
+def reject_booleans(path: str, kind: Any, value: Any) -> None:
+    """Raises an error if true or false stands for a number: `epochs: yes` would be one epoch."""
+    if isinstance(value, bool) and wants_number(kind):
+        raise make_nested_error(f"{path}: {ask_for(kind)}{describe_given(value)}")
+    if isinstance(value, list | tuple):
+        for element in filter(None, map(get_element_type, list_alternatives(kind))):
+            for number, part in enumerate(value):
+                reject_booleans(f"{path}.{number}", element, part)
 
 
 def dump_section(model: BaseModel, *, without: tuple[str, ...] = ()) -> dict:
@@ -88,16 +111,37 @@ def make_nested_error(text: str) -> PydanticCustomError:
     return PydanticCustomError("below", "{text}", {"text": text})
 
 
-def format_validation_error(error: ValidationError, *parent_path: str) -> str:
-    """The first fault of a validation as one line: the dotted path, then what is wrong."""
-    first = error.errors()[0]
-    path = ".".join([*parent_path, *(str(part) for part in first["loc"])])
+def format_validation_error(
+    error: ValidationError, model: type[BaseModel], *parent_path: str
+) -> str:
+    """The first fault of a validation as one line: the dotted path, then what is wrong.
+
+    A value of the wrong type or out of its bounds is answered by what is expected in words.
+    """
+    first, parts, kind = find_first_fault(error, model)
+    path = ".".join([*parent_path, *parts])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("unknown_key", "below"):
         return f"{path}.{message}" if path else message
-    got = first.get("input")
-    shown = f" (got {got!r})" if isinstance(got, str | int | float) else ""
-    return f"{path}: {message}{shown}" if path else f"{message}{shown}"
+    if first["type"] == "literal_error" and kind is not None and isinstance(first["input"], str):
+        words = [str(word) for part in list_alternatives(kind) for word in list_words(part)]
+        return f"{path}: {first['input']!r} is unknown{suggest_known(first['input'], words)}"
+    if first["type"] != "value_error" and kind is not None:
+        what = describe_type(kind)
+        message = f"is missing; give {what}" if first["type"] == "missing" else ask_for(kind)
+    if first["type"] not in ("missing", "value_error"):
+        message += describe_given(first.get("input"))
+    return f"{path}: {message}" if path else message
+
+
+def find_first_fault(error: ValidationError, model: type[BaseModel]) -> tuple[dict, list[str], Any]:
+    """The first fault of a validation, the parts of its path, and the annotated type there.
+
+    Where several types are possible, it is the fault that lies deepest: `eps.1` and not `eps`.
+    """
+    faults = [(fault, *follow_path(model, fault["loc"])) for fault in error.errors()]
+    start = faults[0][1]
+    return max((f for f in faults if f[1][: len(start)] == start), key=lambda fault: len(fault[1]))
 
 
 def parse_named_options(value: Any) -> tuple[str, dict]:
@@ -188,7 +232,8 @@ def build_instance(target: type, options: Mapping) -> Any:
     try:
         given = build_section_class(target).model_validate(parse_fractions(options))
     except ValidationError as error:
-        raise ValueError(format_validation_error(error)) from error
+        message = format_validation_error(error, build_section_class(target))
+        raise ValueError(message) from error
     known, fields, groups = list_options(target), {}, {}
     for name in given.model_fields_set:
         field, *inside = known[name].path

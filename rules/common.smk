@@ -82,8 +82,8 @@ def label(kind):
 
 
 def stage(verb, kind):
-    """The shell command of a stage."""
+    """The shell command of a stage, which takes the shell's place as Snakemake's child."""
     return (
-        f"OMP_NUM_THREADS={{threads}} {PYTHON} -m pipeline {verb} "
+        f"OMP_NUM_THREADS={{threads}} exec {PYTHON} -m pipeline {verb} "
         f"{shlex.quote(str(STORE))}/{kind}/{{wildcards.key}}"
     )

@@ -44,6 +44,14 @@ class Attack:
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
 
+    def explain_misfit(self, shape: tuple[int, ...], class_count: int) -> str:
+        """Why the attack cannot be made on so many classes; empty if it can."""
+        if class_count >= MIN_CLASSES:
+            return ""
+        return (
+            f"needs at least {MIN_CLASSES} classes, the model has {class_count}; use pgd or cw_linf"
+        )
+
     def count_passes(self, shape: tuple[int, ...]) -> int:
         """The passes of an image that no attack breaks."""
         return PASSES_PER_UNBROKEN_IMAGE
@@ -61,11 +69,8 @@ class Attack:
         check_model(model)
         with torch.no_grad():
             classes = model(x[:1]).shape[1]
-        if classes < MIN_CLASSES:
-            raise RetortError(
-                f"attack autoattack: needs at least {MIN_CLASSES} classes, the model has "
-                f"{classes}; use pgd or cw_linf"
-            )
+        if why := self.explain_misfit(x.shape[1:], classes):
+            raise RetortError(f"attack autoattack: {why}")
         x = x.contiguous()  # the library calls .view, which fails on channels_last images
         with freeze_modules(model), seed_torch(seed, x.device):
             library = AutoAttack(model, eps=self.eps, norm="Linf", seed=seed, device=x.device)

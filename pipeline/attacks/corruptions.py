@@ -65,18 +65,26 @@ def corrupt_image(image: np.ndarray, name: str, severity: int, seed: int) -> np.
     return corrupt(image, severity=severity, corruption_name=name, **seed_option)
 
 
+def explain_bad_shape(shape: tuple[int, ...]) -> str:
+    """Why images of a shape (C,H,W) cannot be corrupted; empty if they can."""
+    channels, height, width = shape
+    if channels in (1, 3) and min(height, width) >= MIN_SIDE:
+        return ""
+    return (
+        f"images are {channels}x{height}x{width}, but need 1 or 3 channels and {MIN_SIDE} pixels; "
+        "leave corruptions out of this data set's suites"
+    )
+
+
 def corrupt_batch(x: Tensor, name: str, severity: int, seed: int) -> Tensor:
     """Images (B,C,H,W) in [0,1], C 1 or 3, corrupted at 8 bits; same shape, type and device.
 
     Raises:
         RetortError: the images are smaller than 32 pixels or not of one or three channels.
     """
-    channels, height, width = x.shape[1:]
-    if channels not in (1, 3) or min(height, width) < MIN_SIDE:
-        raise RetortError(
-            f"attack corruptions: images are {channels}x{height}x{width}, but need 1 or 3 channels "
-            f"and {MIN_SIDE} pixels; leave corruptions out of this data set's suites"
-        )
+    if why := explain_bad_shape(x.shape[1:]):
+        raise RetortError(f"attack corruptions: {why}")
+    channels = x.shape[1]
     images = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     images = np.broadcast_to(images, (*images.shape[:3], 3))
     with preserve_numpy_state():
@@ -115,6 +123,10 @@ class Attack:
             raise ValueError(f"severity: {self.severity} is outside 1 to 5")
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
+
+    def explain_misfit(self, shape: tuple[int, ...], class_count: int) -> str:
+        """Why images of a shape (C,H,W) cannot be corrupted; empty if they can."""
+        return explain_bad_shape(shape)
 
     def count_passes(self, shape: tuple[int, ...]) -> int:
         """A forward for each corruption."""

@@ -17,6 +17,7 @@ from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
 
 REVISION = 2
+NEEDED_PACKAGE = ("art", "pip install 'retort[jsma]'")  # what a run needs, and how to get it
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 
@@ -59,7 +60,7 @@ class Attack:
             from art.attacks.evasion import SaliencyMapMethod
             from art.estimators.classification import PyTorchClassifier
         except ImportError as error:
-            raise RetortError("attack jsma: needs ART; pip install 'retort[jsma]'") from error
+            raise RetortError(f"attack jsma: needs ART; {NEEDED_PACKAGE[1]}") from error
         check_model(model)
         with torch.no_grad():
             classes = model(x[:1]).shape[1]

@@ -40,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_result_verbs,
         add_artefact_verbs,
         add_store_verbs,
+        add_check_verb,
         add_bank_verb,
         add_import_verb,
         add_completion_verb,
@@ -65,13 +66,35 @@ def add_verb(
 
 
 def add_configured_verb(
-    verbs, name: str, module: tuple[str, str], help_text: str, example: str
+    verbs,
+    name: str,
+    module: tuple[str, str],
+    help_text: str,
+    example: str,
+    *,
+    files: str | int = "+",
 ) -> argparse.ArgumentParser:
-    """A verb of a module that reads a configuration."""
+    """A verb of a module that reads a configuration, from one file or from several merged.
+
+    ``files`` is 1 for a verb with arguments of its own, which would be taken for files.
+    """
     verb = add_verb(verbs, name, module, help_text, example)
-    what = "the configuration; config.yaml unless given"
-    verb.add_argument("--configfile", type=Path, default=CONFIGURATION, metavar="FILE", help=what)
+    add_configuration_option(verb, files)
     return verb
+
+
+def add_configuration_option(verb: argparse.ArgumentParser, files: str | int) -> None:
+    """`--configfile`: where a verb finds the experiment."""
+    what = "the configuration; config.yaml unless given"
+    several = "; of several files a later one wins, key by key" if files == "+" else ""
+    verb.add_argument(
+        "--configfile",
+        type=Path,
+        nargs=files,
+        default=[CONFIGURATION],
+        metavar="FILE",
+        help=what + several,
+    )
 
 
 def add_init_verb(verbs) -> None:
@@ -93,14 +116,7 @@ def add_run_verb(verbs) -> None:
     """Snakemake."""
     what = "make what the configuration names and what is not made yet"
     verb = add_verb(verbs, "run", ("cli", "run_workflow"), what, "run --cores all --dry-run")
-    verb.add_argument(
-        "--configfile",
-        type=Path,
-        nargs="+",
-        default=[CONFIGURATION],
-        metavar="FILE",
-        help="the configuration; several are merged, the last counts; config.yaml unless given",
-    )
+    add_configuration_option(verb, "+")
     verb.add_argument("--cores", metavar="N", help="how many cores; all unless given")
     verb.add_argument("--profile", metavar="NAME", help="slurm, or a folder with a profile")
     verb.add_argument("-n", "--dry-run", action="store_true", help="only say what would run")
@@ -111,11 +127,13 @@ def add_artefact_verbs(verbs) -> None:
     """One artefact."""
     what = "print an artefact's spec, inputs, facts, files and the end of its log"
     verb = add_configured_verb(
-        verbs, "show", ("cli", "show_artefact"), what, "show student/adaad-0"
+        verbs, "show", ("cli", "show_artefact"), what, "show student/adaad-0", files=1
     )
     verb.add_argument("name", help="<kind>/<name>, a name, <kind>/<key> or a key")
     what = "say what would run for an artefact, and what its key differs in from those made"
-    verb = add_configured_verb(verbs, "why", ("cli", "explain_key"), what, "why student/adaad-0")
+    verb = add_configured_verb(
+        verbs, "why", ("cli", "explain_key"), what, "why student/adaad-0", files=1
+    )
     verb.add_argument("name", help="<kind>/<name>, a name, <kind>/<key> or a key")
 
 
@@ -226,7 +244,9 @@ def add_transfer_verb(verbs) -> None:
     example = "store export bank/dad --with-inputs --to dad.tar"
     ways = add_verb(verbs, "store", module, what, example)
     ways = ways.add_subparsers(dest="way", required=True, metavar="way", title="ways")
-    way = add_configured_verb(ways, "export", module, "write artefacts into a tar", example)
+    way = add_configured_verb(
+        ways, "export", module, "write artefacts into a tar", example, files=1
+    )
     way.add_argument("artefacts", nargs="+", help="<kind>/<name>, a name, <kind>/<key> or a key")
     way.add_argument(
         "--to", type=Path, required=True, metavar="FILE.tar", help="the tar; it must not exist yet"
@@ -235,5 +255,16 @@ def add_transfer_verb(verbs) -> None:
     way = add_configured_verb(
         *(ways, "import", module, "check a tar and put its artefacts in place"),
         "store import dad.tar",
+        files=1,
     )
     way.add_argument("file", type=Path, help="a tar that 'store export' wrote")
+
+
+def add_check_verb(verbs) -> None:
+    """The user's own plug-ins."""
+    what = "try each of your own plug-ins on tiny networks; one line each: ok, or what is missing"
+    verb = add_verb(verbs, "check", ("cli", "check_plugins"), what, "check my_methods/")
+    verb.add_argument("folders", type=Path, nargs="*", help="such as my_methods/")
+    kinds = ("objective", "attack", "dataset", "architecture", "generator_loss")
+    verb.add_argument("--example", choices=kinds, help="print the smallest valid file of a kind")
+    verb.add_argument("--data", type=Path, default=Path("data"), help="where data sets lie")

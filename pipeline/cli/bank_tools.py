@@ -27,6 +27,7 @@ from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
 from pipeline.models.classifier import MODEL_FILE
+from pipeline.progress import track_steps
 from pipeline.stages.build_bank import make_manifest
 from pipeline.store.artefact import (
     MANIFEST_FILE,
@@ -111,7 +112,8 @@ def verify(job: Job, mend: bool) -> None:
 
 def find_faults(job: Job, manifest: Manifest | None) -> Iterator[tuple[str, str]]:
     """What is wrong with each shard that is not whole, by its manifest or else its sidecar."""
-    for number, name in enumerate(list_shard_names(job)):
+    names = list_shard_names(job)
+    for number, name in enumerate(track_steps("shard", names, len(names))):
         path = job.folder / name
         if manifest is None:
             what = describe_shard_fault(path, job.key)
@@ -198,7 +200,8 @@ def decode_bank(job: Job, twin: Job) -> None:
     discretizer = vqgan.load(path).to(wanted.device).requires_grad_(False)
     layout = ShardLayout(source.manifest.facts["rows"], spec.shards, spec.block)
     with hold_lease(twin.folder, twin.folder / MANIFEST_FILE) as needed:
-        for number, name in enumerate(list_shard_names(twin) if needed else ()):
+        names = list_shard_names(twin) if needed else []
+        for number, name in enumerate(track_steps("shard", names, len(names))):
             if not is_whole(twin.folder / name, twin.key):
                 path, first = source.get_verified_path(name), layout.get_shard_blocks(number).start
                 counts = read_json(sidecar_path(path), "copy it with its shard")["counts"]
@@ -266,7 +269,8 @@ def merge_banks(job: Job, other_jobs: list[Job]) -> None:
                 f"{other.folder}: is bank {other.key}, not {job.key}; merge folders of one key"
             )
     for other in other_jobs:
-        for name in list_shard_names(job):
+        names = list_shard_names(job)
+        for name in track_steps("shard", names, len(names)):
             source, target = other.folder / name, job.folder / name
             if is_whole(source, job.key) and not is_whole(target, job.key):
                 for path in (source, sidecar_path(source)):

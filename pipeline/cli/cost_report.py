@@ -16,6 +16,7 @@ from pipeline.store.attempt_cost import sum_attempt_costs
 GIGA, MEGA, HOUR_SECONDS = 1e9, 1e6, 3600.0
 TRAINED_KINDS = ("teacher", "discretizer", "generator", "student")  # whose seconds go into networks
 PROBE_NETWORK = ("resnet18", (3, 32, 32), 10)  # what is run where nothing is made yet
+DOMINATING_SHARE = 1 / 3  # of a run's hours: an attack that takes more is pointed out
 PROBE_IMAGES, PROBE_REPEATS = 16, 3
 
 
@@ -42,7 +43,7 @@ def run_verb(options: argparse.Namespace) -> None:
     """
     if options.gflops is not None and not options.gflops > 0:
         raise RetortError(f"--gflops {options.gflops:g}: give a rate above 0, in GFLOP per second")
-    config = read_config(options.configfile)
+    config = read_config(*options.configfile)
     plan = make_plan(config)
     lines = [
         make_line(config, plan, ref)
@@ -57,10 +58,37 @@ def run_verb(options: argparse.Namespace) -> None:
             "a short trial just now",
         )
     print(format_costs(lines, rate))
+    print(format_uncounted(lines), end="")
     print(
         f"Hours at {rate:,.1f} GFLOP/s ({source}), one job at a time. FLOP of attacks and bytes of "
         "banks are upper bounds: attacks leave off images that fall, a bank drops samples."
     )
+    for warning in list_dominating_attacks(config, lines, rate):
+        print(warning)
+
+
+def list_dominating_attacks(config: Config, lines: list[CostLine], rate: float) -> list[str]:
+    """A line for each attack that takes a third or more of the hours that are due."""
+    flop_by_attack: dict[str, float] = {}
+    for line in lines:
+        if line.kind == "evaluation" and not line.is_made:
+            for attack, spent in cost.list_attack_costs(config, line.names.split(" = ")[0]):
+                flop_by_attack[attack] = flop_by_attack.get(attack, 0.0) + spent.flop
+    whole = sum(line.due_cost.flop for line in lines)
+    return [
+        f"warning: {attack} takes {flop / whole:.0%} of the run's hours, "
+        f"{flop / GIGA / rate / HOUR_SECONDS:,.3f}; a smaller n_eval takes less"
+        for attack, flop in flop_by_attack.items()
+        if flop and flop / whole >= DOMINATING_SHARE
+    ]
+
+
+def format_uncounted(lines: list[CostLine]) -> str:
+    """A line that names what FLOP and hours leave out; empty if they leave out nothing."""
+    left_out = sorted({name for line in lines for name in line.due_cost.uncounted})
+    if not left_out:
+        return ""
+    return f"Not counted: {', '.join(left_out)}. FLOP and hours leave them out.\n"
 
 
 def has_cost(kind: str) -> bool:

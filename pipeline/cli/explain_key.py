@@ -25,7 +25,7 @@ def run_verb(options: argparse.Namespace) -> None:
     Raises:
         RetortError: the name means no artefact of the configuration, or several.
     """
-    plan = make_plan(read_config(options.configfile))
+    plan = make_plan(read_config(*options.configfile))
     ref = find_planned_ref(plan, options.name)
     if ref is None:
         raise RetortError(

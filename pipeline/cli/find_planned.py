@@ -8,8 +8,8 @@ from pipeline.planning.plan import Plan
 def find_planned_ref(plan: Plan, word: str) -> str | None:
     """The `kind/key` of a planned artefact; None if the word means none.
 
-    The word is a name, `kind/name`, a key or `kind/key`. A student without its seed means the one of
-    its first seed.
+    The word is a name, `kind/name`, a key or `kind/key`. A student without its seed means the one
+    of its first seed.
 
     Raises:
         RetortError: it means several artefacts.

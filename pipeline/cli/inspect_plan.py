@@ -2,7 +2,8 @@
 
 import argparse
 
-from pipeline.config.reader import read_config
+from pipeline.config.reader import Config, read_config
+from pipeline.config.sweep import list_sweeps
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan, write_job_files
@@ -11,11 +12,12 @@ from pipeline.upkeep.listing import format_table
 
 def run_verb(options: argparse.Namespace) -> None:
     """Run the verb ``plan`` or ``results``."""
-    plan = make_plan(read_config(options.configfile))
+    config = read_config(*options.configfile)
+    plan = make_plan(config)
     if options.verb == "plan":
         if options.write:
             write_job_files(plan)
-        print(format_plan(plan))
+        print("\n".join((format_plan(plan), *format_sweeps(config))))
     else:
         print(format_results(plan))
 
@@ -32,6 +34,17 @@ def format_plan(plan: Plan) -> str:
         state = "made" if plan.is_complete(ref) else "missing"
         lines.append((entry.kind, " = ".join(labels[ref]), entry.key, state, shown))
     return format_table(lines)
+
+
+def format_sweeps(config: Config) -> list[str]:
+    """One line a sweep: how many students its grids make, with how many seeds, and which."""
+    lines = []
+    for name, students in list_sweeps(config.source.values.get("students") or {}).items():
+        seeds = sum(len(config.students[student].seeds or (config.seed,)) for student in students)
+        artefacts = f", {seeds} with their seeds" if seeds > len(students) else ""
+        shown = ", ".join(students[:4]) + (", …" if len(students) > 4 else "")
+        lines.append(f"sweep {name}: {len(students)} students{artefacts}: {shown}")
+    return lines
 
 
 def format_results(plan: Plan) -> str:

@@ -1,19 +1,18 @@
 """The command line: one verb a stage, and a few that only look."""
 
 import argparse
-import errno
 import logging
 import os
 import shutil
 import sys
 from types import ModuleType
 
-from safetensors import SafetensorError
-
 from pipeline.cli.arguments import build_parser
 from pipeline.config.specs import get_spec
-from pipeline.discovery import load_plugin
-from pipeline.errors import RetortError, is_disk_full, is_out_of_memory
+from pipeline.discovery import load_plugin, name_plugin_faults
+from pipeline.errors import RetortError, explain_error
+from pipeline.interrupts import exit_on_stop_signals
+from pipeline.progress import report_silence
 from pipeline.resources import count_gpus
 from pipeline.store import logs
 from pipeline.store.artefact import (
@@ -27,9 +26,7 @@ from pipeline.store.artefact import (
 from pipeline.store.attempt_cost import record_attempt_cost
 from pipeline.store.lease import hold_lease
 from pipeline.training import gpu_locks, torchrun
-from pipeline.upkeep.code_drift import check_code
-
-DENIED_ERRNOS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
+from pipeline.upkeep.code_drift import check_code, use_job_plugins
 
 INTERRUPTED_STATUS = 130  # as shells have it for Ctrl-C
 
@@ -68,37 +65,15 @@ def main(arguments: list[str]) -> int:
         if options.verb in STAGES_BY_KIND.values():
             make_artefact(options)
         else:
-            load_plugin(*options.module).run_verb(options)
-    except RetortError as error:
-        print(f"error: {error}", file=sys.stderr)
+            with report_silence(), name_plugin_faults():
+                load_plugin(*options.module).run_verb(options)
+    except Exception as error:
+        explained = explain_error(error, str(getattr(options, "folder", "store")))
+        if not explained:
+            raise
+        print(f"error: {explained}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if is_disk_full(error):
-            return report_no_room(options, error.strerror)
-        if error.errno not in DENIED_ERRNOS:
-            raise
-        print(f"error: {error.filename}: {error.strerror}; make it writable", file=sys.stderr)
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return report_no_room(
-            options, "out of memory", "give its rule more (mem_mb) or lower its batch"
-        )
-    except SafetensorError as error:
-        if "I/O error" not in str(error):
-            raise
-        return report_no_room(options, str(error))
     return 0
-
-
-def report_no_room(
-    options: argparse.Namespace, problem: str, remedy: str = "free some space"
-) -> int:
-    """Say that a file or an array found no room; what was whole before is kept."""
-    where = getattr(options, "folder", "store")
-    print(f"error: {where}: {problem}; {remedy} and run again", file=sys.stderr)
-    return 2
 
 
 def make_artefact(options: argparse.Namespace) -> None:
@@ -106,13 +81,17 @@ def make_artefact(options: argparse.Namespace) -> None:
     job = read_job(options.folder)
     prefix_log_lines(job.kind, job.name)
     check_verb(job, options)
-    check_code(job)
     count = torchrun.count_processes(job.kind, job.spec, job.run)
     part = getattr(options, "shards", None) or "run"
     with (
         logs.capture_job_log(job.folder, part),
+        report_silence("start"),
+        exit_on_stop_signals(),
         gpu_locks.hold_gpus(count_gpus(job.kind, job.spec, job.run, count)),
+        name_plugin_faults(),
     ):
+        use_job_plugins(job)
+        check_code(job)
         make_in_process(job, options)
 
 

@@ -16,8 +16,7 @@ def run_verb(options: argparse.Namespace) -> None:
     Raises:
         RetortError: the configuration is faulty, or the profile does not exist.
     """
-    for path in options.configfile:
-        read_config(path)
+    read_config(*options.configfile)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *list_arguments(options)])
 

@@ -20,7 +20,7 @@ LOG_LINES = 5  # of each log, from its end
 
 def run_verb(options: argparse.Namespace) -> None:
     """Print what is known of one artefact, planned or in the store."""
-    plan = make_plan(read_config(options.configfile))
+    plan = make_plan(read_config(*options.configfile))
     print(format_artefact(plan, find_ref(plan, options.name)))
 
 

@@ -1,11 +1,12 @@
 """Fields of a configuration that name a plug-in and its options."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from pipeline.config.dataset_source import OPTIONS_CLASS, has_options
-from pipeline.discovery import list_plugin_names
+from pipeline.discovery import list_plugin_names, use_plugin_folders
 from pipeline.errors import RetortError
 from pipeline.schema import (
     flatten_options,
@@ -15,6 +16,31 @@ from pipeline.schema import (
     make_unknown_key_error,
     parse_named_options,
 )
+
+
+def list_plugin_folders(value: Any) -> tuple[str, ...]:
+    """The folders of the user's own plug-ins, one or several, as absolute paths.
+
+    Raises:
+        ValueError: it is neither a path nor a list of paths.
+    """
+    paths = [value] if isinstance(value, str) else value
+    if not (isinstance(paths, list | tuple) and all(isinstance(p, str) and p for p in paths)):
+        raise ValueError("expected a folder, or a list of folders")
+    return tuple(str(Path(path).expanduser().resolve()) for path in paths)
+
+
+def use_configured_plugins(raw: dict) -> None:
+    """Makes the plug-ins of a configuration's folders known, and those of no other folder.
+
+    Raises:
+        RetortError: no such folder, or a name that is taken.
+    """
+    try:
+        folders = list_plugin_folders(raw.get("plugins") or ())
+    except ValueError as error:
+        raise RetortError(f"plugins: {error}") from error
+    use_plugin_folders(map(Path, folders))
 
 
 def collect_key_options(instance: Any) -> dict:
@@ -57,6 +83,7 @@ def resolve_source(value: Any) -> str | dict:
     return name
 
 
+PluginFolders = Annotated[tuple[str, ...], BeforeValidator(list_plugin_folders)]
 Plugin = dict[str, dict[str, Any]]  # in a spec: {name: options}, which are checked already
 ObjectiveSpec = Annotated[dict[str, dict], make_plugin_validator("objectives", "Objective")]
 AttackSpec = Annotated[dict[str, dict], make_plugin_validator("attacks", "Attack")]

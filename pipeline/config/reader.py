@@ -1,12 +1,13 @@
 """Reading a configuration: recipes are merged in, and a fault is one line with its path."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import ValidationError
+from pydantic import PrivateAttr, ValidationError
 
 from pipeline.config.names import NAMED_SECTIONS, check_names
+from pipeline.config.plugin_fields import PluginFolders, use_configured_plugins
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.bank import BankSettings
 from pipeline.config.sections.dataset import DatasetSettings
@@ -14,9 +15,10 @@ from pipeline.config.sections.discretizer import DiscretizerSettings
 from pipeline.config.sections.generator import GeneratorSettings
 from pipeline.config.sections.student import StudentSettings
 from pipeline.config.sections.teacher import TeacherSettings
+from pipeline.config.sources import ConfigSource, read_sources
 from pipeline.config.suites import ReportSettings, RunSettings, SuiteSettings
 from pipeline.config.sweep import expand_grids
-from pipeline.discovery import suggest_known
+from pipeline.discovery import name_plugin_faults, suggest_known
 from pipeline.errors import RetortError
 from pipeline.schema import (
     Device,
@@ -55,6 +57,7 @@ class Config(Section):
     device: Device = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key
     gpus: PositiveInt = 1  # default of every recipe's ``gpus``
+    plugins: PluginFolders = ()  # folders of the user's own plug-ins
     run: RunSettings = RunSettings()
     recipes: dict[str, dict] = {}
     datasets: dict[str, DatasetSettings] = {}
@@ -65,6 +68,12 @@ class Config(Section):
     students: dict[str, StudentSettings] = {}
     suites: dict[str, SuiteSettings] = {}
     report: ReportSettings | None = None
+    _source: ConfigSource = PrivateAttr(default=ConfigSource())
+
+    @property
+    def source(self) -> ConfigSource:
+        """Where it was read; empty for a configuration from plain dicts."""
+        return self._source
 
 
 TRAINED_SECTIONS = ("teachers", "discretizers", "generators", "students")
@@ -112,6 +121,7 @@ def parse_config(raw: dict) -> Config:
         RetortError: one line with the dotted path of the first fault and the remedy.
     """
     raw = {k: v for k, v in raw.items() if v is not None}
+    use_configured_plugins(raw)
     try:
         recipes = raw.get("recipes") or {}
         if not isinstance(recipes, dict):
@@ -124,9 +134,10 @@ def parse_config(raw: dict) -> Config:
         for section in NAMED_SECTIONS:
             if isinstance(raw.get(section), dict):
                 check_names(section, raw[section])
-        return Config.model_validate(merge_recipes(raw))
+        with name_plugin_faults():
+            return Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
-        raise RetortError(format_validation_error(error)) from error
+        raise RetortError(format_validation_error(error, Config)) from error
 
 
 def check_recipe(name: str, recipe: Any) -> None:
@@ -134,22 +145,22 @@ def check_recipe(name: str, recipe: Any) -> None:
     try:
         Recipe.model_validate(parse_fractions(recipe))
     except ValidationError as error:
-        raise RetortError(format_validation_error(error, "recipes", str(name))) from error
+        raise RetortError(format_validation_error(error, Recipe, "recipes", str(name))) from error
 
 
-def read_config(path: Path) -> Config:
-    """The configuration in a file.
+def read_config(*paths: Path, given: Mapping[str, Any] | None = None) -> Config:
+    """The configuration in files; a later file wins, as in Snakemake's `--configfile`.
+
+    Args:
+        paths: the files.
+        given: values given on the command line, which win over all files.
 
     Raises:
-        RetortError: no such file, not YAML, or a fault found by ``parse_config``.
+        RetortError: a file cannot be read or is not YAML, or a fault found by ``parse_config``. The
+            message begins with file and line.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RetortError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        line = " ".join(str(error).split())
-        raise RetortError(f"{path}: not valid YAML: {line}") from error
-    if not isinstance(raw, dict):
-        raise RetortError(f"{path}: a mapping of sections is expected")
-    return parse_config(raw)
+    source = read_sources(paths, given)
+    with source.locate_errors():
+        config = parse_config(source.values)
+    config._source = source
+    return config

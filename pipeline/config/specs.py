@@ -44,7 +44,7 @@ def read_spec(kind: str, values: Mapping[str, Any], place: str = "") -> Any:
     try:
         return SPECS[kind].model_validate(values)
     except ValidationError as error:
-        what = format_validation_error(error, "spec")
+        what = format_validation_error(error, SPECS[kind], "spec")
         raise RetortError(
             f"{place or kind}: {what}; delete its spec.json, and manifest.json if there is one, "
             "and run snakemake again"

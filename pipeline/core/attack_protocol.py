@@ -6,23 +6,37 @@ sizes in pixels of [0,1]), and two that every attack has:
     n_eval: only the first ``n_eval`` test images are attacked; None means all of them.
     chunk: how many images one call handles; results are stored per chunk.
 
+An attack that not all images or classes suit has a method ``explain_misfit(shape, class_count)``:
+for images of this shape (C,H,W) and this number of classes it returns why not and what to use
+instead, or an empty text. A plan asks it before anything runs.
+
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
 the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the classes (B,) int64
 that ``judge`` predicts on the attacked images. With None, the model itself predicts; another model
 makes it a transfer attack. It raises RetortError unless the model is in eval mode and float32. It
 changes neither the models, nor the gradients of their parameters, nor the global random state.
+
+An attack without the argument ``judge`` returns the attacked images (B,C,H,W) in [0,1] in place of
+predictions. `run_attack` does the rest: it freezes the model, seeds torch, has the judge predict,
+and makes the point of the attack's name and its fields that a point has. With several radii it is
+run at one after the other.
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.contracts.values import describe_bad_images, describe_bad_predictions
 from pipeline.core.pgd import freeze_modules
+from pipeline.core.threat_models import check_radius
+from pipeline.discovery import describe_plugin
 from pipeline.errors import RetortError
 
 REVISION = 2
@@ -67,6 +81,7 @@ class AttackPoint:
 
 
 POINT_COLUMNS = tuple(field.name for field in fields(AttackPoint))
+SETTINGS = ("eps", "steps", "step", "start", "restarts")  # fields of attacks and points alike
 Predictions = dict[AttackPoint, Tensor]
 
 
@@ -76,12 +91,11 @@ def list_radii(eps: Radii) -> tuple[float, ...]:
 
 
 def check_radii(eps: Radii) -> None:
-    """Raises ValueError unless every radius lies in [0,1]."""
+    """Raises ValueError unless there is a radius and every one lies in [0,1]."""
     if not list_radii(eps):
         raise ValueError("eps: give at least one radius")
     for value in list_radii(eps):
-        if not 0 <= value <= 1:
-            raise ValueError(f"eps: {value} is outside [0, 1]; radii are in pixels, e.g. 8/255")
+        check_radius("eps", value)
 
 
 def check_count(name: str, value: int | None) -> None:
@@ -95,8 +109,9 @@ def check_steps(eps: Radii, step_size: float, steps: int) -> None:
     check_radii(eps)
     check_count("steps", steps)
     largest = max(list_radii(eps))
-    if not 0 < step_size <= 1:
-        raise ValueError(f"step: {step_size} is outside (0, 1]; steps are in pixels, e.g. 2/255")
+    check_radius("step", step_size)
+    if not step_size:
+        raise ValueError("step: 0 moves no image; give a step in pixels of (0,1], such as 2/255")
     if steps > 1 and step_size > largest > 0:
         raise ValueError(
             f"step: {step_size} is larger than eps {largest}, which wastes {steps} steps"
@@ -118,6 +133,59 @@ def predict_classes(model: nn.Module, x: Tensor) -> Tensor:
     """The predicted classes (B,) int64 on images (B,C,H,W) in [0,1]."""
     with torch.no_grad():
         return model(x).argmax(1)
+
+
+def run_attack(
+    attack: Any,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    seed: int,
+    judge: nn.Module | None = None,
+) -> Predictions:
+    """The predictions of an attack of either form, checked.
+
+    Raises:
+        RetortError: the attack gives back something else; the message names its file.
+    """
+    name = get_attack_name(attack)
+    check_model(model)
+    if "judge" in inspect.signature(attack).parameters:
+        predictions = attack(model, x, y, seed, judge)
+    else:
+        radii = list_radii(attack.eps) if hasattr(attack, "eps") else (None,)
+        predictions = {}
+        for eps in radii:
+            once = attack if eps is None else replace(attack, eps=eps)
+            images = attack_images(once, model, x, y, seed) if eps != 0 else x
+            predictions[make_point(name, once)] = predict_classes(judge or model, images)
+    if fault := describe_bad_predictions(predictions, len(x), name):
+        raise RetortError(f"{describe_plugin(attack)}: {fault}")
+    return predictions
+
+
+def attack_images(attack: Any, model: nn.Module, x: Tensor, y: Tensor, seed: int) -> Tensor:
+    """The images (B,C,H,W) of an attack that returns images.
+
+    Raises:
+        RetortError: they are not in [0,1], or not of x's shape.
+    """
+    with freeze_modules(model), seed_torch(seed, x.device):
+        images = attack(model, x.clone(), y.clone(), seed)
+    if fault := describe_bad_images(images, x):
+        raise RetortError(f"{describe_plugin(attack)}: {fault}")
+    return images.detach().to(x)
+
+
+def get_attack_name(attack: object) -> str:
+    """An attack's name in the configuration: that of its file."""
+    return type(attack).__module__.rpartition(".")[2]
+
+
+def make_point(name: str, attack: Any) -> AttackPoint:
+    """The point of an attack at one radius, with the settings that a point has."""
+    settings = {k: getattr(attack, k) for k in SETTINGS if hasattr(attack, k)}
+    return AttackPoint(name, **settings)
 
 
 @contextmanager

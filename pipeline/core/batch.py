@@ -1,11 +1,15 @@
 """The inputs of an objective: one batch, and the models by their roles."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from pipeline.contracts.values import describe_bad_terms, iterate_terms
+from pipeline.discovery import describe_plugin
+from pipeline.errors import RetortError
 
 REVISION = 1
 
@@ -107,6 +111,29 @@ def split_batch(batch: Batch, parts: int) -> list[Batch]:
         )
         for start in range(0, parts * size, size)
     ]
+
+
+def compute_terms(objective: Any, roles: Roles, batch: Batch) -> Iterator[Terms]:
+    """The terms that an objective yields on a batch, one dict after the other.
+
+    Raises:
+        RetortError: it yields anything but dicts of (B,) tensors; the message names its file.
+    """
+    for terms, fault in iterate_terms(objective(roles, batch), len(batch.x)):
+        if fault:
+            raise RetortError(f"{describe_plugin(objective)}: {fault}")
+        yield terms
+
+
+def check_terms(loss: object, terms: Terms, count: int) -> Terms:
+    """The terms of a generator's loss on ``count`` images.
+
+    Raises:
+        RetortError: it returns anything but a dict of (B,) tensors; the message names its file.
+    """
+    if fault := describe_bad_terms(terms, count):
+        raise RetortError(f"{describe_plugin(loss)}: {fault}")
+    return terms
 
 
 def needs_whole_batch(method: object) -> bool:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
 from pipeline.core.pgd import Start, freeze_for_attack, run_pgd
-from pipeline.core.threat_models import Linf, check_steps
+from pipeline.core.threat_models import L2, Linf, Norm, check_steps
 
 REVISION = 1
 
@@ -23,6 +23,7 @@ class InnerAttack:
         steps: number of steps; 0 trains on the start itself.
         start: "clean" x, "gauss" x + 0.001 N(0,I), or "uniform" in the ball.
         attack_bn: mode of the student's BatchNorm while it is attacked.
+        norm: of the ball; an objective sets it, and no configuration does.
 
     Raises:
         ValueError: the radius, step size and steps do not fit together.
@@ -33,9 +34,15 @@ class InnerAttack:
     steps: int = 10
     start: Start = "gauss"
     attack_bn: Literal["eval", "train"] = "eval"
+    norm: Norm = "linf"
 
     def __post_init__(self) -> None:
-        check_steps(self.eps, self.step, self.steps)
+        check_steps(self.eps, self.step, self.steps, self.norm)
+
+    @property
+    def ball(self) -> Linf | L2:
+        """The ball that the attack stays in."""
+        return Linf(self.eps) if self.norm == "linf" else L2(self.eps)
 
 
 def declare_attack_options(
@@ -51,7 +58,7 @@ def declare_attack_options(
         fixed: fields that are not options; they stay as in the default.
         neutral: options that are left out of the key while they have their default.
     """
-    metadata = {"fixed": fixed, "neutral_options": neutral}
+    metadata = {"fixed": (*fixed, "norm"), "neutral_options": neutral}
     return field(default=default or InnerAttack(), metadata=metadata)
 
 
@@ -62,7 +69,7 @@ def make_adversarial_examples(
     student: nn.Module,
     *teachers: nn.Module,
 ) -> Tensor:
-    """Images x* (B,C,H,W), detached, that raise a loss in the L-infinity ball around ``batch.x``.
+    """Images x* (B,C,H,W), detached, that raise a loss in the ball around ``batch.x``.
 
     Args:
         attack: its radius, steps, start and BatchNorm mode.
@@ -75,7 +82,7 @@ def make_adversarial_examples(
         return run_pgd(
             batch.x,
             loss,
-            Linf(attack.eps),
+            attack.ball,
             steps=attack.steps,
             step_size=attack.step,
             start=attack.start,

@@ -1,6 +1,7 @@
 """Threat models: the set an attack stays in. Pixels and radii are in [0,1] units."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -10,6 +11,7 @@ REVISION = 1
 
 Images = Float[Tensor, "B C H W"]
 MIN_NORM = 1e-12
+Norm = Literal["linf", "l2"]
 
 
 def compute_norms(v: Images) -> Float[Tensor, "B 1 1 1"]:
@@ -84,14 +86,33 @@ class Unconstrained:
 ThreatModel = Linf | L2 | Unconstrained
 
 
-def check_steps(eps: float, step_size: float, steps: int) -> None:
+def check_radius(name: str, value: float, norm: Norm = "linf") -> None:
+    """Checks that a radius or step size, the option ``name``, can be meant.
+
+    In L2 there is no bound here: images of N values lie up to sqrt(N) from each other.
+
+    Raises:
+        ValueError: it is negative, or in L-infinity beyond 1, the range of a pixel.
+    """
+    if not value >= 0:
+        raise ValueError(f"{name}: {value:g} is negative; give a radius in [0,1], such as 8/255")
+    if norm == "linf" and value > 1:
+        raise ValueError(
+            f"{name}: {value:g} is more than 1, the whole range of a pixel; did you mean "
+            f"{value:g}/255?"
+        )
+
+
+def check_steps(eps: float, step_size: float, steps: int, norm: Norm = "linf") -> None:
     """Checks that a radius, a step size and a number of steps fit together.
 
     Raises:
-        ValueError: a negative number, or a step size above the radius (are the two swapped?).
+        ValueError: as in ``check_radius``, a negative number, or a step size above the radius (are
+            the two swapped?).
     """
-    if eps < 0:
-        raise ValueError(f"eps: {eps:g} is negative; give a radius in [0,1], such as 8/255")
+    check_radius("eps", eps, norm)
+    if step_size >= 0:
+        check_radius("step", step_size, norm)
     if step_size < 0 or steps < 0:
         raise ValueError(f"step: step {step_size:g} and steps {steps} must not be negative")
     if steps > 1 and step_size > eps:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.core.seeding import make_generator
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.progress import Progress
 
 REVISION = 1
@@ -57,7 +57,7 @@ def read_image(path: Path, size: int, crop: float) -> np.ndarray:
         RetortError: the file is no image, or is truncated.
     """
     try:
-        with Image.open(path) as opened:
+        with explain_denied_reading(path), Image.open(path) as opened:
             image = opened.convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         raise RetortError(f"{path}: not a readable image ({error}); fetch it again") from error

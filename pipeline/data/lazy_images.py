@@ -19,7 +19,7 @@ from pipeline.core.augment import draw_crop_box
 from pipeline.core.seeding import make_generator
 from pipeline.data.image_folder import resize_and_centre_crop
 from pipeline.data.splits import Split
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.store.artefact import Artefact
 
 REVISION = 1
@@ -84,7 +84,7 @@ class FileImages:
         """Centre crops (B,3,size,size) of some rows.
 
         Raises:
-            RetortError: a file is missing, was altered since it was indexed, or is no image.
+            RetortError: a file is missing, unreadable, altered since it was indexed, or no image.
         """
         return self.read_rows(
             rows, lambda image, row: resize_and_centre_crop(image, self.size, self.crop)
@@ -122,7 +122,7 @@ class FileImages:
         path, offset, size = self.root / location["file"], location["offset"], location["size"]
         where = f"{path} at byte {offset}" if offset else str(path)
         try:
-            with path.open("rb") as file:
+            with explain_denied_reading(path), path.open("rb") as file:
                 whole = os.fstat(file.fileno()).st_size
                 file.seek(offset)
                 data = file.read(size)

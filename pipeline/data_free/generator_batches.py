@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.augment import augment
-from pipeline.core.batch import Batch, Roles
+from pipeline.core.batch import Batch, Roles, check_terms
 from pipeline.core.pgd import freeze_modules
 from pipeline.core.seeding import make_generator
 from pipeline.data_free.replay_pool import (
@@ -129,7 +129,7 @@ class GeneratorSource:
 
     def update_generator(self, batch: GeneratedBatch) -> None:
         """Take one Adam step on the mean of the loss; only the generator gets a gradient."""
-        terms = self.loss(batch)
+        terms = check_terms(self.loss, self.loss(batch), len(batch.x))
         sum(terms.values()).mean().backward(inputs=self.trained_parameters)
         if self.recipe.clip_grad:
             nn.utils.clip_grad_norm_(self.trained_parameters, self.recipe.clip_grad)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.augment import augment
-from pipeline.core.batch import Batch, Roles
+from pipeline.core.batch import Batch, Roles, check_terms
 from pipeline.core.pgd import freeze_modules
 from pipeline.core.seeding import derive_seed, make_generator
 from pipeline.data_free.replay_pool import (
@@ -136,7 +136,8 @@ class RoundSource:
         best_loss, best_images = math.inf, None
         for _ in range(self.recipe.iterations):
             x = network(variables)
-            loss = sum(self.loss(show_augmented(x)).values()).mean()
+            terms = check_terms(self.loss, self.loss(show_augmented(x)), len(x))
+            loss = sum(terms.values()).mean()
             if loss.item() < best_loss:
                 best_loss, best_images = loss.item(), x.detach()
             loss.backward(inputs=[variables, *other_parameters])

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.data.source_files import compute_sha256, download_file, write_atomically
-from pipeline.errors import RetortError, is_disk_full
+from pipeline.errors import RetortError, explain_denied_reading, is_disk_full
 
 REVISION = 1
 COMPONENTS = ("pipeline.data.source_files",)
@@ -151,7 +151,8 @@ def read_plain_bytes(path: Path, name: str) -> bytes:
         RetortError: they are not the official ones.
     """
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with explain_denied_reading(path):
+            data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError) as error:
         raise RetortError(f"{path}: not readable ({error}); replace it") from error
     if compute_sha256(data) != FILE_SHA256[name]:

@@ -22,6 +22,7 @@ from pipeline.data.file_index import (
 from pipeline.data.image_folder import list_images, locate_source
 from pipeline.data.lazy_images import get_decoder_pool
 from pipeline.errors import RetortError
+from pipeline.progress import track_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -116,6 +117,7 @@ class Images:
         numbers = imagenet.load_subset_labels(self.subset) if subset else range(len(wanted))
         group = "-".join(part.relative_to(top).parts) or None
         listing = get_decoder_pool().map(lambda name: list_class_files(root, part / name), labels)
+        listing = track_steps("class", listing, len(labels))
         return [
             (file, 0, size, numbers[label], group)
             for label, found in zip(labels.values(), listing, strict=True)

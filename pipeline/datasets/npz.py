@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config.dataset_source import open_dataset_plugin
 from pipeline.data.image_folder import locate_source
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.store.artefact import compute_sha256
 
 REVISION = 1
@@ -96,7 +96,7 @@ class Images:
         """The arrays that the settings name."""
         names = [self.image, *([self.label] if self.classes else [])]
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with explain_denied_reading(path), np.load(path, allow_pickle=False) as file:
                 lacking = [name for name in names if name not in file.files]
                 if lacking:
                     raise RetortError(f"{path}: has no array '{lacking[0]}', only {file.files}")

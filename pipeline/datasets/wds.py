@@ -21,7 +21,8 @@ from pipeline.data.file_index import (
 )
 from pipeline.data.image_folder import IMAGE_SUFFIXES, locate_source
 from pipeline.data.lazy_images import get_decoder_pool
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
+from pipeline.progress import track_steps
 
 REVISION = 1
 COMPONENTS = (
@@ -98,7 +99,8 @@ class Images:
         listing = get_decoder_pool().map(
             lambda shard: list_shard_images(root, shard, labels), shards
         )
-        places = [place for found in listing for place in found]
+        tracked = track_steps("shard", listing, len(shards))
+        places = [place for found in tracked for place in found]
         return FileIndex(root, build_index_table(places, "wds", split), self.crop)
 
 
@@ -112,7 +114,7 @@ def list_shard_images(root: Path, shard: Path, labels: Mapping[str, int]) -> lis
     samples: dict[str, dict] = {}
     end = 0
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with explain_denied_reading(shard), tarfile.open(shard, "r:") as tar:
             for member in filter(tarfile.TarInfo.isfile, tar):
                 folder, _, name = member.name.rpartition("/")
                 key, _, kind = name.partition(".")

@@ -1,6 +1,7 @@
 """Classifiers on pixels: their first layer normalises, their files are safetensors."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.discovery import load_plugins
-from pipeline.errors import RetortError
+from pipeline.contracts.values import describe_bad_network
+from pipeline.discovery import describe_module, list_own_model_names, load_plugin, load_plugins
+from pipeline.errors import RetortError, explain_denied_reading
 
 REVISION = 1
 
@@ -69,13 +71,27 @@ def find_model_family(name: str) -> ModuleType:
     """The module of ``architectures/`` whose pattern fits a model's name.
 
     Raises:
-        RetortError: no family knows the name.
+        RetortError: no family knows the name, or two do.
     """
-    for family in load_plugins("architectures"):
-        if family.NAME_PATTERN.fullmatch(name):
-            return family
-    known = "; ".join(family.NAME_FORMAT for family in load_plugins("architectures"))
-    raise RetortError(f"model '{name}' is unknown; known: {known}")
+    ours, own = load_plugins("architectures"), list_own_model_names()
+    found = [family for family in ours if family.NAME_PATTERN.fullmatch(name)]
+    named = [own_name for own_name, pattern in own.items() if fits_pattern(pattern, name)]
+    found += [load_plugin("architectures", own_name) for own_name in named]
+    if len(found) > 1:
+        both = " and ".join(family.__name__ for family in found)
+        raise RetortError(f"model '{name}' fits the names of {both}; rename your own")
+    if not found:
+        known = [*(family.NAME_FORMAT for family in ours), *own]
+        raise RetortError(f"model '{name}' is unknown; known: {'; '.join(known)}")
+    return found[0]
+
+
+def fits_pattern(pattern: str, name: str) -> bool:
+    """Whether a name fits a pattern of the user's own; one that is no pattern fits none."""
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error:
+        return False
 
 
 def build_classifier(
@@ -88,7 +104,21 @@ def build_classifier(
     Raises:
         RetortError: no family knows the name.
     """
-    return Classifier(find_model_family(name).build(name, class_count, len(mean)), mean, std)
+    network = build_network(name, class_count, len(mean))
+    return Classifier(network, mean, std)
+
+
+def build_network(name: str, class_count: int, channels: int = 3) -> nn.Module:
+    """A network by name: normalised images (B,C,H,W) to features, and features to logits.
+
+    Raises:
+        RetortError: no family knows the name, or the network has no features or no head.
+    """
+    family = find_model_family(name)
+    network = family.build(name, class_count, channels)
+    if fault := describe_bad_network(network):
+        raise RetortError(f"{describe_module(family.__name__)}: {fault}")
+    return network
 
 
 def initialise_classifier(name: str, class_count: int, mean, std, seed: int) -> Classifier:
@@ -120,6 +150,8 @@ def read_metadata(path: Path) -> dict:
         RetortError: the file is no safetensors file of this pipeline.
     """
     try:
+        with explain_denied_reading(path), path.open("rb"):
+            pass  # safetensors does not tell a denied file from a broken one
         with safe_open(path, "pt") as file:
             return json.loads(file.metadata()["retort"])
     except (OSError, SafetensorError, TypeError, KeyError, ValueError) as error:

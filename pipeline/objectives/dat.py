@@ -12,7 +12,6 @@ from pipeline.core.collectives import repeat_for_ranks, take_own_rows
 from pipeline.core.inner_attack import InnerAttack, declare_attack_options
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_for_attack, make_first_iterate, run_pgd
-from pipeline.core.threat_models import L2
 
 REVISION = 1
 COMPONENTS = (
@@ -48,7 +47,7 @@ def make_discrete_adversary(objective: DiscreteObjective, roles: Roles, batch: B
     attack, discretizer, student = objective.inner_attack, roles.discretizer, roles.student
     if discretizer is None:
         raise ValueError("roles: no discretizer; list it among the objective's needs")
-    threat_model = L2(attack.eps)
+    threat_model = attack.ball
     with torch.no_grad():
         q = discretizer.reconstruct(batch.x)
     drawn = torch.rand(len(repeat_for_ranks(q)), generator=batch.rng, device=q.device)
@@ -79,7 +78,7 @@ class Objective:
     """
 
     inner_attack: InnerAttack = declare_attack_options(
-        InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
+        InnerAttack(0.1, 0.1, 1, attack_bn="train", norm="l2"), fixed=("start",)
     )
     start_probability: float = 0.8
 

@@ -40,7 +40,7 @@ class Objective:
     alpha: float = 0.5
     temperature: float = 4.0
     inner_attack: InnerAttack = declare_attack_options(
-        InnerAttack(0.1, 0.1, 1, attack_bn="train"), fixed=("start",)
+        InnerAttack(0.1, 0.1, 1, attack_bn="train", norm="l2"), fixed=("start",)
     )
     start_probability: float = 0.8
 

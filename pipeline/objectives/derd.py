@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.losses import cross_entropy, kl_divergence, probability_gap
 from pipeline.core.pgd import freeze_modules, run_pgd
-from pipeline.core.threat_models import MIN_NORM, Unconstrained
+from pipeline.core.threat_models import MIN_NORM, Unconstrained, check_radius
 from pipeline.objectives.data_free_kd import get_natural_logits
 
 REVISION = 1
@@ -88,6 +88,9 @@ class Objective:
     expert: bool = True
     harmonise: bool = True
     sga: Literal["decay", "additive", "none"] = "decay"
+
+    def __post_init__(self) -> None:
+        check_radius("step", self.step)
 
     def needs(self) -> tuple[str, ...]:
         """A generator and the two teachers."""

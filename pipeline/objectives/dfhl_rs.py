@@ -11,7 +11,7 @@ from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
 from pipeline.core.losses import cross_entropy, softmax_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
-from pipeline.core.threat_models import Unconstrained
+from pipeline.core.threat_models import Unconstrained, check_radius
 
 REVISION = 1
 COMPONENTS = (
@@ -43,6 +43,9 @@ class Objective:
     attack: Literal["none", "rslad"] = "none"
     alpha: float = 5 / 6
     inner_attack: InnerAttack = declare_attack_options(fixed=("start", "attack_bn"))
+
+    def __post_init__(self) -> None:
+        check_radius("entropy_step", self.entropy_step)
 
     def needs(self) -> tuple[str, ...]:
         """A generator and the target."""

@@ -8,6 +8,7 @@ stage and plug-in and fails where a list is incomplete.
 """
 
 from pipeline.config.recipe import Recipe
+from pipeline.discovery import get_module_name
 
 DATA = (
     "pipeline.core.images",
@@ -73,9 +74,9 @@ def list_data_parallel_components(recipe: Recipe) -> tuple[str, ...]:
 def find_objective_module(objective: dict) -> str:
     """The module of an objective's spec."""
     (name,) = objective
-    return f"pipeline.objectives.{name}"
+    return get_module_name("objectives", name)
 
 
 def list_attack_modules(attacks: list[dict]) -> tuple[str, ...]:
     """The modules of a suite's attacks."""
-    return tuple(f"pipeline.attacks.{name}" for attack in attacks for name in attack)
+    return tuple(get_module_name("attacks", name) for attack in attacks for name in attack)

@@ -26,7 +26,7 @@ from pipeline.planning.compatibility.students import (
 )
 from pipeline.planning.network_cost import measure_discretizer, measure_model, resolve_architecture
 from pipeline.planning.plan import EPOCH_SEPARATOR, SEED_SEPARATOR
-from pipeline.planning.step_cost import PassCounter
+from pipeline.planning.step_cost import measure_objective
 from pipeline.schema import make_plugin
 
 WEIGHT_BYTES = 4  # bytes of a weight
@@ -38,11 +38,16 @@ OUTCOME_BYTES = 12  # bytes of an image's outcome under one attack, compressed
 
 @dataclass(frozen=True)
 class ArtefactCost:
-    """The cost of one artefact: FLOP, images that networks see, bytes on disk."""
+    """The cost of one artefact: FLOP, images that networks see, bytes on disk.
+
+    ``uncounted`` names what its FLOP leave out: the user's own objective or attacks whose passes
+    are not known.
+    """
 
     flop: float = 0.0
     images: int = 0
     disk_bytes: int = 0
+    uncounted: tuple[str, ...] = ()
 
 
 def count_images_shown(recipe: Recipe, rows: int) -> int:
@@ -71,16 +76,13 @@ def compute_teacher_cost(config: Config, name: str) -> ArtefactCost:
     if section.checkpoint is not None or section.open_clip is not None:
         return ArtefactCost(disk_bytes=WEIGHT_BYTES * size)
     images = count_images_shown(section.recipe, config.datasets[section.dataset].train)
-    passes = PassCounter(()).measure_step(make_objective(section.objective), ()).student
+    passes, uncounted = measure_objective(section.objective, (), ())
     return ArtefactCost(
-        images * passes * flop, images, WEIGHT_BYTES * size * count_kept_weights(section.recipe)
+        images * passes.student * flop,
+        images,
+        WEIGHT_BYTES * size * count_kept_weights(section.recipe),
+        uncounted,
     )
-
-
-def make_objective(spec: dict) -> object:
-    """The objective that a section's ``objective`` names, with its options."""
-    ((name, options),) = spec.items()
-    return make_plugin("objectives", "Objective", name, options)
 
 
 def compute_discretizer_cost(config: Config, name: str) -> ArtefactCost:
@@ -209,9 +211,7 @@ def compute_student_cost(config: Config, name: str) -> ArtefactCost:
     section = config.students[name]
     flop, size = measure_model(config, name)
     inputs = describe_student(config, section)
-    passes = PassCounter(inputs.roles).measure_step(
-        make_objective(section.objective), inputs.stored
-    )
+    passes, uncounted = measure_objective(section.objective, inputs.roles, inputs.stored)
     each = passes.student * flop
     for role, count in passes.teachers.items():
         teacher_name = section.teachers.get(role)  # no name: the student's own early weights
@@ -221,7 +221,10 @@ def compute_student_cost(config: Config, name: str) -> ArtefactCost:
         each += passes.discretizer * sum(measure_discretizer(config, inputs.discretizer, side)[:2])
     images, own = measure_training_images(config, section, inputs, flop)
     return ArtefactCost(
-        images * each + own, images, WEIGHT_BYTES * size * count_kept_weights(section.recipe)
+        images * each + own,
+        images,
+        WEIGHT_BYTES * size * count_kept_weights(section.recipe),
+        uncounted,
     )
 
 
@@ -242,6 +245,14 @@ def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
 
     Attacks stop early on images that are misclassified already.
     """
+    costs = [cost for _, cost in list_attack_costs(config, name)]
+    images = sum(cost.images for cost in costs)
+    uncounted = tuple(name for cost in costs for name in cost.uncounted)
+    return ArtefactCost(sum(cost.flop for cost in costs), images, images * OUTCOME_BYTES, uncounted)
+
+
+def list_attack_costs(config: Config, name: str) -> list[tuple[str, ArtefactCost]]:
+    """Name and cost of each attack of an evaluation, without the bytes of its outcomes."""
     label, _, suite = name.rpartition(".")
     section = config.suites[suite]
     label = label.rpartition(EPOCH_SEPARATOR)[0] if section.epochs else label
@@ -249,14 +260,17 @@ def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
     data = config.datasets[find_model_dataset(config, base)]
     shape = get_image_shape(config, find_model_dataset(config, base))
     attacked = measure_model(config, section.surrogate)[0] if section.surrogate else own
-    flop, images = 0.0, 0
+    costs = []
     for spec in section.attacks:
         ((name, options),) = spec.items()
         attack = make_plugin("attacks", "Attack", name, options)
         count = min(attack.n_eval or data.test, data.test)
-        flop += count * ((attack.count_passes(shape) - 1) * attacked + own)
-        images += count
-    return ArtefactCost(flop, images, images * OUTCOME_BYTES)
+        if hasattr(attack, "count_passes"):
+            flop = count * ((attack.count_passes(shape) - 1) * attacked + own)
+            costs.append((name, ArtefactCost(flop, count)))
+        else:
+            costs.append((name, ArtefactCost(0.0, count, 0, (f"attack '{name}'",))))
+    return costs
 
 
 def measure_evaluated_model(config: Config, label: str) -> tuple[float, str]:

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.classifier import find_model_family
+from pipeline.discovery import cache_by_plugins
+from pipeline.models.classifier import build_network
 from pipeline.models.generator import Generator, GeneratorSize
 
 META_DEVICE = torch.device("meta")
 ImageShape = tuple[int, int, int]  # (C,H,W)
 
 
-@cache
+@cache_by_plugins
 def measure_classifier(name: str, shape: ImageShape, classes: int) -> tuple[float, int]:
     """FLOP and number of parameters of the model that a name stands for.
 
@@ -27,7 +28,7 @@ def measure_classifier(name: str, shape: ImageShape, classes: int) -> tuple[floa
         RetortError: no family knows the name.
     """
     with META_DEVICE:
-        network = find_model_family(name).build(name, classes, shape[0])
+        network = build_network(name, classes, shape[0])
     return measure_network(network, lambda x: network.head(network.features(x)), shape)
 
 

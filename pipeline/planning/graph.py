@@ -1,9 +1,18 @@
 """The plan of a configuration: every section, then the evaluations and the report."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from pipeline.config.reader import Config, parse_config
+from pipeline.config.reader import Config, parse_config, read_config
 from pipeline.config.specs import get_spec
+from pipeline.discovery import (
+    is_installed,
+    load_plugin,
+    name_plugin_faults,
+    use_plugin_folders,
+)
+from pipeline.errors import RetortError
 from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Plan, PlannedArtefact, check_store
 from pipeline.planning.resolver import SECTION_MODULES, Resolver
@@ -54,12 +63,44 @@ def make_plan(config: Config) -> Plan:
     """The plan of a configuration.
 
     Raises:
-        RetortError: a name does not exist, there is a cycle, or sections do not fit together.
+        RetortError: a name does not exist, there is a cycle, or sections do not fit together. The
+            message begins with file and line if the configuration was read from files.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
-    plan = Plan(Path(config.store), run, strict_code=config.strict_code)
-    resolve_configuration(Resolver(config, plan))
+    store = Path(config.store)
+    plan = Plan(store, run, strict_code=config.strict_code, plugin_folders=config.plugins)
+    with config.source.locate_errors(), name_plugin_faults():
+        use_plugin_folders(map(Path, config.plugins))
+        resolve_configuration(Resolver(config, plan))
     return plan
+
+
+def make_plan_from_files(*paths: Path, given: Mapping[str, Any] | None = None) -> Plan:
+    """The plan of a configuration in files, as ``read_config`` reads it; its store is checked too.
+
+    Raises:
+        RetortError: as in ``read_config``, ``make_plan`` and ``check_store``.
+    """
+    config = read_config(*paths, given=given)
+    plan = make_plan(config)
+    with config.source.locate_errors():
+        check_store(plan.store)
+        check_packages(plan)
+    return plan
+
+
+def check_packages(plan: Plan) -> None:
+    """Raise if an evaluation that is not made yet needs a package that is not installed."""
+    for ref, entry in plan.artefacts.items():
+        if entry.kind != "evaluation" or plan.is_complete(ref):
+            continue
+        for name in (name for attack in entry.spec["attacks"] for name in attack):
+            needed = getattr(load_plugin("attacks", name), "NEEDED_PACKAGE", None)
+            if needed is not None and not is_installed(needed[0]):
+                raise RetortError(
+                    f"suites.{entry.name.rpartition('.')[2]}: attack '{name}' needs a package that "
+                    f"is not installed; {needed[1]}, or drop the attack"
+                )
 
 
 def make_plan_from_dict(raw: dict) -> Plan:

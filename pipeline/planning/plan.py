@@ -11,12 +11,14 @@ from pathlib import Path
 
 from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
 from pipeline.config.specs import get_spec
-from pipeline.errors import RetortError
+from pipeline.contracts.own_files import OWN_PACKAGE, is_own
+from pipeline.errors import RetortError, describe_unreadable, explain_denied_reading
 from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json, write_json
 from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
 
 SEED_SEPARATOR = ".seed"  # between a generator's name and one of its seeds
 EPOCH_SEPARATOR = ".epoch"  # between the name of an evaluated model and the epoch of its weights
+OWN_MODELS = f"{OWN_PACKAGE}.architectures."  # modules that build the user's own models
 LEAST_FREE_BYTES = 200 * 2**20  # free bytes below which no run starts
 
 
@@ -35,7 +37,7 @@ class PlannedArtefact:
     includes_fingerprint: bool = False  # whether the code's fingerprint is in the key
 
     @cached_property
-    def code(self) -> dict[str, int]:
+    def code(self) -> dict[str, int | str]:
         """REVISION of every component, by module name."""
         return collect_revisions(*self.components)
 
@@ -49,6 +51,18 @@ class PlannedArtefact:
         """The artefact's key, twelve hex digits."""
         inputs = {role: entry.ref for role, entry in self.inputs.items()}
         return compute_key(self.kind, self.spec, inputs, self.code, self.code_fingerprint)
+
+    @cached_property
+    def own_code(self) -> dict[str, int | str]:
+        """Content of the user's own plug-ins that making it runs: its own, and its inputs' models.
+
+        A finished model is built anew wherever it is used.
+        """
+        found = {module: digest for module, digest in self.code.items() if is_own(module)}
+        for entry in self.inputs.values():
+            models = {m: d for m, d in entry.own_code.items() if m.startswith(OWN_MODELS)}
+            found |= models
+        return found
 
     @cached_property
     def ref(self) -> str:
@@ -71,6 +85,7 @@ class Plan:
     artefacts: dict[str, PlannedArtefact] = field(default_factory=dict)  # by ref
     refs_by_name: dict[tuple[str, str], str] = field(default_factory=dict)  # by (kind, name)
     strict_code: bool = False
+    plugin_folders: tuple[str, ...] = ()
 
     def add_artefact(self, artefact: PlannedArtefact) -> PlannedArtefact:
         """Add an artefact and return it; the same content under a second name is one artefact.
@@ -97,8 +112,13 @@ class Plan:
         return self.store / ref / MANIFEST_FILE
 
     def is_complete(self, ref: str) -> bool:
-        """Whether an artefact is finished."""
-        return self.manifest_path(ref).exists()
+        """Whether an artefact is finished.
+
+        Raises:
+            RetortError: this user may not look into its folder.
+        """
+        with explain_denied_reading(self.manifest_path(ref)):
+            return self.manifest_path(ref).exists()
 
     def list_targets(self) -> list[str]:
         """Manifests of the artefacts that are no other's input."""
@@ -111,8 +131,14 @@ class Plan:
         return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
 
 
-def describe_job(artefact: PlannedArtefact, run: dict) -> dict:
-    """The content of ``spec.json``: everything a job needs to know."""
+def describe_job(
+    artefact: PlannedArtefact, run: dict, plugin_folders: tuple[str, ...] = ()
+) -> dict:
+    """The content of ``spec.json``: everything a job needs to know.
+
+    Where it runs plug-ins of the user's own, ``run`` says where they lie and what they hold.
+    """
+    own = {"folders": list(plugin_folders), "content": artefact.own_code}
     return {
         "kind": artefact.kind,
         "name": artefact.name,
@@ -121,7 +147,7 @@ def describe_job(artefact: PlannedArtefact, run: dict) -> dict:
         "inputs": {role: e.ref for role, e in artefact.inputs.items()},
         "code": artefact.code,
         "strict": artefact.code_fingerprint,
-        "run": {**run, **artefact.outside_paths},
+        "run": {**run, **artefact.outside_paths, **({"plugins": own} if own["content"] else {})},
     }
 
 
@@ -141,7 +167,8 @@ def write_job_files(plan: Plan) -> None:
                 f"folder"
             )
         for ref, entry in plan.artefacts.items():
-            path, job = plan.folder_path(ref) / JOB_FILE, describe_job(entry, plan.run)
+            path = plan.folder_path(ref) / JOB_FILE
+            job = describe_job(entry, plan.run, plan.plugin_folders)
             if not path.exists() or (not plan.is_complete(ref) and runs_differently(path, job)):
                 write_json(path, job)
         for (kind, name), ref in plan.refs_by_name.items():
@@ -174,6 +201,8 @@ def check_store(store: Path) -> None:
     try:
         while not (place.exists() or place.is_symlink()):
             place = place.parent
+    except PermissionError as error:
+        raise RetortError(f"store: {describe_unreadable(store)}") from error
     except OSError as error:
         raise RetortError(f"store: {text[:40]}…: {error.strerror}; name a shorter one") from error
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):

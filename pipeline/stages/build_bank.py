@@ -38,6 +38,9 @@ def run_group(job: Job, shards: range) -> None:
         with hold_lease(job.folder, sidecar_path(path), path.stem), defer_stop_signals() as wish:
             if not is_whole(path, job.key):
                 make_shard(builder, shard, wish)
+        if wish:
+            log.info("asked to stop: finished shards are kept")
+            raise SystemExit(128 + wish.signal_number)
 
 
 def make_shard(builder: BankBuilder, shard: int, wish: StopRequest) -> None:

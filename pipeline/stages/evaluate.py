@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.config.specs import get_spec
-from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
+from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint, run_attack
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.seeding import derive_seed
 from pipeline.data.dataset_artefact import open_dataset
@@ -22,7 +23,7 @@ from pipeline.data.splits import Split
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.models.classifier import MODEL_FILE, get_epoch_file_name
 from pipeline.models.loading import load_teacher
-from pipeline.progress import Progress
+from pipeline.progress import WeightedProgress
 from pipeline.report import distribution_shift
 from pipeline.report.attack_labels import format_attack_at
 from pipeline.schema import make_plugin
@@ -84,12 +85,13 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
     test = data.read_split("test")
     parts = list(islice(iterate_chunks(job, len(test.labels)), rank, None, process_count))
     missing = [part for part in parts if not part[0].exists()]
-    progress = Progress("chunk", len(parts), len(parts) - len(missing))
-    with defer_stop_signals() as wish:
+    work = [estimate_work(attack, rows, data.shape) for _, attack, rows in missing]
+    progress = WeightedProgress("chunk", len(parts), work)
+    with defer_stop_signals() as wish, watch_passes(models[0], progress, wish):
         for path, attack, rows in missing:
             exit_if_interrupted(wish)
             write_chunk(path, attack_chunk(job, attack, models, test, rows))
-            progress.add_steps()
+            progress.finish_part()
     return [path for path, _, _ in parts]
 
 
@@ -104,8 +106,33 @@ def iterate_chunks(job: Job, image_count: int) -> Iterator[tuple[Path, object, r
             yield path, attack, range(start, min(start + attack.chunk, stop))
 
 
+def estimate_work(attack, rows: range, shape: tuple[int, ...]) -> tuple[str, float]:
+    """An attack's name, and the passes of one image that it takes on some rows, an upper bound."""
+    return type(attack).__module__.rpartition(".")[2], len(rows) * attack.count_passes(shape)
+
+
+@contextmanager
+def watch_passes(model: nn.Module, progress: WeightedProgress, wish: StopRequest) -> Iterator[None]:
+    """Count every image that passes the attacked model, whichever library attacks it.
+
+    A pass with a gradient counts twice. Asked to stop, the block exits at the model's next pass:
+    a chunk of an attack may take many minutes, and who asks often kills within seconds.
+    """
+
+    def count_images(module: nn.Module, inputs: tuple) -> None:
+        exit_if_interrupted(wish)
+        x = inputs[0]
+        progress.add_work(len(x) * (2 if x.requires_grad and torch.is_grad_enabled() else 1))
+
+    hook = model.register_forward_pre_hook(count_images)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
 def exit_if_interrupted(wish: StopRequest) -> None:
-    """Exit between two chunks if the process was asked to stop; finished chunks stay."""
+    """Exit if the process was asked to stop; finished chunks stay."""
     if wish:
         log.info("asked to stop: finished chunks are kept")
         raise SystemExit(128 + wish.signal_number)
@@ -132,7 +159,7 @@ def attack_chunk(
     known = {"epoch": spec.epoch}
     surrogate = job.inputs["surrogate"].name if "surrogate" in job.inputs else None
     tables = []
-    for point, prediction in attack(models[0], x, y, seed, models[1]).items():
+    for point, prediction in run_attack(attack, models[0], x, y, seed, models[1]).items():
         points = by_row(replace(point, surrogate=surrogate), test, rows)
         outcomes = zip(points, rows, y.tolist(), prediction.tolist(), strict=True)
         records = [

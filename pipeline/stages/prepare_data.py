@@ -6,10 +6,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.config.dataset_source import extract_job_paths, open_dataset_plugin
+from pipeline.config.dataset_source import DatasetPlugin, extract_job_paths, open_dataset_plugin
 from pipeline.config.specs import get_spec
+from pipeline.contracts.values import describe_bad_split
 from pipeline.data.splits import SPLITS, Split, save_split
 from pipeline.data.statistics import compute_channel_moments
+from pipeline.discovery import describe_module
 from pipeline.errors import RetortError
 from pipeline.stages import prepare_index
 from pipeline.store.artefact import Job, Manifest
@@ -27,14 +29,14 @@ def run(job: Job) -> Manifest:
         return prepare_index.write_index(job, source)
     cache = Path(job.run["data"])
     train, val, test = spec.train, spec.val, spec.test
-    images, labels = (torch.from_numpy(a) for a in source.load("train", cache))
+    images, labels = load_split(source, "train", cache)
     splits = {
         "train": cut_split(job, images, labels, range(train)),
         "val": cut_split(job, images, labels, range(train, train + val)),
         "test": Split(images[:0].clone(), labels[:0].clone()),
     }
     if test:
-        images, labels = (torch.from_numpy(a) for a in source.load("test", cache))
+        images, labels = load_split(source, "test", cache)
         splits["test"] = cut_split(job, images, labels, range(test))
     for name, split in splits.items():
         save_split(job.folder / f"{name}.safetensors", split)
@@ -48,6 +50,18 @@ def run(job: Job) -> Manifest:
     }
     log.info("data set ready: %s", facts["counts"])
     return job.build_manifest([f"{name}.safetensors" for name in SPLITS], facts)
+
+
+def load_split(source: DatasetPlugin, split: str, cache: Path) -> tuple[Tensor, Tensor]:
+    """The images (N,C,H,W) uint8 and labels (N,) int64 of a source's split.
+
+    Raises:
+        RetortError: the plug-in gives back something else; the message names it.
+    """
+    found = source.load(split, cache)
+    if fault := describe_bad_split(found, source.shape, len(source.classes)):
+        raise RetortError(f"{describe_module(source.module)}: {split}: {fault}")
+    return torch.from_numpy(found[0]), torch.from_numpy(found[1]).long()
 
 
 def cut_split(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:

@@ -5,13 +5,15 @@ from torch import Tensor
 
 from pipeline.core.images import scale_to_unit_range
 from pipeline.models.vqgan import VQGAN, compute_psnr, measure_codebook_usage
+from pipeline.progress import track_steps
 
 
 @torch.no_grad()
 def measure_quality(model: VQGAN, images: Tensor, device: str, batch_size: int) -> dict:
     """PSNR in dB (mean over uint8 images (N,C,H,W)), share of codes in use, the token grid."""
     quality, tokens = [], []
-    for part in images.split(batch_size):
+    parts = images.split(batch_size)
+    for part in track_steps("quality, batch", parts, len(parts)):
         x = scale_to_unit_range(part.to(device))
         grid = model.encode_to_tokens(x)
         quality.append(compute_psnr(x, model.decode_tokens(grid)))

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import RetortError
+from pipeline.errors import COMMAND, RetortError, explain_denied_reading
 from pipeline.store.code_revisions import compute_fingerprint
 
 MANIFEST_FILE = "manifest.json"
@@ -32,8 +33,12 @@ STAGES_BY_KIND = {  # kind -> the stage that makes it, in the order of the graph
 
 
 def compute_sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
+    """Hex sha256 of a file's bytes.
+
+    Raises:
+        RetortError: this user may not read it; the message names its owner.
+    """
+    with explain_denied_reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -42,12 +47,17 @@ def write_atomically(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it at the end of the block.
 
     It is fsynced first. If the block raises, the temporary file is removed and ``path`` stays as it
-    was. So a file under the final name is always complete.
+    was. So a file under the final name is always complete. Its mode follows the umask, whatever the
+    block's writer makes of it: safetensors writes files that only their owner may read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{platform.node()}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        usual_mode = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
+        if stat.S_IMODE(temporary.stat().st_mode) != usual_mode:
+            temporary.chmod(usual_mode)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -70,11 +80,12 @@ def read_json(path: Path, remedy: str) -> dict:
     """A JSON object from a file.
 
     Raises:
-        RetortError: the file is missing, truncated or not a JSON object. The message ends with
-            ``remedy``.
+        RetortError: the file is missing, truncated or not a JSON object; then the message ends
+            with ``remedy``. Or this user may not read it; then it names the file's owner.
     """
     try:
-        value = json.loads(path.read_text())
+        with explain_denied_reading(path):
+            value = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise RetortError(f"{path}: is missing; {remedy}") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -181,8 +192,9 @@ def verify(path: Path, digest: str) -> None:
         RetortError: it is missing or altered.
     """
     remedy = f"delete {path.parent / MANIFEST_FILE} and run again to make it anew"
-    if not path.exists():
-        raise RetortError(f"{path}: is missing; {remedy}")
+    with explain_denied_reading(path):
+        if not path.exists():
+            raise RetortError(f"{path}: is missing; {remedy}")
     if compute_sha256(path) != digest:
         raise RetortError(f"{path}: does not match its manifest's sha256; {remedy}")
 
@@ -246,7 +258,7 @@ def read_job(folder: Path) -> Job:
     """
     folder = folder.resolve()
     path = folder / JOB_FILE
-    data = read_json(path, "write it with a snakemake run, or 'python -m pipeline plan --write'")
+    data = read_json(path, f"write it with a snakemake run, or '{COMMAND} plan --write'")
     store = folder.parent.parent
     try:
         check_refs(data["inputs"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.store.artefact import write_atomically
 
 READ_ERRORS = (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError)
@@ -25,12 +25,13 @@ def load(path: Path, device: str, *, mmap: bool = False) -> dict | None:
     """The saved state, or None without a file; with ``mmap``, its tensors are read on access.
 
     Raises:
-        RetortError: the file cannot be read.
+        RetortError: the file cannot be read, or this user may not read it.
     """
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
+        with explain_denied_reading(path):
+            return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
     except READ_ERRORS as error:  # torch's message has several lines and advises to trust the file
         what = f"is truncated, altered, or not a Retort checkpoint ({type(error).__name__})"
         raise RetortError(f"{path}: {what}; delete it to train from the start") from error

@@ -51,10 +51,11 @@ def _read_holder(path: Path) -> dict | None:
         holder = json.loads(path.read_text())
     except FileNotFoundError:
         return None
-    except ValueError:
+    except (ValueError, PermissionError):
         holder = None
     known = isinstance(holder, dict) and _describe_this_process().keys() <= holder.keys()
-    # truncated by a power failure, or edited: the holder is unknown, so the heartbeat decides
+    # truncated by a power failure, edited, or of a user who lets nobody read it: the holder is
+    # unknown, so the heartbeat decides
     return holder if known else {"host": "", "boot": ""}
 
 

@@ -13,15 +13,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
+from pipeline.contracts.own_files import is_own
 from pipeline.core import collectives
-from pipeline.core.batch import Batch, Roles, Terms, split_batch
+from pipeline.core.batch import Batch, Roles, Terms, compute_terms, split_batch
 from pipeline.core.seeding import derive_seed
 from pipeline.data.batches import BatchSource
+from pipeline.discovery import describe_plugin
 from pipeline.errors import RetortError
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
-from pipeline.store.artefact import write_json
+from pipeline.store.artefact import write_atomically, write_json
 from pipeline.training import data_parallel
 from pipeline.training.optim import compute_learning_rate
 from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
@@ -190,7 +192,7 @@ def accumulate_gradients(training: TrainingState, parts: list[Batch]) -> dict[st
     """The terms' values; backpropagates each dict of terms as the objective yields it."""
     scalars: dict[str, float] = {}
     for part in parts:
-        for terms in training.objective(training.roles, part):
+        for terms in compute_terms(training.objective, training.roles, part):
             averaged = {name: value / len(parts) for name, value in average_terms(terms).items()}
             sum(averaged.values()).backward()
             for name, value in averaged.items():
@@ -203,7 +205,7 @@ def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -
     grads: dict[str, list[Tensor]] = {}
     scalars: dict[str, float] = {}
     for part in parts:
-        (terms,) = training.objective(training.roles, part)
+        (terms,) = compute_terms(training.objective, training.roles, part)
         averaged = {name: value / len(parts) for name, value in average_terms(terms).items()}
         for left, (name, value) in enumerate(averaged.items(), 1 - len(averaged)):
             new = torch.autograd.grad(
@@ -230,10 +232,15 @@ def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, fl
         )
         path = training.checkpoint_settings.state_folder / f"{name}.safetensors"
         tensors = {"x": batch.x, "index": batch.index, **batch.stored}
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, path)
+        with write_atomically(path) as temporary:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+        is_own_term = is_own(type(training.objective).__module__)
+        place = describe_plugin(training.objective) if is_own_term else "recipe.lr"
+        hint = "see what it divides by, or " if is_own_term else ""
         raise RetortError(
-            f"recipe.lr: term '{bad[0]}' is not finite at epoch {training.epoch + 1}, step "
-            f"{training.step}; its batch is in {path}; lower recipe.lr ({training.recipe.lr:g})"
+            f"{place}: term '{bad[0]}' is not finite at epoch {training.epoch + 1}, step "
+            f"{training.step}; its batch is in {path}; {hint}lower recipe.lr "
+            f"({training.recipe.lr:g})"
         )
 
 

@@ -7,11 +7,12 @@ import signal
 import sys
 
 from pipeline.errors import RetortError
+from pipeline.interrupts import PR_SET_PDEATHSIG
 from pipeline.store.artefact import Job
 
 RANKS_VARIABLE = "RETORT_RANKS_OF"  # the job folder that the started processes work on
 REPORTED_ERROR_STATUS = 2  # exit status of a process that has logged its error
-PR_SET_PDEATHSIG = 1  # option of Linux's prctl: a signal when the parent dies
+SHUTDOWN_SECONDS = 60  # in which the started processes may save
 
 log = logging.getLogger("retort")
 
@@ -51,7 +52,7 @@ def run_processes(job: Job, verb: str, process_count: int) -> None:
 
     threads = max(int(os.environ.get("OMP_NUM_THREADS", "1")) // process_count, 1)
     os.environ |= {RANKS_VARIABLE: str(job.folder), "OMP_NUM_THREADS": str(threads)}
-    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "60")  # seconds in which they may save
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SHUTDOWN_SECONDS))
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
@@ -59,11 +60,22 @@ def run_processes(job: Job, verb: str, process_count: int) -> None:
     try:
         run.main([*command, "-m", "pipeline", verb, str(job.folder)])
     except SignalException as stop:
+        wait_for_children()
         raise SystemExit(128 + stop.sigval) from stop
     except ChildFailedError as error:
         raise RetortError(
             f"{job.folder}: {explain_failure(error.failures, process_count)}"
         ) from error
+
+
+def wait_for_children() -> None:
+    """Wait until the started processes have saved and ended.
+
+    torch does, but a second signal, such as a terminal's beside the run's, ends its wait.
+    """
+    import psutil
+
+    psutil.wait_procs(psutil.Process().children(), timeout=SHUTDOWN_SECONDS)
 
 
 def explain_failure(failures: dict, process_count: int) -> str:

@@ -1,10 +1,66 @@
 """Comparison of the code that made an artefact with today's code."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
+from pipeline.contracts.own_files import show_path
+from pipeline.discovery import use_plugin_folders
 from pipeline.errors import RetortError
-from pipeline.store.artefact import Job, Manifest
+from pipeline.planning.plan import OWN_MODELS
+from pipeline.store.artefact import JOB_FILE, Job, Manifest, read_json
 from pipeline.store.code_revisions import compute_fingerprint, find_module_file, read_revision
+
+
+def use_job_plugins(job: Job) -> None:
+    """Makes the user's own plug-ins known that a job was planned with.
+
+    Raises:
+        RetortError: their folder is gone, or a file in it has changed since.
+    """
+    plugins = job.run.get("plugins", {"folders": [], "content": {}})
+    use_plugin_folders(map(Path, plugins["folders"]))
+    check_own_content(plugins["content"], f"{job.folder}: ", "run snakemake anew to plan it anew")
+
+
+def use_saved_plugins(folder: Path, manifest: Manifest, folders: Iterable[Path] | None) -> None:
+    """Makes the user's own architecture of a finished model known; without one, does nothing.
+
+    Args:
+        folders: where it lies; None: where it lay when the model was made, unless the folders in
+            use have it.
+
+    Raises:
+        RetortError: it is not there, or has changed since.
+    """
+    content = {m: d for m, d in manifest.code.items() if m.startswith(OWN_MODELS)}
+    if not content:
+        return
+    remedy = "give load(…, plugins=…) a folder with the file as it was"
+    if folders is None:
+        if all(find_module_file(m) and read_revision(m) == d for m, d in content.items()):
+            return
+        job = read_json(folder / JOB_FILE, remedy)
+        folders = map(Path, job.get("run", {}).get("plugins", {}).get("folders", ()))
+    use_plugin_folders(folders)
+    check_own_content(content, f"{folder}: ", remedy)
+
+
+def check_own_content(content: dict[str, str], prefix: str, remedy: str) -> None:
+    """Checks that plug-ins of the user's own hold what they held.
+
+    Raises:
+        RetortError: a file is gone or has changed.
+    """
+    for module, digest in sorted(content.items()):
+        path = find_module_file(module)
+        if path is None:
+            name = "/".join(module.split(".")[1:])
+            raise RetortError(f"{prefix}{name}.py: is in no folder of plugins; {remedy}")
+        if read_revision(module) != digest:
+            raise RetortError(
+                f"{prefix}{show_path(path)}, or what it imports, has changed since this was "
+                f"planned; {remedy}"
+            )
 
 
 def check_code(job: Job) -> None:
@@ -42,7 +98,7 @@ def lost_modules(manifest: Manifest) -> list[str]:
     return sorted(module for module in manifest.code if not find_module_file(module))
 
 
-def read_revisions_now(modules: Iterable[str]) -> dict[str, int | None]:
+def read_revisions_now(modules: Iterable[str]) -> dict[str, int | str | None]:
     """Today's REVISION of each module; None if it has none or no longer exists."""
     return {
         module: read_revision(module) if find_module_file(module) else None for module in modules

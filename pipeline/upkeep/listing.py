@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.errors import RetortError
+from pipeline.errors import COMMAND, RetortError
 from pipeline.store.artefact import JOB_FILE, KEY_PATTERN, STAGES_BY_KIND, check_refs, read_json
 
 NAMES_FOLDER = "by-name"
@@ -36,7 +36,7 @@ def read_input_refs(folder: Path) -> list[str]:
     """
     if not (folder / JOB_FILE).exists():
         return []
-    remedy = "delete it, and run 'python -m pipeline plan --write' to have it back"
+    remedy = f"delete it, and run '{COMMAND} plan --write' to have it back"
     job = read_json(folder / JOB_FILE, remedy)
     try:
         check_refs(job["inputs"])

@@ -1,12 +1,18 @@
 """Summary of a run: artefacts made, reused, failed and missing, and where the logs are."""
 
+import os
+import tempfile
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from pipeline.errors import explain_error, is_disk_full
 from pipeline.planning.plan import Plan
 from pipeline.store.logs import get_log_path
 
 NAMES_PER_LINE = 12  # at most
+PROBE_BYTES = 4096
+NO_WORD = "no word: it was killed before its first line, perhaps for want of memory"
 
 
 @dataclass
@@ -34,7 +40,11 @@ class PlanRun:
         ]
         lines += [f"not finished: {len(failed)}", *failed] if failed else []
         lines += [format_count("not begun", plan, waiting)] if waiting else []
-        return "\n".join([*lines, f"logs: {plan.store}/<kind>/<key>/attempts/*.log"])
+        lines.append(f"logs: {plan.store}/<kind>/<key>/attempts/*.log")
+        if missing:
+            lines += [problem] if (problem := find_full_disk(plan.store)) else []
+            lines.append("to go on, run the same command again: what is made or saved is kept")
+        return "\n".join(lines)
 
     def find_last_log_line(self, ref: str) -> str:
         """The last line and the path of an artefact's newest log; empty if this run wrote none."""
@@ -44,7 +54,20 @@ class PlanRun:
         if path is None or logs[path] < self.start_time:
             return ""
         lines = [line for line in path.read_text().splitlines() if line[:2] == "20"]
-        return f"{lines[-1] if lines else 'no word'} ({path})"
+        word = lines[-1] if lines else find_full_disk(self.plan.store) or NO_WORD
+        return f"{word} ({path})"
+
+
+def find_full_disk(store: Path) -> str:
+    """One line if the store's disk or quota has no room for a small file; else empty."""
+    try:
+        with tempfile.TemporaryFile(dir=store) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return explain_error(error, str(store)) if is_disk_full(error) else ""
+    return ""
 
 
 def format_count(label: str, plan: Plan, refs: list[str]) -> str:

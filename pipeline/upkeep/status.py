@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.config.reader import read_config
 from pipeline.config.specs import get_spec
-from pipeline.errors import RetortError
+from pipeline.errors import COMMAND, RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
 from pipeline.store import checkpoint
@@ -21,7 +21,7 @@ MOVED = "2026-11-28"  # when modules moved into rooms; module names are in every
 
 def run_verb(options: argparse.Namespace) -> None:
     """Print one line per artefact, what other code has made, and the counts."""
-    plan = make_plan(read_config(options.configfile))
+    plan = make_plan(read_config(*options.configfile))
     print(format_status(plan))
 
 
@@ -70,8 +70,8 @@ def older_line(count: int) -> str:
     noun = "artefact was" if count == 1 else "artefacts were"
     return (
         f"{count} {noun} made before {MOVED}, when modules moved and every key changed once: the "
-        "store's banks and teachers will be made again. Older ones are kept until 'python -m "
-        "pipeline prune --configfile FILE --delete'; without --delete it lists them"
+        "store's banks and teachers will be made again. Older ones are kept until "
+        f"'{COMMAND} prune --configfile FILE --delete'; without --delete it lists them"
     )
 
 

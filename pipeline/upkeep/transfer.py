@@ -14,6 +14,7 @@ from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
 from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 from pipeline.planning.plan import update_link
+from pipeline.progress import track_steps
 from pipeline.store.artefact import (
     JOB_FILE,
     KEY_PATTERN,
@@ -41,7 +42,7 @@ TAR_ERRORS = (tarfile.TarError, EOFError, OSError, ValueError, OverflowError)
 
 def run_verb(options: argparse.Namespace) -> None:
     """Export or import artefacts and print which."""
-    store = Path(read_config(options.configfile).store)
+    store = Path(read_config(*options.configfile).store)
     if options.way == "export":
         refs = [ref for word in options.artefacts for ref in find_artefacts(store, word)]
         refs = (
@@ -63,12 +64,12 @@ def export_artefacts(store: Path, refs: list[str], tar_path: Path) -> None:
     """
     if tar_path.exists():
         raise RetortError(f"{tar_path}: exists already; name another file")
-    for ref in refs:
+    for ref in track_steps("artefact", refs, len(refs)):
         for fault in find_faults(store, ref):
             remedy = "finish or mend it first: see the verbs status and verify"
             raise RetortError(f"{store / ref / fault.file}: {fault.problem}; {remedy}")
     with write_atomically(tar_path) as temporary, tarfile.open(temporary, "w") as tar:
-        for ref in refs:
+        for ref in track_steps("artefact", refs, len(refs)):
             for name in [*list_artefact_files(store / ref), MANIFEST_FILE]:
                 tar.add(store / ref / name, f"{ref}/{name}", recursive=False, filter=strip_metadata)
 
@@ -102,7 +103,7 @@ def import_artefacts(store: Path, tar_path: Path) -> dict[str, bool]:
         refs = list_refs(staging_folder)
         if not refs:
             raise RetortError(f"{tar_path}: holds no artefact; make it with 'store export'")
-        for ref in refs:
+        for ref in track_steps("artefact", refs, len(refs)):
             check_artefact(staging_folder, ref, tar_path)
         return {ref: install_artefact(staging_folder, store, ref) for ref in refs}
 

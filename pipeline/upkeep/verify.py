@@ -9,6 +9,7 @@ from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import compute_key
+from pipeline.progress import track_steps
 from pipeline.store.artefact import (
     JOB_FILE,
     MANIFEST_FILE,
@@ -35,13 +36,14 @@ def run_verb(options: argparse.Namespace) -> None:
     Raises:
         RetortError: an artefact is broken, and ``--mend`` was not given.
     """
-    plan = make_plan(read_config(options.configfile))
+    plan = make_plan(read_config(*options.configfile))
     store = plan.store
     every = list_refs(store) if options.all else plan.artefacts
     refs = [ref for ref in every if plan.is_complete(ref)]
     if len(refs) < len(every):
         print(f"{len(every) - len(refs)} artefacts are not finished, so not checked: see status")
-    found = [fault for ref in refs for fault in find_faults(store, ref)]
+    tracked = track_steps("artefact", refs, len(refs))
+    found = [fault for ref in tracked for fault in find_faults(store, ref)]
     names = find_names(store)
     for fault in found:
         label = ", ".join(names.get(fault.ref, ["without a name"]))

@@ -8,9 +8,9 @@ from torch import nn
 
 from pipeline.architectures.timm_model import TimmModel
 from pipeline.errors import RetortError
-from pipeline.models.classifier import build_classifier, find_model_family, save_classifier
-from pipeline.models.loading import load_classifier
+from pipeline.models.classifier import build_classifier, find_model_family
 from pipeline.planning.graph import make_plan_from_dict
+from pipeline.trials.architecture import check_one_step_and_a_save
 from tests.planning.test_plan import edited
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -71,18 +71,7 @@ def test_a_vit_by_hand():
 
 @pytest.mark.parametrize("name", SMALL)
 def test_one_step_reaches_every_parameter_and_survives_a_save(name, tmp_path):
-    torch.manual_seed(0)
-    model = build_classifier(name, 3, MEAN, STD)
-    x = torch.rand(4, 3, 32, 32, requires_grad=True)
-    model(x).logsumexp(1).sum().backward()
-    assert x.grad.abs().sum() > 0
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    path = tmp_path / "model.safetensors"
-    save_classifier(model, path, name, ("a", "b", "c"))
-    model.eval()
-    with torch.no_grad():
-        assert torch.equal(load_classifier(path)(x), model(x))
-        assert torch.equal(model.head(model.features(x)), model(x))
+    check_one_step_and_a_save(name, tmp_path)
 
 
 def test_the_strides_of_mobilenetv2_leave_four_by_four():

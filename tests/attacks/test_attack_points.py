@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 
 from pipeline.attacks import boundary_risk, corruptions, fgsm, pgd
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.discovery import list_plugin_names, load_plugin
+from pipeline.discovery import list_plugin_names
 from pipeline.report.attack_labels import format_attack, format_attack_at, format_plain_attack
 from pipeline.report.outcomes import rank_by_columns, rank_by_strength
+from pipeline.trials.attack import check_point, check_points
 from tests.attacks.test_every_attack import samples, small_net
-from tests.helpers.points import assert_own, corrupted, on_path
+from tests.helpers.points import corrupted, on_path
 from tests.helpers.points import pgd as pgd_point
 
 UNUSUAL = (
@@ -24,14 +25,9 @@ UNUSUAL = (
 @pytest.mark.parametrize("name", list_plugin_names("attacks"))
 def test_every_attack_states_its_own_settings(name):
     classes, size = (4, 8) if name != "corruptions" else (4, 32)
-    net, options = small_net(classes, size), {"steps": 3} if name == "cw_l2" else {}
+    options = {"steps": 3} if name == "cw_l2" else {}
     options |= {"queries": 5} if name == "square" else {}
-    attack = load_plugin("attacks", name).Attack(**options)
-    found = attack(net, *samples(net, 2, size), 0)
-    assert found
-    for point in found:
-        assert_own(attack, name, point)
-        assert (point.part, point.surrogate) == (None, None)
+    check_points(name, options, classes, size)
 
 
 @pytest.mark.parametrize(("attack", "name"), UNUSUAL)
@@ -39,7 +35,7 @@ def test_settings_that_are_not_the_usual_ones_are_stated_too(attack, name):
     net = small_net()
     found = attack(net, *samples(net, 2), 0)
     for point in found:
-        assert_own(attack, name, point)
+        check_point(attack, name, point)
     counts = {"pgd": 2, "fgsm": 3, "boundary_risk": 6, "corruptions": 2}
     assert len(found) == counts[name]
 

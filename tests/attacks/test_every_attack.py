@@ -14,46 +14,14 @@ from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
 from pipeline.core.threat_models import Linf
 from pipeline.errors import RetortError
-from tests.helpers.points import assert_own
+from pipeline.trials.attack import Watched, check_repeats_and_leaves_no_trace
+from pipeline.trials.requirements import make_plain_network as small_net
+from pipeline.trials.requirements import make_samples as samples
 from tests.helpers.points import pgd as pgd_point
 
 EPS = 8 / 255
 NAMES = ("clean", "fgsm", "pgd", "cw_linf", "autoattack", "corruptions", "boundary_risk")
 ONE_STEP = (fgsm.Attack, pgd.Attack, cw_linf.Attack)
-
-
-class Watched(nn.Module):
-    """A model that keeps every batch it receives."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self.seen: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return self.model(x)
-
-
-def small_net(classes: int = 10, size: int = 32, channels: int = 3) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        net = nn.Sequential(
-            nn.Conv2d(channels, 6, 3, stride=2),
-            nn.Tanh(),
-            nn.Flatten(),
-            nn.Linear(6 * ((size - 1) // 2) ** 2, classes),
-        )
-    return net.eval()
-
-
-def samples(net: nn.Module, n: int = 12, size: int = 32) -> tuple[Tensor, Tensor]:
-    """Random images, some pixels saturated, labelled as the net does except for the first one."""
-    x = torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(2))
-    x = (1.2 * x - 0.1).clamp(0, 1)
-    y = net(x).argmax(1)
-    y[0] = (y[0] + 1) % int(net(x).shape[1])
-    return x, y
 
 
 @pytest.fixture(scope="module")
@@ -257,20 +225,7 @@ def test_corruptions_know_the_librarys_names_and_limits() -> None:
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "autoattack"])
 def test_attacks_repeat_and_leave_no_trace(name: str) -> None:
-    net = small_net()
-    x, y = samples(net)
-    images, state = x.clone(), torch.get_rng_state()
-    attack = importlib.import_module(f"pipeline.attacks.{name}").Attack()
-    first, second = attack(net, x, y, 4), attack(net, x, y, 4)
-    assert first.keys() == second.keys()
-    for point, predictions in first.items():
-        assert_own(attack, name, point)
-        assert torch.equal(predictions, second[point])
-        assert predictions.dtype == torch.int64
-        assert predictions.shape == y.shape
-    assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(x, images)
-    assert all(p.grad is None and p.requires_grad for p in net.parameters())
+    check_repeats_and_leaves_no_trace(name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,6 +1,5 @@
 """Generator losses: the contract of every file, and each loss written out by hand."""
 
-import copy
 import dataclasses
 import inspect
 import re
@@ -20,26 +19,14 @@ from pipeline.data_free.generator_losses import (
     zskt,
 )
 from pipeline.discovery import list_plugin_names, load_plugin
-from tests.helpers.loss_views import (
-    CLASSES,
-    COUNT,
-    STUDENT,
-    TEACHER,
-    Network,
-    images,
-    shown,
-    values,
-)
+from pipeline.trials import generator_loss
+from tests.helpers.loss_views import CLASSES, COUNT, STUDENT, TEACHER, images, shown
 from tests.helpers.plain import EXACT, ce, divergence, log_probabilities
 
 NAMES = list_plugin_names("generator_losses")
 SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
 
 every_loss = pytest.mark.parametrize("name", NAMES)
-
-
-def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
 
 @every_loss
@@ -51,7 +38,7 @@ def test_its_form(name):
     assert isinstance(module.REVISION, int)
     assert isinstance(module.Loss.rounds, bool)
     assert module.Loss.__dataclass_params__.frozen or issubclass(module.Loss, nn.Module)
-    assert set(module.Loss().needs()) <= {"teacher", "student"}
+    generator_loss.check_needs(name)
     for field in dataclasses.fields(module.Loss):
         assert field.default is not dataclasses.MISSING, f"{field.name} has no default"
         if field.type in ("float", float):
@@ -61,54 +48,22 @@ def test_its_form(name):
 @every_loss
 @pytest.mark.parametrize("norm", [True, False])
 def test_terms_are_one_a_sample_and_reach_the_images_alone(name, norm):
-    loss, x = load_plugin("generator_losses", name).Loss(), images()
-    teacher = Network(1, norm)
-    terms = loss(shown(loss, x, teacher))
-    assert terms
-    assert ("bn" in terms) <= norm
-    assert all(v.shape == (COUNT,) and v.isfinite().all() for v in terms.values())
-    sum(terms.values()).mean().backward()
-    assert x.grad.isfinite().all()
-    assert (x.grad.flatten(1).norm(dim=1) > 0).all()
-    assert all(p.grad is None for n in (teacher, STUDENT) for p in n.parameters())
+    generator_loss.check_terms_reach_the_images_alone(name, norm)
 
 
 @every_loss
 def test_it_looks_through_whom_it_says_and_never_takes_one_for_the_other(name):
-    needs, usual = load_plugin("generator_losses", name).Loss().needs(), values(name)
-    assert same(usual, values(name, student=Network(9))) == ("student" not in needs)
-    assert same(usual, values(name, teacher=Network(9))) == ("teacher" not in needs)
-    if "student" in needs:  # the value if the teacher took the student's place
-        assert not same(usual, values(name, student=TEACHER))
+    generator_loss.check_looks_through_whom_it_says(name)
 
 
 @every_loss
 def test_the_steps_generator_is_the_only_chance(name):
-    found = []
-    with torch.random.fork_rng(devices=[]):
-        for seed in (1, 2):
-            torch.manual_seed(seed)
-            before = torch.get_rng_state()
-            found.append(values(name))
-            assert torch.equal(torch.get_rng_state(), before)
-    assert same(*found)
+    generator_loss.check_chance(name)
 
 
 @every_loss
 def test_what_it_remembers_comes_back_from_its_state(name):
-    loss, again = (load_plugin("generator_losses", name).Loss() for _ in range(2))
-    if not isinstance(loss, nn.Module):
-        return
-    for seed in (0, 1):
-        made = shown(loss, images(seed))
-        loss(made)
-        if hasattr(loss, "remember"):
-            loss.remember(made)
-    again.load_state_dict(copy.deepcopy(loss.state_dict()))
-    one, two = (each(shown(each, images(2))) for each in (loss, again))
-    assert same(one, two)
-    fresh = load_plugin("generator_losses", name).Loss()
-    assert not same(one, fresh(shown(fresh, images(2))))
+    generator_loss.check_state_round_trip(name)
 
 
 def moments_gap(x: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Folder:
         """Snakemake's options for this folder's configuration."""
         return [
             *("--snakefile", str(self.root / "Snakefile"), "--configfile", str(self.config)),
-            *("--cores", "2", *arguments),
+            *("--cores", "2", "--logger-retort-plain", *arguments),
         ]
 
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess:
@@ -146,7 +146,8 @@ def text(done: subprocess.CompletedProcess) -> str:
 
 def environment(root: Path = ROOT) -> dict[str, str]:
     """One thread a job, this repository first on the path."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    path = os.pathsep.join((str(root), str(root / "workflow")))
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
 
 
 def read_until(process: subprocess.Popen, needle: str) -> str:

@@ -81,8 +81,8 @@ def test_status_of_an_older_store_says_what_will_be_made_again(copy):
     *_, line, last = printed.splitlines()
     assert line == (
         "2 artefacts were made before 2026-11-28, when modules moved and every key changed once: "
-        "the store's banks and teachers will be made again. Older ones are kept until 'python -m "
-        "pipeline prune --configfile FILE --delete'; without --delete it lists them"
+        "the store's banks and teachers will be made again. Older ones are kept until "
+        "'retort prune --configfile FILE --delete'; without --delete it lists them"
     )
     assert last == "20 artefacts: 20 made"
     assert copy.run("prune", *CONFIG)[1].count("not referred to") == 4

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.sections.trained import Computed
+from pipeline.core.threat_models import check_steps
 from pipeline.schema import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -12,6 +13,7 @@ from pipeline.schema import (
     PositiveInt,
     Section,
     Share,
+    make_nested_error,
     make_neutral_field,
 )
 
@@ -40,9 +42,11 @@ class BankAttackSettings(Section):
 
     @model_validator(mode="after")
     def check_step_size(self):
-        """Rejects a step above the radius, unless it is the only step: the two are swapped."""
-        if self.steps > 1 and self.step > self.eps:
-            raise ValueError(f"step {self.step:g} > eps {self.eps:g}; are the two swapped?")
+        """Rejects a step above the radius, unless it is the only step, and a radius above 1."""
+        try:
+            check_steps(self.eps, self.step, self.steps, self.norm)
+        except ValueError as error:
+            raise make_nested_error(str(error)) from error
         return self
 
 

@@ -157,7 +157,7 @@ class DiscretizerSettings(TrainedSettings, VqganShape):
         """Checks that a trained one has a data set, and that one from a file sets no shape."""
         if self.checkpoint is None:
             if self.dataset is None:
-                raise make_nested_error("dataset: Field required; name the images to train on")
+                raise make_nested_error("dataset: is missing; name the images to train on")
             if self.config is not None:
                 raise ValueError("config: describes a checkpoint; give 'checkpoint', or drop it")
             return self

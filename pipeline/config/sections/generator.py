@@ -1,11 +1,16 @@
 """The section of generators."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from pipeline.config.plugin_fields import LossSpec, Plugin
-from pipeline.config.sections.trained import Computed, TrainedSettings, check_unlabelled_recipe
+from pipeline.config.sections.trained import (
+    Computed,
+    Seeds,
+    TrainedSettings,
+    check_unlabelled_recipe,
+)
 from pipeline.discovery import load_plugin
 from pipeline.schema import (
     NonNegativeFloat,
@@ -94,9 +99,7 @@ class GeneratorSettings(GeneratorForm):
 
     teacher: str
     losses: LossSpec = make_neutral_field({})
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = make_neutral_field(
-        None
-    )
+    seeds: Seeds | None = make_neutral_field(None)
 
     @model_validator(mode="after")
     def check_recipe_without_labels(self):

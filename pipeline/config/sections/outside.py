@@ -2,12 +2,14 @@
 
 from typing import Annotated
 
-from pydantic import StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from pipeline.schema import Number, PositiveFloat, Section, make_neutral_field
 
 Sha256 = Annotated[
-    str, StringConstraints(strip_whitespace=True, to_lower=True, pattern="^[0-9a-fA-F]{64}$")
+    str,
+    StringConstraints(strip_whitespace=True, to_lower=True, pattern="^[0-9a-fA-F]{64}$"),
+    Field(description="the file's sha256, 64 hexadecimal digits,"),
 ]
 ChannelMeans = tuple[Number, Number, Number]
 ChannelStds = tuple[PositiveFloat, PositiveFloat, PositiveFloat]

@@ -1,14 +1,15 @@
 """The section of students."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from pipeline.config.plugin_fields import ObjectiveSpec, Plugin
 from pipeline.config.sections.outside import CheckpointSpec, ExternalCheckpoint
 from pipeline.config.sections.trained import (
     Computed,
     NormaliseOption,
+    Seeds,
     TrainedSettings,
     check_unlabelled_recipe,
 )
@@ -106,7 +107,7 @@ class StudentSettings(StudentForm):
     teachers: dict[str, str] = {}
     init: ExternalCheckpoint | None = make_neutral_field(None)
     objective: ObjectiveSpec
-    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=1)] | None = None
+    seeds: Seeds | None = None
 
     @model_validator(mode="before")
     @classmethod

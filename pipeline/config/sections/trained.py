@@ -1,11 +1,31 @@
 """The fields that sections and specs of trained artefacts share."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from pipeline.config.recipe import Recipe
 from pipeline.schema import Device, NonNegativeInt, Section
 
 NormaliseOption = Literal["dataset", "none"]  # the data set's mean and std, or images as they are
+
+
+def parse_seeds(value: Any) -> Any:
+    """A list of seeds; one number is a list of one.
+
+    Raises:
+        ValueError: a seed is there twice.
+    """
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        return [value]
+    if isinstance(value, list | tuple):
+        for number, seed in enumerate(value):
+            if seed in value[:number]:
+                raise ValueError(f"{seed} is there twice; drop one")
+    return value
+
+
+Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidator(parse_seeds)]
 
 
 class TrainedSettings(Section):

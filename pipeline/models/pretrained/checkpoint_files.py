@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.models.classifier import Classifier
 from pipeline.models.pretrained import safe_unpickle
 from pipeline.store.artefact import compute_sha256
@@ -70,12 +70,13 @@ def read_file_header(path: Path) -> bytes:
     """The first bytes of a checkpoint file.
 
     Raises:
-        RetortError: missing, or a web page or pointer in its place.
+        RetortError: missing, unreadable, or a web page or pointer in its place.
     """
-    if not path.is_file():
-        raise RetortError(f"{path}: no such checkpoint; set checkpoint.path to the file")
-    with path.open("rb") as file:
-        start = file.read(512)
+    with explain_denied_reading(path):
+        if not path.is_file():
+            raise RetortError(f"{path}: no such checkpoint; set checkpoint.path to the file")
+        with path.open("rb") as file:
+            start = file.read(512)
     if HTML_PATTERN.match(start):
         raise RetortError(
             f"{path}: is an HTML page saved as a checkpoint (a log-in, quota or error page); "

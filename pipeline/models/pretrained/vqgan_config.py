@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.models.pretrained.checkpoint_files import StateDict
 from pipeline.models.vqgan import VQGANArchitecture
 
@@ -36,7 +36,8 @@ def read_architecture(path: Path) -> dict:
         RetortError: no such file, no YAML of a VQGAN, or a VQGAN of a form that is not built here.
     """
     try:
-        document = yaml.safe_load(path.read_text())
+        with explain_denied_reading(path):
+            document = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RetortError(f"{path}: cannot be read ({error.strerror}); correct its path") from error
     except yaml.YAMLError as error:

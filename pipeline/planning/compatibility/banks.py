@@ -4,7 +4,7 @@ from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.bank import BankSettings
 from pipeline.config.sections.student import StudentSettings
-from pipeline.errors import RetortError
+from pipeline.errors import COMMAND, RetortError
 
 
 def changes_pixels(recipe: Recipe) -> bool:
@@ -43,7 +43,7 @@ def check_student_bank(config: Config, where: str, student: StudentSettings) -> 
     if bank.encoding == "tokens":
         raise RetortError(
             f"{where}.bank: '{name}' holds tokens without pixels; plan the same bank with another "
-            "'encoding' and fill it by 'python -m pipeline bank decode'"
+            f"'encoding' and fill it by '{COMMAND} bank decode'"
         )
     if bank.views is not None and changes_pixels(student.recipe):
         raise RetortError(

@@ -1,7 +1,7 @@
 """Checks whether model, data set and objective fit, before anything is loaded."""
 
+import math
 from collections.abc import Iterable
-from functools import cache
 from typing import Any
 
 from pipeline.config.dataset_source import open_dataset_plugin
@@ -9,10 +9,12 @@ from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import StudentSettings
 from pipeline.config.sections.teacher import TeacherSettings
-from pipeline.core.batch import describe_missing_needs, needs_whole_batch
+from pipeline.contracts.values import describe_bad_needs
+from pipeline.core.batch import NEED_DESCRIPTIONS, describe_missing_needs, needs_whole_batch
 from pipeline.core.meta_device import build_on_meta
+from pipeline.discovery import cache_by_plugins, describe_plugin
 from pipeline.errors import RetortError, prefix_errors
-from pipeline.models.classifier import find_model_family
+from pipeline.models.classifier import build_network, find_model_family
 from pipeline.schema import make_plugin
 
 
@@ -34,7 +36,11 @@ def objective_of(spec: dict) -> Any:
 
 def list_objective_needs(objective: dict) -> tuple[str, ...]:
     """The roles and fields that an objective reads."""
-    return objective_of(objective).needs()
+    method = objective_of(objective)
+    needs = method.needs()
+    if fault := describe_bad_needs(needs, tuple(NEED_DESCRIPTIONS)):
+        raise RetortError(f"{describe_plugin(method)}: {fault}")
+    return tuple(needs)
 
 
 def check_needs(where: str, objective: dict, roles: Iterable[str], fields: Iterable[str]) -> None:
@@ -73,10 +79,10 @@ def find_family_module(
     return family
 
 
-@cache
+@cache_by_plugins
 def find_least_side(model: str) -> int:
     """The smallest side in pixels that a model takes: its ``min_side``, or 1."""
-    return getattr(build_on_meta(find_model_family(model).build, model, 2), "min_side", 1)
+    return getattr(build_on_meta(build_network, model, 2), "min_side", 1)
 
 
 def check_channels(config: Config, where: str, dataset: str) -> None:
@@ -101,14 +107,14 @@ def check_input_side(
         )
 
 
-@cache
+@cache_by_plugins
 def find_family_and_side(model: str) -> tuple[str, int | None]:
     """The module that builds a model, and the only image side that the model takes, if any.
 
     The network is built once, on the meta device, without allocating memory.
     """
     family = find_model_family(model)
-    return family.__name__, getattr(build_on_meta(family.build, model, 2), "side", None)
+    return family.__name__, getattr(build_on_meta(build_network, model, 2), "side", None)
 
 
 def check_image_shape(
@@ -130,14 +136,11 @@ def list_label_fields(config: Config, dataset: str) -> tuple[str, ...]:
 
 
 def check_recipe(config: Config, where: str, section: TeacherSettings | StudentSettings) -> None:
-    """Raise if a recipe needs splits that the section's data set does not have."""
+    """Raise if a recipe needs images that the section's data set does not have."""
     recipe = section.recipe
-    if section.dataset and not config.datasets[section.dataset].train:
-        raise RetortError(
-            f"{where}.dataset: '{section.dataset}' has no training images; name one that has, or "
-            f"set "
-            f"datasets.{section.dataset}.train"
-        )
+    if section.dataset:
+        check_training_images(config, f"{where}.dataset", section.dataset)
+        check_batch(config, f"{where}.recipe", recipe, section.dataset)
     if recipe.select_on == "val" and section.dataset and not config.datasets[section.dataset].val:
         raise RetortError(
             f"{where}.recipe.select_on: 'val' needs validation images; set "
@@ -147,6 +150,35 @@ def check_recipe(config: Config, where: str, section: TeacherSettings | StudentS
         raise RetortError(
             f"{where}.recipe.select_on: 'test' needs test images; set "
             f"datasets.{section.dataset}.test"
+        )
+
+
+def check_batch(config: Config, place: str, recipe: Recipe, dataset: str) -> None:
+    """Raise if a data set has too few training images for a batch; ``place`` is the recipe's."""
+    if (count := config.datasets[dataset].train) < recipe.batch:
+        raise RetortError(
+            f"{place}.batch: {recipe.batch} is more than the {count} training images of data set "
+            f"'{dataset}'; make it smaller, or raise datasets.{dataset}.train"
+        )
+
+
+def check_training_images(config: Config, place: str, dataset: str) -> None:
+    """Raise if a data set has no training images; ``place`` is the key that names it."""
+    if not config.datasets[dataset].train:
+        raise RetortError(
+            f"{place}: '{dataset}' has no training images; name one that has, or set "
+            f"datasets.{dataset}.train"
+        )
+
+
+def check_l2_radius(config: Config, place: str, eps: float, dataset: str) -> None:
+    """Raise if an L2 radius is more than two images can differ; ``place`` is its key."""
+    largest = math.sqrt(math.prod(shape := get_image_shape(config, dataset)))
+    if eps > largest:
+        raise RetortError(
+            f"{place}: {eps:g} is more than {largest:.1f}, the L2 distance of the black image of "
+            f"{'x'.join(map(str, shape))} pixels in [0,1] from the white one; did you mean "
+            f"{eps:g}/255?"
         )
 
 

@@ -4,7 +4,7 @@ from pipeline.config.reader import Config
 from pipeline.config.sections.generator import GeneratorSettings
 from pipeline.config.sections.student import StudentSettings
 from pipeline.data_free.session import make_generator_size, resolve_loss
-from pipeline.discovery import get_package_name
+from pipeline.discovery import get_module_name
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import check_replayed, get_image_shape
 from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
@@ -15,7 +15,7 @@ def list_generator_modules(generator: GeneratorSettings) -> tuple[str, ...]:
     """The modules of a generator's loss and batches, beside those of every generator."""
     (loss,) = resolve_loss(generator)
     batches = GENERATOR_BATCHES if generator.rounds is None else INVERSION_BATCHES
-    return (f"{get_package_name('generator_losses')}.{loss}", *batches)
+    return (get_module_name("generator_losses", loss), *batches)
 
 
 def check_generator(config: Config, where: str, generator: GeneratorSettings) -> None:

@@ -6,13 +6,16 @@ from pipeline.errors import RetortError
 from pipeline.planning.compatibility.banks import check_student_bank
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
+    check_l2_radius,
     check_needs,
     check_objective_whole,
     check_recipe,
+    check_training_images,
     describe_class_count,
     get_image_shape,
     list_dataset_classes,
     list_objective_needs,
+    objective_of,
 )
 from pipeline.planning.compatibility.generators import check_student_generator
 from pipeline.planning.compatibility.students import (
@@ -41,6 +44,10 @@ def check_student(
     if inputs.generator:
         check_student_generator(config, where, student)
     check_teachers(config, where, student, inputs)
+    attack = getattr(objective_of(student.objective), "inner_attack", None)
+    if attack is not None and attack.norm == "l2" and inputs.dataset:
+        (name,) = student.objective
+        check_l2_radius(config, f"{where}.objective.{name}.eps", attack.eps, inputs.dataset)
 
 
 def check_extraction(
@@ -89,6 +96,7 @@ def check_extra(
 ) -> None:
     """Raise if the second data set does not fit the first one, or the objective."""
     place, name = f"{where}.extra.dataset", student.extra.dataset
+    check_training_images(config, place, name)
     if get_image_shape(config, name) != get_image_shape(config, inputs.dataset):
         raise RetortError(
             f"{place}: '{name}' has images of another size than '{inputs.dataset}'; name a data "

@@ -6,6 +6,8 @@ from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
+    check_l2_radius,
+    check_training_images,
     describe_class_count,
     get_image_shape,
     list_dataset_classes,
@@ -118,6 +120,9 @@ def check_bank(config: Config, where: str, bank: BankSettings) -> None:
             f"{where}.outputs.top_k: {bank.outputs.top_k} of {len(own)} classes; ask for fewer, or "
             "for 0, which stores all"
         )
+    check_training_images(config, f"{where}.dataset", bank.dataset)
+    if bank.discretizer and bank.attack and bank.attack.norm == "l2":
+        check_l2_radius(config, f"{where}.attack.eps", bank.attack.eps, bank.dataset)
     blocks = -(-config.datasets[bank.dataset].train // bank.block)
     if bank.shards > blocks:
         raise RetortError(

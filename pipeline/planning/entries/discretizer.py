@@ -6,7 +6,12 @@ from pipeline.config.reader import Config
 from pipeline.config.sections.discretizer import DiscretizerSettings
 from pipeline.config.specs import read_spec
 from pipeline.errors import RetortError, prefix_errors
-from pipeline.planning.compatibility.fits import check_whole_batch, get_image_shape
+from pipeline.planning.compatibility.fits import (
+    check_batch,
+    check_training_images,
+    check_whole_batch,
+    get_image_shape,
+)
 from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.components import (
     DATA,
@@ -60,6 +65,8 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
         for part in ("vgg", "lin"):
             outside[f"perceptual.{part}"] = spec["perceptual"][part].pop("path")
     check_grid(resolver.config, where, read_spec("discretizer", spec), section.dataset)
+    check_training_images(resolver.config, f"{where}.dataset", section.dataset)
+    check_batch(resolver.config, f"{where}.recipe", section.recipe, section.dataset)
     check_losses(resolver.config, where, section)
     rule = "the rule 'adaptive' of 'adversarial'"
     check_whole_batch(where, section.recipe, section.adversarial, rule)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from functools import partial
 
+from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
     describe_class_count,
+    get_image_shape,
     list_dataset_classes,
 )
 from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
@@ -20,7 +22,7 @@ from pipeline.planning.components import (
 )
 from pipeline.planning.plan import EPOCH_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
-from pipeline.schema import dump_section
+from pipeline.schema import dump_section, make_plugin
 
 COMPONENTS = (
     *CLASSIFIER,
@@ -54,7 +56,13 @@ def plan_evaluations(
     if "students" in suite.models:
         models |= {e.name: (e, e.name.rpartition("-")[0]) for e in students}
     if "teachers" in suite.models:
-        models |= {n: (resolver.resolve_name("teachers", n), n) for n in resolver.config.teachers}
+        teachers = {n: (resolver.resolve_name("teachers", n), n) for n in resolver.config.teachers}
+        if twice := sorted(models.keys() & teachers.keys()):
+            raise RetortError(
+                f"teachers.{twice[0]}: a student of one seed is called '{twice[0]}' too, so suite "
+                f"'{name}' cannot tell them apart; rename one"
+            )
+        models |= teachers
     if "generators" in suite.models:
         models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm_generators}
     components = (*COMPONENTS, *list_attack_modules(suite.attacks))
@@ -65,12 +73,25 @@ def plan_evaluations(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
         data = resolve_test_dataset(resolver, base, name)
+        check_attacks(resolver.config, name, label, base)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = resolve_surrogate(resolver, name, base)
         resolver.plan.add_artefact(
             PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components)
         )
+
+
+def check_attacks(config: Config, suite: str, label: str, model: str) -> None:
+    """Raise if an attack does not suit the test images, or the number of a model's classes."""
+    own = find_model_dataset(config, model)
+    shape = get_image_shape(config, config.suites[suite].dataset or own)
+    class_count = len(list_dataset_classes(config, own))
+    for number, entry in enumerate(config.suites[suite].attacks):
+        ((name, options),) = entry.items()
+        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
+        if explain is not None and (why := explain(shape, class_count)):
+            raise RetortError(f"suites.{suite}.attacks.{number}.{name}: on '{label}': {why}")
 
 
 def iterate_evaluated_models(

@@ -1,5 +1,11 @@
 """The report: one over all artefacts of a configuration."""
 
+from torch import nn
+
+from pipeline.config.reader import Config
+from pipeline.core.meta_device import build_on_meta
+from pipeline.errors import RetortError
+from pipeline.models.classifier import find_model_family
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
 from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
@@ -55,6 +61,24 @@ def plan_report(resolver: Resolver) -> None:
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
     if (study := resolver.config.report.wasserstein) is not None:
-        resolver.resolve_classifier(study.network, "report.wasserstein.network")
+        place = "report.wasserstein.network"
+        resolver.resolve_classifier(study.network, place)
+        check_batchnorm(resolver.config, place, study.network)
         components += OPTIONAL["wasserstein"]
     resolver.plan.add_artefact(PlannedArtefact("report", "report", spec, inputs, components))
+
+
+def check_batchnorm(config: Config, place: str, network: str) -> None:
+    """Raise if a network has no BatchNorm whose statistics could be compared; a CLIP is not asked.
+
+    Without the check, the report would fail once all else is made.
+    """
+    section = config.teachers.get(network) or config.students[network]
+    if section.model is None:
+        return
+    model = build_on_meta(find_model_family(section.model).build, section.model, 2)
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        raise RetortError(
+            f"{place}: '{network}' is a '{section.model}', which has no BatchNorm whose inputs "
+            "could be compared; name a network that has"
+        )
