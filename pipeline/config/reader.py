@@ -40,6 +40,7 @@ class Config(Section):
         strict_code: whether every edit of a module counts in the keys, and not its `REVISION`
             alone.
         gpus: number of GPUs of each training whose recipe does not say otherwise.
+        plugins: folders of your own plug-ins, or one folder.
         run: how jobs run; nothing of it is in a key.
         recipes: how networks are trained; a section's `recipe` names one of them.
         datasets: images and labels, by name.

@@ -7,6 +7,7 @@ A comment before a block says how it is tested, and is seen by no reader:
     <!-- block: run -->          commands that run in the store of the tiny experiment
     <!-- block: parse -->        commands that the real parsers must understand
     <!-- block: execute -->      Python that runs in that store
+    <!-- block: plugin objectives/kd2 -->  a plug-in's file; `retort check` tries it
     <!-- block: output -->       what a reader sees, such as a tree of files; it is not run
     <!-- block: picture -->      a drawing in Mermaid
 """
@@ -28,6 +29,7 @@ LANGUAGES = {  # what a block of each kind is written in
     "run": "sh",
     "parse": "sh",
     "execute": "python",
+    "plugin": "python",
     "output": "text",
     "picture": "mermaid",
 }
@@ -36,7 +38,7 @@ BASES = {
     "imagenet": ROOT / "tests" / "docs" / "bases" / "imagenet.yaml",
 }
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
-MARK = re.compile(r"<!-- block: (\w+)(?: (\w+))? -->")
+MARK = re.compile(r"<!-- block: (\w+)(?: ([\w/]+))? -->")
 PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
@@ -46,7 +48,10 @@ PAGES = [
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: its place, language, text, and the kind and base that its comment states."""
+    """A code block: its place, language, text, and the kind that its comment states.
+
+    ``base`` is what a part of a configuration is merged onto, or the name of a plug-in's file.
+    """
 
     place: str
     language: str
@@ -57,7 +62,8 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """Its commands as words, without comments, variables before them, and `.venv/bin/`."""
-        lines = self.text.replace("\\\n", " ").replace("&&", "\n").splitlines()
+        lines = re.sub(r" > \S+$", "", self.text, flags=re.MULTILINE)
+        lines = lines.replace("\\\n", " ").replace("&&", "\n").splitlines()
         split = (shlex.split(line, comments=True) for line in lines)
         found = [list(dropwhile(ASSIGNMENT.fullmatch, words)) for words in split]
         return [[words[0].removeprefix(".venv/bin/"), *words[1:]] for words in found if words]

@@ -2,19 +2,23 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import snakemake.cli
 
 from pipeline.cli.main import main, parse_arguments
+from pipeline.discovery import use_plugin_folders
 from pipeline.planning.graph import make_plan_from_dict
 from tests.docs.blocks import BASES, BLOCKS, LANGUAGES, PAGES, Block, list_blocks
 from tests.helpers.copies import Copy
 from tests.helpers.graph import ROOT, tiny
+from tests.helpers.own import write
 from tests.helpers.pictures import image
 
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+PLUGINS = [block for block in BLOCKS if block.kind == "plugin"]
 OTHER_COMMANDS = {"cd", "pip", "python3", "sha256sum"}  # not ours to parse
 
 
@@ -25,16 +29,19 @@ def of_kind(*kinds: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch) -> Path:
-    """A folder with the image folders that configurations name; this process stands in it."""
+def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A folder with what configurations name: image folders and the plug-ins of the pages."""
     for root, classes in {"photos": ("bird", "cat", "dog"), "pets": ("cat", "dog")}.items():
         for split in ("train", "val"):
             for label, name in enumerate(classes):
                 folder = tmp_path / root / split / name
                 folder.mkdir(parents=True)
                 image(label, 0).save(folder / "0.png")
+    for block in PLUGINS:
+        write(tmp_path / "my_methods", f"{block.base}.py", block.text)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    use_plugin_folders(())
 
 
 @pytest.fixture
@@ -48,7 +55,8 @@ def finished(copy: Copy) -> Copy:
 def test_every_block_says_how_it_is_tested(block: Block):
     assert block.kind in LANGUAGES, f"{block.place}: write <!-- block: … --> before it"
     assert block.language == LANGUAGES[block.kind], f"{block.place}: is no {block.kind} block"
-    assert (block.base in BASES) == (block.kind == "merge"), f"{block.place}: name a base"
+    named = {"merge": block.base in BASES, "plugin": bool(block.base)}
+    assert named.get(block.kind, not block.base), f"{block.place}: name a base, or a plug-in"
 
 
 @of_kind("plan", "merge")
@@ -81,6 +89,12 @@ def test_commands_run_on_a_finished_store(block: Block, finished: Copy):
     for name, *arguments in block.commands:
         assert name == "retort", f"{block.place}: only our own verbs run here"
         assert main(arguments) == 0, f"{block.place}: retort {arguments}"
+
+
+def test_plugins_pass_their_check(workplace: Path, capsys):
+    assert main(["check", "my_methods"]) == 0, capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert [block.base for block in PLUGINS if block.base.split("/")[1] not in printed] == []
 
 
 @of_kind("execute")
