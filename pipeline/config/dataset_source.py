@@ -20,12 +20,16 @@ class DatasetPlugin:
 
     Attributes:
         module: the plug-in's dotted name.
-        sizes: rows of the splits "train" and "test"; None if known only after reading.
+        sizes: rows of the splits "train" and "test"; None if known only after reading. "val" is
+            there if the source has images of its own for it.
         shape: (C,H,W).
         classes: names in label order; none for images without labels.
         load: (split, cache) -> images (N,C,H,W) uint8 and labels (N,) int64.
         index: (split, cache) -> index of the image files; replaces ``load`` for a data set that is
             not held in memory.
+        find: (data folder, whether counts are wanted) -> what the source finds out about its files,
+            a ``folder_layout.FoundImages``; None if it has nothing to find.
+        verify_version: (data folder) -> None; raises if the files are not those of the version.
     """
 
     name: str
@@ -35,6 +39,8 @@ class DatasetPlugin:
     classes: tuple[str, ...]
     load: Callable[[str, Path], tuple[np.ndarray, np.ndarray]] | None
     index: Callable[[str, Path], Any] | None = None
+    find: Callable[[Path, bool], Any] | None = None
+    verify_version: Callable[[Path], None] | None = None
 
 
 def has_options(name: str) -> bool:
@@ -60,9 +66,18 @@ def open_dataset_plugin(
         about = (module.SIZES, module.SHAPE, tuple(module.CLASSES), module.load)
         return DatasetPlugin(name, module.__name__, *about)
     images = make_plugin("datasets", OPTIONS_CLASS, name, {**options, **(paths or {})})
-    reads = (getattr(images, "load", None), getattr(images, "index", None))
+    reads = (getattr(images, n, None) for n in ("load", "index", "find", "verify_version"))
     about = (images.sizes, images.shape, tuple(images.classes), *reads)
     return DatasetPlugin(name, module.__name__, *about)
+
+
+def assign_sources(sizes: Mapping[str, int | None], stratified: bool) -> dict[str, str]:
+    """The split of a source that each split of a data set is taken from."""
+    return {
+        "train": "train",
+        "val": "val" if "val" in sizes else "train",
+        "test": "train" if stratified and sizes["test"] == 0 else "test",
+    }
 
 
 def list_path_options(name: str) -> tuple[str, ...]:

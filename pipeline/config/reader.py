@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import PrivateAttr, ValidationError
 
+from pipeline.config.dataset_counts import settle_datasets
 from pipeline.config.names import NAMED_SECTIONS, check_names
 from pipeline.config.plugin_fields import PluginFolders, use_configured_plugins
 from pipeline.config.recipe import Recipe
@@ -116,7 +117,7 @@ def merge_recipes(raw: dict) -> dict:
 
 
 def parse_config(raw: dict) -> Config:
-    """A configuration from plain dicts and lists.
+    """A configuration from plain dicts and lists, its data sets' counts as numbers.
 
     Raises:
         RetortError: one line with the dotted path of the first fault and the remedy.
@@ -136,9 +137,11 @@ def parse_config(raw: dict) -> Config:
             if isinstance(raw.get(section), dict):
                 check_names(section, raw[section])
         with name_plugin_faults():
-            return Config.model_validate(merge_recipes(raw))
+            config = Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
         raise RetortError(format_validation_error(error, Config)) from error
+    datasets = settle_datasets(config.datasets, Path(config.run.data))
+    return config.model_copy(update={"datasets": datasets})
 
 
 def check_recipe(name: str, recipe: Any) -> None:

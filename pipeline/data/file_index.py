@@ -7,14 +7,17 @@ from typing import BinaryIO
 
 import pyarrow as pa
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pipeline.core.seeding import make_generator
 from pipeline.data import imagenet
+from pipeline.data.image_folder import DECODE_ERRORS
 from pipeline.data.lazy_images import INDEX_SCHEMA
 from pipeline.errors import RetortError
 
 REVISION = 1
+
+DECODINGS = ("plain", "as_seen")  # of ``image_folder.convert_to_rgb``
 
 ImageLocation = tuple[str, int, int, int, str | None]  # file, offset, size, label, group
 
@@ -28,12 +31,14 @@ class FileIndex:
         table: one row for each image, in `lazy_images.INDEX_SCHEMA`.
         crop: share of the shorter side that the centre crop keeps.
         scored_labels: labels that a prediction may be; empty: all.
+        decode: how colours are read, as in ``image_folder.convert_to_rgb``.
     """
 
     root: Path
     table: pa.Table
     crop: float
     scored_labels: tuple[int, ...] = ()
+    decode: str = "plain"
 
 
 def build_index_table(locations: Sequence[ImageLocation], *seed_names: str) -> pa.Table:
@@ -52,11 +57,12 @@ def build_index_table(locations: Sequence[ImageLocation], *seed_names: str) -> p
 
 
 def label_folders(
-    folder_names: Iterable[str], classes: Sequence[str], where: Path
+    folder_names: Iterable[str], classes: Sequence[str], where: Path, may_lack: bool = False
 ) -> dict[str, int]:
     """The label of each folder: the position of its class in the list.
 
-    Where all folder names are numbers, the numbers are the labels (ImageNet-V2).
+    Where all folder names are numbers, the numbers are the labels (ImageNet-V2). With ``may_lack``
+    a class needs no folder.
 
     Raises:
         RetortError: a folder is no class, a class has no folder, or numbers are not 0 to K-1.
@@ -71,6 +77,8 @@ def label_folders(
             )
         return {name: int(name) for name in found}
     strange, missing = sorted(set(found) - set(classes)), [c for c in classes if c not in found]
+    if may_lack and not strange:
+        return {name: known[name] for name in found}
     if strange or missing:
         what = f"'{strange[0]}' is none of them" if strange else f"'{missing[0]}' is missing"
         raise RetortError(
@@ -80,23 +88,22 @@ def label_folders(
     return known
 
 
-def check_header(file: BinaryIO, where: str) -> None:
-    """Raise RetortError unless a file begins with an image's header; reads no more than that."""
+def describe_header(file: BinaryIO) -> str:
+    """Why a file does not begin with an image's header; empty if it does. Reads no more than it."""
     try:
         with Image.open(file):
-            return
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            return ""
+    except DECODE_ERRORS:
         file.seek(0)
-        hint = "an HTML page" if file.read(64).lstrip()[:1] == b"<" else "no image"
-        raise RetortError(f"{where}: is {hint}; fetch it again, or delete it") from error
+        return "is an HTML page" if file.read(64).lstrip()[:1] == b"<" else "is no image"
 
 
-def check_options(version: str, size: int, crop: float) -> None:
-    """Raise ValueError unless the version is named and the centre crop is possible."""
-    if not version:
-        raise ValueError("version: give a name for the files' content, such as ilsvrc2012")
+def check_options(size: int, crop: float, decode: str) -> None:
+    """Raise ValueError unless the centre crop is possible and the decoding is known."""
     if size < 1 or not 0 < crop <= 1:
         raise ValueError(f"crop: {crop:g} of {size} px; crop is in (0, 1], size > 0")
+    if decode not in DECODINGS:
+        raise ValueError(f"decode: '{decode}' is none; give {' or '.join(DECODINGS)}")
 
 
 def list_class_names(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -109,5 +116,8 @@ def list_class_names(folders: Sequence[str], names: Sequence[str]) -> tuple[str,
         raise ValueError("folders: one is named twice")
     count = len(folders or imagenet.load_wordnet_ids())
     if names and len(names) != count:
-        raise ValueError(f"names: {len(names)} class names for {count} folders; give one for each")
+        own = "" if folders else ", and your own classes in 'folders'"
+        raise ValueError(
+            f"names: {len(names)} class names for {count} folders; give one for each{own}"
+        )
     return tuple(names or folders or imagenet.load_class_names())

@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from pipeline.core.augment import draw_crop_box
 from pipeline.core.seeding import make_generator
-from pipeline.data.image_folder import resize_and_centre_crop
+from pipeline.data.image_folder import DECODE_ERRORS, convert_to_rgb, resize_and_centre_crop
 from pipeline.data.splits import Split
 from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.store.artefact import Artefact
@@ -56,6 +56,7 @@ class FileImages:
         size: side of the returned images, in pixels.
         crop: share of the shorter side that the centre crop keeps.
         device: where the returned images are put.
+        decode: how colours are read, as in ``image_folder.convert_to_rgb``.
     """
 
     root: Path
@@ -63,6 +64,7 @@ class FileImages:
     size: int
     crop: float = 1.0
     device: str = "cpu"
+    decode: str = "plain"
 
     def __len__(self) -> int:
         return len(self.table)
@@ -111,7 +113,7 @@ class FileImages:
         made = np.empty((len(numbers), 3, self.size, self.size), np.uint8)
 
         def fill_row(i: int) -> None:
-            made[i] = transform(decode_image(*self.read_bytes(places[i])), numbers[i])
+            made[i] = transform(decode_image(*self.read_bytes(places[i]), self.decode), numbers[i])
 
         for _ in get_decoder_pool().map(fill_row, range(len(numbers))):
             pass
@@ -136,16 +138,16 @@ class FileImages:
         return data, where
 
 
-def decode_image(data: bytes, where: str) -> Image.Image:
-    """The image in some bytes, as RGB.
+def decode_image(data: bytes, where: str, decode: str = "plain") -> Image.Image:
+    """The image in some bytes, as RGB; ``decode`` as in ``image_folder.convert_to_rgb``.
 
     Raises:
         RetortError: the bytes are no image, or a truncated one.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            return convert_to_rgb(image, decode)
+    except DECODE_ERRORS as error:
         raise RetortError(f"{where}: not a readable image ({error}); fetch it again") from error
 
 
@@ -176,6 +178,7 @@ def read_split(artefact: Artefact, name: str) -> Split:
     if len(table) and not root.exists():
         whose = f"the images of data set {artefact.manifest.name}"
         raise RetortError(f"{root}: is missing; it held {whose}; {MOVED_HINT}")
-    images = FileImages(root, table, about["size"], about["crop"])
+    decode = about.get("decode", "plain")
+    images = FileImages(root, table, about["size"], about["crop"], decode=decode)
     labels = torch.from_numpy(table["label"].to_numpy().copy())
     return Split(images, labels, table["group"] if table["group"].null_count == 0 else None)

@@ -65,6 +65,12 @@ class PlannedArtefact:
         return found
 
     @cached_property
+    def uses_plugins(self) -> bool:
+        """Whether it, or anything that it is made from, was made by plug-ins of the user's own."""
+        own = any(is_own(module) for module in self.code)
+        return own or any(entry.uses_plugins for entry in self.inputs.values())
+
+    @cached_property
     def ref(self) -> str:
         """`kind/key`, the artefact's folder in the store."""
         return f"{self.kind}/{self.key}"
@@ -136,7 +142,8 @@ def describe_job(
 ) -> dict:
     """The content of ``spec.json``: everything a job needs to know.
 
-    Where it runs plug-ins of the user's own, ``run`` says where they lie and what they hold.
+    Where plug-ins of the user's own are used, ``run`` says where they lie, and what those hold
+    that the job runs.
     """
     own = {"folders": list(plugin_folders), "content": artefact.own_code}
     return {
@@ -147,7 +154,11 @@ def describe_job(
         "inputs": {role: e.ref for role, e in artefact.inputs.items()},
         "code": artefact.code,
         "strict": artefact.code_fingerprint,
-        "run": {**run, **artefact.outside_paths, **({"plugins": own} if own["content"] else {})},
+        "run": {
+            **run,
+            **artefact.outside_paths,
+            **({"plugins": own} if artefact.uses_plugins else {}),
+        },
     }
 
 

@@ -6,11 +6,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipeline.config.dataset_source import DatasetPlugin, extract_job_paths, open_dataset_plugin
+from pipeline.config.dataset_source import (
+    DatasetPlugin,
+    assign_sources,
+    extract_job_paths,
+    open_dataset_plugin,
+)
 from pipeline.config.specs import get_spec
 from pipeline.contracts.values import describe_bad_split
 from pipeline.data.splits import SPLITS, Split, save_split
 from pipeline.data.statistics import compute_channel_moments
+from pipeline.data.stratified import draw_stratified_order
 from pipeline.discovery import describe_module
 from pipeline.errors import RetortError
 from pipeline.stages import prepare_index
@@ -27,26 +33,17 @@ def run(job: Job) -> Manifest:
     source = open_dataset_plugin(spec.source, extract_job_paths(job.run))
     if source.index is not None:
         return prepare_index.write_index(job, source)
-    cache = Path(job.run["data"])
-    train, val, test = spec.train, spec.val, spec.test
-    images, labels = load_split(source, "train", cache)
-    splits = {
-        "train": cut_split(job, images, labels, range(train)),
-        "val": cut_split(job, images, labels, range(train, train + val)),
-        "test": Split(images[:0].clone(), labels[:0].clone()),
-    }
-    if test:
-        images, labels = load_split(source, "test", cache)
-        splits["test"] = cut_split(job, images, labels, range(test))
+    splits = cut_splits(job, source)
     for name, split in splits.items():
         save_split(job.folder / f"{name}.safetensors", split)
-    mean, std = compute_channel_moments(splits["train"].images)
+    mean, std = compute_channel_moments(splits["train" if spec.train else "test"].images)
     facts = {
         "classes": list(source.classes),
         "mean": mean,
         "std": std,
-        "shape": list(images.shape[1:]),
+        "shape": list(splits["train"].images.shape[1:]),
         "counts": {name: len(split.labels) for name, split in splits.items()},
+        **prepare_index.describe_stratified(spec, assign_sources(source.sizes, spec.stratified)),
     }
     log.info("data set ready: %s", facts["counts"])
     return job.build_manifest([f"{name}.safetensors" for name in SPLITS], facts)
@@ -64,8 +61,31 @@ def load_split(source: DatasetPlugin, split: str, cache: Path) -> tuple[Tensor, 
     return torch.from_numpy(found[0]), torch.from_numpy(found[1]).long()
 
 
-def cut_split(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
-    """A split with the given rows, copied.
+def cut_splits(job: Job, source: DatasetPlugin) -> dict[str, Split]:
+    """The splits of a source that is held in memory; only what is asked for is loaded."""
+    spec, cache = get_spec(job), Path(job.run["data"])
+    taken = assign_sources(source.sizes, spec.stratified)
+    arrays = {
+        name: load_split(source, name, cache)
+        for name in dict.fromkeys(taken[split] for split in SPLITS if getattr(spec, split))
+    }
+    orders = {name: torch.arange(len(labels)) for name, (_, labels) in arrays.items()}
+    if spec.stratified and "train" in arrays:
+        orders["train"] = draw_stratified_order(arrays["train"][1])
+    images, labels = next(iter(arrays.values()))
+    splits, starts = {}, dict.fromkeys(arrays, 0)
+    for split in SPLITS:
+        own, count = taken[split], getattr(spec, split)
+        splits[split] = Split(images[:0].clone(), labels[:0].clone())
+        if count:
+            rows = range(starts[own], starts[own] + count)
+            splits[split] = cut_split(job, *arrays[own], orders[own], rows)
+            starts[own] = rows.stop
+    return splits
+
+
+def cut_split(job: Job, images: Tensor, labels: Tensor, order: Tensor, rows: range) -> Split:
+    """A split with the given rows of an order, copied.
 
     Raises:
         RetortError: the source has too few rows.
@@ -75,5 +95,5 @@ def cut_split(job: Job, images: Tensor, labels: Tensor, rows: range) -> Split:
             f"data set {job.name}: {rows.stop} images asked for, the source has {len(images)}; "
             "ask for fewer"
         )
-    parts = (a[rows.start : rows.stop] for a in (images, labels))
-    return Split(*(part.clone(memory_format=torch.contiguous_format) for part in parts))
+    chosen = order[rows.start : rows.stop]
+    return Split(images[chosen].contiguous(), labels[chosen].contiguous())

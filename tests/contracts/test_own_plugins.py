@@ -178,6 +178,9 @@ def test_a_job_file_says_where_plug_ins_lie_and_what_they_hold(mine):
         "retort_plugins.architectures.tiny_architecture",
         "retort_plugins.attacks.tiny_attack",
     }
+    assert told("evaluation", "kd-0.shift")["content"].keys() == {
+        "retort_plugins.architectures.tiny_architecture"
+    }
     assert told("dataset", "tiny") is None
     assert told("student", "natural-0") is None
 

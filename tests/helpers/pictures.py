@@ -57,13 +57,23 @@ def encoded(label: int, i: int) -> bytes:
 
 def planned(tmp_path: Path, source: dict, **counts: int) -> Plan:
     counts = {"train": 9, "val": 3, "test": 3} | counts
-    raw = {"store": str(tmp_path / "store"), "datasets": {"d": {"source": source, **counts}}}
+    return planned_of(tmp_path, {"source": source, **counts})
+
+
+def planned_of(tmp_path: Path, section: dict) -> Plan:
+    raw = {"store": str(tmp_path / "store"), "datasets": {"d": section}}
     return make_plan_from_dict(raw | {"run": {"data": str(tmp_path)}})
 
 
 def made(tmp_path: Path, source: dict, **counts: int) -> DatasetArtefact:
     """The data set's artefact, made by its stage."""
-    plan = planned(tmp_path, source, **counts)
+    counts = {"train": 9, "val": 3, "test": 3} | counts
+    return made_of(tmp_path, {"source": source, **counts})
+
+
+def made_of(tmp_path: Path, section: dict) -> DatasetArtefact:
+    """The artefact of a section, made by its stage."""
+    plan = planned_of(tmp_path, section)
     write_job_files(plan)
     job = read_job(plan.folder_path(plan.refs_by_name["dataset", "d"]))
     write_manifest(job, prepare_data.run(job))

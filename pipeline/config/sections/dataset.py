@@ -1,11 +1,30 @@
 """The section of data sets."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, WrapValidator, model_validator
 
 from pipeline.config.plugin_fields import Plugin, resolve_source
-from pipeline.schema import NonNegativeInt, Section, make_nested_error
+from pipeline.schema import NonNegativeInt, Section, make_nested_error, make_neutral_field
+
+ALL = "all"
+SHARE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*%")
+
+
+def read_count(value: Any, handler: Any) -> int | str:
+    """A number of images, "all", or a share such as "10%", which the plan turns into a number."""
+    if not isinstance(value, str) or value == ALL:
+        return value if value == ALL else handler(value)
+    share = SHARE_PATTERN.fullmatch(value.strip())
+    if share and float(share[1]) <= 100:
+        return f"{share[1]}%"
+    if share or not value.strip().isdecimal():
+        raise ValueError("a number of images, 'all', or a share such as 10% is expected")
+    return handler(value)
+
+
+Count = Annotated[NonNegativeInt, WrapValidator(read_count)]
 
 
 class DatasetSpec(Section):
@@ -23,20 +42,43 @@ class DatasetSpec(Section):
     train: NonNegativeInt
     val: NonNegativeInt = 0
     test: NonNegativeInt = 0
+    stratified: bool = make_neutral_field(False)
+    on_bad_file: Literal["stop", "skip"] = make_neutral_field("stop")
 
 
 class DatasetSettings(DatasetSpec):
     """Images: the first ``train`` training rows, the next ``val``, the first ``test`` test rows.
+
+    A count is a number, a share of the images ("10%") or "all". Left out, ``train`` and ``test``
+    are all images and ``val`` those of a folder for validation; beside a number for ``train``, the
+    others left out are 0. ``config.dataset_counts`` makes numbers of them.
+
+    With ``stratified`` the rows are in an order of which every stretch holds each class in
+    proportion, and a source without test images has them cut from its training images. A share that
+    is cut from the training images sets it.
+
+    ``on_bad_file`` says whether files that are no images stop the job or are left out.
 
     A data set on which no model is tested, such as one of generated images, needs no test rows. One
     on which models are only tested, such as ImageNet-A, needs no training rows.
     """
 
     source: Annotated[str | dict[str, dict], BeforeValidator(resolve_source)]
+    train: Count | None = None
+    val: Count | None = None
+    test: Count | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def fill_counts(cls, value: Any) -> Any:
+        """Beside a number of training images, validation and test images are 0 unless given."""
+        if isinstance(value, dict) and isinstance(value.get("train"), int | float):
+            return {"val": 0, "test": 0, **value}
+        return value
 
     @model_validator(mode="after")
     def check_row_counts(self):
         """Checks that there are rows, and validation rows only with training rows."""
-        if not self.train and (self.val or not self.test):
+        if self.train == 0 and (self.val or not self.test):
             raise make_nested_error("train: 0 images; ask for some, or for test images alone")
         return self
