@@ -42,8 +42,10 @@ lint: .venv/installed
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+# The pictures, then the site, into build/site; NO_MKDOCS_2_WARNING silences an advertisement.
 docs: .venv/installed
 	$(BIN)/python docs/draw_floors.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/site/mkdocs.yml
 
 bench: .venv/installed
 	set -e; for script in benchmarks/[a-z]*.py; do echo $$script; $(BIN)/python $$script; done

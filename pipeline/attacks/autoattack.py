@@ -32,7 +32,7 @@ class Attack:
     attack breaks. With C < 10 classes the targeted attacks go through all C - 1 others.
 
     Attributes:
-        eps: radius in pixels of [0,1].
+        eps: radius, in pixels of [0,1].
     """
 
     eps: float = 8 / 255

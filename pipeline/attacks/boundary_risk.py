@@ -38,10 +38,11 @@ class Attack:
     sample. The path begins at x + 0.001 N(0, I), as DARWIN's does in training.
 
     Attributes:
-        eps: radius of the path's ball around x, and of the probe's around each sample.
+        eps: radius of the path's ball around x, and of the probe's around each sample, in pixels of
+            [0,1].
         step: size of a step of path and probe, in pixels of [0,1].
-        steps: the path's number of steps; the last sample is the attack's result, not intermediate.
-        probe: the probe's number of PGD steps.
+        steps: number of the path's steps; the last sample is the attack's result, not intermediate.
+        probe: number of the probe's PGD steps.
     """
 
     eps: float = 8 / 255

@@ -98,7 +98,7 @@ class Attack:
     """Each named corruption at one severity; the results' eps is 0.
 
     Attributes:
-        names: corruptions, out of ``CORRUPTIONS``.
+        names: the corruptions, of imagecorruptions' nineteen.
         severity: 1 (mild) to 5.
     """
 

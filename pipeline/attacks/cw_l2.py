@@ -30,8 +30,8 @@ class Attack:
 
     Attributes:
         constant: c, the weight of misclassification against the squared distance.
-        searches: binary search steps for c; 1 keeps it fixed.
-        steps: Adam's steps.
+        searches: number of binary search steps for c; 1 keeps it fixed.
+        steps: number of Adam's steps.
         lr: Adam's learning rate.
         confidence: margin of the logits that an adversarial image must reach.
     """

@@ -45,9 +45,9 @@ class Attack:
     """L-infinity PGD-30 on the margin from a uniform start.
 
     Attributes:
-        eps: radius in pixels of [0,1]; several give a curve.
+        eps: radius, in pixels of [0,1]; several give a curve.
         steps: number of steps.
-        step: size of a step in pixels of [0,1], the same at every radius.
+        step: size of a step, in pixels of [0,1], the same at every radius.
     """
 
     eps: Radii = 8 / 255

@@ -24,7 +24,7 @@ class Attack:
     """One step of size eps along the sign of the cross-entropy's gradient, from the clean image.
 
     Attributes:
-        eps: L-infinity radius in pixels of [0,1]; several give a curve.
+        eps: L-infinity radius, in pixels of [0,1]; several give a curve.
     """
 
     eps: Radii = 8 / 255

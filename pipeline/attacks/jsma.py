@@ -28,7 +28,7 @@ class Attack:
     AdaAD measures it as a transfer attack (Huang et al., CVPR 2023, Table 4).
 
     Attributes:
-        theta: how far one change moves a pixel, in [0,1].
+        theta: how far one change moves a pixel, in pixels of [0,1].
         gamma: share of the pixels that may change.
     """
 

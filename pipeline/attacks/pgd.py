@@ -32,9 +32,9 @@ class Attack:
     """L-infinity PGD from a random start.
 
     Attributes:
-        eps: radius in pixels of [0,1]; several give a curve.
+        eps: radius, in pixels of [0,1]; several give a curve.
         steps: number of steps.
-        step: size of a step in pixels of [0,1], the same at every radius.
+        step: size of a step, in pixels of [0,1], the same at every radius.
         restarts: number of starts; a sample counts as attacked if any of them succeeds.
         start: "uniform" in the ball, or "gauss", a deviation of 0.001 (TRADES; DERD's PGD_T).
     """

@@ -28,8 +28,8 @@ class Attack:
     A sample that the model already misclassifies keeps its clean prediction.
 
     Attributes:
-        eps: radius in pixels of [0,1].
-        queries: the most forwards that a sample may cost.
+        eps: radius, in pixels of [0,1].
+        queries: number of forwards that a sample may cost at most.
         p_init: share of the pixels that the first squares cover.
     """
 

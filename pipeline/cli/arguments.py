@@ -142,7 +142,7 @@ def add_completion_verb(verbs) -> None:
     what = "print a script that completes verbs and options in a shell"
     example = "completion bash > ~/.local/share/bash-completion/completions/retort"
     verb = add_verb(verbs, "completion", ("cli", "complete_shell"), what, example)
-    verb.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    verb.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="which shell")
 
 
 def add_stage_verbs(verbs) -> None:

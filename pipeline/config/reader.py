@@ -32,7 +32,27 @@ from pipeline.schema import (
 
 
 class Config(Section):
-    """The configuration of an experiment."""
+    """The configuration of an experiment.
+
+    Attributes:
+        store: folder of everything that is made.
+        seed: seed of everything that is drawn, unless a section has its own seeds.
+        device: what computes.
+        strict_code: whether every edit of a module counts in the keys, and not its `REVISION`
+            alone.
+        gpus: number of GPUs of each training whose recipe does not say otherwise.
+        plugins: folders of your own plug-ins, or one folder.
+        run: how jobs run; nothing of it is in a key.
+        recipes: how networks are trained; a section's `recipe` names one of them.
+        datasets: images and labels, by name.
+        teachers: networks to learn from, by name.
+        discretizers: VQGANs that turn images into discrete tokens and back, by name.
+        banks: adversarial samples and teachers' outputs, made once for all students, by name.
+        generators: networks that make images without data, by name.
+        students: networks to be made, by name.
+        suites: lists of attacks, by name.
+        report: the page with all results; without this section none is written.
+    """
 
     store: str = "store"
     seed: NonNegativeInt = 0

@@ -19,20 +19,38 @@ class Recipe(Section):
     """How a network is trained; `recipes.<name>` holds one, a section's own `epochs` overrides it.
 
     Attributes:
-        milestones: shares of training at which `schedule: step` multiplies the rate by ``gamma``.
+        epochs: number of passes over the training images; a generator's epoch is `steps_per_epoch`
+            batches.
+        batch: number of images for each update, over all GPUs together.
+        optimizer: what makes a step of a gradient: SGD with momentum, or AdamW.
+        lr: the highest learning rate.
+        momentum: SGD's momentum.
+        nesterov: whether SGD's momentum is Nesterov's.
+        weight_decay: weight decay of the optimiser.
+        schedule: how the learning rate changes over training: not at all, by steps, by half a
+            cosine down to 0, or up to `lr` over a quarter of training and down again.
+        milestones: shares of training at which `schedule: step` multiplies the rate by `gamma`;
+            they rise.
+        gamma: factor of the learning rate at each of the milestones.
         warmup: share of training over which the rate rises from 0.
         augment: `crop_flip` is CIFAR's crop after padding; `resized_crop` is ImageNet's, of random
             size and place; both flip. Drawn at each step, or for each file that is decoded.
-        erase: chance that a random box of an image is filled with noise (Zhong et al., 2020).
-        rand_augment: magnitude of two random operations per image (Cubuk et al., 2020); 0 is none.
-        mixup, cutmix: alphas of Mixup and CutMix; labels become distributions.
-        smoothing: share of a label spread over all classes; labels become distributions.
-        ema: decay of the moving average of weights, which is then validated and exported.
+        ema: decay of the moving average of weights, which is then validated and exported; 0 is
+            none.
         bf16: autocast of attacks (inner), of training passes (outer), or of both.
-        accumulate: parts into which each batch is split, one after the other, for one update.
+        channels_last: whether images and weights are stored channels last, which is faster on many
+            machines.
+        clip_grad: largest norm of the gradient; 0 does not limit it.
         select_on: weights to export: the last, or the best by PGD-10 on the validation split. The
             test split is only for parity with papers that used it. The last are kept as well.
         keep_epochs: epochs (from 1) whose weights are kept as well.
+        accumulate: number of parts into which each batch is split, one after the other, for one
+            update.
+        smoothing: share of a label spread over all classes; labels become distributions.
+        mixup: alpha of Mixup, by which images and labels are mixed; 0 is none.
+        cutmix: alpha of CutMix, by which parts of images and labels are mixed; 0 is none.
+        rand_augment: magnitude of two random operations per image (Cubuk et al., 2020); 0 is none.
+        erase: chance that a random box of an image is filled with noise (Zhong et al., 2020).
         compile: torch.compile's backend for the student.
         gpus: number of processes that share every batch, each with a GPU of its own.
         sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses

@@ -12,11 +12,18 @@ from pipeline.schema import NonNegativeInt, Number, PositiveInt, Section, make_n
 class SuiteSettings(Section):
     """The attacks of a suite, run on students, teachers, generators' warm students, or all of them.
 
-    With ``surrogate``, a teacher or student, attacks are made on that model and transferred. With
-    ``dataset``, models are tested on its test images instead of their own data set's. With
-    ``epochs``, the weights after these epochs are evaluated, for all models whose recipe keeps
-    them. Neither ``epochs`` nor the attack `boundary_risk` goes with ``surrogate`` or ``dataset``,
-    and `boundary_risk` may appear once in a suite.
+    Neither `epochs` nor the attack `boundary_risk` goes with `surrogate` or `dataset`, and
+    `boundary_risk` may appear once in a suite.
+
+    Attributes:
+        attacks: the attacks, each with its options.
+        models: what is attacked: students, teachers, warm students of generators; `all` is all of
+            them.
+        surrogate: name of a teacher or student on which the attacks are made; whether they transfer
+            is then tested.
+        dataset: name of a data set on whose test images models are tested instead of their own.
+        epochs: epochs whose weights are evaluated, of all models whose recipe keeps them
+            (`keep_epochs`).
     """
 
     attacks: tuple[AttackSpec, ...]
@@ -76,7 +83,7 @@ class WassersteinSettings(Section):
     """The study of distances between training images and shifted ones.
 
     Attributes:
-        network: a teacher or student whose BatchNorm layers give the statistics to compare.
+        network: name of a teacher or student whose BatchNorm layers give the statistics to compare.
         images: number of images of each distribution.
     """
 
@@ -85,7 +92,13 @@ class WassersteinSettings(Section):
 
 
 class ReportSettings(Section):
-    """The section of the report."""
+    """The section of the report.
+
+    Attributes:
+        title: heading of the page.
+        samples: number of images in each of its rows of samples.
+        wasserstein: settings of a figure that compares training images with shifted ones.
+    """
 
     title: str = "Robust students, one teacher bank"
     samples: PositiveInt = 6
@@ -99,7 +112,14 @@ class ReportSpec(ReportSettings):
 
 
 class ResourceNeeds(Section):
-    """What a kind's jobs ask of a cluster; memory and time are multiplied by the attempt."""
+    """What a kind's jobs ask of a cluster; memory and time are multiplied by the attempt.
+
+    Attributes:
+        mem_mb: memory of a job, in MB.
+        runtime: longest time of a job, in minutes.
+        gpus: number of GPUs of a job; those that it computes on unless given.
+        partition: name of the cluster's partition.
+    """
 
     mem_mb: PositiveInt | None = None
     runtime: PositiveInt | None = None  # minutes
@@ -108,7 +128,19 @@ class ResourceNeeds(Section):
 
 
 class ResourceSettings(Section):
-    """Needs by kind; a field that a kind does not set is taken from `all`."""
+    """Needs by kind; a field that a kind does not set is taken from `all`.
+
+    Attributes:
+        all: what every job asks for unless its kind says otherwise.
+        dataset: what a job that makes a data set asks for.
+        teacher: what a job that makes a teacher asks for.
+        discretizer: what a job that makes a discretizer asks for.
+        bank: what a job that makes a group of a bank's shards asks for.
+        generator: what a job that makes a generator asks for.
+        student: what a job that makes a student asks for.
+        evaluation: what a job that makes an evaluation asks for.
+        report: what a job that makes the report asks for.
+    """
 
     all: ResourceNeeds = ResourceNeeds()
     dataset: ResourceNeeds = ResourceNeeds()
@@ -122,7 +154,15 @@ class ResourceSettings(Section):
 
 
 class RunSettings(Section):
-    """How jobs run. Nothing here changes a number, so nothing here is in a key."""
+    """How jobs run. Nothing here changes a number, so nothing here is in a key.
+
+    Attributes:
+        data: folder of the data, in which sources look for their files and keep what they fetch.
+        checkpoint_seconds: time between two checkpoints of a training, in seconds.
+        shards_per_job: number of a bank's shards that one job makes.
+        gpus_per_evaluation: number of GPUs among which one evaluation splits its images.
+        resources: what jobs ask of a cluster, by kind.
+    """
 
     data: str = "data"
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0

@@ -18,8 +18,8 @@ class InnerAttack:
     """Radius, steps, start and BatchNorm mode of an attack on the student.
 
     Attributes:
-        eps: radius of the ball, pixels in [0,1].
-        step: step size, pixels in [0,1].
+        eps: radius of the ball, in pixels of [0,1].
+        step: size of a step, in pixels of [0,1].
         steps: number of steps; 0 trains on the start itself.
         start: "clean" x, "gauss" x + 0.001 N(0,I), or "uniform" in the ball.
         attack_bn: mode of the student's BatchNorm while it is attacked.

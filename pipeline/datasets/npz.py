@@ -44,7 +44,7 @@ class Images:
         size: side of the images, in pixels.
         image: name of the array of images, uint8, (N,H,W,3) or (N,3,H,W).
         label: name of the array of labels (N,).
-        test: how many of the last rows are the test split.
+        test: number of the last rows that are the test split.
     """
 
     path: str = field(default="", metadata={"outside": True})

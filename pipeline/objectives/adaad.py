@@ -30,6 +30,11 @@ class Objective:
     x* = argmax KL(T(x') || S(x')): the inner attack's gradient flows through both networks. At
     alpha=1 the clean forward still runs for its BatchNorm statistics, as in the released code.
     With ``temperature=30`` this is adaad_t30: ``objectives/adaiad`` without introspection.
+
+    Attributes:
+        alpha: weight of the term on x*; the term on x has the rest.
+        temperature: temperature t of the term on x*.
+        kd_scale: factor of the distillation terms; 1/C is a mean over classes as well.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

@@ -31,6 +31,13 @@ class Objective:
     training, and p_T(x*)_y^beta from then on. AdaAD has neither introspection nor t = 30; with
     ``temperature=30`` it lacks only introspection. S(x) runs for BatchNorm even where no term
     reads it.
+
+    Attributes:
+        alpha: weight of the distillation terms; the cross-entropy has the rest.
+        beta: exponent of the teacher's confidence in introspection.
+        begin: share of training after which introspection sets in.
+        temperature: temperature t of the teacher's term.
+        kd_scale: factor of both KL terms.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

@@ -29,6 +29,9 @@ class Objective:
 
     AdaAD does not give beta: choose it on validation data. AKD with two teachers is ``akd2``.
     One step costs 2 n + 3 F_S + 1 F_T.
+
+    Attributes:
+        beta: share of the teacher's output in the target; the label has the rest.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

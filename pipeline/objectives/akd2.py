@@ -28,6 +28,11 @@ class Objective:
     """alpha t^2 KL_t(T_rob||S) + beta t^2 KL_t(T_nat||S) + (1-alpha-beta) CE(S, y), all at x*.
 
     x* = argmax CE(S(x'), y). One step costs 2 n + 3 F_S and 1 F of each teacher.
+
+    Attributes:
+        alpha: weight of the robust teacher.
+        beta: weight of the natural teacher; the label has the rest.
+        temperature: temperature of the softened outputs.
     """
 
     inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))

@@ -29,6 +29,11 @@ class Objective:
     classes: t = 30, and kd_scale = 1/C, as its mean is over samples and classes (0.01 for a hundred
     classes). ARD as IAD's authors run it, ard_t1, is ``temperature=1, kd_scale=1``. One step costs
     2 n + 3 F_S + 1 F_T.
+
+    Attributes:
+        alpha: weight of the distillation; the cross-entropy has the rest.
+        temperature: temperature of the softened outputs.
+        kd_scale: factor of the distillation terms; 1/C is a mean over classes as well.
     """
 
     inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))

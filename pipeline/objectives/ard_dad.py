@@ -16,6 +16,10 @@ class Objective:
 
     As in ARD (Goldblum et al., 2020) the teacher sees the clean image alone; the attack is the
     bank's.
+
+    Attributes:
+        alpha: weight of the distillation on the bank's samples.
+        temperature: temperature of the softened outputs.
     """
 
     alpha: float = 0.5

@@ -34,6 +34,13 @@ class Objective:
     the teacher's output with its logits times 1 + sharpen H / log C, H its entropy. R is the
     softmax, over the other samples, of the logits' cosines divided by ``relation_temperature``.
     x* = argmax KL(D(x) || S(x')); no labels.
+
+    Attributes:
+        alpha: weight of the term on x*; the term on x has the rest.
+        beta: weight of the samples' relations.
+        sharpen: how much an unsure teacher is sharpened.
+        relation_temperature: number by which the cosines of samples are divided.
+        kd_scale: factor of RSLAD's two terms.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

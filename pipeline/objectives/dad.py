@@ -21,6 +21,10 @@ class Objective:
     """CE(S(x), y) + a t^2 KL_t(T(x) || S(x)) + a t^2 KL_t(T(x~) || S(x~)), x~ from the bank.
 
     The bank's samples carry no label, and they need not be paired with the clean images.
+
+    Attributes:
+        alpha: weight a of each of the two distillation terms.
+        temperature: temperature of the softened outputs.
     """
 
     alpha: float = 0.5

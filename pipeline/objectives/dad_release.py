@@ -26,7 +26,9 @@ class Objective:
     their source rows, and the student sees both halves in one forward, as one BatchNorm batch.
 
     Attributes:
-        weight: w, the share of the distillation loss.
+        weight: share of the distillation loss, w.
+        alpha: weight of the KL in it; the cross-entropy has the rest.
+        temperature: temperature of the softened outputs.
     """
 
     weight: float = 0.5

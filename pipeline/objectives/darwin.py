@@ -210,9 +210,16 @@ class Objective(nn.Module):
 
     Attributes:
         start: where the untargeted path starts; the targeted one starts at x' itself.
-        gamma: share of the confidence gap in w; weighting "uniform" is w = 1 («no weights»).
-        target_source: x' descends to the class of x ("pair") or, as Algorithm 1 has it, its own.
         attack_bn: "train" attacks in train mode and updates from the attack's own forwards: 85 F_S.
+        beta: weight of the teacher's term at the last sample.
+        gamma: share of the confidence gap in the weight of a step; the step's place has the rest.
+        margin: margin of the triplet loss.
+        lambda_iakd: weight of the teacher's terms at intermediate samples.
+        lambda_dbkd: weight of the triplet loss.
+        iakd: whether the teacher's terms at intermediate samples are there.
+        dbkd: whether the triplet loss and the targeted path are there.
+        weighting: how steps are weighed: by place and gap, or all by 1 ("uniform").
+        target_source: x' descends to the class of x ("pair") or, as Algorithm 1 has it, its own.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

@@ -32,6 +32,20 @@ class Objective(nn.Module):
     Pairs are redrawn while the teacher gives both images the same class. Losses, weights, cost
     and all other fields are ``objectives/darwin``'s; ``inner_kl="reverse"`` attacks by
     KL(S || T(x)), as the paper prints it.
+
+    Attributes:
+        beta: weight of the teacher's term at the last sample.
+        gamma: share of the confidence gap in the weight of a step; the step's place has the rest.
+        margin: margin of the triplet loss.
+        lambda_iakd: weight of the teacher's terms at intermediate samples.
+        lambda_dbkd: weight of the triplet loss.
+        iakd: whether the teacher's terms at intermediate samples are there.
+        dbkd: whether the triplet loss and the targeted path are there.
+        weighting: how steps are weighed: by place and gap, or all by 1 ("uniform").
+        target_source: where x' descends to: the class of x ("pair") or, as Algorithm 1 has it, its
+            own.
+        inner_kl: direction of the attacks' KL: "forward" is KL(T(x) || S), "reverse" is KL(S ||
+            T(x)), as printed.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

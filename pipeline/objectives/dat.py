@@ -71,7 +71,11 @@ def make_discrete_adversary(objective: DiscreteObjective, roles: Roles, batch: B
 
 @dataclass(frozen=True)
 class Objective:
-    """CE(S(x), y) + CE(S(x~_S), y), x~_S generated at each step against the student."""
+    """CE(S(x), y) + CE(S(x~_S), y), x~_S generated at each step against the student.
+
+    Attributes:
+        start_probability: chance that a sample starts at a random point of the ball, not at Q(x).
+    """
 
     inner_attack: InnerAttack = declare_attack_options(
         InnerAttack(0.1, 0.1, 1, attack_bn="train", norm="l2"), fixed=("start",)

@@ -30,6 +30,11 @@ class Objective:
     """DAD's eq. 9 + alpha CE(S(x~_S), y), x~_S generated at each step against the student.
 
     The bank's x~ attacks the teacher and has no label; x~_S attacks the student and has one.
+
+    Attributes:
+        alpha: weight of each term beside the cross-entropy on clean images.
+        temperature: temperature of the softened outputs.
+        start_probability: chance that a sample starts at a random point of the ball, not at Q(x).
     """
 
     alpha: float = 0.5

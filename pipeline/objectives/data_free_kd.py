@@ -34,9 +34,9 @@ class Objective:
     """t^2 KL_t(T(x) || S(x)) on generated images x (DERD, Sec. 3.2; DAFL and CMI likewise).
 
     Attributes:
-        temperature: softens both outputs.
-        attack: "rslad" trains on x* = argmax KL(T(x) || S(x')) with weight alpha and on x
-            with weight 1 - alpha.
+        temperature: temperature t; it softens both outputs.
+        attack: "rslad" trains on x* = argmax KL(T(x) || S(x')) as well, "none" on x alone.
+        alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
     temperature: float = 1.0

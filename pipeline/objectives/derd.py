@@ -64,8 +64,8 @@ class Objective:
     gradients. One step costs 5 F_S and, for n ascent steps, 4 n + 2 F_T.
 
     Attributes:
-        steps: ascent steps n.
-        step: their size, pixels in [0,1].
+        steps: number of ascent steps n.
+        step: size of an ascent step, in pixels of [0,1].
         lambda_d: weight of the cross-entropy in the ascent.
         lambda_rob: weight of the robust teacher's term.
         tau: size of the stochastic regulariser.

@@ -23,6 +23,10 @@ class Objective:
     """mean_c |T(x)_c - S(x)_c| on logits of generated images; the generator maximises it.
 
     ``attack: rslad`` is its robust form: also on x* = argmax KL(T(x) || S(x')), weighted by alpha.
+
+    Attributes:
+        attack: "rslad" trains on x* as well, "none" on x alone.
+        alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
     attack: Literal["none", "rslad"] = "none"

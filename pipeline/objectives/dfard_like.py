@@ -34,6 +34,8 @@ class Objective(nn.Module):
     Attributes:
         temperature: t at the start.
         rate: step size of t's gradient ascent; t stays within [1, 10].
+        attack: "rslad" trains on x* as well, "none" on x alone.
+        alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
     needs_whole_batch: ClassVar[bool] = True  # the temperature moves once an update

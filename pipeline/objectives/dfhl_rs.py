@@ -32,8 +32,10 @@ class Objective:
     no outputs.
 
     Attributes:
-        entropy_steps: steps up the entropy.
-        entropy_step: their size, pixels in [0,1].
+        entropy_steps: number of steps up the entropy.
+        entropy_step: size of such a step, in pixels of [0,1].
+        attack: "rslad" trains on x* as well, "none" on x alone.
+        alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
     entropy_steps: int = 10

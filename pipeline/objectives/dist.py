@@ -30,6 +30,7 @@ class Objective:
     Attributes:
         beta: weight of the rows' relation.
         gamma: weight of the columns' relation.
+        temperature: temperature t of both softmax outputs.
     """
 
     beta: float = 1.0

@@ -56,6 +56,12 @@ class Objective(nn.Module):
 
     Learned projections map both features to 128 numbers; InfoNCE divides their cosines by
     ``temperature``. No label is read.
+
+    Attributes:
+        alpha: weight of the term on x*; the term on x has the rest.
+        beta: weight of InfoNCE.
+        temperature: number by which InfoNCE divides the cosines.
+        kd_scale: factor of RSLAD's two terms.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

@@ -30,6 +30,14 @@ class Objective:
     a = p_T(x*)_y^beta is how far the teacher is trusted; before ``begin``, a share of training,
     a = 1 and this is ARD. x* = argmax CE(S(x'), y); both KL terms carry kd_scale. The released
     code weights the teacher's term with 1, the paper with a (``weight_teacher``).
+
+    Attributes:
+        alpha: weight of the distillation terms; the cross-entropy has the rest.
+        beta: exponent of the teacher's confidence in introspection.
+        begin: share of training after which introspection sets in.
+        temperature: temperature t of the teacher's term.
+        kd_scale: factor of both KL terms.
+        weight_teacher: whether the teacher's term is weighted by a as well, as the paper prints it.
     """
 
     inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))

@@ -12,7 +12,12 @@ COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 
 @dataclass(frozen=True)
 class Objective:
-    """(1-alpha) CE(S(x), y) + alpha t^2 KL_t(T(x) || S(x))."""
+    """(1-alpha) CE(S(x), y) + alpha t^2 KL_t(T(x) || S(x)).
+
+    Attributes:
+        alpha: weight of the distillation; the cross-entropy has the rest.
+        temperature: temperature of the softened outputs.
+    """
 
     alpha: float = 0.5
     temperature: float = 4.0

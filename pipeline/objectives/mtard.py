@@ -32,6 +32,11 @@ class Objective(nn.Module):
     """w_a KL(T_rob(x*) || S(x*)) + w_n KL(T_nat(x) || S(x)), x* = argmax CE(S(x'), y).
 
     The side that lags behind its first loss gains weight at ``rate``, cut tenfold at milestones.
+
+    Attributes:
+        kd_scale: factor of both terms.
+        rate: step of the weights towards the term that has fallen less.
+        milestones: shares of training at which the rate is cut tenfold.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

@@ -55,6 +55,11 @@ class Objective:
     """alpha KL(T(x) || S(x*)) + (1-alpha) KL(T(x) || S(x)), times kd_scale; no labels.
 
     x* = argmax KL(T(x) || S(x')): the teacher sees the clean image alone.
+
+    Attributes:
+        alpha: weight of the term on x*; the term on x has the rest.
+        temperature: temperature of the softened outputs.
+        kd_scale: factor of both terms; the released code's is 0.1.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

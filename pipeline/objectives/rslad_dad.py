@@ -16,6 +16,10 @@ class Objective:
 
     As in RSLAD (Zi et al., 2021) the teacher sees the clean image alone and no label is read; the
     attack is the bank's.
+
+    Attributes:
+        alpha: weight of each of the two terms.
+        temperature: temperature of the softened outputs.
     """
 
     alpha: float = 0.5

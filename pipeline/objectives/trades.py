@@ -29,6 +29,9 @@ class Objective:
     """CE(S(x), y) + beta KL(S(x) || S(x*)), the gradient flowing into both outputs.
 
     x* = argmax KL(S(x) || S(x')), with S(x) held fixed. One step costs 2 n + 7 F_S.
+
+    Attributes:
+        beta: weight of the KL between the outputs on x and x*.
     """
 
     inner_attack: InnerAttack = declare_attack_options()

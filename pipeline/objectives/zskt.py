@@ -31,6 +31,8 @@ class Objective:
 
     Attributes:
         attention: weight of the gap between both networks' attention maps; the paper's 250.
+        attack: "rslad" trains on x* as well, "none" on x alone.
+        alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
     attention: float = 0.0

@@ -1,4 +1,4 @@
-"""Stage: a bank of discretized adversarial samples (DAD, Sec. 3.3; METHODS: bank generation)."""
+"""Stage: a bank of discretized adversarial samples (DAD, Sec. 3.3)."""
 
 import logging
 from collections.abc import Iterator

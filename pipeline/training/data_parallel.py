@@ -1,4 +1,4 @@
-"""Training by several processes: each takes its rows of every batch (METHODS: data parallelism).
+"""Training by several processes: each takes its rows of every batch (DECISIONS: more than one GPU).
 
 All ranks draw the complete batch from the same seeds and keep their own rows. So N processes see
 the same images as one, with the same augmentation, mixing and noise.

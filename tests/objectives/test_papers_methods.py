@@ -1,4 +1,4 @@
-"""docs/METHODS.md against the code, and the code's defaults against the papers'."""
+"""docs/methods/ against the code, and the code's defaults against the papers'."""
 
 import dataclasses
 import re
@@ -10,8 +10,14 @@ import yaml
 from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.schema import get_defaults, parse_fractions
 
-TEXT = (Path(__file__).parents[2] / "docs" / "METHODS.md").read_text()
-SECTIONS = dict(re.findall(r"^## (\w+)\n\n(.*?)(?=^## |\Z)", TEXT, re.MULTILINE | re.DOTALL))
+PAGES = sorted((Path(__file__).parents[2] / "docs" / "methods").glob("*.md"))
+SECTIONS = {
+    name: text
+    for page in PAGES
+    for name, text in re.findall(
+        r"^## (\w+)\n\n(.*?)(?=^## |\Z)", page.read_text(), re.MULTILINE | re.DOTALL
+    )
+}
 NAMES = list_plugin_names("objectives")
 
 
@@ -33,7 +39,7 @@ def printed(name: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_method_is_documented_with_its_defaults(name):
-    assert name in SECTIONS, f"docs/METHODS.md: add a section '## {name}'"
+    assert name in SECTIONS, f"docs/methods: add a section '## {name}'"
     objective = load_plugin("objectives", name).Objective
     assert printed(name) == get_defaults(objective)
     assert "F_S" in SECTIONS[name] or "Cost as" in SECTIONS[name], "say what a step costs"

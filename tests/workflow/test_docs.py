@@ -10,3 +10,5 @@ def test_the_floors_are_drawn_from_todays_imports():
     page = drawing["PAGE"].read_text()
     assert page == drawing["renew"](page), "run `make docs`"
     assert "core" in page
+    for picture, draw in (("FLOORS", "draw_floors"), ("GRAPH", "draw_graph")):
+        assert drawing[picture].read_text() == drawing[draw](), "run `make docs`"

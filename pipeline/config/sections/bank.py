@@ -22,6 +22,15 @@ class BankAttackSettings(Section):
     """DAD's perturbation around Q(x), in pixel space, on the teacher's cross-entropy.
 
     With neither steps nor a random start, or with `attack: null`, a sample is Q(x) itself.
+
+    Attributes:
+        norm: norm of the ball in which the sample stays.
+        eps: radius of the ball, in pixels of [0,1].
+        step: size of a step, in pixels of [0,1].
+        steps: number of steps.
+        start_probability: chance that a sample starts at a random point of the ball, not at Q(x).
+        grad_path: what the gradient is taken of: the teacher at the perturbed image, or the teacher
+            after the discretizer, straight through its codebook (`ste`).
     """
 
     norm: Literal["l2", "linf"] = "l2"
@@ -68,9 +77,11 @@ class ViewSettings(Section):
 
     Attributes:
         count: V, the number of views per sample; epoch e reads view e mod V.
-        augment, rand_augment: as in a recipe.
-        mixup, cutmix: alphas; a partner comes from the same shard. With both on, each view uses
-            one of them.
+        augment: how each view is cropped and flipped, as in a recipe.
+        rand_augment: magnitude of RandAugment, as in a recipe; 0 is none.
+        mixup: alpha of Mixup with a partner of the same shard; 0 is none.
+        cutmix: alpha of CutMix with a partner of the same shard; with Mixup on as well, each view
+            uses one of them.
     """
 
     count: PositiveInt = 4
@@ -91,9 +102,11 @@ class BankForm(Section):
     """The fields that a bank's section and its spec share.
 
     Attributes:
+        shards: number of tar files.
         block: number of rows computed and stored together.
-        quality: of a JPEG. The teacher's outputs are those on the decoded JPEG.
+        quality: of a JPEG, 1 to 100. The teacher's outputs are those on the decoded JPEG.
         tokens: whether tokens are stored beside the pixels.
+        views: settings of augmented views, stored with the teacher's outputs on them.
     """
 
     shards: PositiveInt = 8
@@ -133,10 +146,16 @@ class BankSettings(BankForm):
     Without a discretizer, a bank holds only the teacher's outputs on the data set.
 
     Attributes:
+        dataset: name of the data set whose training images it holds samples of.
+        teacher: name of the teacher that is attacked and whose outputs are stored.
+        discretizer: name of the discretizer; without one the bank holds outputs alone.
+        attack: settings of the perturbation; `null` stores Q(x) itself.
         reject: what happens to a sample for which the teacher no longer predicts its label: `drop`
             stores no sample, `keep` stores Q(x) instead.
         encoding: `blocks` of pixels, one `png` or `jpeg` per sample, or only `tokens`; `auto` is
             `blocks` up to 64 px and `png` above.
+        outputs: settings of the outputs that are stored; without them all logits on images and
+            samples.
     """
 
     dataset: str

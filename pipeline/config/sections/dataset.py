@@ -38,7 +38,15 @@ Count = Annotated[NonNegativeInt, WrapValidator(read_count), PlainSerializer(kee
 
 
 class DatasetSpec(Section):
-    """The spec of a data set; its source has no paths of files."""
+    """The spec of a data set; its source has no paths of files.
+
+    Attributes:
+        source: where the images come from: a source, with its options.
+        train: number of training images: the first rows of the source.
+        val: number of validation images: the training rows after those; `select_on: val` needs
+            some.
+        test: number of test images: the first test rows of the source.
+    """
 
     source: str | Plugin
     train: NonNegativeInt

@@ -37,8 +37,11 @@ class ExternalWeights(WeightsSpec):
 class PerceptualSpec(Section):
     """LPIPS on VGG-16 (Zhang et al., CVPR 2018), from two files by their sums.
 
-    The weight is relative to an L1 loss on [0,1]. Taming's 1.0, relative to an L1 loss on [-1,1],
-    is 0.5 here.
+    Attributes:
+        vgg: torchvision's VGG-16.
+        lin: LPIPS's linear layers.
+        weight: factor of the term beside an L1 loss on [0,1]. Taming's 1.0, beside an L1 loss on
+            [-1,1], is 0.5 here.
     """
 
     vgg: FileSpec  # torchvision's VGG-16
@@ -78,7 +81,21 @@ class AdversarialLossSettings(Section):
 
 
 class VqganShape(Section):
-    """The settings of a VQGAN's architecture."""
+    """The settings of a VQGAN's architecture.
+
+    Attributes:
+        ch: number of channels of the first level, a multiple of 32.
+        ch_mult: channels of each level in multiples of `ch`; every level but the last halves the
+            grid.
+        num_res_blocks: number of residual blocks of a level; the decoder has one more.
+        attn_resolutions: sides of the grid at which levels have attention.
+        z_channels: number of channels of the encoder's output.
+        embed_dim: number of numbers of a code.
+        n_codes: number of codes in the codebook.
+        unshuffle: side in pixels of the image of the squares that become channels before the
+            encoder; 1 for none.
+        mid_attention: whether there is attention between the two middle blocks.
+    """
 
     ch: PositiveInt = 32
     ch_mult: tuple[PositiveInt, ...] = (1,)
@@ -92,7 +109,12 @@ class VqganShape(Section):
 
 
 class ArchitectureSpec(VqganShape):
-    """The complete architecture of a foreign VQGAN, from the configuration beside its file."""
+    """The complete architecture of a foreign VQGAN, from the configuration beside its file.
+
+    Attributes:
+        resolution: side of the images, in pixels.
+        in_channels: number of channels of the images.
+    """
 
     resolution: PositiveInt
     in_channels: PositiveInt
@@ -120,9 +142,14 @@ class DiscretizerSpec(TrainedSettings, VqganShape, OptionallyComputed):
 class DiscretizerSettings(TrainedSettings, VqganShape):
     """A VQGAN with taming's encoder, decoder and codebook, trained on a data set or from a file.
 
-    ``checkpoint`` is a taming or latent-diffusion file and ``config`` its YAML. Without the YAML,
-    the shapes of the file's tensors tell the architecture. A discretizer from a file is measured on
-    its data set, if it has one.
+    Attributes:
+        dataset: name of the data set to train on; a discretizer from a file is measured on its
+            first test images.
+        checkpoint: file of a taming or latent-diffusion VQGAN; such a discretizer is not trained.
+        config: the YAML file beside it; without one the shapes of the file's tensors tell the
+            architecture.
+        perceptual: settings of LPIPS beside the reconstruction loss.
+        adversarial: settings of a discriminator beside the reconstruction loss.
     """
 
     dataset: str | None = None

@@ -29,8 +29,8 @@ class RoundSettings(Section):
 
     Attributes:
         of: what is optimised: a newly drawn "generator" and its noise (CMI), or the "pixels".
-        iterations: Adam steps per round.
-        made: images per round.
+        iterations: number of Adam's steps in a round.
+        made: number of images that a round makes.
         lr_images: learning rate of the noise or pixels; the generator's is `lr_generator`.
     """
 
@@ -44,12 +44,23 @@ class GeneratorForm(TrainedSettings):
     """The fields that a generator's section and its spec share.
 
     Attributes:
-        weights: of the four losses of DERD; `losses` names others, with their options.
+        model: the student's network: an architecture by its name.
+        latent: number of numbers of the noise from which an image is made.
+        channels: number of channels of the generator's first levels; each further level has half.
+        image: side of the images, in pixels.
+        drawn: side at which the generator draws, in pixels; smaller ones are enlarged. 0 is
+            `image`.
+        steps_per_epoch: number of batches of an epoch.
+        lr_generator: learning rate of the generator.
+        weights: weights of DERD's four losses; `losses` names others, with their options.
+        pool: number of past images that are kept; 0 keeps none.
+        replayed: number of past images added to each batch.
         warm: whether there is a warm-up; if not, each student starts with new networks.
-        student_steps: batches of the student for each step of the generator.
+        student_steps: number of the student's batches for each step of the generator.
         doublings: number of times that the side of the images is doubled, such as 4 for 224 px.
         clip_grad: largest norm of the generator's gradient; 0 does not limit it.
-        rounds: settings of rounds that make the images instead; None for no rounds.
+        rounds: settings of rounds that make the images instead of a generator that learns all
+            along.
         grids: shares of the warm-up at which a picture of generated images is kept.
     """
 
@@ -81,7 +92,8 @@ class GeneratorSettings(GeneratorForm):
     """DERD's stage I: a generator and a warm student from a teacher, without data.
 
     Attributes:
-        losses: used instead of DERD's, with their options.
+        teacher: name of the teacher whose training images are imitated.
+        losses: a generator's loss in place of DERD's, with its options.
         seeds: one warm-up, and so one artefact, for each; a student starts from that of its seed.
     """
 

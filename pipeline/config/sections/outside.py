@@ -16,13 +16,21 @@ ChannelStds = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
 class FileSpec(Section):
-    """An external file in a spec, by its sum."""
+    """An external file in a spec, by its sum.
+
+    Attributes:
+        sha256: the file's sum, 64 hexadecimal digits; it is checked, and it is in the key.
+    """
 
     sha256: Sha256
 
 
 class ExternalFile(FileSpec):
-    """An external file in a section. Its sum is in the key, its path is not."""
+    """An external file in a section. Its sum is in the key, its path is not.
+
+    Attributes:
+        path: the file; a relative path starts where the run starts. It is not in the key.
+    """
 
     path: str
 
@@ -30,9 +38,12 @@ class ExternalFile(FileSpec):
 class CheckpointSpec(FileSpec):
     """External weights in a spec, by their sum.
 
-    ``take`` names one of the file's sets of weights, such as `model_ema`; it is needed only where
-    several fit. Without mean and std, the file's own normalisation is used, or none if the file has
-    none.
+    Without mean and std, the file's own normalisation is used, or none if the file has none.
+
+    Attributes:
+        take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
+        mean: mean of each channel by which the weights' images were normalised; in pixels of [0,1].
+        std: standard deviation of each channel; in pixels of [0,1].
     """
 
     take: str | None = make_neutral_field(None)
@@ -48,7 +59,10 @@ class CheckpointSpec(FileSpec):
 class ExternalCheckpoint(CheckpointSpec):
     """External weights in a section. Their sum is in the key, the file's path is not.
 
-    ``classes`` are names in the order of the file's head, to be compared with the data set's.
+    Attributes:
+        path: the file; a relative path starts where the run starts. It is not in the key.
+        classes: names of the classes in the order of the file's head, to be compared with the data
+            set's.
     """
 
     path: str
@@ -56,11 +70,16 @@ class ExternalCheckpoint(CheckpointSpec):
 
 
 class OpenClipWeights(Section):
-    """Weights of an open_clip model.
+    """Weights of an open_clip model. Nothing is downloaded.
 
-    ``tag`` is open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`). It determines mean
-    and std, and must agree with the model about QuickGELU. Nothing is downloaded. ``take`` is as
-    in ``CheckpointSpec``.
+    Attributes:
+        path: the file; a relative path starts where the run starts. It is not in the key.
+        sha256: the file's sum, 64 hexadecimal digits; it is checked, and it is in the key.
+        tag: open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`); it tells mean and std,
+            and must agree with the model about QuickGELU.
+        take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
+        mean: mean of each channel in place of the tag's; in pixels of [0,1].
+        std: standard deviation of each channel in place of the tag's; in pixels of [0,1].
     """
 
     path: str

@@ -19,7 +19,11 @@ from pipeline.schema import NonNegativeInt, PositiveInt, Section, Share, make_ne
 class SamplingSettings(Section):
     """How a data-free student samples its generator; unset fields are those of the generator.
 
-    With ``learns: false`` the generator, or the rounds, stop: the student uses what there is.
+    Attributes:
+        steps_per_epoch: number of batches of an epoch.
+        replayed: number of past images added to each batch.
+        learns: whether the generator goes on learning, or the rounds go on; if not, the student
+            uses what there is.
     """
 
     steps_per_epoch: PositiveInt | None = None
@@ -28,19 +32,36 @@ class SamplingSettings(Section):
 
 
 class ExtraSpec(Section):
-    """A second data set's share of every batch."""
+    """A second data set's share of every batch.
+
+    Attributes:
+        share: share of every batch that the second data set fills.
+    """
 
     share: Share
 
 
 class ExtraDataSettings(ExtraSpec):
-    """A second data set, such as generated images, and its share of every batch."""
+    """A second data set, such as generated images, and its share of every batch.
+
+    Attributes:
+        dataset: name of the second data set.
+    """
 
     dataset: str
 
 
 class StudentForm(TrainedSettings):
-    """The fields that a student's section and its spec share."""
+    """The fields that a student's section and its spec share.
+
+    Attributes:
+        sampling: how a student of a generator draws its images.
+        model: the network: an architecture by its name.
+        normalise: whether pixels are normalised by the data set's mean and standard deviation, or
+            seen as they are.
+        surrogate: epoch of the generator's warm-up whose student, frozen, is the teacher in the
+            role `natural`.
+    """
 
     sampling: SamplingSettings = SamplingSettings()
     model: str
@@ -64,11 +85,16 @@ class StudentSpec(StudentForm, Computed):
 class StudentSettings(StudentForm):
     """A network distilled from teachers, on a data set, with a bank, or on a generator.
 
-    ``surrogate`` is an epoch of the generator's warm-up; its student, frozen, is the teacher in the
-    role `natural`. ``init`` is a file of initial weights; if its head has other classes, the head
-    is new.
-
     Attributes:
+        dataset: name of the data set whose images it learns from.
+        bank: name of the bank whose samples or outputs it reads beside the data set.
+        generator: name of the generator that makes its images, in place of a data set.
+        discretizer: name of the discretizer with which its objective makes samples as it learns.
+        extra: a second data set that fills a share of every batch.
+        teachers: names of its teachers by role, such as `{robust: a, natural: b}`; `teacher: a` is
+            short for `{teacher: a}`. A student's name will do as well.
+        init: file of initial weights; if its head has other classes, the head is made anew.
+        objective: what its training minimises: an objective, with its options.
         seeds: one training, and so one artefact `<name>-<seed>`, for each; the report gives their
             mean and interval. One number is a list of one; without any it is the configuration's
             `seed`.

@@ -24,7 +24,19 @@ FILE_FIELDS = {  # a field that loads a file -> what it loads, and the field wit
 
 
 class ClipSettings(Section):
-    """A small CLIP, trained here: a convolutional image tower and a text transformer."""
+    """A small CLIP, trained here: a convolutional image tower and a text transformer.
+
+    Attributes:
+        image_width: channels of the first stage of the image tower.
+        embed: number of features that images and texts share.
+        text_width: number of features of the text transformer.
+        text_layers: number of layers of the text transformer.
+        text_heads: number of attention heads of each of its layers.
+        context: number of tokens of the longest prompt.
+        prompt: the text to which an image is fitted in training; `{}` stands for its class.
+        templates: prompts for each class when it classifies: OpenAI's 80 for ImageNet, or their
+            simple seven.
+    """
 
     image_width: PositiveInt = 32
     embed: PositiveInt = 64
@@ -67,6 +79,7 @@ class OpenClipForm(Section):
     """The fields that the section and the spec of an open_clip model share.
 
     Attributes:
+        model: open_clip's name of the model, such as `ViT-B-16`.
         head: class prompts through the text tower, or the linear head in the file.
         templates: prompts for each class: OpenAI's 80 for ImageNet, or their simple seven.
         unit_features: whether a finetuned head reads features of unit length.
@@ -123,8 +136,13 @@ class OpenClipSettings(OpenClipForm):
 class TeacherForm(TrainedSettings):
     """The fields that a teacher's section and its spec share.
 
-    ``resize`` is the side in pixels to which the model itself resizes images. Only a model from a
-    file may have it; without it nothing is resized.
+    Attributes:
+        model: the network: an architecture by its name.
+        clip: settings of a small CLIP that is trained here.
+        resize: side in pixels of the image to which the model itself resizes its input; only for a
+            model from a file. Without it nothing is resized.
+        normalise: whether pixels are normalised by the data set's mean and standard deviation, or
+            seen as they are.
     """
 
     model: str | None = None
@@ -149,8 +167,13 @@ class TeacherSpec(TeacherForm, OptionallyComputed):
 class TeacherSettings(TeacherForm):
     """A classifier trained on a data set or loaded from a file, or a CLIP.
 
-    ``unverified`` uses a teacher that is near chance on its training images. It changes no weights,
-    so it is in no key.
+    Attributes:
+        dataset: name of the data set whose classes it predicts, and on which it is trained.
+        open_clip: settings of any open_clip model, with weights from a file.
+        checkpoint: file of the weights of `model`; such a teacher is not trained.
+        objective: what its training minimises: an objective, with its options.
+        unverified: use the teacher even if it is near chance on its training images. It changes no
+            weights, so it is in no key.
     """
 
     dataset: str

@@ -29,7 +29,12 @@ Seeds = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1), BeforeValidat
 
 
 class TrainedSettings(Section):
-    """The recipe of a trained artefact, by name or by its fields."""
+    """The recipe of a trained artefact, by name or by its fields.
+
+    Attributes:
+        recipe: name of one of `recipes`, or its fields; `epochs` and `gpus` may stand beside it in
+            the section and count instead of the recipe's.
+    """
 
     recipe: Recipe = Recipe()
 

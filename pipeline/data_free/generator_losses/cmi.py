@@ -59,6 +59,14 @@ class Loss(nn.Module):
     The adversarial term counts only where student and teacher predict the same class. L_cr
     compares projections of the teacher's features of an image and of a part of it with those of
     the last ``memory`` images; the projection is learnt too.
+
+    Attributes:
+        bn: weight of the gap of BatchNorm statistics.
+        oh: weight of the cross-entropy against the label.
+        adv: weight of the disagreement of teacher and student.
+        contrast: weight of the contrast to other images.
+        temperature: number by which the contrast divides cosines.
+        memory: number of past images to contrast with.
     """
 
     rounds: ClassVar[bool] = True

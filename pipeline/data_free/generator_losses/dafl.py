@@ -26,6 +26,12 @@ class Loss:
     """oh L_oh + activation L_a + balance L_ie - adv KL(T(x) || S(x)).
 
     The last term is an option of DataFree; its default weight is 0, as in the paper.
+
+    Attributes:
+        oh: weight of the cross-entropy against the teacher's own prediction.
+        activation: weight of the teacher's activations.
+        balance: weight of the balance of classes in a batch.
+        adv: weight of the disagreement of teacher and student.
     """
 
     rounds: ClassVar[bool] = False

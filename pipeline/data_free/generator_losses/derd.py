@@ -30,7 +30,11 @@ class Loss:
     CIFAR-10, and CMI's for the statistics.
 
     Attributes:
-        labels: of L_oh: the teacher's "own" prediction, or those "given" by the noise.
+        oh: weight of the cross-entropy against the label.
+        activation: weight of the teacher's activations.
+        bn: weight of the gap of BatchNorm statistics.
+        balance: weight of the balance of classes in a batch.
+        labels: labels of L_oh: the teacher's "own" prediction, or those "given" by the noise.
     """
 
     rounds: ClassVar[bool] = False

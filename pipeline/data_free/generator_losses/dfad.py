@@ -18,7 +18,11 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Loss:
-    """-adv mean_c |T(x)_c - S(x)_c| on logits; favours images where the student is most wrong."""
+    """-adv mean_c |T(x)_c - S(x)_c| on logits; favours images where the student is most wrong.
+
+    Attributes:
+        adv: weight of the disagreement of teacher and student.
+    """
 
     rounds: ClassVar[bool] = False
 

@@ -34,6 +34,9 @@ class Loss(nn.Module):
 
     e_k is a moving average of |L_k| with ``decay``, so that the n terms have equal weight. DFARD's
     own equations are not public: this is not its method.
+
+    Attributes:
+        decay: decay of the moving average of each term's size.
     """
 
     rounds: ClassVar[bool] = False

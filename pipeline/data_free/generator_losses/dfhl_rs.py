@@ -18,7 +18,12 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Loss:
-    """CE_smoothed(S(x), y) + balance L_ie(S(x)), y given; the target model is not queried."""
+    """CE_smoothed(S(x), y) + balance L_ie(S(x)), y given; the target model is not queried.
+
+    Attributes:
+        smoothing: share of a label spread over all classes.
+        balance: weight of the balance of classes in a batch.
+    """
 
     rounds: ClassVar[bool] = True
 

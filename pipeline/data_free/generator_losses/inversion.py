@@ -32,6 +32,12 @@ class Loss:
 
     TV and L2 are means over pixels in [0,1], so that their weights hold at any image size. Those
     two weights are our own choice.
+
+    Attributes:
+        oh: weight of the cross-entropy against the label.
+        bn: weight of the gap of BatchNorm statistics.
+        tv: weight of the total variation.
+        l2: weight of the squared distance from grey.
     """
 
     rounds: ClassVar[bool] = True

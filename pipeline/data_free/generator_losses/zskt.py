@@ -17,7 +17,11 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Loss:
-    """-adv KL(T(x) || S(x)); favours images where the student is most wrong."""
+    """-adv KL(T(x) || S(x)); favours images where the student is most wrong.
+
+    Attributes:
+        adv: weight of the disagreement of teacher and student.
+    """
 
     rounds: ClassVar[bool] = False
 

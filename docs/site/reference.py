@@ -1,0 +1,211 @@
+"""The pages under reference/: made from the schema, the dataclasses and the parser as they are."""
+
+from collections.abc import Iterator
+
+from docs.site.commands import write_commands
+from docs.site.descriptions import (
+    Field,
+    find_section_classes,
+    list_plugin_fields,
+    list_section_fields,
+    read_attributes,
+    read_text,
+)
+from pipeline.config.dataset_source import OPTIONS_CLASS
+from pipeline.config.reader import Config
+from pipeline.config.recipe import Recipe
+from pipeline.core.attack_protocol import AttackPoint
+from pipeline.discovery import load_plugins
+from pipeline.stages.evaluate import OUTCOME_SCHEMA
+
+ENTRY_NAMES = {  # a named section -> how its entries are called in headings
+    "datasets": "datasets.<name>",
+    "teachers": "teachers.<name>",
+    "discretizers": "discretizers.<name>",
+    "banks": "banks.<name>",
+    "generators": "generators.<name>",
+    "students": "students.<name>",
+    "suites": "suites.<name>",
+}
+NAMED_PLUGINS = {  # a field that names a plug-in -> what it names
+    "source": "a [source](datasets.md)",
+    "objective": "an [objective](objectives.md)",
+    "attacks": "list: [attacks](attacks.md)",
+    "losses": "a [generator's loss](generator_losses.md)",
+    "recipe": "name, or [settings](#recipe)",
+    "recipes": "names, each with [settings](#recipe)",
+}
+OUTCOME_WORDS = {
+    "epoch": "epoch whose weights were evaluated; empty for the exported weights",
+    "index": "row of the test image in its data set",
+    "label": "its class, as a number in the data set's order",
+    "prediction": "the class that the model predicts on the attacked image",
+}
+
+
+def write_pages() -> dict[str, str]:
+    """Every generated page by its path below docs/."""
+    return {
+        "reference/configuration.md": write_configuration(),
+        "reference/objectives.md": write_plugins(
+            "Objectives",
+            "objectives",
+            "`objective: rslad`, or with options `objective: {rslad: {steps: 3}}`. "
+            "[Methods](../methods/index.md) has their equations and costs.",
+            "Objective",
+        ),
+        "reference/attacks.md": write_plugins(
+            "Attacks",
+            "attacks",
+            "Attacks of a suite: `attacks: [clean, {pgd: {steps: 50, eps: 4/255}}]`. Each is one "
+            "image, one prediction; [outcomes](outcomes.md) says how they are kept.",
+            "Attack",
+        ),
+        "reference/datasets.md": write_plugins(
+            "Sources of data sets",
+            "datasets",
+            '`source: cifar10`, or with options `source: {npz: {path: ddpm.npz, version: "1"}}`.',
+            OPTIONS_CLASS,
+        ),
+        "reference/architectures.md": write_architectures(),
+        "reference/generator_losses.md": write_plugins(
+            "Generators' losses",
+            "generator_losses",
+            "What a generator minimises: `losses: cmi`, or with options "
+            "`losses: {cmi: {adv: 1}}`. [The methods](../methods/derd.md) have the equations.",
+            "Loss",
+        ),
+        "reference/commands.md": write_commands(),
+        "reference/outcomes.md": write_outcomes(),
+    }
+
+
+def format_fields(fields: list[Field]) -> str:
+    """Fields as a table."""
+    rows = [
+        f"| `{f.name}` | {f.kind} | {f.unit} | {f.default} | {escape(f.description)} |"
+        for f in fields
+    ]
+    head = ["| key | type | unit | default | meaning |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows])
+
+
+def escape(text: str) -> str:
+    """Text that may stand in the cell of a table."""
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
+
+
+def format_prose(docstring: str | None) -> str:
+    """A docstring's text as Markdown: its names in double backticks and its angle brackets."""
+    return read_text(docstring).replace("*", "\\*").replace("<", "&lt;")
+
+
+def list_sections() -> Iterator[tuple[str, type]]:
+    """The path and class of every section, parents first, each class once."""
+    seen: set[type] = set()
+
+    def visit(path: str, target: type) -> Iterator[tuple[str, type]]:
+        if target in seen:
+            return
+        seen.add(target)
+        yield path, target
+        for name, info in target.model_fields.items():
+            below = ENTRY_NAMES.get(name, name) if target is Config else f"{path}.{name}"
+            for inner in find_section_classes(info.annotation):
+                yield from visit(below, inner)
+
+    yield from visit("", Config)
+
+
+def list_configuration_fields() -> Iterator[tuple[str, type, list[Field]]]:
+    """The path, class and fields of every section."""
+    for path, target in list_sections():
+        yield path, target, [name_plugins(f) for f in list_section_fields(target)]
+
+
+def name_plugins(field: Field) -> Field:
+    """The field, its type a link where it names a plug-in or a recipe."""
+    kind = NAMED_PLUGINS.get(field.name, field.kind)
+    default = "its defaults" if field.name == "recipe" else field.default
+    return Field(field.name, kind, default, field.description)
+
+
+def write_configuration() -> str:
+    """The page of the configuration's keys."""
+    parts = [
+        "# Configuration",
+        "Every key of a configuration, made from the schema that reads it. A fraction such as "
+        "`8/255` is a number. Of what has a neutral default, nothing is in a key while it has that "
+        "default ([keys and reruns](../explanation/keys.md)).",
+    ]
+    for path, target, fields in list_configuration_fields():
+        title = "The top level" if target is Config else path
+        if target is Recipe:
+            title = "recipes.<name>"
+        parts += [f"## {title.replace('<', '&lt;')} {{ #{target.__name__.lower()} }}"]
+        parts += [format_prose(target.__doc__), format_fields(fields)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_plugins(title: str, folder: str, intro: str, class_name: str) -> str:
+    """A page of plug-ins: source, formula and options of each."""
+    parts = [f"# {title}", intro]
+    for module in load_plugins(folder):
+        parts += [f"## {module.__name__.rpartition('.')[2]}", format_prose(module.__doc__)]
+        target = getattr(module, class_name, None)
+        if target is None:
+            continue
+        parts.append(format_prose(target.__doc__))
+        fields = list_plugin_fields(target)
+        parts.append(format_fields(fields) if fields else "It has no options.")
+    return "\n\n".join(parts) + "\n"
+
+
+def write_architectures() -> str:
+    """The page of networks: the form of their names."""
+    parts = ["# Architectures", "A network is named by `model:`; its file decides which names."]
+    for module in load_plugins("architectures"):
+        name = module.__name__.rpartition(".")[2]
+        parts += [f"## {name}", f"`model: {module.NAME_FORMAT}`", format_prose(module.__doc__)]
+    return "\n\n".join(parts) + "\n"
+
+
+def write_outcomes() -> str:
+    """The page of the file that an evaluation writes."""
+    words = read_attributes(AttackPoint.__doc__) | OUTCOME_WORDS
+    rows = [
+        f"| `{column.name}` | {column.type} | {escape(words.get(column.name, ''))} |"
+        for column in OUTCOME_SCHEMA
+    ]
+    parts = [
+        "# outcomes.parquet",
+        "An evaluation's folder holds `outcomes.parquet`, one row for each image and attack. A "
+        "column is empty where it does not apply to the attack. "
+        "[Reading results in pandas](../howto/results.md) has examples.",
+        "\n".join(["| column | type | meaning |", "|---|---|---|", *rows]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def find_undescribed() -> list[str]:
+    """Every field, plug-in and column that has no description, by its place."""
+    found = [
+        f"{path or 'configuration'}.{field.name} ({target.__name__})"
+        for path, target, fields in list_configuration_fields()
+        for field in fields
+        if not field.description
+    ]
+    classes = {
+        "objectives": "Objective",
+        "attacks": "Attack",
+        "datasets": OPTIONS_CLASS,
+        "generator_losses": "Loss",
+    }
+    for folder, class_name in classes.items():
+        for module in load_plugins(folder):
+            target = getattr(module, class_name, None)
+            for field in list_plugin_fields(target) if target else []:
+                if not field.description:
+                    found.append(f"{module.__name__}.{field.name}")
+    columns = read_attributes(AttackPoint.__doc__) | OUTCOME_WORDS
+    return found + [f"outcomes.{name}" for name in OUTCOME_SCHEMA.names if name not in columns]
