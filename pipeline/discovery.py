@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from pipeline.contracts.forms import complete_plugin
 from pipeline.contracts.own_files import (
@@ -250,7 +250,10 @@ class OwnImporter:
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
         """Leaves it to Python to make the module."""
 
-    def exec_module(self, module: ModuleType) -> None:
-        """Runs the file in its module."""
-        if (file := _own.files.get(module.__name__)) is not None:
-            exec(compile(file.text, str(file.path), "exec", dont_inherit=True), module.__dict__)
+    def get_code(self, name: str) -> CodeType:
+        """The compiled text of a module as it was read; a package without a file is empty."""
+        file = _own.files.get(name)
+        text, path = (b"", name) if file is None else (file.text, str(file.path))
+        return compile(text, path, "exec", dont_inherit=True)
+
+    exec_module = importlib.machinery.SourceFileLoader.exec_module  # runs what get_code gives

@@ -129,6 +129,8 @@ def format_validation_error(
     if first["type"] != "value_error" and kind is not None:
         what = describe_type(kind)
         message = f"is missing; give {what}" if first["type"] == "missing" else ask_for(kind)
+    if first["type"] == "finite_number":
+        message = message.replace("a number", "a finite number")
     if first["type"] not in ("missing", "value_error"):
         message += describe_given(first.get("input"))
     return f"{path}: {message}" if path else message

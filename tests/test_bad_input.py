@@ -38,10 +38,10 @@ def cycle(raw: dict) -> None:
 
 
 FAULTS = {
-    misspelt: "error: students.rslad.objective.rslad.stpe: unknown; did you mean 'step'?",
+    misspelt: "students.rslad.objective.rslad.stpe: unknown; did you mean 'step'?",
     missing_reference: "error: students.dad.bank: banks has no 'dda'; did you mean 'dad'?",
     step_beyond_radius: "students.rslad.objective.rslad.step: 0.0313725 is more than eps",
-    negative_radius: "error: banks.dad.attack.eps: Input should be greater than or equal to 0",
+    negative_radius: "error: banks.dad.attack.eps: a number of 0 or more is expected (got -0.1)",
     too_many_images: "datasets.tiny.train: 50065 images asked for with val, cifar10 has 50000",
     cycle: "is made from itself (students.",
 }
@@ -65,7 +65,7 @@ def test_snakemake_prints_the_line_and_starts_nothing(tmp_path):
     folder.write(raw)
     done = folder.snakemake()
     assert done.returncode != 0
-    assert FAULTS[misspelt] in text(done)
+    assert f"error: experiment.yaml:123: {FAULTS[misspelt]}" in text(done)
     assert "Traceback" not in text(done)
     assert not (tmp_path / "store").exists()
 
@@ -77,7 +77,9 @@ def test_a_store_that_cannot_be_made_is_named(tmp_path):
     folder.write(raw)
     done = folder.snakemake()
     assert done.returncode != 0
-    assert "error: store: blocked/store: blocked is not a folder; set" in text(done)
+    assert "error: experiment.yaml:1: store: blocked/store: blocked is not a folder; set" in text(
+        done
+    )
     assert "Traceback" not in text(done)
 
 
@@ -101,13 +103,13 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):
     """A file-size limit of the process stands for the full disk: the write fails the same way."""
     folder, raw = Folder(tmp_path), tiny()
     folder.write({k: raw[k] for k in ("store", "seed", "run", "recipes", "datasets")})
-    assert folder.run("plan", "--configfile", str(folder.config), "--write")[0] == 0
+    assert folder.fork("plan", "--configfile", str(folder.config), "--write")[0] == 0
     (place,) = (tmp_path / "store/dataset").iterdir()
     status, printed = folder.limited(100_000, "prepare_data", str(place))
     assert status == 2, printed
     assert "free some space and run again" in printed
     assert sorted(p.name for p in place.iterdir()) == ["attempts", "spec.json"]
-    assert folder.run("prepare_data", str(place))[0] == 0
+    assert folder.fork("prepare_data", str(place))[0] == 0
 
 
 def started(tmp_path, **changes) -> tuple[Folder, object]:
@@ -115,13 +117,13 @@ def started(tmp_path, **changes) -> tuple[Folder, object]:
     folder, raw = Folder(tmp_path), tiny()
     kept = {k: raw[k] for k in ("store", "seed", "run", "recipes", "datasets", "teachers")}
     folder.write({**kept, **changes})
-    assert folder.run("plan", "--configfile", str(folder.config), "--write")[0] == 0
+    assert folder.fork("plan", "--configfile", str(folder.config), "--write")[0] == 0
     return folder, tmp_path / "store/by-name"
 
 
 def test_a_stage_refuses_another_kinds_folder(tmp_path):
     folder, names = started(tmp_path)
-    status, printed = folder.run("distill", str(names / "teacher/natural"))
+    status, printed = folder.fork("distill", str(names / "teacher/natural"))
     assert status == 2
     assert "holds a teacher; the stage that makes it is train_teacher" in printed
 
@@ -129,7 +131,7 @@ def test_a_stage_refuses_another_kinds_folder(tmp_path):
 def test_a_gpu_job_without_a_gpu_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     folder, names = started(tmp_path, device="cuda")
-    status, printed = folder.run("train_teacher", str(names / "teacher/natural"))
+    status, printed = folder.fork("train_teacher", str(names / "teacher/natural"))
     assert status == 2
     assert "error: device: teacher natural wants cuda, torch sees none" in printed
     assert "Traceback" not in printed

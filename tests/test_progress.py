@@ -1,5 +1,6 @@
 """What a reader sees of a run: progress, each job's log, the summary, what a job asks for."""
 
+import errno
 import logging
 import os
 
@@ -8,7 +9,7 @@ import pytest
 from pipeline import progress
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
-from pipeline.progress import Progress, format_duration
+from pipeline.progress import Progress, WeightedProgress, format_duration, track_steps
 from pipeline.resources import count_gpus, resolve_resources
 from pipeline.store.logs import capture_job_log, get_log_path
 from pipeline.upkeep.run_summary import PlanRun
@@ -42,6 +43,75 @@ def test_the_rate_is_the_mean_of_this_attempt(clock, caplog):
     clock[0] += 60
     blocks.add_steps(10)
     assert caplog.messages == ["block 10/1000  99 min left"]
+
+
+def test_unequal_parts_are_weighed_by_the_time_of_their_kind(clock, caplog):
+    """Two chunks of 10 passes took 20 s each; a third kind of 1000 passes is half done in 50 s."""
+    caplog.set_level(logging.INFO, "retort")
+    parts = [("pgd", 10.0), ("pgd", 10.0), ("square", 1000.0), ("fgsm", 10.0)]
+    work = WeightedProgress("chunk", total=6, parts=parts)
+    assert work.describe() == "pgd, chunk 3/6, 0% of it"
+    for _ in range(2):
+        clock[0] += 20
+        work.finish_part()
+    # 40 s for 20 passes: 2 s a pass for the 1,010 that are left
+    assert work.estimate_seconds_left() == pytest.approx(2 * 1010)
+    clock[0] += 50
+    work.add_work(500)
+    # square: 50 s for 500, so 50 s more; fgsm, unknown, at the mean of 90 s for 520 passes
+    assert work.estimate_seconds_left() == pytest.approx(50 + 10 * 90 / 520)
+    assert caplog.messages[-1] == "square, chunk 5/6, 50% of it  52 s left"
+    work.finish_part()
+    clock[0] += 1
+    work.finish_part()
+    assert progress.silence_watch.progress is None
+
+
+def test_a_part_that_runs_longer_than_estimated_does_not_end_early(clock):
+    work = WeightedProgress("chunk", total=1, parts=[("square", 100.0)])
+    clock[0] += 95
+    work.add_work(500)
+    assert work.estimate_seconds_left() == pytest.approx(5)
+
+
+def test_a_silent_job_says_every_minute_how_far_it_is(clock, caplog):
+    caplog.set_level(logging.INFO, "retort")
+    watch = progress.silence_watch
+    with progress.report_silence("start"):
+        watch.break_silence()
+        assert caplog.messages == []
+        clock[0] += 60
+        watch.break_silence()
+        log.info("data set ready")
+        clock[0] += 60
+        watch.break_silence()
+        clock[0] += 60
+        watch.break_silence()
+        steps = Progress("artefact", 4)
+        clock[0] += 60
+        watch.break_silence()
+        steps.add_steps(1)
+        clock[0] += 60
+        watch.break_silence()
+        for _ in track_steps("shard", "ab", 2):
+            clock[0] += 1
+        assert watch.progress is None
+    assert caplog.messages == [
+        "still at work after: start",
+        "data set ready",
+        *["still at work after: data set ready"] * 2,
+        "artefact 0/4  60 s so far",
+        "artefact 1/4  3 min left",
+        "artefact 1/4  6 min left",
+    ]
+
+
+def test_a_verb_that_says_nothing_is_not_made_to_talk(clock, caplog):
+    caplog.set_level(logging.INFO, "retort")
+    with progress.report_silence():
+        clock[0] += 600
+        progress.silence_watch.break_silence()
+    assert caplog.messages == []
 
 
 def test_training_counts_its_steps_over_all_epochs(tmp_path, monkeypatch, caplog):
@@ -116,6 +186,27 @@ def test_the_summary_tells_made_reused_failed_and_not_begun(tmp_path):
     assert str(get_log_path(plan.folder_path(robust))) in lines[3]
     assert lines[4].startswith(f"not begun: {len(plan.artefacts) - 3} (discretizer vq; bank dad; ")
     assert lines[5] == f"logs: {plan.store}/<kind>/<key>/attempts/*.log"
+    assert lines[6:] == ["to go on, run the same command again: what is made or saved is kept"]
+
+
+def test_the_summary_of_a_full_disk_says_so(tmp_path, monkeypatch):
+    """The job's log is there and empty: there was no room for a word."""
+    plan = make_plan_from_dict(small() | {"store": str(tmp_path / "store")})
+    data = plan.refs_by_name["dataset", "tiny"]
+    run = PlanRun(plan)
+    path = get_log_path(plan.folder_path(data))
+    path.parent.mkdir(parents=True)
+    path.touch()
+    os.utime(path, (run.start_time + 1, run.start_time + 1))
+    assert "dataset tiny: no word: it was killed before its first line" in run.format_summary()
+
+    def refuse(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    full = f"{plan.store}: No space left on device; free some space and run again"
+    assert f"  dataset tiny: {full} ({path})" in run.format_summary().splitlines()
+    assert run.format_summary().splitlines()[-2] == full
 
 
 NAMES = (("dataset", "tiny"), ("teacher", "natural"), ("teacher", "robust"))

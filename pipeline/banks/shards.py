@@ -31,6 +31,7 @@ from pipeline.store.artefact import (
     write_atomically,
     write_json,
 )
+from pipeline.store.own_sum import add_own_sum, has_own_sum
 
 REVISION = 1
 
@@ -58,6 +59,7 @@ MEMBER_SUFFIXES = {f"{name}.npy" for name in FIELD_TYPES} | set(IMAGE_SUFFIXES.v
 NPY_MAGIC = b"\x93NUMPY\x01\x00"
 MALFORMED_ERRORS = (EOFError, LookupError, ValueError, TypeError, SyntaxError)
 MALFORMED_ERRORS += (RecursionError, MemoryError, OverflowError)
+SIDECAR_FIELDS = {"sha256", "bytes", "counts", "bank", "shard"}
 REBUILD_REMEDY = "delete it and its bank's manifest, and run again"
 
 TAR_RECORD_BYTES = 512  # size of a record in a tar
@@ -132,6 +134,8 @@ def describe_shard_fault(path: Path, key: str) -> str:
         sidecar = read_json(sidecar_path(path), "")
     except RetortError:
         return "has no readable sidecar, so that it may be cut off"
+    if not has_own_sum(sidecar, SIDECAR_FIELDS):
+        return f"has a sidecar, {sidecar_path(path).name}, that was altered"
     if sidecar.get("bank") != key:
         return f"is of bank {sidecar.get('bank', 'that is not named')}, not of {key}"
     if sidecar.get("shard") != path.name:
@@ -171,7 +175,7 @@ def write_shard(
                 for name, value in counts.items():
                     totals[name] = totals.get(name, 0) + value
     sidecar = {**describe_file(path), "counts": totals, "bank": key, "shard": path.name}
-    write_json(sidecar_path(path), sidecar)
+    write_json(sidecar_path(path), add_own_sum(sidecar))
     return sidecar
 
 

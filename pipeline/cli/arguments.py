@@ -219,6 +219,10 @@ def add_store_verbs(verbs) -> None:
     """What lies in the store."""
     what = "check every file against its sum, and name what is altered, truncated or missing"
     verb = add_configured_verb(verbs, "verify", ("upkeep", "verify"), what, "verify --mend")
+    verb.epilog += (
+        "\n\nNot checked, since no result depends on them: attempts/* (logs and costs) and "
+        "groups/*.json\n(markers for Snakemake) in an artefact's folder."
+    )
     verb.add_argument("--all", action="store_true", help="the whole store, not the configuration")
     verb.add_argument("--mend", action="store_true", help="have what is broken made again")
     what = "list what no configuration given refers to, and what dead jobs left"

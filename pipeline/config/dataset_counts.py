@@ -50,7 +50,7 @@ def settle_dataset(name: str, section: DatasetSettings, cache: Path) -> DatasetS
     if not asks and not was_counted:
         return section.model_copy(update={"source": source})
     counts = count_images(f"datasets.{name}", section, plugin, sizes, was_counted)
-    return DatasetSettings.model_validate(section.model_dump() | {"source": source, **counts})
+    return section.model_copy(update={"source": source, **counts})
 
 
 def count_images(

@@ -62,6 +62,8 @@ class ConfigSource:
 
     def place_variants(self, students: Mapping[str, KeyPlace]) -> dict[str, KeyPlace]:
         """The places of the students that grids make, each that of its section."""
+        if not isinstance(self.values["students"], Mapping):
+            return {}
         try:
             sweeps = list_sweeps(self.values["students"])
         except RetortError:  # a faulty grid is reported by itself, and makes no students

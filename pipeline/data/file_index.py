@@ -1,6 +1,6 @@
 """Data sets whose images stay in their files: class folders, and the index of the images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -93,13 +93,18 @@ def describe_header(file: BinaryIO) -> str:
     try:
         with Image.open(file):
             return ""
+    except Image.DecompressionBombError as error:
+        return f"is too large ({error})"
     except DECODE_ERRORS:
         file.seek(0)
         return "is an HTML page" if file.read(64).lstrip()[:1] == b"<" else "is no image"
 
 
-def check_options(size: int, crop: float, decode: str) -> None:
-    """Raise ValueError unless the centre crop is possible and the decoding is known."""
+def check_options(size: int, crop: float, decode: str, places: Mapping[str, str]) -> None:
+    """Raise ValueError unless crop, decoding and the splits' places below the path are possible."""
+    for split, place in places.items():
+        if place.startswith(("/", "~")) or "\0" in place:
+            raise ValueError(f"{split}: {place!r} is not below the path; write it relative to that")
     if size < 1 or not 0 < crop <= 1:
         raise ValueError(f"crop: {crop:g} of {size} px; crop is in (0, 1], size > 0")
     if decode not in DECODINGS:

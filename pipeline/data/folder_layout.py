@@ -117,7 +117,7 @@ def scan_class_folder(folder: Path) -> ClassFiles:
                     ignored["hidden"] += 1
                 elif entry.is_dir():
                     ignored["folders"] += 1
-                elif (suffix := Path(entry.name).suffix.lower()) in IMAGE_SUFFIXES:
+                elif (suffix := os.path.splitext(entry.name)[1].lower()) in IMAGE_SUFFIXES:
                     check_encoding(folder, entry.name)
                     leads_nowhere = entry.is_symlink() and not Path(entry.path).exists()
                     files.append((entry.name, 0 if leads_nowhere else entry.stat().st_size))

@@ -35,9 +35,16 @@ LabelledFiles = list[tuple[Path, int]]  # files and their labels
 
 
 def find_source(path: str, cache: Path, default: str) -> Path | None:
-    """The folder or file at ``path`` (or ``default``), looked for as given, then in the cache."""
+    """The folder or file at ``path`` (or ``default``), looked for as given, then in the cache.
+
+    Raises:
+        RetortError: it cannot be looked for, such as a name that is too long.
+    """
     given = Path(path or default).expanduser()
-    return next((place for place in (given, Path(cache) / given) if place.exists()), None)
+    try:
+        return next((place for place in (given, Path(cache) / given) if place.exists()), None)
+    except OSError as error:
+        raise RetortError(f"{str(given)[:40]}…: {error.strerror}; name another path") from error
 
 
 def locate_source(path: str, cache: Path, default: str) -> Path:

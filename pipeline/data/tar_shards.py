@@ -14,6 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from pathlib import Path
 
+from braceexpand import braceexpand
+
 from pipeline.data.file_index import describe_header
 from pipeline.data.folder_layout import SPLIT_NAMES, is_hidden, list_subfolders
 from pipeline.data.image_folder import IMAGE_SUFFIXES, SHOWN_FILES
@@ -161,10 +163,15 @@ def find_shard_patterns(root: Path) -> dict[str, str]:
 
 
 def list_shards(root: Path, pattern: str) -> list[Path]:
-    """The shards of a pattern, sorted; the pattern may have braces, such as `{000..009}`."""
-    from braceexpand import braceexpand
+    """The shards of a pattern, sorted; the pattern may have braces, such as `{000..009}`.
 
-    return sorted({path for each in braceexpand(pattern) for path in root.glob(each)})
+    Raises:
+        RetortError: it is no pattern.
+    """
+    try:
+        return sorted({path for each in braceexpand(pattern) for path in root.glob(each)})
+    except ValueError as error:
+        raise RetortError(f"{root}: '{pattern}' is no pattern of shards ({error})") from error
 
 
 def read_class_names(folders: Iterable[Path]) -> tuple[str, ...]:
@@ -244,7 +251,7 @@ def name_classes(labels: Mapping[str, str]) -> tuple[str, ...]:
     """
     if all(NUMBER.fullmatch(label) for label in labels):
         least, largest = min(map(int, labels)), max(map(int, labels))
-        check_labels(labels, max(largest, 1))
+        check_labels(labels, largest if least == 1 else largest + 1)
         if least:
             first = str(least)
             raise RetortError(f"{labels[first]} has the least label, {least}; labels start at 0")

@@ -94,7 +94,8 @@ class Images:
     decode: str = field(default="plain", metadata={"neutral": "plain"})
 
     def __post_init__(self):
-        check_options(self.size, self.crop, self.decode)
+        places = {split: getattr(self, split) for split in DEFAULT_SPLITS}
+        check_options(self.size, self.crop, self.decode, places)
         if self.subset not in ("", *imagenet.SUBSETS):
             raise ValueError(f"subset: '{self.subset}' is none; give a or r, or leave it out")
         if self.subset and self.folders:
@@ -260,8 +261,9 @@ class Images:
             log.info("%s: no images of %d classes: %s", part, len(lacking), shown)
         below = part.relative_to(root)
         places = [
-            (str(below / name / file), 0, size, numbers[labels[name]], group)
+            (f"{folder}/{file}", 0, size, numbers[labels[name]], group)
             for name, about in found.items()
+            for folder in [str(below / name)]
             for file, size in about.files
         ]
         return places, sum((about.ignored for about in listing), Counter())

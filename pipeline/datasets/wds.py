@@ -100,7 +100,8 @@ class Images:
     decode: str = field(default="plain", metadata={"neutral": "plain"})
 
     def __post_init__(self):
-        check_options(self.size, self.crop, self.decode)
+        places = {split: getattr(self, split) for split in DEFAULT_SPLITS}
+        check_options(self.size, self.crop, self.decode, places)
         list_class_names(self.folders, self.names)
 
     @property

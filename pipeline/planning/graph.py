@@ -13,6 +13,7 @@ from pipeline.discovery import (
     use_plugin_folders,
 )
 from pipeline.errors import RetortError
+from pipeline.planning.compatibility.checkpoints import check_checkpoints
 from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Plan, PlannedArtefact, check_store
 from pipeline.planning.resolver import SECTION_MODULES, Resolver
@@ -72,6 +73,7 @@ def make_plan(config: Config) -> Plan:
     with config.source.locate_errors(), name_plugin_faults():
         use_plugin_folders(map(Path, config.plugins))
         resolve_configuration(Resolver(config, plan))
+        check_checkpoints(config, plan)
     return plan
 
 

@@ -13,8 +13,14 @@ from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
 from pipeline.config.specs import get_spec
 from pipeline.contracts.own_files import OWN_PACKAGE, is_own
 from pipeline.errors import RetortError, describe_unreadable, explain_denied_reading
-from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json, write_json
+from pipeline.store.artefact import (
+    JOB_FILE,
+    MANIFEST_FILE,
+    read_json,
+    write_json,
+)
 from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
+from pipeline.store.own_sum import add_own_sum
 
 SEED_SEPARATOR = ".seed"  # between a generator's name and one of its seeds
 EPOCH_SEPARATOR = ".epoch"  # between the name of an evaluated model and the epoch of its weights
@@ -34,6 +40,7 @@ class PlannedArtefact:
         str, ...
     ]  # modules whose REVISION is in the key, besides the components they declare
     outside_paths: dict[str, str] = field(default_factory=dict)  # paths of outside files: in no key
+    run_settings: dict = field(default_factory=dict)  # how this job alone runs: in no key
     includes_fingerprint: bool = False  # whether the code's fingerprint is in the key
 
     @cached_property
@@ -97,7 +104,7 @@ class Plan:
         """Add an artefact and return it; the same content under a second name is one artefact.
 
         Raises:
-            RetortError: its name cannot be a file name.
+            RetortError: its name cannot be a file name, or is that of other content.
         """
         if why := explain_bad_name(artefact.name, MAX_LABEL_BYTES):
             raise RetortError(
@@ -105,6 +112,11 @@ class Plan:
             )
         if self.strict_code:
             artefact = replace(artefact, includes_fingerprint=True)
+        if self.refs_by_name.get((artefact.kind, artefact.name), artefact.ref) != artefact.ref:
+            raise RetortError(
+                f"{artefact.kind} '{artefact.name}': two of the sections make one of this name; "
+                "rename one of them"
+            )
         kept = self.artefacts.setdefault(artefact.ref, artefact)
         self.refs_by_name[artefact.kind, artefact.name] = artefact.ref
         return kept
@@ -157,6 +169,7 @@ def describe_job(
         "run": {
             **run,
             **artefact.outside_paths,
+            **artefact.run_settings,
             **({"plugins": own} if artefact.uses_plugins else {}),
         },
     }
@@ -181,7 +194,7 @@ def write_job_files(plan: Plan) -> None:
             path = plan.folder_path(ref) / JOB_FILE
             job = describe_job(entry, plan.run, plan.plugin_folders)
             if not path.exists() or (not plan.is_complete(ref) and runs_differently(path, job)):
-                write_json(path, job)
+                write_json(path, add_own_sum(job))
         for (kind, name), ref in plan.refs_by_name.items():
             update_link(plan.store / "by-name" / kind / name, Path("../..") / ref)
     except OSError as error:

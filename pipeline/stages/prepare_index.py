@@ -123,7 +123,7 @@ def drop_bad_files(
         start += len(table)
         if len(table) and not fine.any():
             raise RetortError(f"data set {job.name}: every file of its {name} split is bad")
-        kept[name] = table.filter(pa.array(fine)) if len(fine) else table
+        kept[name] = table if fine.all() else table.filter(pa.array(fine))
     for fault in bad.values():
         log.warning("left out: %s", fault)
     return kept, list(bad.values())

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.errors import COMMAND, RetortError, explain_denied_reading
 from pipeline.store.code_revisions import compute_fingerprint
+from pipeline.store.own_sum import add_own_sum, compute_manifest_sum
 
 MANIFEST_FILE = "manifest.json"
 JOB_FILE = "spec.json"
@@ -245,11 +246,6 @@ def is_below_folder(name: str) -> bool:
     return "\0" not in name and not {"", ".", ".."} & set(parts)
 
 
-def compute_manifest_sum(manifest: dict) -> str:
-    """The sum of a manifest's other fields, which it stores in ``sum``."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
 def read_job(folder: Path) -> Job:
     """The job in ``folder/spec.json``.
 
@@ -285,5 +281,4 @@ def check_refs(refs: dict[str, str]) -> None:
 
 def write_manifest(job: Job, manifest: Manifest) -> None:
     """Writes the manifest; from then on the artefact is finished."""
-    data = asdict(manifest)
-    write_json(job.folder / MANIFEST_FILE, data | {"sum": compute_manifest_sum(data)})
+    write_json(job.folder / MANIFEST_FILE, add_own_sum(asdict(manifest)))

@@ -1,6 +1,7 @@
 """What making an artefact cost in time and memory. No sum or key includes it."""
 
 import json
+import logging
 import os
 import platform
 import resource
@@ -12,6 +13,9 @@ from pathlib import Path
 
 from pipeline.store.artefact import Job, write_json
 
+log = logging.getLogger("retort")
+
+SUMMED_FIELDS = ("seconds", "cpu_seconds", "peak_mb")
 RUSAGE_TARGETS = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
 
 
@@ -51,9 +55,25 @@ def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds
     write_json(job.folder / "attempts" / name, cost)
 
 
+def read_attempt_record(path: Path) -> dict | None:
+    """What one attempt cost; None for a record that is altered or that this user may not read."""
+    try:
+        record = json.loads(path.read_text())
+        if all(isinstance(record[name], int | float) for name in SUMMED_FIELDS):
+            return record
+    except (ValueError, KeyError, TypeError, PermissionError):
+        pass
+    log.warning("%s: is no readable record of an attempt's cost; left out", path)
+    return None
+
+
 def sum_attempt_costs(folder: Path) -> dict[str, float]:
-    """Wall and CPU seconds over all attempts and parts, and the peak memory in MB."""
-    records = [json.loads(p.read_text()) for p in sorted((folder / "attempts").glob("*.json"))]
+    """Wall and CPU seconds over all attempts and parts, and the peak memory in MB.
+
+    A record that cannot be read is left out and named in the log.
+    """
+    paths = sorted((folder / "attempts").glob("*.json"))
+    records = [record for path in paths if (record := read_attempt_record(path)) is not None]
     return {
         "seconds": sum(r["seconds"] for r in records),
         "cpu_seconds": sum(r["cpu_seconds"] for r in records),

@@ -4,6 +4,7 @@ It is tried with stored teacher outputs (``supply="stored"``) and with a live te
 """
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -19,6 +20,7 @@ from pipeline.core.batch import (
 )
 from pipeline.discovery import load_plugin
 from pipeline.errors import RetortError
+from pipeline.schema import build_instance, list_options
 from pipeline.trials.requirements import (
     CLASSES,
     SIDE,
@@ -31,6 +33,8 @@ from pipeline.trials.requirements import (
 ROLES = ("natural", "robust", "teacher")
 FIELDS = ("x_adv", "y_adv", "t_clean", "t_adv")
 COUNT = 4
+STEP_COUNTS = ("steps", "entropy_steps")  # options that only say how often the same is done
+MOST_STEPS = 2  # of an attack in a trial
 Supply = Literal["stored", "live"]
 Found = list[dict[str, Tensor]]
 
@@ -61,9 +65,17 @@ def make_batch(needs: tuple[str, ...], supply: Supply, x_seed: int = 0, seed: in
     return Batch(x, y, torch.arange(COUNT), stored, 0.5, 1, torch.Generator().manual_seed(seed))
 
 
+def make_objective(name: str, options: Mapping[str, Any]) -> Any:
+    """An objective with its defaults and some options; its attacks take two steps at most."""
+    kind = load_plugin("objectives", name).Objective
+    known = list_options(kind)
+    counts = {key: min(known[key].default, MOST_STEPS) for key in STEP_COUNTS if key in known}
+    return build_instance(kind, counts | dict(options))
+
+
 def make_setting(name: str, supply: Supply) -> tuple[Any, Roles]:
     """An objective with its defaults and fresh models, prepared as ``fit`` prepares them."""
-    objective = load_plugin("objectives", name).Objective()
+    objective = make_objective(name, {})
     roles = make_roles(objective.needs(), supply)
     if hasattr(objective, "prepare"):
         objective.prepare(roles, make_batch(objective.needs(), supply))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.contracts.own_files import show_path
+from pipeline.contracts.own_files import is_own, show_path
 from pipeline.discovery import use_plugin_folders
 from pipeline.errors import RetortError
 from pipeline.planning.plan import OWN_MODELS
@@ -18,7 +18,7 @@ def use_job_plugins(job: Job) -> None:
         RetortError: their folder is gone, or a file in it has changed since.
     """
     plugins = job.run.get("plugins", {"folders": [], "content": {}})
-    use_plugin_folders(map(Path, plugins["folders"]))
+    use_plugin_folders(list_safe_folders(plugins["folders"], job.folder))
     check_own_content(plugins["content"], f"{job.folder}: ", "run snakemake anew to plan it anew")
 
 
@@ -40,9 +40,27 @@ def use_saved_plugins(folder: Path, manifest: Manifest, folders: Iterable[Path] 
         if all(find_module_file(m) and read_revision(m) == d for m, d in content.items()):
             return
         job = read_json(folder / JOB_FILE, remedy)
-        folders = map(Path, job.get("run", {}).get("plugins", {}).get("folders", ()))
+        stated = job.get("run", {}).get("plugins", {}).get("folders", ())
+        folders = list_safe_folders(stated, folder)
     use_plugin_folders(folders)
     check_own_content(content, f"{folder}: ", remedy)
+
+
+def list_safe_folders(folders: Iterable[str], artefact: Path) -> list[Path]:
+    """Plug-in folders that an artefact's job file names.
+
+    Raises:
+        RetortError: one lies in the artefact's store: what came with a store from elsewhere would
+            be run.
+    """
+    store, found = artefact.resolve().parent.parent, [Path(folder) for folder in folders]
+    for folder in found:
+        if not folder.is_absolute() or folder.resolve().is_relative_to(store):
+            raise RetortError(
+                f"{artefact / JOB_FILE}: plugins: {folder} lies in the store, and no code is run "
+                "out of a store; move it out, and plan anew"
+            )
+    return found
 
 
 def check_own_content(content: dict[str, str], prefix: str, remedy: str) -> None:
@@ -94,8 +112,12 @@ def list_code_changes(manifest: Manifest) -> list[str]:
 
 
 def lost_modules(manifest: Manifest) -> list[str]:
-    """Modules that made an artefact and no longer exist, sorted."""
-    return sorted(module for module in manifest.code if not find_module_file(module))
+    """Our modules that made an artefact and no longer exist, sorted.
+
+    The user's own are left out: another configuration may name their folder.
+    """
+    gone = (module for module in manifest.code if not find_module_file(module))
+    return sorted(module for module in gone if not is_own(module))
 
 
 def read_revisions_now(modules: Iterable[str]) -> dict[str, int | str | None]:

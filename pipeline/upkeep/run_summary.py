@@ -53,7 +53,8 @@ class PlanRun:
         path = max(logs, key=logs.get, default=None)
         if path is None or logs[path] < self.start_time:
             return ""
-        lines = [line for line in path.read_text().splitlines() if line[:2] == "20"]
+        text = path.read_text(errors="replace")
+        lines = [line for line in text.splitlines() if line[:2] == "20"]
         word = lines[-1] if lines else find_full_disk(self.plan.store) or NO_WORD
         return f"{word} ({path})"
 

@@ -24,7 +24,7 @@ from pipeline.store.artefact import (
     open_artefact,
     write_atomically,
 )
-from pipeline.store.attempt_cost import sum_attempt_costs
+from pipeline.store.attempt_cost import read_attempt_record
 from pipeline.store.lease import hold_lease
 from pipeline.upkeep.listing import (
     NAMES_FOLDER,
@@ -181,12 +181,9 @@ def check_artefact(staging_folder: Path, ref: str, tar_path: Path) -> None:
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     if foreign := sorted(found - known):
         raise RetortError(f"{tar_path}: {ref}/{foreign[0]}: is not of the artefact; {remedy}")
-    try:
-        sum_attempt_costs(folder)
-    except (ValueError, KeyError, TypeError) as error:
-        raise RetortError(
-            f"{tar_path}: {ref}/{ATTEMPTS_FOLDER}: unreadable record; {remedy}"
-        ) from error
+    for path in sorted((folder / ATTEMPTS_FOLDER).glob("*.json")):
+        if read_attempt_record(path) is None:
+            raise RetortError(f"{tar_path}: {ref}/{ATTEMPTS_FOLDER}: unreadable record; {remedy}")
 
 
 def install_artefact(staging_folder: Path, store: Path, ref: str) -> bool:

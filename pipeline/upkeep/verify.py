@@ -1,14 +1,19 @@
-"""Verb `verify`: checks the sum of every artefact's files, and its key against its content."""
+"""Verb `verify`: checks the sum of every artefact's files, and its key against its content.
+
+Every file of a finished artefact is checked, but for those in ``HINTS``, from which no number is
+computed.
+"""
 
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.banks.shards import describe_shard_fault, sidecar_path
 from pipeline.config.reader import read_config
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, describe_unreadable, find_denied_place
 from pipeline.planning.graph import make_plan
-from pipeline.planning.plan import compute_key
+from pipeline.planning.plan import Plan, compute_key, describe_job
 from pipeline.progress import track_steps
 from pipeline.store.artefact import (
     JOB_FILE,
@@ -17,24 +22,32 @@ from pipeline.store.artefact import (
     compute_sha256,
     open_artefact,
     read_json,
+    write_json,
 )
+from pipeline.store.own_sum import add_own_sum, has_own_sum
 from pipeline.upkeep.listing import find_names, list_refs
+
+HINTS = {  # files that are not checked, below an artefact's folder -> why they may be wrong
+    "attempts/*": "logs and costs of each attempt; no result depends on them",
+    "groups/*.json": "tell Snakemake that a bank's shards were made; the bank's job looks at each",
+}
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A file of an artefact that is not what it should be."""
+    """A file of an artefact that is not what it should be, or that this user may not read."""
 
     ref: str
     file: str
     problem: str
+    is_denied: bool = False
 
 
 def run_verb(options: argparse.Namespace) -> None:
     """Check artefacts and print each fault; ``--mend`` has the next run make broken ones again.
 
     Raises:
-        RetortError: an artefact is broken, and ``--mend`` was not given.
+        RetortError: an artefact is broken and ``--mend`` was not given, or may not be read.
     """
     plan = make_plan(read_config(*options.configfile))
     store = plan.store
@@ -48,47 +61,113 @@ def run_verb(options: argparse.Namespace) -> None:
     for fault in found:
         label = ", ".join(names.get(fault.ref, ["without a name"]))
         print(f"{store / fault.ref / fault.file}: {fault.problem} ({label})")
-    broken = list(dict.fromkeys(fault.ref for fault in found))
+    denied = {fault.ref for fault in found if fault.is_denied}
+    broken = list(dict.fromkeys(fault.ref for fault in found if fault.ref not in denied))
+    if broken:
+        report_broken(plan, broken, found, len(refs), options.mend)
+    if denied:
+        raise RetortError(
+            f"{len(denied)} of {len(refs)} artefacts may not be read; their owner has to allow it"
+        )
     if not broken:
         print(f"{len(refs)} artefacts are intact")
-        return
+
+
+def report_broken(
+    plan: Plan, broken: list[str], found: list[Fault], checked_count: int, mend: bool
+) -> None:
+    """Mend broken artefacts and print how they are made again.
+
+    Raises:
+        RetortError: ``mend`` is not set.
+    """
     targets = " ".join(str(plan.manifest_path(ref)) for ref in broken)
-    if not options.mend:
+    if not mend:
         raise RetortError(
-            f"{len(broken)} of {len(refs)} artefacts are broken; add --mend to have them made again"
+            f"{len(broken)} of {checked_count} artefacts are broken; add --mend to have them made "
+            "again"
         )
     for ref in broken:
-        mend_artefact(store, ref, found)
+        mend_artefact(plan, ref, found)
     print(f"mended: what needs them makes them again; now: snakemake --cores all {targets}")
 
 
-def mend_artefact(store: Path, ref: str, known_faults: list[Fault]) -> None:
-    """Delete an artefact's manifest, and a job file that is not its key's, so that it is remade."""
+def mend_artefact(plan: Plan, ref: str, known_faults: list[Fault]) -> None:
+    """Delete an artefact's manifest, and a job file that is not its key's, so that it is remade.
+
+    If only the ``name`` or ``run`` of its job file is wrong, they are written anew, and the
+    artefact stays.
+    """
+    store = plan.store
+    if [fault for fault in known_faults if fault.ref == ref] == [Fault(ref, JOB_FILE, ALTERED_RUN)]:
+        rewrite_job_file(plan, ref)
+        return
     if Fault(ref, JOB_FILE, ALTERED_JOB) in known_faults:
         (store / ref / JOB_FILE).unlink()
     (store / ref / MANIFEST_FILE).unlink(missing_ok=True)
 
 
+def rewrite_job_file(plan: Plan, ref: str) -> None:
+    """Write a finished artefact's job file as the plan has it, or with today's ``run``."""
+    path = plan.store / ref / JOB_FILE
+    if ref in plan.artefacts:
+        job = describe_job(plan.artefacts[ref], plan.run)
+    else:
+        known = read_json(path, "").items()
+        job = {name: value for name, value in known if name in JOB_FIELDS} | {"run": plan.run}
+    name = open_artefact(plan.store / ref).manifest.name
+    write_json(path, add_own_sum(job | {"name": name}))
+
+
+JOB_FIELDS = {"kind", "name", "key", "spec", "inputs", "code", "strict", "run"}
+ALTERED_RUN = "its 'name' or 'run' was altered, on which no number depends"
 ALTERED_JOB = "is not the job file of this key: altered"
 
 
 def find_faults(store: Path, ref: str) -> Iterator[Fault]:
     """Yield what is wrong with a finished artefact, file by file."""
     folder = store / ref
+    if find_denied_place(folder / MANIFEST_FILE):
+        yield Fault(ref, MANIFEST_FILE, describe_denial(folder / MANIFEST_FILE), True)
+        return
     try:
         manifest = open_artefact(folder).manifest
     except RetortError as error:
         yield Fault(ref, MANIFEST_FILE, f"unreadable or edited: {error}")
         return
-    if is_job_sound(folder, ref):
+    if find_denied_place(folder / JOB_FILE):
+        yield Fault(ref, JOB_FILE, describe_denial(folder / JOB_FILE), True)
+    elif is_job_sound(folder, ref):
         job = read_json(folder / JOB_FILE, "")
         if not manifest_matches_job(manifest, job):
             yield Fault(ref, MANIFEST_FILE, "differs from the job file: altered")
+        elif not has_own_sum(job, JOB_FIELDS):
+            yield Fault(ref, JOB_FILE, ALTERED_RUN)
     else:
         yield Fault(ref, JOB_FILE, ALTERED_JOB)
     for name, about in manifest.files.items():
-        if what := describe_file_fault(folder / name, about):
+        if find_denied_place(folder / name):
+            yield Fault(ref, name, describe_denial(folder / name), True)
+        elif what := describe_file_fault(folder / name, about):
             yield Fault(ref, name, what)
+        elif manifest.kind == "bank":
+            yield from find_sidecar_faults(folder, ref, name)
+
+
+def find_sidecar_faults(folder: Path, ref: str, shard: str) -> Iterator[Fault]:
+    """Yield the fault of an intact shard's sidecar; an imported bank has none, and needs none."""
+    sidecar = sidecar_path(folder / shard)
+    if not sidecar.exists():
+        return
+    if find_denied_place(sidecar):
+        yield Fault(ref, sidecar.name, describe_denial(sidecar), True)
+    elif describe_shard_fault(folder / shard, folder.name):
+        yield Fault(ref, sidecar.name, f"is not the sidecar of {shard}: altered")
+
+
+def describe_denial(path: Path) -> str:
+    """What denies reading a file, its owner and the remedy, without the file's own path."""
+    return describe_unreadable(path).removeprefix(f"{path}: ")
 
 
 def describe_file_fault(path: Path, expected: dict) -> str:

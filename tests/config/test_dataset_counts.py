@@ -27,7 +27,7 @@ CASES = {
     "all": ({"train": "all", "val": 5000, "test": "all"}, (45_000, 5000, 10_000, False)),
     "shares": ({"train": "10%", "val": "2.5 %", "test": "1%"}, (5000, 1250, 100, True)),
     "numbers": ({"train": 100}, (100, 0, 0, False)),
-    "as text": ({"train": "100", "test": 7}, (100, 0, 7, False)),
+    "as text": ({"train": "100"}, (100, 0, 0, False)),
     "tests alone": ({"train": 0, "test": "all"}, (0, 0, 10_000, False)),
     "no tests": ({"train": "all", "test": 0}, (50_000, 0, 0, False)),
 }

@@ -59,7 +59,11 @@ FAULTS = [
     (f"{RSLAD}", {"rslad": {"eps": "2/255", "step": "8/255"}}, f"{RSLAD}.rslad.step: "),
     (f"{RSLAD}", {"rslad": {"eps": "8 / 25 5"}}, f"{RSLAD}.rslad.eps: "),
     ("banks.dad.attack", {"eps": -1}, "banks.dad.attack.eps: "),
-    ("banks.dad.attack", {"eps": 0.1, "step": 0.2, "steps": 2}, "banks.dad.attack: step 0.2"),
+    (
+        "banks.dad.attack",
+        {"eps": 0.1, "step": 0.2, "steps": 2},
+        "banks.dad.attack.step: 0.2 is more than eps 0.1",
+    ),
     ("students.rslad.recipe", "tyny", "students.rslad.recipe: no recipe 'tyny'; did you mean"),
     ("students.rslad.recipe", [1], "students.rslad.recipe: "),
     ("students.rslad.recipe", {"lr": -1}, "students.rslad.recipe.lr: "),

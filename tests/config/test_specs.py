@@ -65,7 +65,7 @@ def test_a_discretizer_has_its_own_shape_or_that_of_its_file():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"shards": 0}, "bank/0123456789ab: spec.shards: .*greater than 0"),
+        ({"shards": 0}, "bank/0123456789ab: spec.shards: .*number above 0 is expected"),
         ({"shard": 2}, "bank/0123456789ab: spec.shard: unknown; did you mean 'shards'"),
         ({"views": {"mixup": "x"}}, "bank/0123456789ab: spec.views.mixup: .*number"),
     ],

@@ -228,6 +228,20 @@ def test_a_finished_model_of_ones_own_is_loaded_anywhere(mine, tmp_path):
     assert (job.folder / MANIFEST_FILE).exists()
 
 
+@pytest.mark.parametrize("place", ["store/mine", "../mine", "{here}/store/student/mine"])
+def test_no_code_is_run_out_of_a_store(place, mine, tmp_path):
+    """A job file that came with a store from elsewhere may name a folder that came with it."""
+    write(tmp_path, "store/student/mine/architectures/evil.py", "raise SystemExit(1)\n")
+    plan = make_plan_from_dict(using())
+    write_job_files(plan)
+    path = plan.folder_path(plan.refs_by_name["student", "kd-0"]) / "spec.json"
+    job = json.loads(path.read_text())
+    job["run"]["plugins"]["folders"] = [place.format(here=tmp_path)]
+    path.write_text(json.dumps(job))
+    with pytest.raises(RetortError, match="lies in the store, and no code is run out of a store"):
+        use_job_plugins(read_job(path.parent))
+
+
 def test_code_is_run_as_it_was_read(mine):
     """No bytecode file of the same second and size stands for other text."""
     path = mine / "objectives/tiny_objective.py"

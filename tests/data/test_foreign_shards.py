@@ -222,6 +222,8 @@ def test_no_shards_are_named(tmp_path):
         settled(wds(tmp_path))
     with pytest.raises(RetortError, match="wds.path: gone does not exist, neither here nor in"):
         settled(wds(Path("gone")))
+    with pytest.raises(RetortError, match=r"'\{0..1.tar' is no pattern of shards"):
+        settled(wds(tmp_path, train="{0..1.tar"))
 
 
 def test_a_bad_image_in_a_shard_may_be_left_out(tmp_path):

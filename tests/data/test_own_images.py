@@ -120,6 +120,7 @@ REFUSED = {
     "val: 100%": ({"val": "100%", "test": 0}, "datasets.d.train: no images are left for it"),
     "val: 101%": ({"val": "101%"}, "datasets.d.val: a number of images, 'all', or a share"),
     "train: most": ({"train": "most"}, "datasets.d.train: a number of images, 'all', or a share"),
+    "train: yes": ({"train": True}, "datasets.d.train: a number of images, 'all', or a share"),
     "train: 0": ({"train": 0}, "datasets.d.train: 0 images; ask for some"),
 }
 
@@ -135,6 +136,14 @@ def test_counts_that_do_not_fit_are_refused(asked, pets):
 def test_a_folder_that_is_not_there_is_named():
     with pytest.raises(RetortError, match=r"datasets.d.source.imagefolder.path: gone does not exi"):
         settled(own("gone"), train="all")
+
+
+@pytest.mark.parametrize("kind", ["imagefolder", "wds"])
+def test_places_of_splits_are_below_the_path(kind):
+    with pytest.raises(
+        RetortError, match=f"d.source.{kind}.test: '/else' is not below the path; w"
+    ):
+        settled({kind: {"path": ".", "test": "/else"}}, train="all")
 
 
 def test_one_class_and_a_part_of_imagenet_are_refused(tmp_path):

@@ -12,35 +12,45 @@ from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import write_job_files
 from tests.helpers.graph import DATA, Folder, environment, tiny
 
-# Runs stages one after the other, and prints how each ended and what Python opened or listed.
+# Moves files and runs stages, part by part, in a process that has read nothing before. Prints of
+# each part how its stages ended and what Python opened or listed.
 WATCHED = """
 import json, os, sys
-ended, opened = [], set()
+ended, opened, parts = [], set(), []
 def note(event, arguments):
     if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, bytes)):
         opened.add(os.path.realpath(os.fsdecode(arguments[0])))
 sys.addaudithook(note)
 from pipeline.cli.main import main
-for verb, folder in json.loads(sys.argv[1]):
-    try:
-        ended.append(main([verb, folder]))
-    except OSError as error:
-        ended.append(str(error))
-print(json.dumps([ended, sorted(opened)]))
+for part in json.loads(sys.argv[1]):
+    for source, target in part["moves"]:
+        os.replace(source, target)
+    for verb, folder in part["stages"]:
+        try:
+            ended.append(main([verb, folder]))
+        except OSError as error:
+            ended.append(str(error))
+    parts.append([ended, sorted(opened)])
+    ended, opened = [], set()
+print(json.dumps(parts))
 """
 
 
-def watched(*stages: tuple[str, Path]) -> tuple[list, set[Path]]:
-    """The exit statuses of stages, and every file and folder that they opened."""
-    asked = json.dumps([[verb, str(folder)] for verb, folder in stages])
+Part = tuple[list[tuple[Path, Path]], list[tuple[str, Path]]]
+
+
+def watched(*parts: Part) -> list[tuple[list, set[Path]]]:
+    """Of each part, files to move and then stages: exit statuses, and all that was opened."""
+    asked = json.dumps([{"moves": moves, "stages": stages} for moves, stages in parts], default=str)
     command = [sys.executable, "-c", WATCHED, asked]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    ended, opened = json.loads(done.stdout.splitlines()[-1])
-    return ended, {Path(path) for path in opened}
+    found = json.loads(done.stdout.splitlines()[-1])
+    return [(ended, {Path(path) for path in opened}) for ended, opened in found]
 
 
 ROUNDS = {"rounds": {"iterations": 2, "made": 16}}
+KEPT = ("val", "test")  # the splits that an evaluation may open
 PIXELS = {"rounds": {"of": "pixels", "iterations": 2, "made": 16}}
 RSLAD = {"attack": "rslad", "steps": 1}
 OTHERS = {  # a generator's own fields, and its student's objective
@@ -97,22 +107,34 @@ def without_images(made: Folder, tmp_path) -> tuple[dict[str, Path], Path]:
 
 def test_no_stage_of_a_data_free_run_opens_an_image(without_images, tmp_path):
     folders, images = without_images
-    ended, opened = watched(
-        *(("warm_generator", folders[f"generator/{name}"]) for name in ("derd", *OTHERS)),
-        *(("distill", folders[f"student/{name}-0"]) for name in ("derd", *OTHERS)),
+    names, aside = ("derd", *OTHERS), tmp_path / "aside"
+    (aside / "altered").write_bytes(b"altered")
+    back = [(aside / f"{split}.safetensors", images / f"{split}.safetensors") for split in KEPT]
+    back.append((aside / "altered", images / "train.safetensors"))
+    without, with_images = watched(
+        (
+            [],
+            [
+                *(("warm_generator", folders[f"generator/{name}"]) for name in names),
+                *(("distill", folders[f"student/{name}-0"]) for name in names),
+            ],
+        ),
+        (
+            back,
+            [
+                ("evaluate", folders["evaluation/derd-0.main"]),
+                ("distill", folders["student/natural-0"]),
+            ],
+        ),
     )
-    assert ended == [0] * 2 * (1 + len(OTHERS))
-    assert all((folders[f"student/{n}-0"] / "manifest.json").exists() for n in ("derd", *OTHERS))
+    ended, opened = without
+    assert ended == [0] * 2 * len(names)
+    assert all((folders[f"student/{name}-0"] / "manifest.json").exists() for name in names)
     seen = {p for p in opened for place in (images, DATA) if p.is_relative_to(place)}
     assert seen == set()
     assert {p.name for p in opened} >= {"manifest.json", "spec.json"}  # the audit hook works
 
-    for split in ("val", "test"):
-        (tmp_path / "aside" / f"{split}.safetensors").rename(images / f"{split}.safetensors")
-    (images / "train.safetensors").write_bytes(b"altered")
-    ended, opened = watched(
-        ("evaluate", folders["evaluation/derd-0.main"]), ("distill", folders["student/natural-0"])
-    )
+    ended, opened = with_images
     assert ended[0] == 0
     assert images / "test.safetensors" in opened
     assert ended[1] == 2  # this student needs images, and the hook sees its attempt

@@ -29,6 +29,46 @@ from pipeline.upkeep.verify import find_faults
 from tests.helpers.graph import TINY
 
 KEY = "0123456789ab"
+YAML_SIGNS = (
+    "\t",
+    "  \t",
+    "? ",
+    "- ",
+    ": ",
+    "&a ",
+    "*a",
+    "!!set ",
+    "!!int ",
+    "!!python/tuple ",
+    "<<: ",
+)
+YAML_SIGNS += (
+    "{",
+    "[",
+    "]",
+    "'",
+    '"',
+    "|",
+    "%",
+    "---",
+    "...",
+    "#",
+    "=: 1",
+    "on: 1",
+    "7: x",
+    "~: 1",
+)
+YAML_SIGNS += (
+    "2024-99-01",
+    "0x",
+    "1:61:61",
+    ".nan",
+    "\ufeff",
+    "\0",
+    "\x85",
+    "seed: 1",
+    "grid: [1, 1]",
+)
 WORDS = ("", "../x", "/etc", "a\nb", "\0", "8/255", "1/0", "nan", "natural", "x" * 300, "{grid}")
 SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -37,6 +77,7 @@ VALUES = st.recursive(
     SCALARS,
     lambda inner: (
         st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=3).map(lambda values: {"grid": values})
         | st.dictionaries(st.text(max_size=4) | st.sampled_from(WORDS), inner, max_size=3)
     ),
     max_leaves=6,
@@ -119,7 +160,23 @@ def as_yaml(tree: dict) -> st.SearchStrategy[bytes]:
     texts = altered(tree).map(
         lambda t: yaml.safe_dump(t, allow_unicode=True).encode("utf-8", "replace")
     )
-    return texts | scrambled(lambda: whole) | st.binary()
+    return texts | scrambled(lambda: whole) | signed(whole.decode()) | st.binary()
+
+
+@st.composite
+def signed(draw, text: str) -> bytes:
+    """A YAML text with signs of YAML put in, most of them where a line or its value begins."""
+    lines = text.splitlines()
+    for _ in range(draw(st.integers(1, 4))):
+        number, sign = draw(st.integers(0, len(lines) - 1)), draw(st.sampled_from(YAML_SIGNS))
+        line = lines[number]
+        at = draw(
+            st.sampled_from((0, len(line) - len(line.lstrip()), line.find(" ") + 1, len(line)))
+        )
+        lines[number] = line[:at] + sign + line[at:]
+        if draw(st.booleans()):
+            lines.insert(draw(st.integers(0, len(lines))), draw(st.sampled_from(lines)))
+    return "\n".join(lines).encode("utf-8", "replace")
 
 
 @cache
@@ -158,8 +215,8 @@ class Fed(bytes):
         return f"<{len(self)} bytes: {bytes(self[:60])!r}…>"
 
 
-def only_ours(work: Callable[[], object]) -> None:
-    """Let the work return, or fail as it may."""
+def only_ours(work: Callable[[], object]) -> str:
+    """Let the work return, or fail as it may; what it said."""
     try:
         work()
         said = "nothing"
@@ -167,6 +224,7 @@ def only_ours(work: Callable[[], object]) -> None:
         said = str(error)
     assert said
     assert said.isprintable(), "not one line"
+    return said
 
 
 def manifest(place: Path, data: bytes) -> None:
@@ -201,7 +259,8 @@ def configuration(place: Path, data: bytes) -> None:
     """Configurations."""
     path = place / "experiment.yaml"
     path.write_bytes(data)
-    only_ours(lambda: make_plan(read_config(path)))
+    said = only_ours(lambda: make_plan(read_config(path)))
+    assert said == "nothing" or said.startswith(str(path)), f"names no file: {said}"
 
 
 INPUTS = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.store.artefact import STAGES_BY_KIND
 from tests.helpers import forked
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,14 @@ class Folder:
         process = self.stage(*arguments)
         out, err = process.communicate()
         return process.returncode, out + err
+
+    def fork(self, *arguments: str) -> tuple[int, str]:
+        """The same in a child forked from this process, which has imported every stage already."""
+        stages = (f"pipeline.stages.{stage}" for stage in STAGES_BY_KIND.values())
+        forked.preload(*forked.HEAVY, "pipeline.cli.main", *stages)
+        main = sys.modules["pipeline.cli.main"].main
+        ended = forked.forked(lambda: main([*arguments]), self.path, environment())
+        return ended.status, ended.text
 
 
 def everything_of(student: str, raw: dict) -> set[str]:

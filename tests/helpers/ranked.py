@@ -32,13 +32,14 @@ from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.models.classifier import Classifier
 from pipeline.models.generator import Generator, GeneratorSize
 from pipeline.models.vqgan import VQGAN, ReconstructionObjective, VQGANArchitecture
+from pipeline.schema import build_instance, list_options
 from pipeline.training.loop import fit
 from pipeline.training.state import CheckpointSettings
 from pipeline.training.validation import ValidationSplit
 from pipeline.training.vqgan_losses import AdversarialLoss, VQGANObjective, make_discriminator
 
 CLASSES, ROWS = 5, 24
-OPTIONS = {"steps": 2}  # of every objective that has such a field
+OPTIONS = {"steps": 2}  # of every objective that has such an option
 SMALL = {"epochs": 1, "batch": 12, "lr": 0.05, "schedule": "constant", "augment": "crop_flip"}
 
 
@@ -182,8 +183,9 @@ def trained(case: Case, folder: Path, count: int) -> dict:
     """What a case leaves: the student's state, the history, what its objective learnt."""
     recipe = Recipe(**{**SMALL, **case.recipe, "gpus": count, **alone(count)})
     kind = load_plugin("objectives", case.objective).Objective
-    options = {k: v for k, v in OPTIONS.items() if k in kind.__dataclass_fields__}
-    objective, needs = kind(**options), kind(**options).needs()
+    options = {k: v for k, v in OPTIONS.items() if k in list_options(kind)}
+    objective = build_instance(kind, options)
+    needs = objective.needs()
     two = {"natural": teacher(1), "robust": teacher(2)}
     roles = Roles(network(0), two if "natural" in needs else {"teacher": teacher(1)}, Levels())
     source = source_of(case, recipe, needs, folder)

@@ -12,9 +12,9 @@ from pipeline.core import pgd
 from pipeline.core.batch import Roles, needs_whole_batch
 from pipeline.core.pgd import compute_input_gradient
 from pipeline.discovery import list_plugin_names, load_plugin
-from pipeline.schema import build_instance, list_options
+from pipeline.schema import list_options
 from pipeline.trials import objective
-from pipeline.trials.objective import make_batch, make_roles, run_step
+from pipeline.trials.objective import make_batch, make_objective, make_roles, run_step
 
 NAMES = list_plugin_names("objectives")
 SOURCE = re.compile(r"\b(?:19|20)\d\d\b|\beqs?\. ?\d|\bSec\. ?\d")
@@ -89,7 +89,7 @@ def test_its_attack_is_rounded_as_the_batch_says(name, monkeypatch):
 
     monkeypatch.setattr(pgd, "compute_input_gradient", spied)
     options = {"attack": "rslad"} if "attack" in list_options(kind) else {}
-    made = build_instance(kind, options)
+    made = make_objective(name, options)
     roles, batch = make_roles(made.needs(), "live"), make_batch(made.needs(), "live")
     prepare(made, roles, "live")
     run_step(made, roles, dataclasses.replace(batch, attack_dtype=torch.bfloat16))
@@ -105,7 +105,7 @@ def test_its_temperature_is_the_one_that_is_set(name):
         return
     needs = kind().needs()
     for t in (2.0, 5.0):
-        made, roles = kind(temperature=t), make_roles(needs, "stored")
+        made, roles = make_objective(name, {"temperature": t}), make_roles(needs, "stored")
         prepare(made, roles, "stored")
         found.append(run_step(made, roles, make_batch(needs, "stored")))
     assert any(

@@ -1,6 +1,7 @@
 """What a configuration will take: networks' FLOP, passes of attacks, and artefacts by hand."""
 
 import argparse
+from dataclasses import replace
 
 import pytest
 import torch
@@ -137,6 +138,24 @@ def test_the_table_names_every_artefact(tmp_path, capsys):
         assert name in printed
     with pytest.raises(RetortError, match="--gflops 0: give a rate above 0"):
         cost_report.run_verb(argparse.Namespace(configfile=file, gflops=0.0))
+
+
+def test_attacks_that_dominate_are_pointed_out():
+    """Square costs 5,015 passes an image and clean one; what is made already costs nothing."""
+    raw = {key: value for key, value in tiny().items() if key not in ("banks", "generators")}
+    raw["students"] = {"natural": raw["students"]["natural"]}
+    raw["suites"] = {"main": {"attacks": ["clean", "square"], "models": "students"}}
+    config = parse_config(raw)
+    spent = dict(cost.list_attack_costs(config, "natural-0.main"))
+    assert spent["square"].flop == pytest.approx(5015 * spent["clean"].flop)
+    whole = cost.compute_evaluation_cost(config, "natural-0.main")
+    line = cost_report.CostLine("evaluation", "natural-0.main", whole, is_made=False)
+    rate = spent["square"].flop / 1e9 / 3600  # one hour
+    assert cost_report.list_dominating_attacks(config, [line], rate) == [
+        "warning: square takes 100% of the run's hours, 1.000; a smaller n_eval takes less"
+    ]
+    made = replace(line, is_made=True)
+    assert cost_report.list_dominating_attacks(config, [made], rate) == []
 
 
 def test_a_data_free_student_pays_for_its_generator_too():

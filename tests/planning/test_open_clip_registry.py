@@ -125,7 +125,10 @@ CLIP_FAULTS = {
         "pretrained.tag: ViT-L-14-quickgelu has no weights 'opnai'; did you mean 'openai'",
     ),
     "a name": ({"pretrained": "openai"}, "open_clip.pretrained: give the local file"),
-    "no sum": ({"pretrained": {"path": "x"}}, "open_clip.pretrained.sha256: Field required"),
+    "no sum": (
+        {"pretrained": {"path": "x"}},
+        "open_clip.pretrained.sha256: is missing; give the file's sha256",
+    ),
     "one colour": (
         {"pretrained": FILE | {"mean": [0.5] * 3}},
         "open_clip.pretrained: give 'mean' and 'std', or neither",
@@ -173,7 +176,7 @@ def test_bad_clip_sections(fault):
         ),
         ({"model": "wrn-10-1"}, "give exactly one of 'model', 'clip' and 'open_clip'"),
         ({"checkpoint": FILE | {"tag": None}}, "checkpoint.tag: unknown"),
-        ({"resize": 0}, "teachers.robust.resize: Input should be greater than 0"),
+        ({"resize": 0}, "teachers.robust.resize: a whole number above 0 is expected"),
     ],
 )
 def test_what_does_not_go_with_a_clip(teacher, words):
@@ -241,7 +244,7 @@ def test_a_discretiser_that_cannot_be_built_is_refused(key, value, words):
 
 
 def test_tokens_cover_the_images_of_a_bank_and_of_a_student():
-    raw = edited("datasets.odd", {"source": {"imagenet100": {"size": 35}}, "train": 8, "test": 8})
+    raw = edited("datasets.odd", {"source": {"imagenet100": {"size": 35}}, "train": 64, "test": 8})
     raw["teachers"]["odd"] = {"dataset": "odd", "model": "resnet8-s2-w8", "recipe": "tiny"}
     bank = edited("banks.dad", {"dataset": "odd", "teacher": "odd", "discretizer": "vq"}, raw)
     with pytest.raises(RetortError, match="banks.dad.discretizer: a token stands for 2x2 px, data"):

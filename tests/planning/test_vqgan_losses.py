@@ -27,5 +27,8 @@ def test_what_cannot_be_judged_is_refused():
     with pytest.raises(RetortError, match="adversarial.layers: 4 want images of 48 px, data set"):
         make_plan_from_dict(edited("discretizers.vq", {**SECTION, "adversarial": {"layers": 4}}))
     bad = {"vgg": {"path": "x", "sha256": 64 * "a"}}
-    with pytest.raises(RetortError, match="discretizers.vq.perceptual.lin: Field required"):
+    with pytest.raises(
+        RetortError,
+        match="discretizers.vq.perceptual.lin: is missing; give a mapping with 'sha256', 'path'",
+    ):
         make_plan_from_dict(edited("discretizers.vq", {**SECTION, "perceptual": bad}))

@@ -9,7 +9,7 @@ from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.store.artefact import Job, Manifest
 from pipeline.store.code_revisions import collect_revisions, compute_fingerprint
-from pipeline.upkeep.code_drift import check_code, list_code_changes
+from pipeline.upkeep.code_drift import check_code, list_code_changes, lost_modules
 from tests.helpers.graph import tiny
 
 MODULE = "pipeline.objectives.rslad"
@@ -56,6 +56,11 @@ def test_what_other_code_made_is_named():
     ]
     edited = replace(MADE, fingerprint="0123456789abcdef")
     assert list_code_changes(edited) == ["the same revisions, but edited since"]
+
+
+def test_a_users_plug_in_of_another_configuration_is_no_lost_module():
+    code = {"retort_plugins.objectives.mine": "0123456789abcdef", "pipeline.gone": 1}
+    assert lost_modules(replace(MADE, code=code)) == ["pipeline.gone"]
 
 
 def test_strict_code_is_in_every_key():

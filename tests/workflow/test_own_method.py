@@ -39,7 +39,7 @@ EDITS = {  # of the objective, with what is told of each
         "sure_teacher.py: term 'kd_adv' is not finite at epoch 1, step 0; its batch is in "
     ),
     ("yield {", "yield [], {"): "sure_teacher.py: a dict of terms is expected, not a tuple",
-    ("weight = target", "weight = targets"): "sure_teacher.py:33: NameError: name 'targets'",
+    ("weight = target", "weight = targets"): "sure_teacher.py:29: NameError: name 'targets'",
 }
 
 

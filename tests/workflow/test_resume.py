@@ -23,7 +23,7 @@ def ready(path: Path, raw: dict) -> tuple[Folder, dict[str, Path]]:
     """A folder whose job files are written; artefact folders by `kind/name`."""
     folder = Folder(path)
     folder.write(raw)
-    status, printed = folder.run("plan", "--configfile", str(folder.config), "--write")
+    status, printed = folder.fork("plan", "--configfile", str(folder.config), "--write")
     assert status == 0, printed
     links = (path / "store/by-name").glob("*/*")
     return folder, {f"{link.parent.name}/{link.name}": link.resolve() for link in links}
@@ -37,7 +37,7 @@ def sums(artefact: Path) -> dict[str, str]:
 
 def finish(folder: Folder, verb: str, artefact: Path) -> str:
     """Run a stage to its end."""
-    status, printed = folder.run(verb, str(artefact))
+    status, printed = folder.fork(verb, str(artefact))
     assert status == 0, printed
     return printed
 

@@ -122,6 +122,8 @@ class RunConsole:
         part = f"{wildcards['first']}-{wildcards['stop']}" if rule == "bank_group" else "run"
         path = get_log_path(self.store / kind / wildcards["key"], part)
         self.jobs[record["jobid"]] = RunningJob(label, path)
+        if not self.total:  # `--quiet progress` leaves out the counts
+            return
         if self.live is not None:
             self.live.start()
         elif self.minute_thread is None:

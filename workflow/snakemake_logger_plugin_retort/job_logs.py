@@ -7,7 +7,7 @@ from pathlib import Path
 
 TAIL_BYTES = 8192
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*)")
-TIME_LEFT = re.compile(r"(.*\S)\s+(\S+ \w+(?: \d+ min)?) left$")
+TIME_LEFT = re.compile(r"(.*\S)  (\S.*) left")
 WAITING = "not yet begun"
 COUNTED = re.compile(r"(\d+)/(\d+)")
 

@@ -3,28 +3,38 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, WrapValidator, model_validator
+from pydantic import BeforeValidator, PlainSerializer, WrapValidator, model_validator
 
 from pipeline.config.plugin_fields import Plugin, resolve_source
 from pipeline.schema import NonNegativeInt, Section, make_nested_error, make_neutral_field
 
 ALL = "all"
+WHAT_A_COUNT_IS = "a number of images, 'all', or a share such as 10% is expected"
 SHARE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def read_count(value: Any, handler: Any) -> int | str:
     """A number of images, "all", or a share such as "10%", which the plan turns into a number."""
-    if not isinstance(value, str) or value == ALL:
-        return value if value == ALL else handler(value)
+    if value == ALL:
+        return value
+    if isinstance(value, bool):
+        raise ValueError(WHAT_A_COUNT_IS)
+    if not isinstance(value, str):
+        return handler(value)
     share = SHARE_PATTERN.fullmatch(value.strip())
     if share and float(share[1]) <= 100:
         return f"{share[1]}%"
     if share or not value.strip().isdecimal():
-        raise ValueError("a number of images, 'all', or a share such as 10% is expected")
+        raise ValueError(WHAT_A_COUNT_IS)
     return handler(value)
 
 
-Count = Annotated[NonNegativeInt, WrapValidator(read_count)]
+def keep_count(count: int | str) -> int | str:
+    """A count as it was given, for a dump of the section."""
+    return count
+
+
+Count = Annotated[NonNegativeInt, WrapValidator(read_count), PlainSerializer(keep_count)]
 
 
 class DatasetSpec(Section):
@@ -70,9 +80,11 @@ class DatasetSettings(DatasetSpec):
     @classmethod
     def fill_counts(cls, value: Any) -> Any:
         """Beside a number of training images, validation and test images are 0 unless given."""
-        if isinstance(value, dict) and isinstance(value.get("train"), int | float):
-            return {"val": 0, "test": 0, **value}
-        return value
+        train = value.get("train") if isinstance(value, dict) else None
+        is_number = isinstance(train, int | float) or (
+            isinstance(train, str) and train.strip().isdecimal()
+        )
+        return {"val": 0, "test": 0, **value} if is_number else value
 
     @model_validator(mode="after")
     def check_row_counts(self):

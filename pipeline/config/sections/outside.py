@@ -41,10 +41,12 @@ class CheckpointSpec(FileSpec):
     Without mean and std, the file's own normalisation is used, or none if the file has none.
 
     Attributes:
+        take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
         mean: mean of each channel by which the weights' images were normalised; in pixels of [0,1].
         std: standard deviation of each channel; in pixels of [0,1].
     """
 
+    take: str | None = make_neutral_field(None)
     mean: ChannelMeans | None = None
     std: ChannelStds | None = None
 
@@ -75,12 +77,14 @@ class OpenClipWeights(Section):
         sha256: the file's sum, 64 hexadecimal digits; it is checked, and it is in the key.
         tag: open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`); it tells mean and std,
             and must agree with the model about QuickGELU.
+        take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
         mean: mean of each channel in place of the tag's; in pixels of [0,1].
         std: standard deviation of each channel in place of the tag's; in pixels of [0,1].
     """
 
     path: str
     sha256: Sha256
+    take: str | None = make_neutral_field(None)
     tag: str | None = None
     mean: ChannelMeans | None = None
     std: ChannelStds | None = None

@@ -95,8 +95,9 @@ class StudentSettings(StudentForm):
             short for `{teacher: a}`. A student's name will do as well.
         init: file of initial weights; if its head has other classes, the head is made anew.
         objective: what its training minimises: an objective, with its options.
-        seeds: seeds, each of which makes one student, `<name>-<seed>`; without them it is the seed
-            of the configuration.
+        seeds: one training, and so one artefact `<name>-<seed>`, for each; the report gives their
+            mean and interval. One number is a list of one; without any it is the configuration's
+            `seed`.
     """
 
     dataset: str | None = None

@@ -96,10 +96,12 @@ class OpenClipSpec(OpenClipForm):
 
     Attributes:
         pretrained: sum of the file, or `random`.
+        take: the file's set of weights; None for the only one that fits.
         prompted: name of each class in the prompts; empty if there are no prompts.
     """
 
     pretrained: Sha256 | Literal["random"]
+    take: str | None = make_neutral_field(None)
     mean: ChannelMeans
     std: ChannelStds
     prompted: tuple[str, ...] = ()
@@ -170,9 +172,12 @@ class TeacherSettings(TeacherForm):
         open_clip: settings of any open_clip model, with weights from a file.
         checkpoint: file of the weights of `model`; such a teacher is not trained.
         objective: what its training minimises: an objective, with its options.
+        unverified: use the teacher even if it is near chance on its training images. It changes no
+            weights, so it is in no key.
     """
 
     dataset: str
+    unverified: bool = False
     open_clip: OpenClipSettings | None = make_neutral_field(None)
     checkpoint: ExternalCheckpoint | None = make_neutral_field(None)
     objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)

@@ -12,7 +12,13 @@ from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import write_job_files
 from pipeline.stages import prepare_data, train_teacher
-from pipeline.store.artefact import Job, compute_sha256, read_job, write_manifest
+from pipeline.store.artefact import (
+    Job,
+    compute_sha256,
+    open_artefact,
+    read_job,
+    write_manifest,
+)
 from pipeline.store.code_revisions import collect_revisions
 from tests.models.pretrained.test_checkpoint_files import (
     PIXELS,
@@ -30,7 +36,7 @@ SUM = "a" * 64
 def with_file(**checkpoint: object) -> dict:
     """The small experiment with its robust teacher from a file."""
     checkpoint = {"path": "robust.pt", "sha256": SUM, **checkpoint}
-    teacher = {"dataset": "tiny", "model": "wrn-10-1", "checkpoint": checkpoint}
+    teacher = {"dataset": "tiny", "model": "wrn-10-1", "checkpoint": checkpoint, "unverified": True}
     return edited("teachers.robust", teacher)
 
 
@@ -68,9 +74,15 @@ def test_normalise_moves_a_key_only_where_it_is_none():
 
 
 FAULTS = {
-    "short sum": ({"sha256": "abc"}, "teachers.robust.checkpoint.sha256: String should match"),
+    "short sum": (
+        {"sha256": "abc"},
+        "teachers.robust.checkpoint.sha256: the file's sha256, 64 hexadecimal digits, is",
+    ),
     "one of two": ({"mean": [0.5, 0.5, 0.5]}, "checkpoint: give 'mean' and 'std', or neither"),
-    "two colours": ({"mean": [0.5, 0.5], "std": [1, 1]}, "checkpoint.mean.2: Field required"),
+    "two colours": (
+        {"mean": [0.5, 0.5], "std": [1, 1]},
+        "checkpoint.mean.2: is missing; give a number",
+    ),
     "a slip": ({"sha": "x"}, "teachers.robust.checkpoint.sha: unknown"),
 }
 
@@ -88,7 +100,11 @@ def test_bad_checkpoint_sections(fault):
         ("teachers.robust.objective", "natural", "checkpoint: is not trained; drop objective"),
         ("teachers.robust.normalise", "none", "normalise: a checkpoint has its own"),
         ("teachers.robust.model", "vit-tiny-p5", "teachers.robust.model: model 'vit-tiny-p5'"),
-        ("students.kd.normalise", "no", "students.kd.normalise: Input should be 'dataset' or"),
+        (
+            "students.kd.normalise",
+            "no",
+            "students.kd.normalise: 'no' is unknown; did you mean 'none'?",
+        ),
     ],
 )
 def test_what_does_not_go_with_a_checkpoint(key, value, words):
@@ -182,3 +198,16 @@ def test_the_file_s_place_is_in_the_work_order_alone(tmp_path):
     assert job.run["checkpoint"] == "robust.pt"
     assert job.spec["checkpoint"] == {"sha256": SUM, "mean": None, "std": None}
     assert Path(job.run["data"]) == Path("data")
+
+
+def test_a_teacher_near_chance_stops_its_stage_unless_unverified(made, tmp_path):
+    path, digest = saved(tmp_path / "x.pt", weights(network("wrn-10-1", 1)))
+    raw = with_file(path=str(path), sha256=digest)
+    raw["teachers"]["robust"]["unverified"] = False
+    with pytest.raises(RetortError, match=r"x.pt: right on .* where chance is 1.*unverified: true"):
+        made(raw)
+    raw["teachers"]["robust"]["unverified"] = True
+    facts = open_artefact(made(raw).folder).manifest.facts
+    assert facts["trial_images"] == 512
+    assert facts["taken"] == ""
+    assert "as configured" in facts["accuracy_read_as"]

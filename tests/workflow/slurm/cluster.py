@@ -1,15 +1,18 @@
 """A SLURM cluster of one node on this machine: real daemons, two GPUs that are only names.
 
-No systemd, no cgroups, no accounting. Debian's packages; root, for the daemons' own sake.
+No systemd, no cgroups, no accounting. Debian's packages; root, for the daemons' own sake. SLURM's
+time limits are for nodes that answer; on a starved machine they would call a job lost that is only
+late, so here all of them are minutes long.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -17,8 +20,10 @@ PACKAGES = ("slurm-wlm", "munge")
 CONFIGURATION = Path("/etc/slurm/slurm.conf")  # the executor plugin drops SLURM_CONF
 OURS = "# Written by Retort's make slurm-test, which also deletes it."
 MUNGE_SOCKET = Path("/run/munge/munge.socket.2")
+LOCK = Path("/run/lock/retort-slurm-test")
 GPUS = 2
-START_SECONDS = 60
+PATIENCE_SECONDS = 600
+MIN_JOB_AGE = 86400  # seconds that the controller remembers an ended job: all of a test
 
 SLURM = """{ours}
 ClusterName=retort
@@ -29,8 +34,14 @@ CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-# A job that was preempted may start again after this many seconds.
-AuthInfo=cred_expire=5
+# A launch must be verified within this many seconds, and a job that was preempted waits for them.
+AuthInfo=cred_expire=30
+MessageTimeout=60
+TCPTimeout=30
+BatchStartTimeout=600
+EioTimeout=600
+UnkillableStepTimeout=600
+SlurmdTimeout=0
 SlurmctldPidFile={root}/slurmctld.pid
 SlurmdPidFile={root}/slurmd.pid
 SlurmctldLogFile={root}/slurmctld.log
@@ -49,12 +60,12 @@ ReturnToService=2
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 JobRequeue=1
-KillWait=5
-MinJobAge=600
+KillWait=30
+MinJobAge={age}
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=100000,bf_interval=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:fake:{gpus}
-PartitionName=work Nodes={host} Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE
-PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=9 PreemptMode=OFF
+PartitionName=work Nodes={host} Default=YES MaxTime=INFINITE PriorityTier=1 PreemptMode=REQUEUE
+PartitionName=urgent Nodes={host} MaxTime=INFINITE PriorityTier=9 PreemptMode=OFF
 """
 GRES = """{ours}
 AutoDetect=off
@@ -64,6 +75,10 @@ NodeName={host} Name=gpu Type=fake Flags=nvidia_gpu_env File={root}/gpu[0-{last}
 
 class Unavailable(Exception):
     """Why no cluster can be started here."""
+
+
+class Failed(Exception):
+    """What did not happen in the time it was given, or a command that failed."""
 
 
 def installed() -> None:
@@ -81,8 +96,24 @@ def installed() -> None:
     if not shutil.which("apt-get"):
         raise Unavailable("it takes SLURM from Debian's packages, and here is no apt-get")
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    wait = ["-o", f"DPkg::Lock::Timeout={PATIENCE_SECONDS}"]
     for command in (["update"], ["install", "-y", "--no-install-recommends", *PACKAGES]):
-        subprocess.run(["apt-get", "-q", *command], env=quiet, check=True, capture_output=True)
+        call = ["apt-get", "-q", *wait, *command]
+        done = subprocess.run(call, env=quiet, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"{' '.join(call)}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+@contextmanager
+def only_one() -> Iterator[None]:
+    """Wait until no other test holds this machine's cluster; the kernel lifts a dead one's hold."""
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("slurm-test: another one runs on this machine; waiting for it", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
@@ -112,7 +143,13 @@ def configure(root: Path) -> None:
     host = socket.gethostname().partition(".")[0]
     memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024 - 512
     slurm = SLURM.format(
-        ours=OURS, host=host, root=root, cpus=os.cpu_count(), memory=memory, gpus=GPUS
+        ours=OURS,
+        host=host,
+        root=root,
+        age=MIN_JOB_AGE,
+        cpus=os.cpu_count(),
+        memory=memory,
+        gpus=GPUS,
     )
     CONFIGURATION.parent.mkdir(exist_ok=True)
     CONFIGURATION.write_text(slurm)
@@ -133,28 +170,48 @@ def start(root: Path) -> None:
         subprocess.run([*command, f"--seed-file={root}/munged.seed"], check=True)
     for daemon in (["slurmctld", "-i"], ["slurmd"]):
         subprocess.run(daemon, check=True)
-    deadline = time.monotonic() + START_SECONDS
-    while query("sinfo", "-h", "-p", "work", "-o", "%T") != "idle":
+    wait_until(lambda: query("sinfo", "-h", "-p", "work", "-o", "%T") == "idle", "an idle node")
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Look twice a second until something holds.
+
+    Raises:
+        Failed: it does not within the time.
+    """
+    deadline = time.monotonic() + seconds
+    while not holds():
         if time.monotonic() > deadline:
-            logs = "".join(path.read_text()[-2000:] for path in root.glob("*.log"))
-            raise RuntimeError(f"the node does not become idle:\n{logs}")
+            raise Failed(f"{what} was not seen in {seconds:.0f} s")
         time.sleep(0.5)
 
 
 def stop(root: Path) -> None:
-    """Stop the daemons that a cluster in ``root`` has started, and delete its files."""
+    """End the jobs and daemons of a cluster in ``root``, and delete its files."""
+    if find_daemon(root, "slurmctld") and query("squeue", "-h"):
+        query("scancel", "--user", "root")
+        with suppress(Failed):  # what does not end is left to whoever reads the process list
+            wait_until(lambda: not query("squeue", "-h"), "the end of all jobs", 120)
     for name in ("slurmd", "slurmctld", "munged"):
-        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            pid = int((root / f"{name}.pid").read_text())
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+        if pid := find_daemon(root, name):
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
                 gone(pid)
     shutil.rmtree(root, ignore_errors=True)
 
 
+def find_daemon(root: Path, name: str) -> int:
+    """Process id of a daemon that a cluster in ``root`` has started; 0 if it does not run."""
+    with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+        pid = int((root / f"{name}.pid").read_text())
+        if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+            return pid
+    return 0
+
+
 def gone(pid: int) -> None:
     """Wait a while for a process to end; kill it if it does not."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{pid}").exists():
         if time.monotonic() > deadline:
             os.kill(pid, signal.SIGKILL)
@@ -162,5 +219,23 @@ def gone(pid: int) -> None:
 
 
 def query(*command: str) -> str:
-    """What a SLURM client prints, nothing if it cannot reach its daemon."""
+    """What a SLURM client prints; nothing if it cannot reach its daemon or is not there."""
+    if not shutil.which(command[0]):
+        return ""
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def ask(*command: str) -> str:
+    """What a SLURM client prints; asked again while it fails, because the controller may be busy.
+
+    Raises:
+        Failed: it has failed all the time.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip()
+        if time.monotonic() > deadline:
+            raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
+        time.sleep(1)

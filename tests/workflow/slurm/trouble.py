@@ -5,62 +5,19 @@ import re
 import signal
 import subprocess
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.store.artefact import MANIFEST_FILE
-from tests.workflow.slurm.cluster import query
+from tests.helpers.graph import ROOT
+from tests.workflow.slurm.cluster import Failed, ask, query
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
+HOOKS = Path(__file__).parent / "hooks"
 FIELD = re.compile(r"(\S+?)=(\S*)")
 COMMENT = re.compile(r"rule_(\w+)_wildcards_(\S+)")
-
-
-@dataclass
-class Watch:
-    """A run's folder, the jobs that the controller has seen, and what was done to which."""
-
-    folder: Path
-    jobs: dict[int, dict[str, str]] = field(default_factory=dict)  # as scontrol showed them last
-    done: dict[str, int] = field(default_factory=dict)  # trouble -> id of its victim
-
-
-def look(watch: Watch) -> None:
-    """Note every job that the controller still knows, with its rule and its artefact's key."""
-    for line in query("scontrol", "-o", "show", "job").splitlines():
-        job = dict(FIELD.findall(line))
-        if match := COMMENT.fullmatch(job.get("Comment", "")):
-            about = {"rule": match[1], "key": match[2].rpartition("/")[2]}
-            watch.jobs[int(job["JobId"])] = job | about
-
-
-def stage_of(folder: Path, key: str) -> int:
-    """Process id of this run's stage that makes the artefact of a key, held up; 0 if none does.
-
-    Held up, it cannot finish before its trouble comes; SLURM wakes what it ends.
-    """
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (place / "cmdline").read_bytes().decode().split("\0")
-            stage = command[1:3] == ["-m", "pipeline"] and command[4].endswith(key)
-            if stage and (place / "cwd").resolve() == folder.resolve():
-                os.kill(int(place.name), signal.SIGSTOP)
-                if not (folder / command[4] / MANIFEST_FILE).exists():
-                    return int(place.name)
-                os.kill(int(place.name), signal.SIGCONT)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return 0
-
-
-def victim(watch: Watch, rule: str) -> tuple[int, int]:
-    """A running job of a rule whose stage has begun: SLURM's id and the stage's process id."""
-    for number, job in watch.jobs.items():
-        if (job["rule"], job["JobState"]) == (rule, "RUNNING") and (
-            pid := stage_of(watch.folder, job["key"])
-        ):
-            return number, pid
-    return 0, 0
 
 
 def kill(number: int, pid: int) -> None:
@@ -70,29 +27,100 @@ def kill(number: int, pid: int) -> None:
 
 def cancel(number: int, pid: int) -> None:
     """The job, as a user or an administrator does."""
-    query("scancel", str(number))
+    ask("scancel", str(number))
 
 
 def preempt(number: int, pid: int) -> None:
     """Everything that runs, by a job of the urgent partition that wants the whole node."""
-    query("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true")
+    ask("sbatch", "-p", "urgent", "--exclusive", "-o", "/dev/null", "--wrap", "true")
 
 
-TROUBLES = {"teacher": kill, "student": cancel, "evaluation": preempt}
+# Whose first job meets which trouble. SLURM wakes a stopped process that it ends.
+TROUBLES: dict[str, Callable[[int, int], None]] = {
+    "train_teacher": kill,
+    "distill": cancel,
+    "evaluate": preempt,
+}
 
 
-def make_trouble(watch: Watch, process: subprocess.Popen) -> None:
-    """While the process runs: kill a teacher's job, cancel a student's, preempt an evaluation's."""
-    pause = threading.Event()
+@dataclass
+class Watch:
+    """The jobs that the controller has seen, and what was done to which.
+
+    In the folder ``notes`` the stages that are to meet a trouble find a ticket and leave a note.
+    """
+
+    notes: Path
+    jobs: dict[int, dict[str, str]] = field(default_factory=dict)  # as scontrol showed them last
+    done: dict[str, int] = field(default_factory=dict)  # trouble -> id of its victim
+
+    def hold_stages(self) -> dict[str, str]:
+        """Lay a ticket for each trouble; the environment in which stages look for it."""
+        self.notes.mkdir(parents=True)
+        for verb in TROUBLES:
+            (self.notes / f"{verb}.ticket").touch()
+        return {"HELD_STAGES": str(self.notes), "PYTHONPATH": f"{HOOKS}{os.pathsep}{ROOT}"}
+
+
+def look(watch: Watch, listed: str) -> None:
+    """Note every job that ``scontrol -o show job`` has listed, with its rule and artefact's key."""
+    for line in listed.splitlines():
+        job = dict(FIELD.findall(line))
+        if match := COMMENT.fullmatch(job.get("Comment", "")):
+            about = {"rule": match[1], "key": match[2].rpartition("/")[2]}
+            watch.jobs[int(job["JobId"])] = job | about
+
+
+def read_state(pid: int) -> str:
+    """A process's state, `T` if it is stopped; empty if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def find_held(watch: Watch, verb: str) -> tuple[int, int]:
+    """A verb's stage that has stopped itself: SLURM's id and the process's; zeros if none has."""
+    with suppress(FileNotFoundError):
+        number, pid = map(int, (watch.notes / f"{verb}.held").read_text().split())
+        if read_state(pid) == "T":
+            return number, pid
+    return 0, 0
+
+
+def is_due(watch: Watch, name: str) -> bool:
+    """Whether a trouble is still to be made. The one that hits every job comes last.
+
+    SLURM wakes each stage that it requeues, also one that waits for a trouble of its own.
+    """
+    names = [trouble.__name__ for trouble in TROUBLES.values()]
+    return name not in watch.done and (name != names[-1] or len(watch.done) == len(names) - 1)
+
+
+def make_trouble(watch: Watch, process: subprocess.Popen, limit: float) -> None:
+    """While the process runs: kill a teacher's job, cancel a student's, preempt an evaluation's.
+
+    Raises:
+        Failed: the process still runs after ``limit`` seconds.
+    """
+    pause, deadline = threading.Event(), time.monotonic() + limit
     while process.poll() is None:
-        look(watch)
-        for rule, trouble in TROUBLES.items():
-            if trouble.__name__ not in watch.done:
-                number, pid = victim(watch, rule)
-                if number:
-                    trouble(number, pid)
-                    watch.done[trouble.__name__] = number
-                    key = watch.jobs[number]["key"]
-                    print(f"  {trouble.__name__}: SLURM job {number}, {rule} {key}", flush=True)
+        look(watch, query("scontrol", "-o", "show", "job"))
+        for verb, trouble in TROUBLES.items():
+            number, pid = find_held(watch, verb)
+            if number and is_due(watch, trouble.__name__):
+                trouble(number, pid)
+                watch.done[trouble.__name__] = number
+                print(f"  {trouble.__name__}: SLURM job {number}, {verb}", flush=True)
+        if time.monotonic() > deadline:
+            raise Failed(f"the run has not ended after {limit:.0f} s")
         pause.wait(POLL_SECONDS)
-    look(watch)
+    look(watch, ask("scontrol", "-o", "show", "job"))
+
+
+def release(watch: Watch) -> None:
+    """End the stages that still wait for their trouble."""
+    for verb in TROUBLES:
+        _, pid = find_held(watch, verb)
+        if pid:
+            os.kill(pid, signal.SIGKILL)
