@@ -46,6 +46,10 @@ class DatasetSpec(Section):
         val: number of validation images: the training rows after those; `select_on: val` needs
             some.
         test: number of test images: the first test rows of the source.
+        stratified: whether the rows are in an order of which every stretch holds each class in
+            proportion; a source without test images then has them cut from its training images. A
+            share that is cut from the training images sets it.
+        on_bad_file: whether files that are no images stop the job, or are left out.
     """
 
     source: str | Plugin
@@ -62,12 +66,6 @@ class DatasetSettings(DatasetSpec):
     A count is a number, a share of the images ("10%") or "all". Left out, ``train`` and ``test``
     are all images and ``val`` those of a folder for validation; beside a number for ``train``, the
     others left out are 0. ``config.dataset_counts`` makes numbers of them.
-
-    With ``stratified`` the rows are in an order of which every stretch holds each class in
-    proportion, and a source without test images has them cut from its training images. A share that
-    is cut from the training images sets it.
-
-    ``on_bad_file`` says whether files that are no images stop the job or are left out.
 
     A data set on which no model is tested, such as one of generated images, needs no test rows. One
     on which models are only tested, such as ImageNet-A, needs no training rows.
