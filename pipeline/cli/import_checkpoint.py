@@ -1,4 +1,4 @@
-"""`python -m pipeline import`: the tensors out of a checkpoint that holds more."""
+"""Verb `import`: the tensors out of a checkpoint that holds more."""
 
 import argparse
 import logging
@@ -9,20 +9,20 @@ from typing import Any
 from safetensors.torch import save_file
 
 from pipeline.errors import RetortError
-from pipeline.models.pretrained.checkpoint_files import (
-    WRAPPER_KEYS,
-    is_torchscript,
-    read_file_header,
-)
+from pipeline.models.pretrained.checkpoint_files import is_torchscript, read_file_header
 from pipeline.models.pretrained.safe_unpickle import (
     PickledCheckpoint,
     Placeholder,
     iterate_tensors,
     open_checkpoint,
 )
+from pipeline.models.pretrained.weight_sets import (
+    WRAPPER_KEYS,
+    format_names,
+    get_entries,
+    take_part,
+)
 from pipeline.store.artefact import compute_sha256, write_atomically
-
-NAMES_LISTED = 12  # names listed at most
 
 log = logging.getLogger("retort")
 
@@ -76,16 +76,9 @@ def choose_part(pickled: PickledCheckpoint, part_name: str | None) -> tuple[str,
         RetortError: there is no part of the name that was asked for.
     """
     value, names = pickled.content, []
-    for name in part_name.split(".") if part_name else ():
-        inside = get_entries(value)
-        if name not in inside:
-            raise RetortError(
-                f"{pickled.path}: --take {part_name}: has no '{name}'; it has "
-                f"{format_names(list(inside))}"
-            )
-        value = inside[name]
-        names.append(name)
-    while not part_name and isinstance(value, Mapping):
+    if part_name:
+        return part_name, take_part(value, part_name, f"{pickled.path}: --take {part_name}")
+    while isinstance(value, Mapping):
         name = next(
             (n for n in WRAPPER_KEYS if isinstance(value.get(n), Mapping | Placeholder)), None
         )
@@ -96,22 +89,9 @@ def choose_part(pickled: PickledCheckpoint, part_name: str | None) -> tuple[str,
     return ".".join(names), value
 
 
-def get_entries(value: Any) -> Mapping[str, Any]:
-    """What a mapping or placeholder holds by name."""
-    if isinstance(value, Placeholder):
-        value = value.entries or value.state
-    return value if isinstance(value, Mapping) else {}
-
-
 def list_dropped(root: Any, taken: str, value: Any) -> list[str]:
     """Names at the top of a file that were not kept, and those inside the kept part."""
     top = [str(n) for n in get_entries(root) if n != taken.partition(".")[0]] if taken else []
     kept = {name.partition(".")[0] for name, _ in iterate_tensors(value)}
     whole = isinstance(value, Mapping)
     return top + [str(n) for n in value if str(n).partition(".")[0] not in kept] if whole else top
-
-
-def format_names(names: list[str]) -> str:
-    """Names in a line, the first dozen."""
-    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
-    return (", ".join(names[:NAMES_LISTED]) + more) or "nothing"

@@ -123,12 +123,13 @@ def register_config(config: dict) -> str:
     return name
 
 
-def build(config: dict) -> nn.Module:
+def build(config: dict, device: str = "cpu") -> nn.Module:
     """An open_clip model with random weights from torch's global generator."""
     previous_level = logging.root.manager.disable
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random
     try:
-        return open_clip.create_model(register_config(config), pretrained_text=False)
+        name = register_config(config)
+        return open_clip.create_model(name, device=device, pretrained_text=False)
     finally:
         logging.disable(previous_level)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.config.reader import Config, parse_config
 from pipeline.config.specs import get_spec
+from pipeline.planning.compatibility.checkpoints import check_checkpoints
 from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Plan, PlannedArtefact, check_store
 from pipeline.planning.resolver import SECTION_MODULES, Resolver
@@ -59,6 +60,7 @@ def make_plan(config: Config) -> Plan:
     run = config.run.model_dump(mode="json", exclude_none=True)
     plan = Plan(Path(config.store), run, strict_code=config.strict_code)
     resolve_configuration(Resolver(config, plan))
+    check_checkpoints(config, plan)
     return plan
 
 

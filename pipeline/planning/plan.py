@@ -38,6 +38,7 @@ class PlannedArtefact:
         str, ...
     ]  # modules whose REVISION is in the key, besides the components they declare
     outside_paths: dict[str, str] = field(default_factory=dict)  # paths of outside files: in no key
+    run_settings: dict = field(default_factory=dict)  # how this job alone runs: in no key
     includes_fingerprint: bool = False  # whether the code's fingerprint is in the key
 
     @cached_property
@@ -132,7 +133,7 @@ def describe_job(artefact: PlannedArtefact, run: dict) -> dict:
         "inputs": {role: e.ref for role, e in artefact.inputs.items()},
         "code": artefact.code,
         "strict": artefact.code_fingerprint,
-        "run": {**run, **artefact.outside_paths},
+        "run": {**run, **artefact.outside_paths, **artefact.run_settings},
     }
 
 

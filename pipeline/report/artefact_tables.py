@@ -7,8 +7,8 @@ from pipeline.config.sections.teacher import TeacherSpec
 from pipeline.config.specs import get_spec
 from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study
 from pipeline.report.tables import MISSING_CELL, format_amount, format_markdown_table, format_signed
-from pipeline.store.artefact import STAGES_BY_KIND, Artefact, read_json
-from pipeline.store.attempt_cost import sum_attempt_costs
+from pipeline.store.artefact import STAGES_BY_KIND, Artefact
+from pipeline.store.attempt_cost import read_attempt_record, sum_attempt_costs
 
 REVISION = 2
 
@@ -222,8 +222,9 @@ def format_key_table(study: Study) -> str:
 def describe_versions(study: Study) -> str:
     """Versions of Python and torch that the artefacts' timings record."""
     paths = [p for a in study.artefacts.values() for p in (a.folder / "attempts").glob("*.json")]
-    cost_records = [read_json(path, "delete it: it only holds timings") for path in paths]
+    cost_records = [record for path in paths if (record := read_attempt_record(path)) is not None]
     found = {
-        name: sorted({n[name] for n in cost_records if n.get(name)}) for name in ("python", "torch")
+        name: sorted({str(n[name]) for n in cost_records if n.get(name)})
+        for name in ("python", "torch")
     }
     return "; ".join(f"{name} {', '.join(v) or 'unknown'}" for name, v in found.items())

@@ -15,6 +15,7 @@ from pipeline.models.clip import (
     save_text_tower,
 )
 from pipeline.schema import make_plugin
+from pipeline.stages.teacher_trial import try_teacher
 from pipeline.store.artefact import Job, Manifest, write_atomically
 from pipeline.training.job_setup import (
     HISTORY_FILE,
@@ -56,8 +57,11 @@ def train_clip(job: Job, data: DatasetArtefact) -> Manifest:
         make_checkpoint_settings(job),
         make_validation_split(job, data, recipe),
     ).history
+    model = student.make_zero_shot_classifier(templates)
+    if not job.run.get("unverified"):
+        try_teacher(model, data, f"teacher {job.name}", False, stops=False)
     with write_atomically(job.folder / MODEL_FILE) as temporary:
-        save(student.make_zero_shot_classifier(templates), temporary)
+        save(model, temporary)
     with write_atomically(job.folder / TEXT_FILE) as temporary:
         save_text_tower(student.clip, config, temporary)
     write_history(job.folder / HISTORY_FILE, history)

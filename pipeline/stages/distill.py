@@ -39,7 +39,8 @@ def run(job: Job) -> Manifest:
     student = initialise_classifier(spec.model, len(classes), mean, std, spec.seed)
     if spec.init is not None:
         path = Path(job.run["init"]).expanduser()
-        finetune_init.load_initial_weights(path, spec.init.sha256, student, len(classes))
+        about = spec.init.sha256, student, len(classes), spec.init.take
+        finetune_init.load_initial_weights(path, *about)
     roles = Roles(student.to(spec.device), teachers, load_discretizer(job))
     validation = make_validation_split(job, data, spec.recipe) if classes == data.classes else None
     source = make_source(job, data, spec.recipe)

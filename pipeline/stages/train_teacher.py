@@ -2,10 +2,12 @@
 
 from pipeline.config.specs import get_spec
 from pipeline.core.batch import Roles
+from pipeline.core.collectives import get_rank
 from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
 from pipeline.models.classifier import initialise_classifier
 from pipeline.schema import make_plugin
 from pipeline.stages import pretrained_teacher
+from pipeline.stages.teacher_trial import try_teacher
 from pipeline.store.artefact import Job, Manifest
 from pipeline.training.job_setup import (
     make_checkpoint_settings,
@@ -52,4 +54,6 @@ def train_classifier(job: Job, data: DatasetArtefact) -> Manifest:
         make_checkpoint_settings(job),
         make_validation_split(job, data, recipe),
     )
+    if get_rank() == 0 and not job.run.get("unverified"):
+        try_teacher(roles.student, data, f"teacher {job.name}", False, stops=False)
     return save_student(job, roles, data.classes, fitted)

@@ -43,7 +43,7 @@ class PlanRun:
         path = max(logs, key=logs.get, default=None)
         if path is None or logs[path] < self.start_time:
             return ""
-        lines = [line for line in path.read_text().splitlines() if line[:2] == "20"]
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line[:2] == "20"]
         return f"{lines[-1] if lines else 'no word'} ({path})"
 
 

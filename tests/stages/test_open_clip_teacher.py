@@ -55,7 +55,7 @@ def make(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "load", lambda split, cache: (images, rng.integers(0, 10, 700)))
 
     def make(about: dict, **teacher: object) -> Job:
-        section = {"dataset": "tiny", "open_clip": about, **teacher}
+        section = {"dataset": "tiny", "open_clip": about, "unverified": True, **teacher}
         raw = edited("teachers.robust", section)
         plan = make_plan_from_dict({**raw, "store": str(tmp_path / "store")})
         write_job_files(plan)
@@ -248,3 +248,45 @@ def test_a_torchscript_file_is_read_without_being_run(make, tmp_path, monkeypatc
     with torch.no_grad():
         wanted = expected(model, "tiny-vit", X)
         torch.testing.assert_close(pipeline.load(make(about).folder)(X), wanted)
+
+
+def test_a_plan_says_which_tensor_of_a_clip_does_not_fit(tmp_path):
+    """Another model's file, no linear head, and one over too few classes, before any job."""
+    vit = whole("tiny-vit").state_dict()
+    tower = {n: v for n, v in vit.items() if n.startswith("visual.")}
+    head = {"head.weight": torch.zeros(3, 8)}
+    for state, more, words in (
+        (vit, {"model": "tiny-rn"}, r"is open_clip.model 'tiny-rn' the right one"),
+        (tower, {"model": "tiny-vit", "head": "finetuned"}, "holds no linear head; name the fine"),
+        (
+            tower | head,
+            {"model": "tiny-vit", "head": "finetuned"},
+            r"head: 'weight' is \[3, 8\], the",
+        ),
+    ):
+        file = pretrained(tmp_path / "x.pt", state)
+        section = {"dataset": "tiny", "open_clip": {"pretrained": file, **more}}
+        if more["model"] == "tiny-rn":
+            section["resize"] = 64
+        with pytest.raises(RetortError, match=rf"^teachers.robust.open_clip.pretrained: .*{words}"):
+            make_plan_from_dict(edited("teachers.robust", section))
+
+
+def test_a_clip_s_moving_average_is_chosen_by_name(make, tmp_path):
+    one, two = whole("tiny-vit", 1), whole("tiny-vit", 2)
+    content = {"state_dict": one.state_dict(), "state_dict_ema": two.state_dict()}
+    file = pretrained(tmp_path / "x.pt", content)
+    about = {"model": "tiny-vit", "pretrained": file, "templates": "simple", "names": NAMES}
+    with pytest.raises(RetortError, match="that fit, state_dict, state_dict_ema; choose one with"):
+        make(about)
+    loaded = pipeline.load(make({**about, "pretrained": {**file, "take": "state_dict_ema"}}).folder)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(X), expected(two, "tiny-vit", X), atol=1e-5, rtol=0)
+
+
+def test_a_clip_near_chance_stops_its_stage(make, tmp_path):
+    file = pretrained(tmp_path / "x.pt", whole("tiny-vit").state_dict())
+    about = {"model": "tiny-vit", "pretrained": file, "templates": "simple", "names": NAMES}
+    with pytest.raises(RetortError, match=r"x.pt: right on .* where chance is .*unverified: true"):
+        make(about, unverified=False)
+    make({**about, "pretrained": "random"}, unverified=False)

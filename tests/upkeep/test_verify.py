@@ -1,5 +1,6 @@
 """`verify` covers every file: a byte is flipped in each in turn; wrong hints do no harm."""
 
+import dataclasses
 import fnmatch
 import json
 from collections.abc import Iterator
@@ -8,14 +9,17 @@ from pathlib import Path
 import pytest
 
 from pipeline.banks.shards import describe_shard_fault, is_whole, shard_name, sidecar_path
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.stages import build_bank
 from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json, write_json, write_manifest
 from pipeline.store.attempt_cost import sum_attempt_costs
 from pipeline.store.own_sum import add_own_sum, has_own_sum
 from pipeline.upkeep.listing import list_refs
+from pipeline.upkeep.run_summary import PlanRun
 from pipeline.upkeep.verify import HINTS, find_faults
 from tests.helpers import bank_store
 from tests.helpers.copies import Copy, flip
+from tests.helpers.graph import tiny
 
 CONFIG = ("--configfile", "experiment.yaml")
 
@@ -44,7 +48,10 @@ def test_one_flipped_byte_in_any_file_is_named(copy: Copy):
     for ref, name in files:
         path = store / ref / name
         before = path.read_bytes()
-        flip(path, len(before) // 2)
+        if before:
+            flip(path, len(before) // 2)
+        else:
+            path.write_bytes(b"x")
         named = [fault.file for fault in find_faults(store, ref)]
         if is_hint(name):
             hints += 1
@@ -65,6 +72,15 @@ def test_wrong_hints_harm_nothing(copy: Copy):
     for verb in ("status", "results", "cost", "plan"):
         status, printed = copy.run(verb, *CONFIG, *(["--gflops", "1"] if verb == "cost" else []))
         assert status == 0, printed
+    report = copy.place("report/report")
+    (report / MANIFEST_FILE).unlink()
+    assert copy.run("report", str(report))[0] == 0
+    path = max((report / "attempts").glob("*.log"))
+    path.write_bytes(b"\xff" + path.read_bytes())
+    summary = PlanRun(make_plan_from_dict(tiny()))
+    assert "attempts/run.log" in dataclasses.replace(summary, start_time=0).find_last_log_line(
+        f"report/{report.name}"
+    )
 
 
 def test_a_job_file_s_run_part_is_mended_and_the_artefact_stays(copy: Copy):

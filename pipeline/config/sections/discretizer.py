@@ -22,6 +22,18 @@ from pipeline.schema import (
 )
 
 
+class WeightsSpec(FileSpec):
+    """A file of weights in a spec; ``take`` is as in ``CheckpointSpec``."""
+
+    take: str | None = make_neutral_field(None)
+
+
+class ExternalWeights(WeightsSpec):
+    """A file of weights in a section. Its sum is in the key, its path is not."""
+
+    path: str
+
+
 class PerceptualSpec(Section):
     """LPIPS on VGG-16 (Zhang et al., CVPR 2018), from two files by their sums.
 
@@ -94,7 +106,7 @@ class DiscretizerSpec(TrainedSettings, VqganShape, OptionallyComputed):
         architecture: None if only the file's tensors tell the architecture.
     """
 
-    checkpoint: FileSpec | None = None
+    checkpoint: WeightsSpec | None = None
     architecture: ArchitectureSpec | None = None
     perceptual: PerceptualSpec | None = None
     adversarial: AdversarialLossSettings | None = None
@@ -114,7 +126,7 @@ class DiscretizerSettings(TrainedSettings, VqganShape):
     """
 
     dataset: str | None = None
-    checkpoint: ExternalFile | None = make_neutral_field(None)
+    checkpoint: ExternalWeights | None = make_neutral_field(None)
     config: str | None = make_neutral_field(None)
     perceptual: PerceptualLossSettings | None = make_neutral_field(None)
     adversarial: AdversarialLossSettings | None = make_neutral_field(None)

@@ -28,9 +28,12 @@ class ExternalFile(FileSpec):
 class CheckpointSpec(FileSpec):
     """External weights in a spec, by their sum.
 
-    Without mean and std, the file's own normalisation is used, or none if the file has none.
+    ``take`` names one of the file's sets of weights, such as `model_ema`; it is needed only where
+    several fit. Without mean and std, the file's own normalisation is used, or none if the file has
+    none.
     """
 
+    take: str | None = make_neutral_field(None)
     mean: ChannelMeans | None = None
     std: ChannelStds | None = None
 
@@ -54,11 +57,13 @@ class OpenClipWeights(Section):
     """Weights of an open_clip model.
 
     ``tag`` is open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`). It determines mean
-    and std, and must agree with the model about QuickGELU. Nothing is downloaded.
+    and std, and must agree with the model about QuickGELU. Nothing is downloaded. ``take`` is as
+    in ``CheckpointSpec``.
     """
 
     path: str
     sha256: Sha256
+    take: str | None = make_neutral_field(None)
     tag: str | None = None
     mean: ChannelMeans | None = None
     std: ChannelStds | None = None

@@ -83,10 +83,12 @@ class OpenClipSpec(OpenClipForm):
 
     Attributes:
         pretrained: sum of the file, or `random`.
+        take: the file's set of weights; None for the only one that fits.
         prompted: name of each class in the prompts; empty if there are no prompts.
     """
 
     pretrained: Sha256 | Literal["random"]
+    take: str | None = make_neutral_field(None)
     mean: ChannelMeans
     std: ChannelStds
     prompted: tuple[str, ...] = ()
@@ -145,9 +147,14 @@ class TeacherSpec(TeacherForm, OptionallyComputed):
 
 
 class TeacherSettings(TeacherForm):
-    """A classifier trained on a data set or loaded from a file, or a CLIP."""
+    """A classifier trained on a data set or loaded from a file, or a CLIP.
+
+    ``unverified`` uses a teacher that is near chance on its training images. It changes no weights,
+    so it is in no key.
+    """
 
     dataset: str
+    unverified: bool = False
     open_clip: OpenClipSettings | None = make_neutral_field(None)
     checkpoint: ExternalCheckpoint | None = make_neutral_field(None)
     objective: ObjectiveSpec = Field(default={"natural": {}}, validate_default=True)

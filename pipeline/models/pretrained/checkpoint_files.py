@@ -14,17 +14,22 @@ from torch import Tensor
 from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.models.classifier import Classifier
 from pipeline.models.pretrained import safe_unpickle
+from pipeline.models.pretrained.weight_sets import (
+    WRAPPER_KEYS,
+    FitCheck,
+    StateDict,
+    describe_import,
+    find_fitting_set,
+    take_part,
+)
 from pipeline.store.artefact import compute_sha256
 
 REVISION = 1
-
-StateDict = dict[str, Tensor]
 
 HTML_PATTERN = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype|!--|html|head|body|title|\?xml)", re.I
 )
 LFS_PREFIX = b"version https://git-lfs"
-WRAPPER_KEYS = ("state_dict", "model_state_dict", "model", "net")  # where files keep the weights
 WRAPPER_PREFIXES = {
     "module",
     "_orig_mod",
@@ -54,16 +59,46 @@ DOWNLOAD_REMEDY = "download it again from its source, and check checkpoint.path"
 def read_state_dict(path: Path, sha256: str) -> StateDict:
     """The tensors of a checkpoint file (torch's or safetensors), by their names in the file.
 
+    Of several sets of weights the usual one is taken.
+
     Raises:
         RetortError: missing, a web page in its place, another sum than ``sha256``, cut off, or a
             pickle that holds more than tensors.
     """
+    return unwrap_state_dict(path, read_content(path, sha256))
+
+
+def read_fitting_weights(
+    path: Path, sha256: str, take: str | None, check: FitCheck
+) -> tuple[str, StateDict]:
+    """The set of weights that ``take`` names or, without it, the only one that passes ``check``.
+
+    Returns: the set's name in the file, empty for the usual or only one; and its tensors. ``check``
+    gets tensors without values and raises RetortError if they do not fit.
+
+    Raises:
+        RetortError: as in ``read_state_dict``; or the file has no such set, or several that fit.
+    """
+    return choose_weights(path, read_content(path, sha256), take, check)
+
+
+def choose_weights(
+    path: Path, content: object, take: str | None, check: FitCheck
+) -> tuple[str, StateDict]:
+    """Run ``read_fitting_weights`` on a file's content, whose tensors may have no values."""
+    name = take or find_fitting_set(content, check, str(path))
+    part = take_part(content, name, f"{path}: take: {name}") if name else content
+    return name or "", unwrap_state_dict(path, part)
+
+
+def read_content(path: Path, sha256: str) -> object:
+    """What a file with the sum ``sha256`` holds, without running any code in it."""
     start = read_file_header(path)
     if (found := compute_sha256(path)) != sha256:
         raise RetortError(
             f"{path}: sha256 is {found}, expected {sha256}; {DOWNLOAD_REMEDY} and .sha256"
         )
-    return unwrap_state_dict(path, load_content(path, is_safetensors=start[8:9] == b"{"))
+    return load_content(path, is_safetensors=start[8:9] == b"{", sha256=sha256)
 
 
 def read_file_header(path: Path) -> bytes:
@@ -95,7 +130,7 @@ def is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def load_content(path: Path, is_safetensors: bool) -> object:
+def load_content(path: Path, is_safetensors: bool, sha256: str) -> object:
     """What a file holds, without running any code in it."""
     try:
         if is_safetensors:
@@ -106,13 +141,24 @@ def load_content(path: Path, is_safetensors: bool) -> object:
     except pickle.UnpicklingError as error:
         raise RetortError(
             f"{path}: holds more than tensors, or is no checkpoint "
-            f"({extract_first_sentence(error)}); take its "
-            "tensors out with 'python -m pipeline import', which runs none of its code"
+            f"({extract_first_sentence(error)}); {describe_import_remedy(path, sha256)}"
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
         raise RetortError(
             f"{path}: cannot be read ({extract_first_sentence(error)}); {DOWNLOAD_REMEDY}"
         ) from error
+
+
+def describe_import_remedy(path: Path, sha256: str) -> str:
+    """How to extract a file's tensors: the whole command line, if its content can be listed."""
+    try:
+        content = safe_unpickle.open_checkpoint(path).content
+    except RetortError:
+        return DOWNLOAD_REMEDY
+    return (
+        f"take its tensors out with '{describe_import(path, content, sha256)}', which runs none of "
+        "its code, then name the new file and the sum that it prints"
+    )
 
 
 def extract_first_sentence(error: Exception) -> str:
@@ -212,7 +258,7 @@ def check_tensor(value: Tensor, own_tensor: Tensor, name: str, error_prefix: str
             f"set's "
             "classes fit the file?"
         )
-    if not value.isfinite().all():
+    if not value.is_meta and not value.isfinite().all():
         raise RetortError(
             f"{error_prefix}: '{name}' holds values that are not finite; {DOWNLOAD_REMEDY}"
         )

@@ -15,7 +15,7 @@ def check_exact_match(
 ) -> StateDict:
     """``state``, if it has exactly the names and shapes of ``own_state`` and only finite values.
 
-    ``own_state`` may be on the meta device.
+    ``own_state`` may be on the meta device, and so may ``state``, whose values are then unchecked.
 
     Raises:
         RetortError: the first of ``own_state`` that is missing or of another shape, the first name
@@ -34,7 +34,7 @@ def check_exact_match(
             raise RetortError(
                 f"{error_prefix}: '{name}' is {found}, the model wants {expected}; {remedy}"
             )
-        if not state[name].isfinite().all():
+        if not state[name].is_meta and not state[name].isfinite().all():
             raise RetortError(
                 f"{error_prefix}: '{name}' holds values that are not finite; {remedy}"
             )

@@ -76,7 +76,7 @@ def plan_pretrained_discretizer(
     The file's sum and the content of its ``config`` are in the key; their paths are not.
     """
     section = resolver.config.discretizers[name]
-    spec: dict = {"checkpoint": {"sha256": section.checkpoint.sha256}}
+    spec: dict = {"checkpoint": dump_section(section.checkpoint, without=("path",))}
     if section.config is not None:
         from pipeline.models.pretrained.vqgan_config import read_architecture  # loads taming
 

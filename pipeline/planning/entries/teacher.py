@@ -57,13 +57,15 @@ OPEN_CLIP = (  # components of a CLIP from a file
     "pipeline.stages.open_clip_teacher",
 )
 EXEMPT = IN_DATASET_KEY
+KEYLESS = ("dataset", "unverified")  # fields of a section that are not in the spec
 
 
 def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
     """A teacher: trained, from a file, or a CLIP."""
     config, section, where = resolver.config, resolver.config.teachers[name], f"teachers.{name}"
     inputs = {"dataset": resolver.resolve_name("datasets", section.dataset, f"{where}.dataset")}
-    spec = {**dump_section(section, without=("dataset",)), **resolver.make_common_spec()}
+    spec = {**dump_section(section, without=KEYLESS), **resolver.make_common_spec()}
+    run = make_run_settings(section)
     check_teacher(config, where, section)
     if section.clip is not None or section.open_clip is not None:
         check_channels(config, f"{where}.dataset", section.dataset)
@@ -85,7 +87,12 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
     check_recipe(config, where, section)
     check_objective_whole(where, section)
     check_needs(where, section.objective, (), list_label_fields(config, section.dataset))
-    return PlannedArtefact("teacher", name, spec, inputs, components)
+    return PlannedArtefact("teacher", name, spec, inputs, components, run_settings=run)
+
+
+def make_run_settings(section: TeacherSettings) -> dict:
+    """The settings of the teacher's job that change nothing of what it makes."""
+    return {"unverified": True} if section.unverified else {}
 
 
 def plan_pretrained_teacher(
@@ -96,15 +103,15 @@ def plan_pretrained_teacher(
     family = find_family_module(
         config, section.model, f"{where}.model", section.dataset, section.resize
     )
-    spec = dump_section(section, without=("dataset", "recipe", "objective"))
+    spec = dump_section(section, without=(*KEYLESS, "recipe", "objective"))
     if section.checkpoint.classes is not None:
         with prefix_errors(f"{where}.checkpoint.classes: "):
             check_class_names(
                 list_dataset_classes(config, section.dataset), section.checkpoint.classes
             )
         del spec["checkpoint"]["classes"]
-    outside = {"checkpoint": spec["checkpoint"].pop("path")}
-    return PlannedArtefact("teacher", name, spec, inputs, (*CHECKPOINT, family), outside)
+    outside, run = {"checkpoint": spec["checkpoint"].pop("path")}, make_run_settings(section)
+    return PlannedArtefact("teacher", name, spec, inputs, (*CHECKPOINT, family), outside, run)
 
 
 def plan_open_clip_teacher(
@@ -132,10 +139,12 @@ def plan_open_clip_teacher(
                 list_dataset_classes(config, section.dataset), about.names
             )
     open_clip_spec["pretrained"] = file.sha256 if file else "random"
-    outside = {"checkpoint": file.path} if file else {}
+    outside, run = {"checkpoint": file.path} if file else {}, make_run_settings(section)
+    if file is not None and file.take is not None:
+        open_clip_spec["take"] = file.take
     if file is not None:
         del spec["seed"]
-    return PlannedArtefact("teacher", name, spec, inputs, OPEN_CLIP, outside)
+    return PlannedArtefact("teacher", name, spec, inputs, OPEN_CLIP, outside, run)
 
 
 def check_teacher(config: Config, where: str, section: TeacherSettings) -> None:

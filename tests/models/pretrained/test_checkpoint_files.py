@@ -202,7 +202,9 @@ def test_other_accidents_with_files(tmp_path):
     path.write_bytes((100).to_bytes(8, "little") + b'{"a": 1')
     with pytest.raises(RetortError, match="model.pt: cannot be read"):
         read_state_dict(path, compute_sha256(path))
-    with pytest.raises(RetortError, match="holds more than tensors.*python -m pipeline import"):
+    with pytest.raises(
+        RetortError, match="holds more than tensors.*retort import .*--take state_dict --sha256"
+    ):
         read_state_dict(*saved(path, {"state_dict": Anything()}))
     with pytest.raises(RetortError, match="'epoch' is int, no tensor; save model.state_dict"):
         read_state_dict(*saved(path, {"epoch": 3}))

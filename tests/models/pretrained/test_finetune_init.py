@@ -145,3 +145,11 @@ def test_what_drop_path_draws_is_the_step_s(images, tmp_path):
 def test_a_model_without_branches_says_so():
     with pytest.raises(RetortError, match=r"drop_path=0.1': it has no branches to drop; drop '.dr"):
         build_classifier("timm/vgg11+drop_path=0.1", 3, (0, 0, 0), (1, 1, 1))
+
+
+def test_a_plan_says_which_initial_weight_does_not_fit(images, tmp_path):
+    _, init = foreign(tmp_path / "w.safetensors", 7, **{"bn1.weight": torch.zeros(5)})
+    with pytest.raises(RetortError, match=r"^students.s.init: .*'bn1.weight' is \[5\], the model"):
+        planned(tmp_path, init)
+    _, init = foreign(tmp_path / "w.safetensors", 7)
+    planned(tmp_path, init)

@@ -12,7 +12,13 @@ from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import write_job_files
 from pipeline.stages import prepare_data, train_teacher
-from pipeline.store.artefact import Job, compute_sha256, read_job, write_manifest
+from pipeline.store.artefact import (
+    Job,
+    compute_sha256,
+    open_artefact,
+    read_job,
+    write_manifest,
+)
 from pipeline.store.code_revisions import collect_revisions
 from tests.models.pretrained.test_checkpoint_files import (
     PIXELS,
@@ -30,7 +36,7 @@ SUM = "a" * 64
 def with_file(**checkpoint: object) -> dict:
     """The small experiment with its robust teacher from a file."""
     checkpoint = {"path": "robust.pt", "sha256": SUM, **checkpoint}
-    teacher = {"dataset": "tiny", "model": "wrn-10-1", "checkpoint": checkpoint}
+    teacher = {"dataset": "tiny", "model": "wrn-10-1", "checkpoint": checkpoint, "unverified": True}
     return edited("teachers.robust", teacher)
 
 
@@ -182,3 +188,16 @@ def test_the_file_s_place_is_in_the_work_order_alone(tmp_path):
     assert job.run["checkpoint"] == "robust.pt"
     assert job.spec["checkpoint"] == {"sha256": SUM, "mean": None, "std": None}
     assert Path(job.run["data"]) == Path("data")
+
+
+def test_a_teacher_near_chance_stops_its_stage_unless_unverified(made, tmp_path):
+    path, digest = saved(tmp_path / "x.pt", weights(network("wrn-10-1", 1)))
+    raw = with_file(path=str(path), sha256=digest)
+    raw["teachers"]["robust"]["unverified"] = False
+    with pytest.raises(RetortError, match=r"x.pt: right on .* where chance is 1.*unverified: true"):
+        made(raw)
+    raw["teachers"]["robust"]["unverified"] = True
+    facts = open_artefact(made(raw).folder).manifest.facts
+    assert facts["trial_images"] == 512
+    assert facts["taken"] == ""
+    assert "as configured" in facts["accuracy_read_as"]
