@@ -17,9 +17,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pipeline.discovery import load_plugin, suggest_known
-from pipeline.errors import RetortError
-from pipeline.type_words import (
+from pipeline.contracts.type_words import (
     ask_for,
     describe_given,
     describe_type,
@@ -30,6 +28,8 @@ from pipeline.type_words import (
     step_into,
     wants_number,
 )
+from pipeline.discovery import load_plugin, suggest_known
+from pipeline.errors import RetortError
 
 FRACTION_PATTERN = re.compile(r"\s*([-+]?\d+\.?\d*(?:[eE][-+]?\d+)?)\s*/\s*(\d+\.?\d*)\s*")
 

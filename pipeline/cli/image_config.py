@@ -8,11 +8,11 @@ from string import Template
 
 import yaml
 
+from pipeline.cli.workflow_root import find_workflow_root
 from pipeline.config.names import explain_bad_name
 from pipeline.data.folder_layout import FolderLayout, describe_ignored, describe_image_folder
 from pipeline.errors import RetortError
 from pipeline.training.gpu_locks import list_gpus
-from pipeline.workflow_root import find_workflow_root
 
 TRAINED_IMAGES = 12_000  # images a short training sees, so that few images make many epochs
 EPOCHS = 10, 100  # fewest and most

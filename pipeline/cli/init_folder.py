@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from pipeline.cli.image_config import format_image_config
+from pipeline.cli.workflow_root import find_workflow_root
 from pipeline.discovery import suggest_known
 from pipeline.errors import COMMAND, RetortError
 from pipeline.store.artefact import write_text
 from pipeline.upkeep.listing import format_table
-from pipeline.workflow_root import find_workflow_root
 
 DEMO = "demo"  # the default configuration
 CONFIG_FILE, IGNORE_FILE = "config.yaml", ".gitignore"

@@ -5,9 +5,9 @@ import os
 import sys
 from pathlib import Path
 
+from pipeline.cli.workflow_root import find_workflow_root
 from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
-from pipeline.workflow_root import find_workflow_root
 
 
 def run_verb(options: argparse.Namespace) -> None:

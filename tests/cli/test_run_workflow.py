@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.cli.main import main, parse_arguments
 from pipeline.cli.run_workflow import list_arguments
-from pipeline.workflow_root import find_workflow_root
+from pipeline.cli.workflow_root import find_workflow_root
 from tests.helpers.graph import ROOT, TINY
 
 CONFIG = ("--configfile", str(TINY))

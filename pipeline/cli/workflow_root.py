@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-PACKAGE_ROOT = Path(__file__).parent
+PACKAGE_ROOT = Path(__file__).parents[1]
 
 
 def find_workflow_root() -> Path:
