@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.graph import ROOT
 from tests.workflow.slurm import cluster, trouble
 from tests.workflow.slurm.claims import find_second, judge_troubles, show_evidence
 from tests.workflow.slurm.hooks.sitecustomize import hold
@@ -20,6 +21,11 @@ TimeLimit=02:00:00
 JobId=4 Comment=rule_student_wildcards_/store/cd34 JobState=CANCELLED
 JobId=5 Comment=rule_evaluation_wildcards_/store/ef56 JobState=COMPLETED Restarts=1
 JobId=6 JobState=COMPLETED"""
+
+
+def test_the_profile_makes_no_arrays():
+    """A task of the plugin's arrays that is preempted deletes what the first one has made."""
+    assert "array" not in (ROOT / "profiles/slurm/config.yaml").read_text()
 
 
 def fork(work: Callable[[], None]) -> int:

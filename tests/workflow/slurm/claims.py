@@ -58,11 +58,17 @@ def judge_troubles(watch: Watch) -> list[Claim]:
 def judge_submissions(watch: Watch, runs: Runs) -> list[Claim]:
     """The claims about what jobs asked for and were given."""
     groups = [job for job in watch.jobs.values() if job["rule"] == "bank_group"]
+    banks = [ref for ref in runs.plan.artefacts if ref.startswith("bank/")]
+    asked = sum(len(runs.plan.list_shard_groups(ref)) for ref in banks)
     with_gpu = {j["rule"] for j in watch.jobs.values() if j.get("TresPerJob") == "gres:gpu:1"}
     costs = runs.there.glob("store/student/*/attempts/*.json")
     given = {str(path): read_json(path, "run again")["gpus"] for path in costs}
     return [
-        Claim("shard groups went as one array", any("ArrayTaskId" in g for g in groups), groups),
+        Claim(
+            "each shard group went as a job of its own",
+            len({g["key"] for g in groups}) == asked and not any("ArrayJobId" in g for g in groups),
+            groups,
+        ),
         Claim("students asked for a GPU, and only they", with_gpu == {"student"}, with_gpu),
         Claim("SLURM gave them one each", bool(given) and set(given.values()) <= {"0", "1"}, given),
     ]
