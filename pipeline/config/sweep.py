@@ -8,7 +8,8 @@ multiplies as well.
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import RetortError
 from pipeline.schema import parse_fractions
@@ -16,7 +17,8 @@ from pipeline.schema import parse_fractions
 KeyPath = tuple[Any, ...]
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """One value of a grid.
 
     Attributes:
