@@ -19,6 +19,7 @@ from tests.helpers.pictures import image
 
 TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 PLUGINS = [block for block in BLOCKS if block.kind == "plugin"]
+IMAGES = 40  # of each class
 OTHER_COMMANDS = {"cd", "pip", "python3", "sha256sum"}  # not ours to parse
 
 
@@ -28,19 +29,25 @@ def of_kind(*kinds: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", found, ids=[block.place for block in found])
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch) -> Iterator[Path]:
+@pytest.fixture(scope="module")
+def named_files(tmp_path_factory) -> Path:
     """A folder with what configurations name: image folders and the plug-ins of the pages."""
-    for root, classes in {"photos": ("bird", "cat", "dog"), "pets": ("cat", "dog")}.items():
-        for split in ("train", "val"):
-            for label, name in enumerate(classes):
-                folder = tmp_path / root / split / name
-                folder.mkdir(parents=True)
-                image(label, 0).save(folder / "0.png")
+    root = tmp_path_factory.mktemp("named")
+    for name, classes in {"photos": ("bird", "cat", "dog"), "pets": ("cat", "dog")}.items():
+        for label, each in enumerate(classes):
+            (root / name / each).mkdir(parents=True)
+            for number in range(IMAGES):
+                image(7 * label + number, label).save(root / name / each / f"{number}.png")
     for block in PLUGINS:
-        write(tmp_path / "my_methods", f"{block.base}.py", block.text)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
+        write(root / "my_methods", f"{block.base}.py", block.text)
+    return root
+
+
+@pytest.fixture
+def workplace(named_files: Path, monkeypatch) -> Iterator[Path]:
+    """That folder; this process stands in it, and what it learns of plug-ins is forgotten."""
+    monkeypatch.chdir(named_files)
+    yield named_files
     use_plugin_folders(())
 
 

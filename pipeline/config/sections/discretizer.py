@@ -29,7 +29,12 @@ class WeightsSpec(FileSpec):
 
 
 class ExternalWeights(WeightsSpec):
-    """A file of weights in a section. Its sum is in the key, its path is not."""
+    """A file of weights in a section. Its sum is in the key, its path is not.
+
+    Attributes:
+        take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
+        path: the file; a relative path starts where the run starts. It is not in the key.
+    """
 
     path: str
 

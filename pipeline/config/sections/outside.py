@@ -73,13 +73,13 @@ class OpenClipWeights(Section):
     """Weights of an open_clip model. Nothing is downloaded.
 
     Attributes:
-    path: the file; a relative path starts where the run starts. It is not in the key.
-    sha256: the file's sum, 64 hexadecimal digits; it is checked, and it is in the key.
-    tag: open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`); it tells mean and std,
-        and must agree with the model about QuickGELU.
-    take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
-    mean: mean of each channel in place of the tag's; in pixels of [0,1].
-    std: standard deviation of each channel in place of the tag's; in pixels of [0,1].
+        path: the file; a relative path starts where the run starts. It is not in the key.
+        sha256: the file's sum, 64 hexadecimal digits; it is checked, and it is in the key.
+        tag: open_clip's name of the weights (`openai`, `laion2b_s32b_b82k`); it tells mean and std,
+            and must agree with the model about QuickGELU.
+        take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.
+        mean: mean of each channel in place of the tag's; in pixels of [0,1].
+        std: standard deviation of each channel in place of the tag's; in pixels of [0,1].
     """
 
     path: str
