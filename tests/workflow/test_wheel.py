@@ -58,7 +58,7 @@ def test_from_a_folder_of_images_to_a_table(retort, folder):
     text = config.read_text()
     assert "3 classes, 120 images" in text
     assert "cat 40, dog 40, frog 40" in text
-    config.write_text(text.replace("epochs: 100", "epochs: 1").replace("steps: 20", "steps: 2"))
+    config.write_text(text.replace("epochs: 60", "epochs: 1").replace("steps: 20", "steps: 2"))
     assert "student" in call(retort, folder, "run", "--dry-run")
     call(retort, folder, "run", "--cores", "2")
     table = call(retort, folder, "results")

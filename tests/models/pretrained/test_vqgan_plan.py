@@ -1,4 +1,4 @@
-"""A plan looks into a discretizer's file: another shape, missing tensors, several sets of weights."""
+"""A plan looks into a discretizer's file: shape, missing tensors, sets of weights."""
 
 import pytest
 import torch
