@@ -10,6 +10,7 @@ import yaml
 
 from pipeline.cli.workflow_root import find_workflow_root
 from pipeline.config.names import explain_bad_name
+from pipeline.data import imagenet
 from pipeline.data.folder_layout import FolderLayout, describe_ignored, describe_image_folder
 from pipeline.errors import RetortError
 from pipeline.training.gpu_locks import list_gpus
@@ -44,6 +45,7 @@ def format_image_config(images: Path, target: Path) -> str:
         "counts": describe_counts(layout),
         "device": "cuda" if list_gpus() else "cpu",
         "side": min(layout.suggested_side, CPU_SIDE),
+        "folders": list_imagenet_folders(layout.classes),
         "larger": describe_larger_side(layout.suggested_side),
         "epochs": min(max(EPOCHS[0], TRAINED_IMAGES // max(train, 1)), EPOCHS[1]),
         "batch": choose_batch(train),
@@ -76,6 +78,13 @@ def describe_counts(layout: FolderLayout) -> str:
         f"{split}: " + ", ".join(f"{name} {count}" for name, count in by_class.items())
         for split, by_class in layout.counts.items()
     )
+
+
+def list_imagenet_folders(classes: tuple[str, ...]) -> str:
+    """The option that says which of ImageNet's classes there are; empty for other classes."""
+    if set(classes) <= set(imagenet.load_wordnet_ids()):
+        return f", folders: [{', '.join(classes)}]"
+    return ""
 
 
 def describe_larger_side(side: int) -> str:
