@@ -5,6 +5,7 @@ fails where they are not what it would write.
 """
 
 import ast
+import sys
 import tomllib
 from html import escape
 from pathlib import Path
@@ -161,6 +162,7 @@ def renew(page: str) -> str:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))  # this checkout is drawn, wherever the package is installed
     PAGE.write_text(renew(PAGE.read_text()))
     FLOORS.write_text(draw_floors())
     GRAPH.write_text(draw_graph())

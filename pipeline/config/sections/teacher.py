@@ -168,12 +168,12 @@ class TeacherSettings(TeacherForm):
     """A classifier trained on a data set or loaded from a file, or a CLIP.
 
     Attributes:
-    dataset: name of the data set whose classes it predicts, and on which it is trained.
-    open_clip: settings of any open_clip model, with weights from a file.
-    checkpoint: file of the weights of `model`; such a teacher is not trained.
-    objective: what its training minimises: an objective, with its options.
-    unverified: use the teacher even if it is near chance on its training images. It changes no
-        weights, so it is in no key.
+        dataset: name of the data set whose classes it predicts, and on which it is trained.
+        open_clip: settings of any open_clip model, with weights from a file.
+        checkpoint: file of the weights of `model`; such a teacher is not trained.
+        objective: what its training minimises: an objective, with its options.
+        unverified: use the teacher even if it is near chance on its training images. It changes no
+            weights, so it is in no key.
     """
 
     dataset: str
