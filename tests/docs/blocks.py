@@ -40,6 +40,7 @@ BASES = {
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
 MARK = re.compile(r"<!-- block: (\w+)(?: ([\w/]+))? -->")
 PAGES = [
+    ROOT / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
     *sorted((ROOT / "benchmarks" / "results").glob("*.md")),
