@@ -9,7 +9,11 @@ from pipeline.attacks import clean, corruptions, cw_linf, fgsm, pgd
     ("module", "fields", "message"),
     [
         (fgsm, {"eps": -0.1}, "eps"),
-        (fgsm, {"eps": (0.1, 8.0)}, "eps: 8.0"),
+        (
+            fgsm,
+            {"eps": (0.1, 8.0)},
+            "eps: 8 is more than 1, the whole range of a pixel; did you mean 8/255",
+        ),
         (pgd, {"eps": float("nan")}, "eps"),
         (pgd, {"step": 9 / 255}, "step"),
         (pgd, {"step": 0.0, "steps": 1}, "step"),

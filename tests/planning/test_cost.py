@@ -132,12 +132,12 @@ def test_the_table_names_every_artefact(tmp_path, capsys):
 
     file = tmp_path / "experiment.yaml"
     file.write_text(yaml.safe_dump({**tiny(), "store": str(tmp_path / "store")}))
-    cost_report.run_verb(argparse.Namespace(configfile=file, gflops=10.0))
+    cost_report.run_verb(argparse.Namespace(configfile=[file], gflops=10.0))
     printed = capsys.readouterr().out
     for name in ("natural", "vq", "dad-0", "adaad-0.main", "10.0 GFLOP/s (given)"):
         assert name in printed
     with pytest.raises(RetortError, match="--gflops 0: give a rate above 0"):
-        cost_report.run_verb(argparse.Namespace(configfile=file, gflops=0.0))
+        cost_report.run_verb(argparse.Namespace(configfile=[file], gflops=0.0))
 
 
 def test_attacks_that_dominate_are_pointed_out():

@@ -244,7 +244,7 @@ def test_a_discretiser_that_cannot_be_built_is_refused(key, value, words):
 
 
 def test_tokens_cover_the_images_of_a_bank_and_of_a_student():
-    raw = edited("datasets.odd", {"source": {"imagenet100": {"size": 35}}, "train": 64, "test": 8})
+    raw = edited("datasets.odd", {"source": {"imagenet100": {"size": 35}}, "train": 128, "test": 8})
     raw["teachers"]["odd"] = {"dataset": "odd", "model": "resnet8-s2-w8", "recipe": "tiny"}
     bank = edited("banks.dad", {"dataset": "odd", "teacher": "odd", "discretizer": "vq"}, raw)
     with pytest.raises(RetortError, match="banks.dad.discretizer: a token stands for 2x2 px, data"):
