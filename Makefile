@@ -11,19 +11,19 @@ export OMP_NUM_THREADS := 1
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
-	@$(BIN)/python -m pipeline results
+	@$(BIN)/retort results
 
 study: .venv/installed
 	$(BIN)/snakemake --cores all --configfile workflow/study.yaml
-	@$(BIN)/python -m pipeline results --configfile workflow/study.yaml
+	@$(BIN)/retort results --configfile workflow/study.yaml
 
 dad-study: .venv/installed
 	$(BIN)/snakemake --cores all --configfile workflow/dad-study.yaml
-	@$(BIN)/python -m pipeline results --configfile workflow/dad-study.yaml
+	@$(BIN)/retort results --configfile workflow/dad-study.yaml
 
 derd-study: .venv/installed
 	$(BIN)/snakemake --cores all --configfile workflow/derd-study.yaml
-	@$(BIN)/python -m pipeline results --configfile workflow/derd-study.yaml
+	@$(BIN)/retort results --configfile workflow/derd-study.yaml
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
@@ -51,7 +51,7 @@ bench: .venv/installed
 	set -e; for script in benchmarks/[a-z]*.py; do echo $$script; $(BIN)/python $$script; done
 
 plan: .venv/installed
-	@$(BIN)/python -m pipeline plan
+	@$(BIN)/retort plan
 
 .venv/installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -15,7 +15,7 @@ def find_job(kind, wildcards):
         return {"spec": planned.spec, "inputs": made_from, "run": PLAN.run}
     path = Path(STORE) / ref / "spec.json"
     if not path.exists():
-        raise WorkflowError(f"{path}: is missing; run snakemake from the start")
+        raise WorkflowError(f"{path}: is missing; run 'retort run' from the start")
     return json.loads(path.read_text())
 
 

@@ -96,7 +96,7 @@ def test_a_folder_without_a_work_order_is_named(tmp_path):
     status, printed = Folder(tmp_path).run("distill", "store/student/0123456789ab")
     assert status == 2
     assert printed.startswith("error: ")
-    assert "spec.json: is missing; write it with a snakemake run" in printed
+    assert "spec.json: is missing; write it by 'retort run'" in printed
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written(tmp_path):

@@ -92,7 +92,7 @@ def verify(job: Job, mend: bool) -> None:
     for name in foreign:
         print(f"{job.folder / name}: is not of this bank of {shards} shards; delete it")
     if not broken:
-        state = "complete" if manifest is not None else "not finished: run snakemake"
+        state = "complete" if manifest is not None else "not finished: run 'retort run'"
         print(f"{job.folder}: all {shards} shards are whole; {state}")
         return
     count = f"{len(broken)} of {shards} shards"
@@ -164,7 +164,7 @@ def describe_bank(job: Job) -> Iterator[tuple[str, str]]:
     """Identity, counts, rates, bytes a sample, fields."""
     manifest = read_manifest(job)
     if manifest is None:
-        raise RetortError(f"{job.folder}: is not finished; run snakemake")
+        raise RetortError(f"{job.folder}: is not finished; run 'retort run'")
     facts, spec = manifest.facts, get_spec(job)
     yield "name", f"{manifest.name} ({manifest.key})"
     yield "shards", f"{spec.shards} of blocks of {spec.block} rows"

@@ -77,5 +77,5 @@ def try_plugin(folder: str, name: str, data: Path) -> str:
     else:
         return ""
     fault = fault if fault.startswith(path) else f"{path}: {fault}"
-    example = f"python -m pipeline check --example {SINGULAR[folder]}"
+    example = f"retort check --example {SINGULAR[folder]}"
     return fault if example in fault else f"{fault}; '{example}' prints the smallest valid file"

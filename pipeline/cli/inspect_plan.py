@@ -55,8 +55,8 @@ def format_results(plan: Plan) -> str:
     """
     ref = plan.refs_by_name.get(("report", "report"))
     if ref is None:
-        raise RetortError("report: the configuration has none; add 'report: {}' and run snakemake")
+        raise RetortError("report: the configuration has none; add 'report: {}' and 'retort run'")
     folder = plan.folder_path(ref)
     if not plan.is_complete(ref):
-        raise RetortError(f"{folder}: is not made yet; run snakemake --cores all")
+        raise RetortError(f"{folder}: is not made yet; run 'retort run'")
     return f"{(folder / 'table.md').read_text()}\nReport: {folder / 'report.html'}"

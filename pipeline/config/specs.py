@@ -47,7 +47,7 @@ def read_spec(kind: str, values: Mapping[str, Any], place: str = "") -> Any:
         what = format_validation_error(error, SPECS[kind], "spec")
         raise RetortError(
             f"{place or kind}: {what}; delete its spec.json, and manifest.json if there is one, "
-            "and run snakemake again"
+            "and run 'retort run' again"
         ) from error
 
 

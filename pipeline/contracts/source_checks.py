@@ -18,7 +18,7 @@ SAFE_RETURNS = (ast.Call, ast.List, ast.Tuple, ast.GeneratorExp)  # may well be 
 
 def make_form_error(folder: str, path: str, what: str, line: int = 1) -> RetortError:
     """The error of a file that lacks something, with the way to a file that does not."""
-    example = f"python -m pipeline check --example {SINGULAR[folder]}"
+    example = f"retort check --example {SINGULAR[folder]}"
     return RetortError(f"{path}:{line}: {what}; '{example}' prints the smallest valid file")
 
 

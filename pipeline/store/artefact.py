@@ -209,7 +209,7 @@ def open_artefact(folder: Path) -> Artefact:
     folder = folder.resolve()
     path = folder / MANIFEST_FILE
     remedy = "delete it and run again"
-    data = read_json(path, "the artefact is not finished: run snakemake")
+    data = read_json(path, "the artefact is not finished: run 'retort run'")
     stored_sum = data.pop("sum", None)
     try:
         fields = {name: value for name, value in data.items() if name not in DROPPED}
@@ -254,7 +254,7 @@ def read_job(folder: Path) -> Job:
     """
     folder = folder.resolve()
     path = folder / JOB_FILE
-    data = read_json(path, f"write it with a snakemake run, or '{COMMAND} plan --write'")
+    data = read_json(path, f"write it by 'retort run', or '{COMMAND} plan --write'")
     store = folder.parent.parent
     try:
         check_refs(data["inputs"])
@@ -263,7 +263,7 @@ def read_job(folder: Path) -> Job:
         job_fields = {k: data[k] for k in names} | {"strict": data.get("strict", "")}
         return Job(folder=folder, inputs=inputs, **job_fields)
     except (KeyError, AttributeError, TypeError, ValueError) as error:
-        remedy = "delete it and run snakemake again"
+        remedy = "delete it and run 'retort run' again"
         raise RetortError(f"{path}: is not a job ({error!r}); {remedy}") from error
 
 

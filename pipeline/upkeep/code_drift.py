@@ -19,7 +19,7 @@ def use_job_plugins(job: Job) -> None:
     """
     plugins = job.run.get("plugins", {"folders": [], "content": {}})
     use_plugin_folders(list_safe_folders(plugins["folders"], job.folder))
-    check_own_content(plugins["content"], f"{job.folder}: ", "run snakemake anew to plan it anew")
+    check_own_content(plugins["content"], f"{job.folder}: ", "run 'retort run' to plan it anew")
 
 
 def use_saved_plugins(folder: Path, manifest: Manifest, folders: Iterable[Path] | None) -> None:
@@ -89,7 +89,7 @@ def check_code(job: Job) -> None:
             `strict_code` it is raised for edited text too.
     """
     now = read_revisions_now(job.code)
-    remedy = "run snakemake anew, or go back to the code it was planned with"
+    remedy = "run 'retort run' to plan it anew, or go back to the code it was planned with"
     for module, then in sorted(job.code.items()):
         today = now[module] or "none"
         if then != today:

@@ -89,7 +89,7 @@ def report_broken(
         )
     for ref in broken:
         mend_artefact(plan, ref, found)
-    print(f"mended: what needs them makes them again; now: snakemake --cores all {targets}")
+    print(f"mended: what needs them makes them again; now: retort run {targets}")
 
 
 def mend_artefact(plan: Plan, ref: str, known_faults: list[Fault]) -> None:

@@ -198,7 +198,7 @@ def test_a_job_refuses_a_file_that_changed_since_the_plan(change, mine, capsys):
         words = "my_methods/objectives/tiny_objective.py, or what it imports, has changed since"
     else:
         (mine / "objectives/tiny_objective.py").unlink()
-        words = "objectives/tiny_objective.py: is in no folder of plugins; run snakemake anew"
+        words = "objectives/tiny_objective.py: is in no folder of plugins; run 'retort run'"
     use_plugin_folders(())  # as in a job's own process
     assert main(["distill", str(folder)]) == 2
     error = capsys.readouterr().err.strip()

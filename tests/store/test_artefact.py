@@ -145,7 +145,7 @@ def test_sums(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "is missing; the artefact is not finished: run snakemake"),
+        (None, "is missing; the artefact is not finished: run 'retort run'"),
         ('{"kind": ', "is not readable JSON"),
         ("[1]", "a JSON object is expected"),
         ('{"kind": "bank"}', "is not a manifest"),

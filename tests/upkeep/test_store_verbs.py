@@ -146,7 +146,7 @@ def test_verify_names_what_is_broken_and_mends_that_alone(copy, damage: Callable
     status, printed = copy.run("verify", "--mend", *CONFIG)
     target = f"store/{place.parent.name}/{place.name}/{MANIFEST_FILE}"
     assert status == 0
-    assert printed.endswith(f"snakemake --cores all {target}\n")
+    assert printed.endswith(f"retort run {target}\n")
     assert before - copy.refs() == {f"{place.parent.name}/{place.name}"}
     assert Folder(copy.path).planned(target) == {label}
     assert copy.run("verify", *CONFIG)[1].endswith("19 artefacts are intact\n")
