@@ -22,6 +22,10 @@ class RetortError(Exception):
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
 
 
+class PluginError(RetortError):
+    """What the user's own code raised, in one line; its cause has the traceback, for the log."""
+
+
 @contextmanager
 def prefix_errors(prefix: str) -> Iterator[None]:
     """Puts a prefix before the message of every RetortError that the block raises."""

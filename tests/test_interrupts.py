@@ -29,10 +29,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The interrupts' clock, which stands until it is set."""
+    """The interrupts' clock, which stands until it is set; SIGHUP is not ignored, as by `nohup`."""
     now = [100.0]
     monkeypatch.setattr(interrupts, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    return now
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield now
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda s: s.name)

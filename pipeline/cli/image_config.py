@@ -15,7 +15,7 @@ from pipeline.data.folder_layout import FolderLayout, describe_ignored, describe
 from pipeline.errors import RetortError
 from pipeline.training.gpu_locks import list_gpus
 
-TRAINED_IMAGES = 5_000  # that a short training sees; few images make many epochs
+TRAINED_IMAGES = 3_000  # that a short training sees; few images make many epochs
 EPOCHS = 10, 60  # fewest and most
 BATCHES_PER_EPOCH, LARGEST_BATCH = 4, 128
 CPU_SIDE = 32  # in pixels: what two cores train on in minutes

@@ -64,13 +64,15 @@ def make_plan(config: Config) -> Plan:
     """The plan of a configuration.
 
     Raises:
-        RetortError: a name does not exist, there is a cycle, or sections do not fit together. The
-            message begins with file and line if the configuration was read from files.
+        RetortError: the store cannot be used, a name does not exist, there is a cycle, or sections
+            do not fit together. If the configuration was read from files, the message begins with
+            file and line.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
     store = Path(config.store)
     plan = Plan(store, run, strict_code=config.strict_code, plugin_folders=config.plugins)
     with config.source.locate_errors(), name_plugin_faults():
+        check_store(store)
         use_plugin_folders(map(Path, config.plugins))
         resolve_configuration(Resolver(config, plan))
         check_checkpoints(config, plan)
@@ -78,15 +80,14 @@ def make_plan(config: Config) -> Plan:
 
 
 def make_plan_from_files(*paths: Path, given: Mapping[str, Any] | None = None) -> Plan:
-    """The plan of a configuration in files, as ``read_config`` reads it; its store is checked too.
+    """The plan of a configuration in files, as ``read_config`` reads it.
 
     Raises:
-        RetortError: as in ``read_config``, ``make_plan`` and ``check_store``.
+        RetortError: as in ``read_config`` and ``make_plan``, or a package is not installed.
     """
     config = read_config(*paths, given=given)
     plan = make_plan(config)
     with config.source.locate_errors():
-        check_store(plan.store)
         check_packages(plan)
     return plan
 
@@ -106,7 +107,5 @@ def check_packages(plan: Plan) -> None:
 
 
 def make_plan_from_dict(raw: dict) -> Plan:
-    """The plan of a configuration given as plain dicts and lists; its store is checked too."""
-    plan = make_plan(parse_config(raw))
-    check_store(plan.store)
-    return plan
+    """The plan of a configuration given as plain dicts and lists."""
+    return make_plan(parse_config(raw))

@@ -107,8 +107,12 @@ def iterate_chunks(job: Job, image_count: int) -> Iterator[tuple[Path, object, r
 
 
 def estimate_work(attack, rows: range, shape: tuple[int, ...]) -> tuple[str, float]:
-    """An attack's name, and the passes of one image that it takes on some rows, an upper bound."""
-    return type(attack).__module__.rpartition(".")[2], len(rows) * attack.count_passes(shape)
+    """An attack's name, and the passes of one image that it takes on some rows, an upper bound.
+
+    An attack of the user's own that does not count its passes stands for one.
+    """
+    passes = attack.count_passes(shape) if hasattr(attack, "count_passes") else 1
+    return type(attack).__module__.rpartition(".")[2], len(rows) * passes
 
 
 @contextmanager

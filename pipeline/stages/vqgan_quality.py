@@ -12,8 +12,8 @@ from pipeline.progress import track_steps
 def measure_quality(model: VQGAN, images: Tensor, device: str, batch_size: int) -> dict:
     """PSNR in dB (mean over uint8 images (N,C,H,W)), share of codes in use, the token grid."""
     quality, tokens = [], []
-    parts = images.split(batch_size)
-    for part in track_steps("quality, batch", parts, len(parts)):
+    count = -(-len(images) // batch_size)
+    for part in track_steps("quality, batch", images.split(batch_size), count):
         x = scale_to_unit_range(part.to(device))
         grid = model.encode_to_tokens(x)
         quality.append(compute_psnr(x, model.decode_tokens(grid)))

@@ -54,8 +54,8 @@ REFUSED = {
         {"train": 45_000, "val": "20%"},
         "d.train: 45000 images asked for, cifar10 has",
     ),
-    "negative": ({"train": -1}, "d.train: Input should be greater than or equal to 0"),
-    "a fraction": ({"train": 0.5}, "d.train: Input should be a valid integer"),
+    "negative": ({"train": -1}, "d.train: a number of images, 'all', or a share"),
+    "a fraction": ({"train": 0.5}, "d.train: a number of images, 'all', or a share"),
     "nothing": ({"train": 0, "test": 0}, "d.train: 0 images; ask for some, or for test images"),
 }
 

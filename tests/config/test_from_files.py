@@ -44,8 +44,12 @@ def experiment(folder: Path, vit: torch.nn.Module) -> dict:
     datasets: {{tiny: {{source: cifar10, train: 32, test: 16}}}}
     discretizers: {{vq: {{dataset: tiny}}}}
     teachers:
-      clip: {{dataset: tiny, resize: 64, open_clip: {{model: tiny-rn, templates: simple}}}}
-      vit: {{dataset: tiny, model: timm/{VIT}, resize: 224}}
+      clip:
+        dataset: tiny
+        resize: 64
+        unverified: true
+        open_clip: {{model: tiny-rn, templates: simple}}
+      vit: {{dataset: tiny, model: timm/{VIT}, resize: 224, unverified: true}}
     banks: {{dad: {{dataset: tiny, teacher: clip, discretizer: vq, reject: keep, shards: 1}}}}
     students:
       dad:

@@ -29,7 +29,7 @@ from pipeline.store.artefact import (
     write_text,
 )
 from pipeline.store.lease import describe_holder, hold_lease
-from pipeline.store.logs import get_log_path, open_log_handler
+from pipeline.store.logs import capture_job_log
 from pipeline.upkeep.transfer import export_artefacts
 from tests.helpers import bank_store, forked
 from tests.helpers.graph import environment
@@ -68,7 +68,8 @@ def test_every_file_that_is_written_follows_the_umask(tmp_path, umask):
     save_split(place / "train.safetensors", Split(torch.zeros(1, 3, 4, 4), torch.zeros(1)))
     checkpoint.save(place / "state/checkpoint.pt", {"a": torch.zeros(2)})
     write_text(place / "report.html", "<html>")
-    open_log_handler(get_log_path(place)).close()
+    with capture_job_log(place, "run"):
+        pass
     export_artefacts(store.path, [], place / "store.tar")
     with hold_lease(place, place / MANIFEST_FILE):
         written = [bank.folder, store.folder("dataset", "data"), place]

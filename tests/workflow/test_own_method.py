@@ -142,7 +142,7 @@ def test_cost_names_what_it_cannot_count(example, capsys):
     flop = {line.kind: line.artefact_cost.flop for line in lines}
     assert flop["student"] == 0 < flop["evaluation"]  # of the clean images
     Path("config.yaml").write_text(yaml.safe_dump(raw))
-    cost_report.run_verb(argparse.Namespace(configfile=Path("config.yaml"), gflops=1.0))
+    cost_report.run_verb(argparse.Namespace(configfile=[Path("config.yaml")], gflops=1.0))
     assert told in capsys.readouterr().out
 
 

@@ -3,12 +3,13 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, PlainSerializer, WrapValidator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, model_validator
 
 from pipeline.config.plugin_fields import Plugin, resolve_source
 from pipeline.schema import NonNegativeInt, Section, make_nested_error, make_neutral_field
 
 ALL = "all"
+COUNT_WORDS = "a number of images, 'all', or a share such as 10%"
 WHAT_A_COUNT_IS = "a number of images, 'all', or a share such as 10% is expected"
 SHARE_PATTERN = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
@@ -34,7 +35,12 @@ def keep_count(count: int | str) -> int | str:
     return count
 
 
-Count = Annotated[NonNegativeInt, WrapValidator(read_count), PlainSerializer(keep_count)]
+Count = Annotated[
+    NonNegativeInt,
+    WrapValidator(read_count),
+    PlainSerializer(keep_count),
+    Field(description=COUNT_WORDS),
+]
 
 
 class DatasetSpec(Section):
