@@ -41,6 +41,7 @@ ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
 MARK = re.compile(r"<!-- block: (\w+)(?: ([\w/]+))? -->")
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").rglob("*.md")),
     *sorted((ROOT / "benchmarks" / "results").glob("*.md")),
