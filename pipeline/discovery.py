@@ -28,7 +28,7 @@ from pipeline.contracts.own_files import (
     show_path,
 )
 from pipeline.contracts.source_checks import check_source, read_name_pattern
-from pipeline.errors import PluginError, RetortError, is_disk_full, is_out_of_memory
+from pipeline.errors import RetortError, is_disk_full, is_out_of_memory
 
 NESTED_PACKAGES = {
     "generator_losses": "data_free.generator_losses"
@@ -205,7 +205,7 @@ def name_plugin_faults() -> Iterator[None]:
     A full disk and a lack of memory pass unchanged.
 
     Raises:
-        PluginError: the user's own code raised something else.
+        RetortError: the user's own code raised something else.
     """
     try:
         yield
@@ -218,7 +218,8 @@ def name_plugin_faults() -> Iterator[None]:
         if isinstance(error, OSError) and is_disk_full(error):
             raise
         text = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
-        raise PluginError(f"{place}: {type(error).__name__}: {text}") from error
+        line = f"{place}: {type(error).__name__}: {text}"
+        raise RetortError(line, logs_cause=True) from error
 
 
 def find_own_place(error: BaseException) -> str | None:

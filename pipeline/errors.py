@@ -16,14 +16,15 @@ MEMORY_REMEDY = "give its rule more (mem_mb) or lower its batch and run again"
 
 
 class RetortError(Exception):
-    """Bad input. The message is one line: what is wrong, where, and what to do about it."""
+    """Bad input. The message is one line: what is wrong, where, and what to do about it.
 
-    def __init__(self, message: str):
+    Attributes:
+        logs_cause: whether a job's log also wants the traceback of the cause, the user's own code.
+    """
+
+    def __init__(self, message: str, *, logs_cause: bool = False):
         super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in message))
-
-
-class PluginError(RetortError):
-    """What the user's own code raised, in one line; its cause has the traceback, for the log."""
+        self.logs_cause = logs_cause
 
 
 @contextmanager

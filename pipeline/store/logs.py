@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import PluginError, explain_error
+from pipeline.errors import explain_error
 
 LOG_FORMATTER = logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
 CONSOLE_VARIABLE = "RETORT_CONSOLE"  # set where a run shows its jobs from their logs
@@ -80,7 +80,7 @@ def capture_job_log(folder: Path, part: str) -> Iterator[None]:
         except Exception as error:
             explained = explain_error(error, str(folder))
             text = f"error: {explained or repr(error)}"
-            needs_trace = not explained or isinstance(error, PluginError)
+            needs_trace = not explained or getattr(error, "logs_cause", False)
             is_told = job_log.write_error(text, error if needs_trace else None)
             if is_shown_by_run and is_told:
                 raise SystemExit(EXPLAINED_STATUS if explained else UNEXPLAINED_STATUS) from error
