@@ -28,6 +28,7 @@ from pipeline.store.lease import hold_lease
 from pipeline.training import gpu_locks, torchrun
 from pipeline.upkeep.code_drift import check_code, use_job_plugins
 
+NOTED_VERBS = ("plan", "run")  # which say what was found out about the configuration's data
 INTERRUPTED_STATUS = 130  # as shells have it for Ctrl-C
 
 log = logging.getLogger("retort")
@@ -61,6 +62,8 @@ def main(arguments: list[str]) -> int:
     options = parse_arguments(arguments)
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     log.setLevel(logging.INFO)
+    level = logging.INFO if options.verb in NOTED_VERBS else logging.WARNING
+    logging.getLogger("retort.plan").setLevel(level)
     try:
         if options.verb in STAGES_BY_KIND.values():
             make_artefact(options)

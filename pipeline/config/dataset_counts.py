@@ -16,7 +16,7 @@ from pipeline.errors import RetortError, prefix_errors
 COUNTS = ("train", "val", "test")
 DEFAULT_TEST_SHARE = "20%"  # of the training images, where there are no test images
 
-log = logging.getLogger("retort")
+log = logging.getLogger("retort.plan")
 
 
 def settle_datasets(

@@ -78,7 +78,8 @@ def read_text(path: Path) -> str:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise RetortError(f"{path}: cannot be read ({error.strerror}); check its path") from error
+        remedy = "check its path, or write one with 'retort init'"
+        raise RetortError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
     except ValueError as error:  # a null character in the path
         raise RetortError(f"{path}: is no path of a file; check it") from error
     for start, encoding in WIDE_ENCODINGS.items():
