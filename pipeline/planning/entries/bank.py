@@ -12,8 +12,8 @@ from pipeline.planning.compatibility.fits import (
     get_image_shape,
     list_dataset_classes,
 )
-from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
+from pipeline.planning.compatibility.token_grids import check_grid
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
 from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver

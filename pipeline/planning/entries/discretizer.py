@@ -12,7 +12,7 @@ from pipeline.planning.compatibility.fits import (
     check_whole_batch,
     get_image_shape,
 )
-from pipeline.planning.compatibility.grids import check_grid
+from pipeline.planning.compatibility.token_grids import check_grid
 from pipeline.planning.components import (
     DATA,
     IN_DATASET_KEY,

@@ -5,9 +5,9 @@ from pipeline.config.sections.student import StudentSettings
 from pipeline.config.specs import get_spec
 from pipeline.planning.compatibility.fits import find_family_module
 from pipeline.planning.compatibility.generators import list_generator_modules
-from pipeline.planning.compatibility.grids import check_grid
 from pipeline.planning.compatibility.student_checks import check_student
 from pipeline.planning.compatibility.students import StudentInputs, describe_student
+from pipeline.planning.compatibility.token_grids import check_grid
 from pipeline.planning.components import (
     GENERATOR,
     GENERATOR_BATCHES,
