@@ -45,6 +45,7 @@ lint: .venv/installed
 # The pictures, then the site, into build/site; NO_MKDOCS_2_WARNING silences an advertisement.
 docs: .venv/installed
 	$(BIN)/python docs/draw_floors.py
+	$(BIN)/python docs/draw_demo.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/site/mkdocs.yml
 
 bench: .venv/installed

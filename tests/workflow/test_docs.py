@@ -12,3 +12,12 @@ def test_the_floors_are_drawn_from_todays_imports():
     assert "core" in page
     for picture, draw in (("FLOORS", "draw_floors"), ("GRAPH", "draw_graph")):
         assert drawing[picture].read_text() == drawing[draw](), "run `make docs`"
+
+
+def test_the_picture_of_the_demo_shows_the_readmes_students():
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_demo.py"))
+    students = drawing["read_students"]()
+    assert list(students) == ["natural", "kd", "dad", "rslad", "adaad", "derd"]
+    assert {row[1] for row in students.values()} == {"student"}
+    picture = drawing["PICTURE"].read_text()
+    assert [name for name in (*students, *drawing["COLUMNS"]) if f">{name}<" not in picture] == []
