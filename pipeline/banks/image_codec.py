@@ -41,6 +41,9 @@ def get_decoder_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "pictures")
 
 
+os.register_at_fork(after_in_child=get_decoder_pool.cache_clear)  # threads do not outlive a fork
+
+
 def decode_images(files: list[bytes]) -> Tensor:
     """Images (B,C,H,W) uint8 of several files' bytes."""
     has_one_cpu = len(os.sched_getaffinity(0)) == 1

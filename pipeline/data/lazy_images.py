@@ -46,6 +46,9 @@ def get_decoder_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "decode")
 
 
+os.register_at_fork(after_in_child=get_decoder_pool.cache_clear)  # threads do not outlive a fork
+
+
 @dataclass(frozen=True)
 class FileImages:
     """Images (N,3,size,size) uint8 in files, read when they are indexed.

@@ -15,7 +15,7 @@ from pipeline.discovery import (
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.checkpoints import check_checkpoints
 from pipeline.planning.entries import evaluation, report, student
-from pipeline.planning.plan import Plan, PlannedArtefact, check_store
+from pipeline.planning.plan import Plan, PlannedArtefact, check_store, find_existing_place
 from pipeline.planning.resolver import SECTION_MODULES, Resolver
 
 
@@ -64,15 +64,15 @@ def make_plan(config: Config) -> Plan:
     """The plan of a configuration.
 
     Raises:
-        RetortError: the store cannot be used, a name does not exist, there is a cycle, or sections
-            do not fit together. If the configuration was read from files, the message begins with
-            file and line.
+        RetortError: the store's path cannot be used, a name does not exist, there is a cycle, or
+            sections do not fit together. If the configuration was read from files, the message
+            begins with file and line.
     """
     run = config.run.model_dump(mode="json", exclude_none=True)
     store = Path(config.store)
     plan = Plan(store, run, strict_code=config.strict_code, plugin_folders=config.plugins)
     with config.source.locate_errors(), name_plugin_faults():
-        check_store(store)
+        find_existing_place(store)
         use_plugin_folders(map(Path, config.plugins))
         resolve_configuration(Resolver(config, plan))
         check_checkpoints(config, plan)
@@ -80,12 +80,15 @@ def make_plan(config: Config) -> Plan:
 
 
 def make_plan_from_files(*paths: Path, given: Mapping[str, Any] | None = None) -> Plan:
-    """The plan of a configuration in files, as ``read_config`` reads it.
+    """The plan of a configuration in files, as ``read_config`` reads it, to be run.
 
     Raises:
-        RetortError: as in ``read_config`` and ``make_plan``, or a package is not installed.
+        RetortError: as in ``read_config``, ``check_store`` and ``make_plan``, or a package is not
+            installed.
     """
     config = read_config(*paths, given=given)
+    with config.source.locate_errors():
+        check_store(Path(config.store))
     plan = make_plan(config)
     with config.source.locate_errors():
         check_packages(plan)
@@ -107,5 +110,7 @@ def check_packages(plan: Plan) -> None:
 
 
 def make_plan_from_dict(raw: dict) -> Plan:
-    """The plan of a configuration given as plain dicts and lists."""
-    return make_plan(parse_config(raw))
+    """The plan of a configuration given as plain dicts and lists; its store must be writable."""
+    config = parse_config(raw)
+    check_store(Path(config.store))
+    return make_plan(config)

@@ -211,11 +211,11 @@ def runs_differently(path: Path, job: dict) -> bool:
     return "run" in written and written["run"] != job["run"]
 
 
-def check_store(store: Path) -> None:
-    """Refuse a store that no job could write to, before any job starts.
+def find_existing_place(store: Path) -> Path:
+    """The store, or its nearest parent that exists.
 
     Raises:
-        RetortError: the path is not usable, or its nearest existing parent is no writable folder.
+        RetortError: the path is not usable.
     """
     text, place = str(store), store
     if not text.isprintable() or {"{", "}"} & set(text):
@@ -229,6 +229,16 @@ def check_store(store: Path) -> None:
         raise RetortError(f"store: {describe_unreadable(store)}") from error
     except OSError as error:
         raise RetortError(f"store: {text[:40]}…: {error.strerror}; name a shorter one") from error
+    return place
+
+
+def check_store(store: Path) -> None:
+    """Refuse a store that no job could write to, before any job starts.
+
+    Raises:
+        RetortError: as in ``find_existing_place``, or what exists is no writable folder.
+    """
+    place = find_existing_place(store)
     if not (place.is_dir() and os.access(place, os.W_OK | os.X_OK)):
         what = "is not writable" if place.is_dir() else "is not a folder"
         raise RetortError(f"store: {store}: {place} {what}; set 'store:' to another folder")

@@ -40,7 +40,7 @@ def whole(tmp_path) -> Path:
 
 
 def test_nothing_but_the_path_is_needed(whole, tmp_path, caplog):
-    with caplog.at_level(logging.INFO, "retort"):
+    with caplog.at_level(logging.INFO, "retort.plan"):
         section = settled(own(whole))
     about = section.source["imagefolder"]
     assert (section.train, section.val, section.test) == (8, 4, 6)
