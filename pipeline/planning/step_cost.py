@@ -161,15 +161,17 @@ class PassCounter:
 def measure_objective(
     spec: dict, roles: Sequence[str], stored: Sequence[str]
 ) -> tuple[StepCost, tuple[str, ...]]:
-    """The passes of a step of an objective, and its name where they cannot be counted.
+    """The passes of a step of an objective; its name and the reason where they cannot be counted.
 
-    One of the user's own may read more of a network than the recorded ones have.
+    One of the user's own may read more of a network than the recorded ones have, and so raise
+    anything. One of ours that raises has a fault.
     """
     ((name, options),) = spec.items()
     objective = make_plugin("objectives", "Objective", name, options)
     try:
         return PassCounter(roles).measure_step(objective, stored), ()
-    except Exception:
+    except Exception as error:
         if name not in list_own_names("objectives"):
             raise
-        return StepCost(0.0, dict.fromkeys(roles, 0.0), 0.0), (f"objective '{name}'",)
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return StepCost(0.0, dict.fromkeys(roles, 0.0), 0.0), (f"objective '{name}' ({reason})",)

@@ -49,7 +49,7 @@ class LogHandler(LogHandlerBase):
         try:
             self.console.handle(record)
         except Exception:
-            self.handleError(record)
+            self.handleError(record)  # as logging asks of a handler: prints it, and the run goes on
 
     def make_console(self) -> Any:
         """The console, made when the first record comes, since Snakemake then has its formatter."""
