@@ -1,8 +1,8 @@
 """What a machine does to a job: a store nobody may write to, memory that ends. One line each."""
 
 import ctypes
-import gc
-import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,15 +25,19 @@ def bound_by_modes() -> None:
     assert libc.capset(header, sets) == 0
 
 
-def short_of_memory() -> None:
-    """Leave this process 60 MB of address space more than it has.
+SHORT_OF_MEMORY = """
+import resource
+import sys
+from pathlib import Path
+import torch
+from pipeline.cli.main import main
+from pipeline.stages import prepare_data
 
-    What earlier tests left to the garbage collector is freed first: it would be room to spare.
-    """
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + 60 * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + 60 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -101,9 +105,15 @@ def test_a_store_nobody_may_write_to_is_one_line(ordered):
 
 def test_a_job_out_of_memory_names_itself_and_what_to_raise(ordered):
     folder, place = ordered
-    status, printed = run(folder, short_of_memory, "prepare_data", str(place))
-    assert status == 2
-    (line,) = errors(printed)
+    ended = subprocess.run(  # a fork would find room in what earlier tests have freed
+        [sys.executable, "-c", SHORT_OF_MEMORY, "prepare_data", str(place)],
+        cwd=folder.path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    (line,) = errors(ended.stderr)
     assert line == (
         f"error: {place}: out of memory; give its rule more (mem_mb) or lower its batch and run "
         "again"

@@ -137,7 +137,8 @@ def test_cost_names_what_it_cannot_count(example, capsys):
     lines = [cost_report.make_line(config, plan, ref) for ref in plan.artefacts]
     told = cost_report.format_uncounted(lines)
     assert told == (
-        "Not counted: attack 'momentum', objective 'odd'. FLOP and hours leave them out.\n"
+        "Not counted: attack 'momentum', objective 'odd' (AttributeError: 'RecordedNetwork' object "
+        "has no attribute 'network'). FLOP and hours leave them out.\n"
     )
     flop = {line.kind: line.artefact_cost.flop for line in lines}
     assert flop["student"] == 0 < flop["evaluation"]  # of the clean images
