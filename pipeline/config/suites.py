@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.paper_tables import PaperTable
 from pipeline.config.plugin_fields import AttackSpec, Plugin
 from pipeline.config.sections.trained import Computed
 from pipeline.schema import NonNegativeInt, Number, PositiveInt, Section, make_neutral_field
@@ -98,11 +99,13 @@ class ReportSettings(Section):
         title: heading of the page.
         samples: number of images in each of its rows of samples.
         wasserstein: settings of a figure that compares training images with shifted ones.
+        tables: tables of the papers to be shown beside our numbers, such as `adaad.2`.
     """
 
     title: str = "Robust students, one teacher bank"
     samples: PositiveInt = 6
     wasserstein: WassersteinSettings | None = make_neutral_field(None)
+    tables: tuple[PaperTable, ...] = Field(default=(), json_schema_extra={"neutral": []})
 
 
 class ReportSpec(ReportSettings):

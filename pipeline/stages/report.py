@@ -17,6 +17,7 @@ from pipeline.report import (
 from pipeline.report.bank_samples import choose_bank_samples
 from pipeline.report.html import render_page
 from pipeline.report.outcomes import Study, find_accuracy_curves, is_corruption, open_study
+from pipeline.report.papers import section as paper_section
 from pipeline.store.artefact import Artefact, Job, Manifest, write_atomically, write_text
 
 REVISION = 1
@@ -28,22 +29,23 @@ def run(job: Job) -> Manifest:
     """Write the report as Markdown and as one HTML file, its main table, and its figures."""
     study, spec = open_study(job), get_spec(job)
     figure_files = draw_figures(job, study)
+    paper_parts, paper_files = paper_section.add_tables(job.folder, study, spec.tables)
     parts = [
         *format_opening(job, study),
         *format_optional_sections(study),
+        *paper_parts,
         *format_comparisons(study),
         *format_figures(study, figure_files),
         *format_distances(job, study, figure_files),
         *format_suspicions(study),
         *format_reproduction(study),
     ]
-    text = "\n\n".join(part for part in parts if part)
-    write_text(job.folder / "report.md", text + "\n")
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    write_text(job.folder / "report.md", text)
     write_text(job.folder / "report.html", render_page(text, spec.title, job.folder))
-    write_text(
-        job.folder / "table.md", tables.format_results_table(study.evaluated_groups, brief=True)
-    )
-    files = ["report.md", "report.html", "table.md", *figure_files.values()]
+    brief_table = tables.format_results_table(study.evaluated_groups, brief=True)
+    write_text(job.folder / "table.md", brief_table)
+    files = ["report.md", "report.html", "table.md", *figure_files.values(), *paper_files]
     return job.build_manifest(files, collect_facts(study))
 
 
@@ -145,8 +147,7 @@ def describe_setting(study: Study) -> str:
     seeds = sorted({len(g.members) for g in study.groups if g.kind == "student"})
     parts = [
         f"Compared here: the students {', '.join(names_by_kind.get('student', ['none']))} (seeds "
-        f"each: "
-        f"{' or '.join(map(str, seeds)) or 0}), made from the teachers "
+        f"each: {' or '.join(map(str, seeds)) or 0}), made from the teachers "
         f"{', '.join(names_by_kind.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
         f"{', '.join(sorted(devices)) or 'unknown'}.",
         *describe_sources(study),
@@ -293,8 +294,7 @@ def format_reproduction(study: Study) -> list[str]:
     """The versions of software, and the keys of all artefacts in the store."""
     text = (
         f"Made with {artefact_tables.describe_versions(study)}. Every artefact lies at "
-        f"`<kind>/<key>` in "
-        "the store, beside its `spec.json` and `manifest.json`; the same configuration and "
-        "code give the same keys."
+        "`<kind>/<key>` in the store, beside its `spec.json` and `manifest.json`; the same "
+        "configuration and code give the same keys."
     )
     return ["## Reproduce", text, artefact_tables.format_key_table(study)]

@@ -33,6 +33,21 @@ OPTIONAL = {
     "shifts": ("pipeline.report.distribution_shift", "pipeline.report.shift_table"),
     "epochs": ("pipeline.report.epoch_table",),
     "boundaries": ("pipeline.report.boundary_table",),
+    "tables": (
+        "pipeline.report.boundary_table",
+        "pipeline.report.distribution_shift",
+        "pipeline.report.papers.comparison",
+        "pipeline.report.papers.differences",
+        "pipeline.report.papers.methods",
+        "pipeline.report.papers.metrics",
+        "pipeline.report.papers.models",
+        "pipeline.report.papers.networks",
+        "pipeline.report.papers.printed",
+        "pipeline.report.papers.render",
+        "pipeline.report.papers.section",
+        "pipeline.report.papers.settings",
+        "pipeline.report.shift_table",
+    ),
     "wasserstein": (
         *CLASSIFIER,
         "pipeline.attacks.corruptions",
@@ -60,6 +75,7 @@ def plan_report(resolver: Resolver) -> None:
     components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
+    components += OPTIONAL["tables"] if resolver.config.report.tables else ()
     if (study := resolver.config.report.wasserstein) is not None:
         place = "report.wasserstein.network"
         resolver.resolve_classifier(study.network, place)
