@@ -139,12 +139,17 @@ def load_plugin(folder: str, name: str) -> ModuleType:
     Raises:
         RetortError: there is no such file, or it is not what a plug-in of its kind must be.
     """
-    if name not in list_plugin_names(folder):
-        raise RetortError(
-            f"{folder}: '{name}' is unknown{suggest_known(name, list_plugin_names(folder))}"
-        )
+    if name in list_builtin_names(folder):
+        return import_builtin(folder, name)
     if name in _own.list_names(folder):
         return load_own_plugin(folder, name)
+    known = list_plugin_names(folder)
+    raise RetortError(f"{folder}: '{name}' is unknown{suggest_known(name, known)}")
+
+
+@cache
+def import_builtin(folder: str, name: str) -> ModuleType:
+    """One of our plug-ins."""
     return importlib.import_module(f"{get_package_name(folder)}.{name}")
 
 

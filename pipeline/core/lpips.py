@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.vgg import cfgs, make_layers
 
 REVISION = 1
 
@@ -24,6 +23,8 @@ class LPIPS(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        from torchvision.models.vgg import cfgs, make_layers  # seconds to import
+
         self.features = make_layers(cfgs["D"])  # VGG-16 without its classifier
         lins = [nn.Conv2d(channels, 1, 1, bias=False) for channels in BLOCK_CHANNELS]
         self.lins = nn.ModuleList(lins)

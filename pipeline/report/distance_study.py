@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from pipeline.attacks.corruptions import corrupt_batch
@@ -161,6 +160,8 @@ def format_section(points: list[DistancePoint], wasserstein_spec: WassersteinSet
         for s in points
     ]
     head = ["student", "shift", "W", "W / W of clean images", "accuracy"]
+    from scipy.stats import spearmanr  # a second to import, and few reports measure distances
+
     rank_correlation = spearmanr([s.distance for s in points], [s.accuracy for s in points])
     return (
         f"{format_markdown_table(head, rows, left_columns=2)}\n\n*W between a student's training "

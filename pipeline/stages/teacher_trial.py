@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from pipeline.core.images import scale_to_unit_range
@@ -61,6 +59,8 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Both ends in [0,1]."""
+        from scipy.stats import binomtest  # a second to import, and few jobs try a teacher
+
         found = binomtest(self.right, self.count).proportion_ci(0.95, "wilson")
         return float(found.low), float(found.high)
 
@@ -202,6 +202,8 @@ def find_better_order(
         return None
     hits = torch.zeros(count, count, dtype=torch.long)
     hits.index_put_((found[::2], labels[::2]), torch.tensor(1), accumulate=True)
+    from scipy.optimize import linear_sum_assignment
+
     _, label_of = linear_sum_assignment(hits.numpy(), maximize=True)
     right = torch.from_numpy(label_of)[found[1::2]] == labels[1::2]
     share = Share(int(right.sum()), len(right))

@@ -1,7 +1,6 @@
 """Stage: a generator and a warm student from a natural teacher, without data (DERD, stage I)."""
 
 from torch import nn
-from torchvision.utils import save_image
 
 from pipeline.config.specs import get_spec
 from pipeline.core.batch import Roles
@@ -57,6 +56,8 @@ def save_untrained(job: Job, student: nn.Module, classes: tuple[str, ...]) -> Ma
 
 def save_sample_grids(job: Job, source: BatchSource) -> list[str]:
     """Save image grids of the finished generator and of the epochs asked for; returns the files."""
+    from torchvision.utils import save_image  # seconds to import
+
     grids = {f"samples-{epoch + 1:04d}.png": images for epoch, images in source.grids.items()}
     grids[SAMPLES_FILE] = source.make_grid_images()
     for name, images in grids.items():

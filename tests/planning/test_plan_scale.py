@@ -11,6 +11,8 @@ from pathlib import Path
 from benchmarks.plan_scale import GROUP, METHODS, MODELS, SHARDS, experiment
 from pipeline import schema
 from pipeline.config.reader import parse_config
+from pipeline.planning.compatibility import fits
+from pipeline.planning.entries import evaluation
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
 from pipeline.store import code_revisions
@@ -72,6 +74,23 @@ def test_what_suites_ask_is_held_once():
     plan = planned(sets=1, seeds=1, suites=2)
     specs = {id(entry.spec) for entry in plan.artefacts.values() if entry.kind == "evaluation"}
     assert len(specs) == 2
+
+
+def test_a_plan_opens_each_source_once(monkeypatch):
+    opened = []
+    fits.open_once.cache_clear()
+    real = fits.open_dataset_plugin
+    monkeypatch.setattr(fits, "open_dataset_plugin", lambda s: opened.append(s) or real(s))
+    planned(sets=2, seeds=2, suites=4)
+    assert len(opened) == 2
+
+
+def test_a_suite_makes_its_attacks_once_for_all_models(monkeypatch):
+    made = []
+    real = evaluation.make_plugin
+    monkeypatch.setattr(evaluation, "make_plugin", lambda *a: made.append(a[2]) or real(*a))
+    planned(sets=1, seeds=2, suites=2)
+    assert made == 2 * ["clean", "pgd", "pgd"]
 
 
 def test_looking_at_a_network_loads_no_compiler():

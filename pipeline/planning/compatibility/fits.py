@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.config.dataset_source import open_dataset_plugin
+from pipeline.config.dataset_source import DatasetPlugin, open_dataset_plugin
 from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import StudentSettings
@@ -18,14 +19,34 @@ from pipeline.models.classifier import build_network, find_model_family
 from pipeline.schema import make_plugin
 
 
+@dataclass(frozen=True)
+class WrittenSource:
+    """A data set's source; two are equal if they are written alike."""
+
+    text: str
+    source: str | dict = field(compare=False)
+
+
+@cache_by_plugins
+def open_once(written: WrittenSource) -> DatasetPlugin:
+    """The plug-in of a source: a large plan asks for its classes many times for each model."""
+    return open_dataset_plugin(written.source)
+
+
+def open_source(config: Config, dataset: str) -> DatasetPlugin:
+    """The plug-in of a data set's source."""
+    source = config.datasets[dataset].source
+    return open_once(WrittenSource(repr(source), source))
+
+
 def get_image_shape(config: Config, dataset: str) -> tuple[int, int, int]:
     """Channels, height and width of a data set's images."""
-    return tuple(open_dataset_plugin(config.datasets[dataset].source).shape)
+    return tuple(open_source(config, dataset).shape)
 
 
 def list_dataset_classes(config: Config, dataset: str) -> tuple[str, ...]:
     """Class names of a data set; empty if its images have no labels."""
-    return open_dataset_plugin(config.datasets[dataset].source).classes
+    return open_source(config, dataset).classes
 
 
 def objective_of(spec: dict) -> Any:

@@ -1,6 +1,6 @@
 """Evaluations: a suite of attacks on one model."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from pipeline.config.reader import Config
@@ -69,11 +69,12 @@ def plan_evaluations(
     components += OPTIONAL["dataset"] if suite.dataset else ()
     spec = {"attacks": dump_section(suite)["attacks"], **resolver.make_common_spec()}
     spec |= {"shifted": True} if suite.dataset else {}
+    checks = list_misfit_checks(suite.attacks)
     for label, model, base, asked in iterate_evaluated_models(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
         data = resolve_test_dataset(resolver, base, name)
-        check_attacks(resolver.config, name, label, base)
+        check_attacks(resolver.config, name, label, base, checks)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = resolve_surrogate(resolver, name, base)
@@ -82,16 +83,27 @@ def plan_evaluations(
         )
 
 
-def check_attacks(config: Config, suite: str, label: str, model: str) -> None:
+def list_misfit_checks(attacks: Iterable[dict]) -> list[tuple[str, Callable]]:
+    """The attacks that not all images or classes suit: place in the suite, and what says why."""
+    found = []
+    for number, entry in enumerate(attacks):
+        ((name, options),) = entry.items()
+        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
+        if explain is not None:
+            found.append((f"attacks.{number}.{name}", explain))
+    return found
+
+
+def check_attacks(
+    config: Config, suite: str, label: str, model: str, checks: list[tuple[str, Callable]]
+) -> None:
     """Raise if an attack does not suit the test images, or the number of a model's classes."""
     own = find_model_dataset(config, model)
     shape = get_image_shape(config, config.suites[suite].dataset or own)
     class_count = len(list_dataset_classes(config, own))
-    for number, entry in enumerate(config.suites[suite].attacks):
-        ((name, options),) = entry.items()
-        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
-        if explain is not None and (why := explain(shape, class_count)):
-            raise RetortError(f"suites.{suite}.attacks.{number}.{name}: on '{label}': {why}")
+    for place, explain in checks:
+        if why := explain(shape, class_count):
+            raise RetortError(f"suites.{suite}.{place}: on '{label}': {why}")
 
 
 def iterate_evaluated_models(
