@@ -66,6 +66,10 @@ FAULTS = {
         },
         "students.natural.objective.dat.eps: 56 is more than 55.4, the L2 distance",
     ),
+    "a suite without attacks": (
+        {"suites.main.attacks": []},
+        "suites.main.attacks: a list of one or more values is expected (got an empty list)",
+    ),
     "radius of an attack": (
         {"suites.main.attacks": [{"pgd": {"eps": [0, 8]}}]},
         "suites.main.attacks.0.pgd.eps: 8 is more than 1, the whole range of a pixel; did you mean",

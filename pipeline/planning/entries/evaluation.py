@@ -5,6 +5,7 @@ from functools import partial
 
 from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
+from pipeline.core.attack_protocol import explain_bad_settings
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
@@ -89,9 +90,12 @@ def check_attacks(config: Config, suite: str, label: str, model: str) -> None:
     class_count = len(list_dataset_classes(config, own))
     for number, entry in enumerate(config.suites[suite].attacks):
         ((name, options),) = entry.items()
-        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
+        attack, place = make_plugin("attacks", "Attack", name, options), f"attacks.{number}.{name}"
+        if fault := explain_bad_settings(attack, shape):
+            raise RetortError(f"suites.{suite}.{place}.{fault}")
+        explain = getattr(attack, "explain_misfit", None)
         if explain is not None and (why := explain(shape, class_count)):
-            raise RetortError(f"suites.{suite}.attacks.{number}.{name}: on '{label}': {why}")
+            raise RetortError(f"suites.{suite}.{place}: on '{label}': {why}")
 
 
 def iterate_evaluated_models(
