@@ -164,7 +164,14 @@ def load_own_plugin(folder: str, name: str) -> ModuleType:
     module_name = f"{OWN_PACKAGE}.{folder}.{name}"
     check_source(folder, _own, module_name)
     with name_plugin_faults():
-        module = importlib.import_module(module_name)
+        try:
+            module = importlib.import_module(module_name)
+        except SystemExit as error:
+            path = show_path(_own.files[module_name].path)
+            raise RetortError(
+                f"{find_own_place(error) or path}: ends Python when it is imported; put that under "
+                "'if __name__ == \"__main__\":'"
+            ) from error
     check_import_names()
     with name_plugin_faults():
         complete_plugin(folder, name, module, _own.files[module_name])

@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+
+import psutil
 
 # Ctrl-C, `timeout` and systemd signal a job directly and once more through the main process.
 SAME_REQUEST_SECONDS = 5.0
@@ -138,19 +140,23 @@ def stop_jobs_forever() -> None:
 
 def stop_jobs(asked: set[int]) -> None:
     """Sends SIGTERM to the jobs below this process that are not in ``asked``; adds them to it."""
-    import psutil
-
     waiting = [psutil.Process()]
     while waiting:
-        try:
+        with suppress(psutil.Error):  # it has ended in between
             for child in waiting.pop().children():
-                if not is_job_command(child.cmdline()):
+                if not is_job_command(read_command(child)):
                     waiting.append(child)
                 elif child.pid not in asked:
                     asked.add(child.pid)
                     child.terminate()
-        except psutil.NoSuchProcess:
-            continue
+
+
+def read_command(process: psutil.Process) -> list[str]:
+    """A process's command line; empty if it has ended or belongs to another user."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def is_job_command(words: list[str]) -> bool:

@@ -120,6 +120,8 @@ class WeightedProgress:
 
     def describe(self) -> str:
         """The current part, how much of it is done, and the time left if it can be told."""
+        if self.finished == len(self.parts):  # asked by the silence watch as the last part ends
+            return f"{self.unit} {self.total}/{self.total}"
         kind, work = self.parts[self.finished]
         number = self.total - len(self.parts) + self.finished + 1
         share = min(self.work_in_part / work, MAX_SHARE_OF_PART)
@@ -166,9 +168,9 @@ class SilenceWatch:
         silent = time.monotonic() - self.last_message_time
         if silent < SILENCE_SECONDS:
             return
-        said = self.last_message
-        if self.progress is not None:
-            log.info("%s", self.progress.describe())
+        said, progress = self.last_message, self.progress  # which the job may drop meanwhile
+        if progress is not None:
+            log.info("%s", progress.describe())
         elif said:
             log.info("%s", said if said.startswith(STILL) else f"{STILL} after: {said}")
 

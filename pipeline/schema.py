@@ -257,4 +257,5 @@ def make_plugin(folder: str, class_name: str, name: str, options: Mapping) -> An
     try:
         return build_instance(target, options)
     except ValueError as error:
-        raise RetortError(f"{name}.{error}") from error
+        begins_with_option = re.match(r"[\w.-]+: ", str(error))
+        raise RetortError(f"{name}{'.' if begins_with_option else ': '}{error}") from error

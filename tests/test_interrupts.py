@@ -99,6 +99,34 @@ def test_jobs_below_this_process_are_asked_once():
             process.communicate()
 
 
+def test_a_process_that_may_not_be_looked_into_hides_no_job(monkeypatch):
+    """One that has ended and one of another user; the job below that one, and one beside them."""
+
+    def process(pid: int, words: list[str] | psutil.Error, *children: SimpleNamespace):
+        def command() -> list[str]:
+            if isinstance(words, psutil.Error):
+                raise words
+            return words
+
+        return SimpleNamespace(
+            pid=pid,
+            cmdline=command,
+            terminate=lambda: stopped.append(pid),
+            children=lambda: list(children),
+        )
+
+    stopped: list[int] = []
+    job = ["python3", "-m", "pipeline", "distill", "store/student/a"]
+    zombie, starter = psutil.ZombieProcess(1), psutil.AccessDenied(2)
+    below = process(2, starter, process(3, job))
+    run = process(0, [], process(1, zombie), below, process(4, job))
+    monkeypatch.setattr(psutil, "Process", lambda: run)
+    asked: set[int] = set()
+    stop_jobs(asked)
+    assert asked == {3, 4}
+    assert sorted(stopped) == [3, 4]
+
+
 def test_a_job_is_told_by_its_command_line():
     assert is_job_command(["python3", "-m", "pipeline", "distill", "store/student/a"])
     assert not is_job_command(["python3", "-m", "snakemake", "pipeline"])

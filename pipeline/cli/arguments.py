@@ -53,12 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
 def add_verb(
     verbs, name: str, module: tuple[str, str], help_text: str, example: str
 ) -> argparse.ArgumentParser:
-    """A verb of a module, with an example below its help."""
+    """A verb of a module, with an example below its help.
+
+    Options are written in full: `--config` is one of Snakemake's, and no short `--configfile`.
+    """
     verb = verbs.add_parser(
         name,
         help=help_text,
         description=f"{help_text[0].upper()}{help_text[1:]}.",
         epilog=f"example:\n  {COMMAND} {example}",
+        allow_abbrev=False,
         formatter_class=RawDescriptionRichHelpFormatter,
     )
     verb.set_defaults(module=module)

@@ -11,7 +11,7 @@ from pipeline.cli.find_planned import find_planned_ref, suggest_names
 from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
-from pipeline.planning.plan import Plan, describe_job
+from pipeline.planning.plan import Plan
 from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, read_json
 from pipeline.upkeep.listing import list_refs
 
@@ -44,7 +44,7 @@ def explain_artefact(plan: Plan, ref: str) -> Iterator[str]:
     for missing in list_missing_inputs(plan, ref):
         yield f"  and before it {describe(plan, missing)}"
     finished = read_finished_jobs(plan, entry.kind)
-    nearest = find_nearest(describe_job(entry, plan.run), finished)
+    nearest = find_nearest(plan.describe_job(ref), finished)
     if nearest is None:
         yield f"no finished {entry.kind} is in {plan.store}"
         return
@@ -96,8 +96,7 @@ def count_differences(job: dict, other: dict) -> int:
 
 def explain_difference(plan: Plan, ref: str, other: dict) -> Iterator[str]:
     """A line for each difference; an input is followed by what differs in it."""
-    entry = plan.artefacts[ref]
-    job = describe_job(entry, plan.run)
+    job = plan.describe_job(ref)
     for path, here, there in list_differences(job["spec"], other["spec"]):
         yield f"{path}: {here} here, {there} there"
     yield from explain_code(job["code"], other["code"])

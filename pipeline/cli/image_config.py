@@ -19,6 +19,7 @@ TRAINED_IMAGES = 3_000  # that a short training sees; few images make many epoch
 EPOCHS = 10, 60  # fewest and most
 BATCHES_PER_EPOCH, LARGEST_BATCH = 4, 128
 CPU_SIDE = 32  # in pixels: what two cores train on in minutes
+SHOWN_CLASSES = 20  # whose images are counted in a comment
 SQUARE_IMAGES = 200  # at most: a thousand queries an image take long
 MEASURED_SHARE = {
     "val": "10%",
@@ -73,11 +74,13 @@ def describe_layout(layout: FolderLayout) -> str:
 
 
 def describe_counts(layout: FolderLayout) -> str:
-    """The images of each class by split."""
-    return "; ".join(
-        f"{split}: " + ", ".join(f"{name} {count}" for name, count in by_class.items())
-        for split, by_class in layout.counts.items()
-    )
+    """The images of each class by split, of the first twenty classes; on one line."""
+    parts = []
+    for split, by_class in layout.counts.items():
+        counts = [f"{name} {count}" for name, count in by_class.items()]
+        more = [f"and {len(counts) - SHOWN_CLASSES} more"] if len(counts) > SHOWN_CLASSES else []
+        parts.append(f"{split}: {', '.join([*counts[:SHOWN_CLASSES], *more])}")
+    return "".join(c if c.isprintable() else "_" for c in "; ".join(parts))
 
 
 def list_imagenet_folders(classes: tuple[str, ...]) -> str:

@@ -19,12 +19,15 @@ def run_verb(options: argparse.Namespace) -> None:
     """Write the files, or list the presets.
 
     Raises:
-        RetortError: there is a configuration already, no such preset, or no images.
+        RetortError: the folder is a file or has a configuration already; there is no such preset,
+            or no images.
     """
     presets = find_presets()
     if options.list:
         print(format_table([(name, read_first_line(path)) for name, path in presets.items()]))
         return
+    if options.folder.exists() and not options.folder.is_dir():
+        raise RetortError(f"{options.folder}: is no folder; name one, which may be new")
     target = options.folder / CONFIG_FILE
     if target.exists():
         raise RetortError(f"{target}: exists already; move it, or give another folder")

@@ -7,6 +7,7 @@ from pipeline.config.sweep import list_sweeps
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan, write_job_files
+from pipeline.store.artefact import open_artefact
 from pipeline.upkeep.listing import format_table
 
 
@@ -51,7 +52,7 @@ def format_results(plan: Plan) -> str:
     """The report's main table and where the report lies.
 
     Raises:
-        RetortError: the configuration has no report, or it is not made yet.
+        RetortError: the configuration has no report, or it is not made yet or damaged.
     """
     ref = plan.refs_by_name.get(("report", "report"))
     if ref is None:
@@ -59,4 +60,5 @@ def format_results(plan: Plan) -> str:
     folder = plan.folder_path(ref)
     if not plan.is_complete(ref):
         raise RetortError(f"{folder}: is not made yet; run 'retort run'")
-    return f"{(folder / 'table.md').read_text()}\nReport: {folder / 'report.html'}"
+    table = open_artefact(folder).get_verified_path("table.md").read_text()
+    return f"{table}\nReport: {folder / 'report.html'}"

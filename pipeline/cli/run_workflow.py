@@ -9,14 +9,20 @@ from pipeline.cli.workflow_root import find_workflow_root
 from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 
+SET_VALUES = {"--config", "-C"}  # Snakemake's options that set values of the configuration
+
 
 def run_verb(options: argparse.Namespace) -> None:
     """Become Snakemake, so that signals and the exit status are its own.
 
+    The workflow reads the configuration again, with the values that `--config` sets; where it sets
+    some, the files are not looked at alone before.
+
     Raises:
         RetortError: the configuration is faulty, or the profile does not exist.
     """
-    read_config(*options.configfile)
+    if not SET_VALUES.intersection(word.partition("=")[0] for word in options.rest):
+        read_config(*options.configfile)
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "snakemake", *list_arguments(options)])
 

@@ -9,7 +9,7 @@ from pipeline.cli.find_planned import find_planned_ref, suggest_names
 from pipeline.config.reader import read_config
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
-from pipeline.planning.plan import Plan, describe_job
+from pipeline.planning.plan import Plan
 from pipeline.store.artefact import JOB_FILE, MANIFEST_FILE, open_artefact, read_json
 from pipeline.store.attempt_cost import sum_attempt_costs
 from pipeline.upkeep.listing import find_artefacts, format_bytes, format_table
@@ -63,7 +63,7 @@ def format_artefact(plan: Plan, ref: str) -> str:
 def read_description(plan: Plan, ref: str) -> dict:
     """An artefact's job as ``spec.json`` has it: the plan's, else that of the store."""
     if ref in plan.artefacts:
-        return describe_job(plan.artefacts[ref], plan.run)
+        return plan.describe_job(ref)
     return read_json(plan.folder_path(ref) / JOB_FILE, "delete its folder")
 
 
@@ -83,7 +83,7 @@ def format_attempts(folder: Path) -> str:
     cost = sum_attempt_costs(folder)
     lines = [f"took: {cost['seconds']:.0f} s"]
     for path in logs:
-        last = path.read_text().splitlines()[-LOG_LINES:]
+        last = path.read_text(errors="replace").splitlines()[-LOG_LINES:]
         lines += [f"log {path}:", indent("\n".join(last))]
     return "\n".join(lines)
 

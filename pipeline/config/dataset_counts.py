@@ -34,7 +34,8 @@ def settle_datasets(
 
 def settle_dataset(name: str, section: DatasetSettings, cache: Path) -> DatasetSettings:
     """One section, as in ``settle_datasets``."""
-    plugin = open_dataset_plugin(section.source)
+    with prefix_errors(f"datasets.{name}.source: "):
+        plugin = open_dataset_plugin(section.source)
     asks = any(not isinstance(getattr(section, split), int) for split in COUNTS)
     source, sizes, was_counted = section.source, plugin.sizes, False
     if plugin.find is not None:

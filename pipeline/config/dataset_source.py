@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.discovery import load_plugin
+from pipeline.contracts.values import describe_bad_statement
+from pipeline.discovery import describe_module, load_plugin
+from pipeline.errors import RetortError
 from pipeline.schema import make_plugin, parse_named_options
 
 OPTIONS_CLASS = "Images"  # the dataclass of a plug-in that has options
@@ -58,17 +60,21 @@ def open_dataset_plugin(
     """The plug-in of a source, its name or {name: {option: value}}; ``paths`` are further options.
 
     Raises:
-        RetortError: unknown plug-in or option, or invalid value.
+        RetortError: unknown plug-in or option, or invalid value; or the plug-in states no sizes,
+            shape or classes.
     """
     name, options = parse_named_options(source)
     module = load_plugin("datasets", name)
-    if not has_options(name):
-        about = (module.SIZES, module.SHAPE, tuple(module.CLASSES), module.load)
-        return DatasetPlugin(name, module.__name__, *about)
-    images = make_plugin("datasets", OPTIONS_CLASS, name, {**options, **(paths or {})})
-    reads = (getattr(images, n, None) for n in ("load", "index", "find", "verify_version"))
-    about = (images.sizes, images.shape, tuple(images.classes), *reads)
-    return DatasetPlugin(name, module.__name__, *about)
+    if has_options(name):
+        images = make_plugin("datasets", OPTIONS_CLASS, name, {**options, **(paths or {})})
+        sizes, shape, classes = images.sizes, images.shape, images.classes
+        reads = [getattr(images, n, None) for n in ("load", "index", "find", "verify_version")]
+    else:
+        sizes, shape, classes = module.SIZES, module.SHAPE, module.CLASSES
+        reads = [module.load]
+    if fault := describe_bad_statement(sizes, shape, classes):
+        raise RetortError(f"{describe_module(module.__name__)}: {fault}")
+    return DatasetPlugin(name, module.__name__, sizes, shape, tuple(classes), *reads)
 
 
 def assign_sources(sizes: Mapping[str, int | None], stratified: bool) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator
 
 from pipeline.config.dataset_source import OPTIONS_CLASS, has_options
-from pipeline.discovery import list_plugin_names, use_plugin_folders
+from pipeline.discovery import list_plugin_names, load_plugin, use_plugin_folders
 from pipeline.errors import RetortError
 from pipeline.schema import (
     flatten_options,
@@ -56,6 +56,7 @@ def make_plugin_validator(folder: str, class_name: str) -> Any:
         name, options = parse_named_options(value)
         if name not in list_plugin_names(folder):
             raise make_unknown_key_error(name, list_plugin_names(folder))
+        load_own_file(folder, name)
         try:
             return {name: collect_key_options(make_plugin(folder, class_name, name, options))}
         except RetortError as error:
@@ -64,9 +65,23 @@ def make_plugin_validator(folder: str, class_name: str) -> Any:
     return BeforeValidator(resolve_options)
 
 
+def load_own_file(folder: str, name: str) -> None:
+    """Loads a plug-in, so that a fault of its file is told apart from one of its options.
+
+    Raises:
+        ValueError: the file is not what a plug-in of its kind must be.
+    """
+    try:
+        load_plugin(folder, name)
+    except RetortError as error:
+        raise ValueError(error) from error
+
+
 def resolve_source(value: Any) -> str | dict:
     """A data set's name, or {name: options} if its plug-in has options."""
     name, options = parse_named_options(value)
+    if name in list_plugin_names("datasets"):
+        load_own_file("datasets", name)
     try:
         if has_options(name):
             return {

@@ -140,7 +140,8 @@ def parse_config(raw: dict) -> Config:
             config = Config.model_validate(merge_recipes(raw))
     except ValidationError as error:
         raise RetortError(format_validation_error(error, Config)) from error
-    datasets = settle_datasets(config.datasets, Path(config.run.data))
+    with name_plugin_faults():
+        datasets = settle_datasets(config.datasets, Path(config.run.data))
     return config.model_copy(update={"datasets": datasets})
 
 

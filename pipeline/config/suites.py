@@ -27,7 +27,7 @@ class SuiteSettings(Section):
             (`keep_epochs`).
     """
 
-    attacks: tuple[AttackSpec, ...]
+    attacks: Annotated[tuple[AttackSpec, ...], Field(min_length=1)]
     models: tuple[Literal["students", "teachers", "generators"], ...] = (
         "students",
         "teachers",

@@ -17,11 +17,13 @@ import sys
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from pipeline.contracts.own_files import OwnFile, show_path
 from pipeline.contracts.source_checks import (
     CLASS_NAMES,
+    find_class,
     find_line,
     find_method,
     list_numbers_without_type,
@@ -31,6 +33,18 @@ from pipeline.contracts.source_checks import (
 
 IMAGES_PER_CALL = 500  # default of an attack's option ``chunk``
 NO_OPTIONS = {"needs_whole_batch"}  # class attributes that are numbers and no options
+OPTIONAL_METHODS = {  # methods that a class may have, by its kind -> what they are called with
+    "objectives": {"prepare": ("roles", "batch")},
+    "attacks": {"count_passes": ("shape",), "explain_misfit": ("shape", "class_count")},
+    "generator_losses": {"needs": ()},
+    "datasets": {
+        "load": ("split", "cache"),
+        "index": ("split", "cache"),
+        "find": ("cache", "counts"),
+        "verify_version": ("cache",),
+    },
+}
+BAD_TYPES = (AttributeError, NameError, SyntaxError, TypeError)  # of an annotation's evaluation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +84,11 @@ def complete_attacks(form: Form) -> None:
     """An attack; those without the options of every attack get them."""
     kind = check_dataclass(form)
     check_method(form, kind, "__call__", ("model", "x", "y", "seed"), ("judge",))
-    known = {field.name for field in dataclasses.fields(kind)}
+    known = {field.name: field for field in dataclasses.fields(kind)}
     added: list[Any] = []
     for name, hint, default in (("n_eval", int | None, None), ("chunk", int, IMAGES_PER_CALL)):
+        if name in known and type(known[name].default) not in (int, type(None)):
+            form.refuse(f"Attack.{name} is a number of images; write '{name}: int = …'", "Attack")
         if name not in known:
             added.append(
                 (name, hint, dataclasses.field(default=default, metadata={"neutral": default}))
@@ -88,7 +104,7 @@ def complete_generator_losses(form: Form) -> None:
     """A generator's loss; without ``needs`` it looks through the teacher."""
     kind = check_dataclass(form)
     check_method(form, kind, "__call__", ("batch",))
-    call = find_method(find_owner(form, "Loss"), "__call__")
+    call = find_method(find_class(form.tree, "Loss"), "__call__")
     if call and any(isinstance(node, ast.Yield | ast.YieldFrom) for node in ast.walk(call)):
         form.refuse("Loss.__call__ yields; write 'return' before the dict", "Loss", "__call__")
     if not hasattr(kind, "needs"):
@@ -114,7 +130,10 @@ def complete_architectures(form: Form) -> None:
 
     module.build, module.TAKES_CHANNELS = build_by_name, "channels" in taken
     pattern = getattr(module, "NAME_PATTERN", re.escape(form.name))
-    module.NAME_PATTERN = re.compile(pattern)
+    try:
+        module.NAME_PATTERN = re.compile(pattern)
+    except (re.error, TypeError) as error:
+        form.refuse(f"NAME_PATTERN {pattern!r} is no regular expression ({error})")
     module.NAME_FORMAT = getattr(module, "NAME_FORMAT", form.name)
 
 
@@ -150,11 +169,6 @@ def all_positive(numbers: tuple | list) -> bool:
     return all(isinstance(n, int) and n > 0 for n in numbers)
 
 
-def find_owner(form: Form, name: str) -> ast.ClassDef | None:
-    """A class in the file's text."""
-    return next((n for n in form.tree.body if isinstance(n, ast.ClassDef) and n.name == name), None)
-
-
 def check_dataclass(form: Form, owner: str = "") -> type:
     """The plug-in's class, a dataclass whose every field has a default of a known type."""
     owner = owner or CLASS_NAMES[form.folder]
@@ -176,6 +190,8 @@ def check_dataclass(form: Form, owner: str = "") -> type:
                 line,
             )
     check_fields(form, kind, owner)
+    for method, wanted in OPTIONAL_METHODS[form.folder].items():
+        check_optional_method(form, kind, method, wanted)
     return kind
 
 
@@ -183,7 +199,7 @@ def check_fields(form: Form, kind: type, owner: str) -> None:
     """Raises RetortError if a field has no default, or a type that no configuration can give."""
     try:
         hints = get_type_hints(kind)
-    except NameError as error:
+    except BAD_TYPES as error:
         form.refuse(f"{owner}: the type of a field is unknown ({error})", owner)
     for field in dataclasses.fields(kind):
         if not field.init or "fixed" in field.metadata:
@@ -193,9 +209,12 @@ def check_fields(form: Form, kind: type, owner: str) -> None:
         if hints[field.name] is float and type(field.default) is int:
             form.refuse(f"{owner}.{field.name} is a float; write {float(field.default)}", owner)
         try:
-            TypeAdapter(hints[field.name])
-        except PydanticSchemaGenerationError:
+            TypeAdapter(hints[field.name]).validate_python(field.default)
+        except PydanticUserError:
             form.refuse(f"{owner}.{field.name}: no configuration can give a {field.type}", owner)
+        except ValidationError:
+            default = f"{owner}.{field.name}: its default {field.default!r}"
+            form.refuse(f"{default} does not fit its type; change one of them", owner)
 
 
 def check_method(
@@ -216,6 +235,25 @@ def check_method(
         form.refuse(f"{kind.__name__}.{method} takes {got}; write {shown}", kind.__name__, method)
 
 
+def check_optional_method(form: Form, kind: type, method: str, wanted: tuple[str, ...]) -> None:
+    """Raises RetortError if a method is there, but cannot be called with the wanted arguments."""
+    found = getattr(kind, method, None)
+    if found is None:
+        return
+    shown = f"{kind.__name__}.{method}({', '.join(('self', *wanted))})"
+    if not callable(found):
+        form.refuse(f"{kind.__name__}.{method} is no method; write {shown}", kind.__name__)
+    is_bound = isinstance(inspect.getattr_static(kind, method), staticmethod | classmethod)
+    try:
+        inspect.signature(found).bind(*(None for _ in (*wanted, *([] if is_bound else ["self"]))))
+    except TypeError:
+        got = f"({', '.join(list_arguments(found))})"
+        form.refuse(f"{kind.__name__}.{method} takes {got}; write {shown}", kind.__name__, method)
+
+
 def list_arguments(function: Any) -> list[str]:
-    """The names of a function's arguments; empty for what is no function."""
-    return list(inspect.signature(function).parameters) if callable(function) else []
+    """The names of a function's arguments; empty for what is no function, or is built in."""
+    try:
+        return list(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return []

@@ -1,6 +1,7 @@
 """What is seen in a plug-in's text, before it is imported: syntax, imports, yield and return."""
 
 import ast
+import re
 
 from pipeline.contracts.own_files import OWN_PACKAGE, OwnFile, OwnFiles, show_path
 from pipeline.errors import RetortError
@@ -132,7 +133,10 @@ def list_numbers_without_type(tree: ast.Module, owner: str) -> list[tuple[str, i
 
 
 def read_name_pattern(name: str, text: bytes) -> str:
-    """The pattern of an architecture's names: its file's name, or what NAME_PATTERN says."""
+    """The pattern of an architecture's names: its file's name, or what NAME_PATTERN says.
+
+    What is no pattern counts as none: whoever loads the file is told what is wrong.
+    """
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError):
@@ -142,6 +146,14 @@ def read_name_pattern(name: str, text: bytes) -> str:
             value = node.value
             if isinstance(value, ast.Call) and value.args:
                 value = value.args[0]
-            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            if isinstance(value, ast.Constant) and is_pattern(value.value):
                 return value.value
     return name
+
+
+def is_pattern(value: object) -> bool:
+    """Whether a value is the text of a regular expression."""
+    try:
+        return isinstance(value, str) and bool(re.compile(value))
+    except re.error:
+        return False

@@ -105,6 +105,21 @@ def describe_bad_network(network: Any) -> str:
     return ""
 
 
+def describe_bad_statement(sizes: Any, shape: Any, classes: Any) -> str:
+    """What is wrong with what a data set states of itself before it is read."""
+    if not (isinstance(sizes, Mapping) and {"train", "test"} <= sizes.keys()):
+        return "sizes does not say the rows of 'train' and 'test'"
+    for split, rows in sizes.items():
+        if rows is not None and (type(rows) is not int or rows < 0):
+            return f"sizes: {split}: a number of rows, or None, is expected, not {rows!r}"
+    whole = isinstance(shape, Sequence) and all(type(n) is int and n > 0 for n in shape)
+    if not whole or len(shape) != 3:
+        return f"shape is {shape!r}; (channels, height, width) is expected"
+    if not (isinstance(classes, tuple | list) and all(isinstance(name, str) for name in classes)):
+        return f"classes is {describe_value(classes)}; a list of names in label order is expected"
+    return ""
+
+
 def describe_bad_split(found: Any, shape: Sequence[int], class_count: int) -> str:
     """What is wrong with a data set's images (N,C,H,W) uint8 and labels (N,)."""
     if not (isinstance(found, tuple | list) and len(found) == 2):

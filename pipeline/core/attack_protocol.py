@@ -27,6 +27,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -116,6 +117,25 @@ def check_steps(eps: Radii, step_size: float, steps: int) -> None:
         raise ValueError(
             f"step: {step_size} is larger than eps {largest}, which wastes {steps} steps"
         )
+
+
+def is_bounded(attack: Any) -> bool:
+    """Whether an attack has a radius in L-infinity: ``eps``, and no ``norm`` of another name."""
+    return hasattr(attack, "eps") and str(getattr(attack, "norm", "linf")).lower() == "linf"
+
+
+def explain_bad_settings(attack: Any, shape: tuple[int, ...]) -> str:
+    """What is wrong with what attacks have in common, on images (C,H,W); empty if nothing is."""
+    try:
+        check_count("n_eval", attack.n_eval)
+        check_count("chunk", attack.chunk)
+        if is_bounded(attack):
+            check_radii(attack.eps)
+    except ValueError as error:
+        return str(error)
+    passes = attack.count_passes(shape) if hasattr(attack, "count_passes") else 1
+    is_count = isinstance(passes, Real) and passes > 0
+    return "" if is_count else f"count_passes: gives {passes!r}; a number above 0 is expected"
 
 
 def check_model(model: nn.Module) -> None:

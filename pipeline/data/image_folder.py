@@ -55,8 +55,12 @@ def locate_source(path: str, cache: Path, default: str) -> Path:
     """
     if (found := find_source(path, cache, default)) is not None:
         return found
-    given = Path(path or default).expanduser()
-    raise RetortError(f"{given}: neither here nor in {cache}; set the source's 'path'")
+    raise RetortError(f"{describe_missing(path, cache, default)}; set the source's 'path'")
+
+
+def describe_missing(path: str, cache: Path, default: str) -> str:
+    """What a message says where ``find_source`` finds nothing."""
+    return f"{path or default} does not exist, neither here nor in {cache}"
 
 
 def list_images(folder: Path) -> list[Path]:

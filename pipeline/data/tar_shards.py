@@ -170,7 +170,7 @@ def list_shards(root: Path, pattern: str) -> list[Path]:
     """
     try:
         return sorted({path for each in braceexpand(pattern) for path in root.glob(each)})
-    except ValueError as error:
+    except (ValueError, NotImplementedError) as error:  # of braces; of a path from the root
         raise RetortError(f"{root}: '{pattern}' is no pattern of shards ({error})") from error
 
 

@@ -34,7 +34,7 @@ from pipeline.data.folder_layout import (
     list_subfolders,
     scan_class_folder,
 )
-from pipeline.data.image_folder import find_source, locate_source
+from pipeline.data.image_folder import describe_missing, find_source, locate_source
 from pipeline.data.lazy_images import get_decoder_pool
 from pipeline.errors import RetortError, prefix_errors
 from pipeline.progress import track_steps
@@ -130,10 +130,8 @@ class Images:
         looks = counts or not self.version
         root = find_source(self.path, cache, DEFAULT_FOLDER)
         if root is None and looks:
-            raise RetortError(
-                f"path: {self.path or DEFAULT_FOLDER} does not exist, neither here nor in {cache}; "
-                "set it to the folder of your images"
-            )
+            missing = describe_missing(self.path, cache, DEFAULT_FOLDER)
+            raise RetortError(f"path: {missing}; set it to the folder of your images")
         if root is None or not (looks or not (self.folders or self.subset)):
             return FoundImages()
         whole = replace(self, **self.find_splits(root)) if looks else self

@@ -18,7 +18,7 @@ from pipeline.data.folder_layout import (
     compute_version,
     describe_version,
 )
-from pipeline.data.image_folder import find_source, locate_source
+from pipeline.data.image_folder import describe_missing, find_source, locate_source
 from pipeline.errors import RetortError, explain_denied_reading, prefix_errors
 from pipeline.store.artefact import compute_sha256
 
@@ -98,9 +98,8 @@ class Images:
         path = find_source(self.path, cache, DEFAULT_FILE)
         if path is None:
             what = "path: " if self.sha256 or self.version else f"sha256: {SUM_OR_VERSION}: "
-            raise RetortError(
-                f"{what}{self.path or DEFAULT_FILE} does not exist, neither here nor in {cache}"
-            )
+            missing = describe_missing(self.path, cache, DEFAULT_FILE)
+            raise RetortError(f"{what}{missing}; set the source's 'path'")
         with prefix_errors("path: "):
             members, rows = read_directory(path, self.image)
         sizes = {"train": rows - self.test, "test": self.test}

@@ -28,7 +28,7 @@ from pipeline.data.folder_layout import (
     compute_version,
     describe_version,
 )
-from pipeline.data.image_folder import find_source, locate_source
+from pipeline.data.image_folder import describe_missing, find_source, locate_source
 from pipeline.data.lazy_images import get_decoder_pool
 from pipeline.data.tar_shards import (
     FieldReader,
@@ -132,10 +132,8 @@ class Images:
         looks = counts or not self.version
         root = find_source(self.path, cache, DEFAULT_FOLDER)
         if root is None and looks:
-            raise RetortError(
-                f"path: {self.path or DEFAULT_FOLDER} does not exist, neither here nor in {cache}; "
-                "set it to the folder of your shards"
-            )
+            missing = describe_missing(self.path, cache, DEFAULT_FOLDER)
+            raise RetortError(f"path: {missing}; set it to the folder of your shards")
         if root is None or not (looks or not self.folders):
             return FoundImages()
         with prefix_errors("path: "):

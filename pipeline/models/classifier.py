@@ -75,23 +75,15 @@ def find_model_family(name: str) -> ModuleType:
     """
     ours, own = load_plugins("architectures"), list_own_model_names()
     found = [family for family in ours if family.NAME_PATTERN.fullmatch(name)]
-    named = [own_name for own_name, pattern in own.items() if fits_pattern(pattern, name)]
+    named = [own_name for own_name, pattern in own.items() if re.fullmatch(pattern, name)]
     found += [load_plugin("architectures", own_name) for own_name in named]
     if len(found) > 1:
         both = " and ".join(family.__name__ for family in found)
         raise RetortError(f"model '{name}' fits the names of {both}; rename your own")
     if not found:
-        known = [*(family.NAME_FORMAT for family in ours), *own]
+        known = [*(family.NAME_FORMAT for family in ours), *own.values()]
         raise RetortError(f"model '{name}' is unknown; known: {'; '.join(known)}")
     return found[0]
-
-
-def fits_pattern(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern of the user's own; one that is no pattern fits none."""
-    try:
-        return re.fullmatch(pattern, name) is not None
-    except re.error:
-        return False
 
 
 def build_classifier(

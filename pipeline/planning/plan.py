@@ -138,6 +138,27 @@ class Plan:
         with explain_denied_reading(self.manifest_path(ref)):
             return self.manifest_path(ref).exists()
 
+    def describe_job(self, ref: str) -> dict:
+        """The content of an artefact's ``spec.json``: everything that its job needs to know.
+
+        Where plug-ins of the user's own are used, ``run`` says where they lie, and what those hold
+        that the job runs.
+        """
+        artefact = self.artefacts[ref]
+        run = {**self.run, **artefact.outside_paths, **artefact.run_settings}
+        if artefact.uses_plugins:
+            run["plugins"] = {"folders": list(self.plugin_folders), "content": artefact.own_code}
+        return {
+            "kind": artefact.kind,
+            "name": artefact.name,
+            "key": artefact.key,
+            "spec": artefact.spec,
+            "inputs": {role: e.ref for role, e in artefact.inputs.items()},
+            "code": artefact.code,
+            "strict": artefact.code_fingerprint,
+            "run": run,
+        }
+
     def list_targets(self) -> list[str]:
         """Manifests of the artefacts that are no other's input."""
         used = {entry.ref for e in self.artefacts.values() for entry in e.inputs.values()}
@@ -147,32 +168,6 @@ class Plan:
         """Shard ranges `a-b` of a bank's jobs; b is excluded."""
         shards, size = get_spec(self.artefacts[ref]).shards, self.run["shards_per_job"]
         return [f"{a}-{min(a + size, shards)}" for a in range(0, shards, size)]
-
-
-def describe_job(
-    artefact: PlannedArtefact, run: dict, plugin_folders: tuple[str, ...] = ()
-) -> dict:
-    """The content of ``spec.json``: everything a job needs to know.
-
-    Where plug-ins of the user's own are used, ``run`` says where they lie, and what those hold
-    that the job runs.
-    """
-    own = {"folders": list(plugin_folders), "content": artefact.own_code}
-    return {
-        "kind": artefact.kind,
-        "name": artefact.name,
-        "key": artefact.key,
-        "spec": artefact.spec,
-        "inputs": {role: e.ref for role, e in artefact.inputs.items()},
-        "code": artefact.code,
-        "strict": artefact.code_fingerprint,
-        "run": {
-            **run,
-            **artefact.outside_paths,
-            **artefact.run_settings,
-            **({"plugins": own} if artefact.uses_plugins else {}),
-        },
-    }
 
 
 def write_job_files(plan: Plan) -> None:
@@ -190,9 +185,8 @@ def write_job_files(plan: Plan) -> None:
                 f"{LEAST_FREE_BYTES / 2**20:.0f}; free some space, or set 'store:' to another "
                 f"folder"
             )
-        for ref, entry in plan.artefacts.items():
-            path = plan.folder_path(ref) / JOB_FILE
-            job = describe_job(entry, plan.run, plan.plugin_folders)
+        for ref in plan.artefacts:
+            path, job = plan.folder_path(ref) / JOB_FILE, plan.describe_job(ref)
             if not path.exists() or (not plan.is_complete(ref) and runs_differently(path, job)):
                 write_json(path, add_own_sum(job))
         for (kind, name), ref in plan.refs_by_name.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.contracts.own_files import is_own
+from pipeline.contracts.source_checks import parse_source
 from pipeline.discovery import cache_by_plugins, find_own_file
 
 PACKAGE_ROOT = Path(__file__).parents[1]
@@ -36,9 +37,10 @@ def parse_module(module: str) -> ast.Module:
 
     Raises:
         ValueError: there is no such module.
+        RetortError: a plug-in of the user's own is no Python; it may be imported only when it runs.
     """
     if (own := find_own_file(module)) is not None:
-        return ast.parse(own.text)
+        return parse_source(own)
     if (path := find_module_file(module)) is None:
         raise ValueError(f"{module}: is no module of this package")
     return ast.parse(path.read_text())

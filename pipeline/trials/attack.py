@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts.values import describe_bad_images
-from pipeline.core.attack_protocol import AttackPoint, list_radii, run_attack
+from pipeline.core.attack_protocol import (
+    AttackPoint,
+    explain_bad_settings,
+    is_bounded,
+    list_radii,
+    run_attack,
+)
 from pipeline.discovery import load_plugin
 from pipeline.trials.requirements import make_plain_network, make_samples, require
 
@@ -89,10 +95,21 @@ def check_images(name: str) -> None:
     judge = Watched(make_plain_network(CLASSES, SIDE)).eval()
     run_attack(attack, net, x, y, 0, judge)
     require(bool(judge.seen), "the judge sees no images; predict with 'judge or model'")
-    bounded = hasattr(attack, "eps") and str(getattr(attack, "norm", "linf")).lower() == "linf"
+    radius = max(list_radii(attack.eps)) if is_bounded(attack) else None
     for z in judge.seen:
-        fault = describe_bad_images(z, x, max(list_radii(attack.eps)) if bounded else None)
+        fault = describe_bad_images(z, x, radius)
         require(not fault, fault)
+
+
+def check_answers(name: str) -> None:
+    """Its common settings are possible, and it says in a text why images do not suit it."""
+    attack, shape = load_plugin("attacks", name).Attack(), (3, SIDE, SIDE)
+    fault = explain_bad_settings(attack, shape)
+    require(not fault, fault)
+    if hasattr(attack, "explain_misfit"):
+        why = attack.explain_misfit(shape, CLASSES)
+        is_text = why is None or isinstance(why, str)
+        require(is_text, f"explain_misfit gives {why!r}; a text is expected")
 
 
 def try_attack(name: str) -> None:
@@ -101,6 +118,7 @@ def try_attack(name: str) -> None:
     Raises:
         RetortError: what was seen in the first that fails.
     """
+    check_answers(name)
     check_points(name, {}, CLASSES, SIDE)
     check_images(name)
     check_repeats_and_leaves_no_trace(name, COUNT)

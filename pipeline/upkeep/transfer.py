@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipeline.config.names import MAX_LABEL_BYTES, explain_bad_name
 from pipeline.config.reader import read_config
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, describe_unreadable, find_denied_place
 from pipeline.planning.plan import update_link
 from pipeline.progress import track_steps
 from pipeline.store.artefact import (
@@ -123,8 +123,12 @@ def unpack_tar(tar_path: Path, staging_folder: Path) -> None:
     """Write the tar's files below a folder, none of them elsewhere.
 
     Raises:
-        RetortError: it is no tar, or has a member that no export has.
+        RetortError: it is not there, is no tar, or has a member that no export has.
     """
+    if not tar_path.is_file():
+        raise RetortError(f"{tar_path}: no such file; name a tar that 'store export' wrote")
+    if find_denied_place(tar_path):
+        raise RetortError(describe_unreadable(tar_path))
     try:
         with tarfile.open(tar_path, "r:") as tar:
             for member in tar:

@@ -13,7 +13,7 @@ from pipeline.banks.shards import describe_shard_fault, sidecar_path
 from pipeline.config.reader import read_config
 from pipeline.errors import RetortError, describe_unreadable, find_denied_place
 from pipeline.planning.graph import make_plan
-from pipeline.planning.plan import Plan, compute_key, describe_job
+from pipeline.planning.plan import Plan, compute_key
 from pipeline.progress import track_steps
 from pipeline.store.artefact import (
     JOB_FILE,
@@ -108,13 +108,18 @@ def mend_artefact(plan: Plan, ref: str, known_faults: list[Fault]) -> None:
 
 
 def rewrite_job_file(plan: Plan, ref: str) -> None:
-    """Write a finished artefact's job file as the plan has it, or with today's ``run``."""
+    """Write a finished artefact's job file as the plan has it, or with today's ``run``.
+
+    Where the user's own plug-ins made it, ``run`` goes on saying in which folders they lie.
+    """
     path = plan.store / ref / JOB_FILE
     if ref in plan.artefacts:
-        job = describe_job(plan.artefacts[ref], plan.run)
+        job = plan.describe_job(ref)
     else:
-        known = read_json(path, "").items()
-        job = {name: value for name, value in known if name in JOB_FIELDS} | {"run": plan.run}
+        job = {name: v for name, v in read_json(path, "").items() if name in JOB_FIELDS}
+        before = job.get("run")
+        own = before.get("plugins") if isinstance(before, dict) else None
+        job["run"] = {**plan.run, **({"plugins": own} if own else {})}
     name = open_artefact(plan.store / ref).manifest.name
     write_json(path, add_own_sum(job | {"name": name}))
 

@@ -96,6 +96,21 @@ def test_presets(here, capsys):
     assert "did you mean 'derd-fashion'?; see 'retort init --list'" in read_error(capsys)
 
 
+def test_many_classes_and_a_name_of_two_lines_are_one_comment(here):
+    write_images(here / "photos", {f"c{i:02d}": i for i in range(25)} | {"a\nb": 0}, each=2)
+    assert main(["init", "--images", "photos"]) == 0
+    (line,) = [x for x in (here / "config.yaml").read_text().splitlines() if "# train: " in x]
+    assert line.strip().startswith("# train: a_b 2, c00 2, ")
+    assert line.endswith(", c18 2, and 6 more")
+    make_plan_from_files(here / "config.yaml")
+
+
+def test_a_file_is_no_folder_to_begin_in(here, capsys):
+    (here / "notes").write_text("")
+    assert main(["init", "notes"]) == 2
+    assert read_error(capsys) == "notes: is no folder; name one, which may be new"
+
+
 def test_what_is_no_folder_of_images(here, capsys):
     assert main(["init", "--images", "photos"]) == 2
     assert read_error(capsys).startswith("photos: does not exist")

@@ -28,6 +28,17 @@ def test_it_is_a_thin_call_of_snakemake():
     ]
 
 
+def test_values_on_the_command_line_go_to_the_workflow(monkeypatch, tmp_path):
+    """`--config` is no short `--configfile`, and the files alone need not be whole."""
+    assert arguments_of("--config", "seed=3")[-4:] == ["--cores", "all", "--config", "seed=3"]
+    monkeypatch.setattr(os, "execv", lambda path, arguments: None)
+    (tmp_path / "part.yaml").write_text("seed: none\n")
+    part = ("run", "--configfile", str(tmp_path / "part.yaml"))
+    assert main([*part]) == 2
+    assert main([*part, "--config", "seed=3"]) == 0
+    assert main([*part, "-C", "seed=3"]) == 0
+
+
 def test_a_profile_is_a_folder_or_one_of_ours(tmp_path):
     own = str(find_workflow_root() / "profiles" / "slurm")
     assert arguments_of("--profile", "slurm")[-2:] == ["--profile", own]

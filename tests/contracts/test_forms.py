@@ -25,7 +25,6 @@ class Attack:
     def __call__(self, model, x, y, seed):
         return {AttackPoint("bad"): predict_classes(model, x)}
 """
-
 FAULTS = {
     "no class": ("objectives", "x = 1\n", "bad.py:1: has no class 'Objective'"),
     "no dataclass": (
@@ -86,6 +85,29 @@ FAULTS = {
         "from __future__ import annotations\n" + OBJECTIVE.replace("float = 0.5", "Tensor = 0.5"),
         "the type of a field is unknown (name 'Tensor' is not defined)",
     ),
+    "type of nothing": (
+        "objectives",
+        OBJECTIVE.replace(": float = 0.5", ": 'math.nothing' = 0.5").replace(
+            "from dataclasses", "import math\nfrom dataclasses"
+        ),
+        "the type of a field is unknown (module 'math' has no attribute 'nothing')",
+    ),
+    "type cut off": (
+        "objectives",
+        OBJECTIVE.replace(": float = 0.5", ": 'float |' = 0.5"),
+        "bad.py:10: Objective: the type of a field is unknown (Forward reference must be",
+    ),
+    "default of another type": (
+        "objectives",
+        OBJECTIVE.replace("float = 0.5", "float = 'half'"),
+        "students.kd.objective: my_methods/objectives/bad.py:10: Objective.weight: its default "
+        "'half' does not fit its type; change one of them",
+    ),
+    "ends Python": (
+        "objectives",
+        f"import sys\n\nsys.exit(3)\n{OBJECTIVE}",
+        "bad.py:3: ends Python when it is imported; put that under 'if __name__ == ",
+    ),
     "syntax": ("objectives", "def f(:\n", "bad.py:1: SyntaxError: "),
     "no Python": ("objectives", "\0", "bad.py:1: SyntaxError: "),
     "import": (
@@ -140,6 +162,21 @@ FAULTS = {
         "architectures",
         NETWORK.replace("return Network(classes, channels)", "return None"),
         "bad.py: build gives None (NoneType); an nn.Module is expected",
+    ),
+    "build of no arguments": (
+        "architectures",
+        "build = dict\n",
+        "bad.py:1: build has no argument 'classes'",
+    ),
+    "no pattern": (
+        "architectures",
+        f"NAME_PATTERN = '['\n{NETWORK}",
+        "bad.py:1: NAME_PATTERN '[' is no regular expression (unterminated character set",
+    ),
+    "a number for a pattern": (
+        "architectures",
+        f"NAME_PATTERN = 5\n{NETWORK}",
+        "bad.py:1: NAME_PATTERN 5 is no regular expression",
     ),
     "two dimensions": (
         "datasets",

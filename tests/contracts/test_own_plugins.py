@@ -161,6 +161,15 @@ def test_an_import_that_keys_do_not_see_is_refused(mine, monkeypatch):
     del sys.modules["shared"]
 
 
+@pytest.mark.parametrize("text", ["def f(:\n", "a = 1\0\n"])
+def test_a_helper_that_is_imported_late_is_read_by_the_plan(text, mine):
+    write(mine, "shared.py", text)
+    late = OBJECTIVE.replace("        yield", "        from ..shared import SCALE\n        yield")
+    write(mine, "objectives/tiny_objective.py", late)
+    with pytest.raises(RetortError, match="my_methods/shared.py:1: SyntaxError: "):
+        make_plan_from_dict(using())
+
+
 def test_a_job_file_says_where_plug_ins_lie_and_what_they_hold(mine):
     plan = make_plan_from_dict(using(store="store"))
     write_job_files(plan)

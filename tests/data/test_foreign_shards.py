@@ -224,6 +224,8 @@ def test_no_shards_are_named(tmp_path):
         settled(wds(Path("gone")))
     with pytest.raises(RetortError, match=r"'\{0..1.tar' is no pattern of shards"):
         settled(wds(tmp_path, train="{0..1.tar"))
+    with pytest.raises(RetortError, match=r"'\{a,/b\}.tar' is no pattern of shards"):
+        settled(wds(tmp_path, train="{a,/b}.tar"))
 
 
 def test_a_bad_image_in_a_shard_may_be_left_out(tmp_path):

@@ -145,7 +145,7 @@ def test_npz_images_may_have_channels_first_other_names_and_no_labels(tmp_path) 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"path": "nowhere.npz"}, "nowhere.npz: neither here nor in"),
+        ({"path": "nowhere.npz"}, "nowhere.npz does not exist, neither here nor in"),
         ({"sha256": "0" * 64}, "sha256 is .*is it the right file"),
         ({"label": "lable"}, "has no array 'lable', only"),
         ({"size": 16}, "uint8 images of 16x16 px"),
@@ -210,7 +210,7 @@ def test_tinyimagenet_is_read_by_class_resized_and_shuffled(tmp_path, monkeypatc
     table.write_text("val_0.png\tn00000000\n")
     with pytest.raises(RetortError, match="not the official table"):
         tinyimagenet.Images().load("test", tmp_path)
-    with pytest.raises(RetortError, match="tiny-imagenet-200: neither here nor in"):
+    with pytest.raises(RetortError, match="tiny-imagenet-200 does not exist, neither here nor in"):
         tinyimagenet.Images().load("train", tmp_path / "elsewhere")
 
 

@@ -66,6 +66,28 @@ FAULTS = {
         },
         "students.natural.objective.dat.eps: 56 is more than 55.4, the L2 distance",
     ),
+    "past images of a generator that keeps none": (
+        {
+            "generators.derd.pool": 0,
+            "generators.derd.replayed": 0,
+            "students.derd.sampling": {"steps_per_epoch": 2, "replayed": 16},
+        },
+        "students.derd.sampling.replayed: 16 past images are asked for, generator 'derd' keeps "
+        "none; set generators.derd.pool above 0",
+    ),
+    "attention of networks without a common resolution": (
+        {
+            "generators.derd.model": "vit-tiny-p16",
+            "students.derd.model": "vit-tiny-p16",
+            "students.derd.teachers": {"natural": "natural"},
+            "students.derd.objective": {"zskt": {"attention": 250}},
+        },
+        "students.derd.objective.zskt.attention: 'vit-tiny-p16' and 'resnet8-s2-w8' have no attent",
+    ),
+    "a suite without attacks": (
+        {"suites.main.attacks": []},
+        "suites.main.attacks: a list of one or more values is expected (got an empty list)",
+    ),
     "radius of an attack": (
         {"suites.main.attacks": [{"pgd": {"eps": [0, 8]}}]},
         "suites.main.attacks.0.pgd.eps: 8 is more than 1, the whole range of a pixel; did you mean",
@@ -139,6 +161,13 @@ def test_four_classes_are_enough_for_autoattack_and_one_long_l2_step_is_meant():
     raw["teachers"]["pets"] = PETS["teachers.pets"]
     raw["suites"]["two"] = {"attacks": ["autoattack"], "models": "teachers"}
     raw["banks"]["dad"]["attack"] = {"eps": 3, "step": 3}
+    make_plan_from_dict(raw)
+
+
+def test_networks_of_a_common_resolution_may_compare_their_attention():
+    raw = tiny()
+    raw["students"]["derd"]["teachers"] = {"natural": "natural"}
+    raw["students"]["derd"]["objective"] = {"zskt": {"attention": 250}}
     make_plan_from_dict(raw)
 
 

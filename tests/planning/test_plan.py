@@ -16,7 +16,7 @@ from pipeline.config.reader import read_config
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import StudentSettings
 from pipeline.planning.graph import make_plan, make_plan_from_dict
-from pipeline.planning.plan import Plan, describe_job, write_job_files
+from pipeline.planning.plan import Plan, write_job_files
 from pipeline.schema import Section, dump_section, make_neutral_field
 from pipeline.store import code_revisions
 from pipeline.store.artefact import read_job
@@ -240,9 +240,7 @@ def test_work_orders_are_written_once_and_names_point_at_them(tmp_path):
         "dataset": "dataset",
         "teachers.teacher": "teacher",
     }
-    assert (
-        describe_job(entry, plan.run)["inputs"]["dataset"] == plan.refs_by_name["dataset", "tiny"]
-    )
+    assert plan.describe_job(ref)["inputs"]["dataset"] == plan.refs_by_name["dataset", "tiny"]
     link = tmp_path / "store" / "by-name" / "student" / "rslad-0"
     assert link.resolve() == plan.folder_path(ref).resolve()
 

@@ -97,6 +97,16 @@ FAULTS = {
         JUDGED.replace("self.eps)", "0.2)"),
         "a point states eps 0.2, which is none of the attack's",
     ),
+    "passes": (
+        "attacks",
+        ATTACK + "\n    def count_passes(self, shape):\n        return 0\n",
+        "bad.py: count_passes: gives 0; a number above 0 is expected",
+    ),
+    "misfit": (
+        "attacks",
+        ATTACK + "\n    def explain_misfit(self, shape, class_count):\n        return 3\n",
+        "bad.py: explain_misfit gives 3; a text is expected",
+    ),
     "images for predictions": (
         "attacks",
         JUDGED.replace("predict_classes(judge or model, x)", "x"),

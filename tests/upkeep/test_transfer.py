@@ -176,6 +176,11 @@ def test_a_cut_tar_brings_nothing(share, copy, other, bank):
     assert finished(copy) == set()
 
 
+def test_a_tar_that_is_not_there_is_named(copy):
+    told = copy.run("store", "import", "gone.tar", "--configfile", "experiment.yaml")
+    assert told == (2, "error: gone.tar: no such file; name a tar that 'store export' wrote\n")
+
+
 def test_a_manifest_with_a_path_outside_brings_nothing(copy, other, bank):
     place = copy.place("bank/dad")
     files = json.loads((place / MANIFEST_FILE).read_text())["files"]

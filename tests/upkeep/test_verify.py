@@ -83,6 +83,14 @@ def test_wrong_hints_harm_nothing(copy: Copy):
     )
 
 
+def test_a_report_that_lost_its_table_is_one_line(copy: Copy):
+    (copy.place("report/report") / "table.md").unlink()
+    status, printed = copy.run("results", *CONFIG)
+    assert status == 2
+    assert printed.startswith("error: ")
+    assert "table.md" in printed
+
+
 def test_a_job_file_s_run_part_is_mended_and_the_artefact_stays(copy: Copy):
     path = copy.place("teacher/robust") / JOB_FILE
     before = path.read_bytes()

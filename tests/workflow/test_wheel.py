@@ -44,7 +44,7 @@ def folder(tmp_path) -> Path:
 
 
 def call(retort: Path, folder: Path, *arguments: str) -> str:
-    """What the command prints in a folder."""
+    """What the command, or another of its environment, prints in a folder."""
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [retort, *arguments], cwd=folder, env=outside, capture_output=True, text=True, check=False
@@ -68,6 +68,17 @@ def test_from_a_folder_of_images_to_a_table(retort, folder):
     assert "adaad" in table
     assert (folder / ".gitignore").read_text().splitlines()[0] == "/store/"
     assert "nothing would run" in call(retort, folder, "why", "adaad")
+    commands, code = read_example_script()
+    assert commands == ["retort init --images photos", "retort run --cores all", "retort results"]
+    told = call(retort.with_name("python"), folder, "-c", code)
+    assert "the student's logits on a grey image: [[" in told
+
+
+def read_example_script() -> tuple[list[str], str]:
+    """The calls of `retort` in the example's script, and the Python at its end."""
+    text = (ROOT / "examples" / "own-images" / "run.sh").read_text()
+    shell, code, _ = re.split(r"^(?:.*<<'PYTHON'|PYTHON)$\n?", text, flags=re.M)
+    return [line for line in shell.splitlines() if line.startswith("retort ")], code
 
 
 def test_every_preset_begins_a_folder(retort, tmp_path):

@@ -1,12 +1,17 @@
 """Checks whether a generator, its teacher and its students fit, before anything is loaded."""
 
+import torch
+
 from pipeline.config.reader import Config
 from pipeline.config.sections.generator import GeneratorSettings
 from pipeline.config.sections.student import StudentSettings
+from pipeline.core.attention import collect_attention_maps
+from pipeline.core.meta_device import build_on_meta
 from pipeline.data_free.session import make_generator_size, resolve_loss
-from pipeline.discovery import get_module_name
+from pipeline.discovery import cache_by_plugins, get_module_name
 from pipeline.errors import RetortError
-from pipeline.planning.compatibility.fits import check_replayed, get_image_shape
+from pipeline.models.classifier import build_network
+from pipeline.planning.compatibility.fits import check_replayed, get_image_shape, objective_of
 from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
 from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
 
@@ -57,9 +62,43 @@ def check_student_generator(config: Config, where: str, student: StudentSettings
         )
     own = student.sampling.replayed
     replayed = warm.replayed if own is None else own
+    if replayed and not warm.pool:
+        raise RetortError(
+            f"{where}.sampling.replayed: {replayed} past images are asked for, generator '{name}' "
+            f"keeps none; set generators.{name}.pool above 0"
+        )
     check_replayed(f"{where}.sampling.replayed", replayed, student.recipe)
+    check_attention(config, where, student)
     if student.surrogate is not None:
         check_surrogate(where, student, warm)
+
+
+def check_attention(config: Config, where: str, student: StudentSettings) -> None:
+    """Raise if attention maps are compared of networks that have none of the same resolution."""
+    if not getattr(objective_of(student.objective), "attention", 0):
+        return
+    (objective,) = student.objective
+    for teacher in student.teachers.values():
+        about = config.teachers.get(teacher) or config.students[teacher]
+        if about.model is None:  # a CLIP
+            continue
+        shape = get_image_shape(config, find_model_dataset(config, teacher))
+        side = getattr(about, "resize", None)
+        theirs = list_map_sizes(about.model, (shape[0], side, side) if side else shape)
+        if not theirs & list_map_sizes(student.model, shape):
+            raise RetortError(
+                f"{where}.objective.{objective}.attention: '{student.model}' and '{about.model}' "
+                "have no attention maps of the same resolution; set it to 0"
+            )
+
+
+@cache_by_plugins
+def list_map_sizes(model: str, shape: tuple[int, int, int]) -> frozenset[tuple[int, int]]:
+    """Height and width of a network's attention maps on images (C,H,W), but those of one value."""
+    network = build_on_meta(build_network, model, 2, shape[0]).eval()
+    with torch.device("meta"), torch.no_grad(), collect_attention_maps(network) as maps:
+        network.head(network.features(torch.empty(1, *shape)))
+    return frozenset(maps) - {(1, 1)}
 
 
 def check_surrogate(where: str, student: StudentSettings, warm: GeneratorSettings) -> None:

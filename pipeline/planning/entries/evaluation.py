@@ -1,10 +1,11 @@
 """Evaluations: a suite of attacks on one model."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
+from pipeline.core.attack_protocol import explain_bad_settings
 from pipeline.errors import RetortError
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
@@ -69,12 +70,12 @@ def plan_evaluations(
     components += OPTIONAL["dataset"] if suite.dataset else ()
     spec = {"attacks": dump_section(suite)["attacks"], **resolver.make_common_spec()}
     spec |= {"shifted": True} if suite.dataset else {}
-    checks = list_misfit_checks(suite.attacks)
+    attacks = make_suite_attacks(suite.attacks)
     for label, model, base, asked in iterate_evaluated_models(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
         data = resolve_test_dataset(resolver, base, name)
-        check_attacks(resolver.config, name, label, base, checks)
+        check_attacks(resolver.config, name, label, base, attacks)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = resolve_surrogate(resolver, name, base)
@@ -83,26 +84,27 @@ def plan_evaluations(
         )
 
 
-def list_misfit_checks(attacks: Iterable[dict]) -> list[tuple[str, Callable]]:
-    """The attacks that not all images or classes suit: place in the suite, and what says why."""
-    found = []
-    for number, entry in enumerate(attacks):
-        ((name, options),) = entry.items()
-        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
-        if explain is not None:
-            found.append((f"attacks.{number}.{name}", explain))
-    return found
+def make_suite_attacks(attacks: Iterable[dict]) -> list[tuple[str, object]]:
+    """A suite's attacks: place in the suite and plug-in."""
+    entries = [next(iter(entry.items())) for entry in attacks]
+    return [
+        (f"attacks.{number}.{name}", make_plugin("attacks", "Attack", name, options))
+        for number, (name, options) in enumerate(entries)
+    ]
 
 
 def check_attacks(
-    config: Config, suite: str, label: str, model: str, checks: list[tuple[str, Callable]]
+    config: Config, suite: str, label: str, model: str, attacks: list[tuple[str, object]]
 ) -> None:
     """Raise if an attack does not suit the test images, or the number of a model's classes."""
     own = find_model_dataset(config, model)
     shape = get_image_shape(config, config.suites[suite].dataset or own)
     class_count = len(list_dataset_classes(config, own))
-    for place, explain in checks:
-        if why := explain(shape, class_count):
+    for place, attack in attacks:
+        if fault := explain_bad_settings(attack, shape):
+            raise RetortError(f"suites.{suite}.{place}.{fault}")
+        explain = getattr(attack, "explain_misfit", None)
+        if explain is not None and (why := explain(shape, class_count)):
             raise RetortError(f"suites.{suite}.{place}: on '{label}': {why}")
 
 
