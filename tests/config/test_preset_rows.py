@@ -141,6 +141,11 @@ def test_every_row_s_entry_is_made_as_the_row_says_and_measured_in_its_columns(p
             assert cell.ours is not None, (row.identity, cell.printed.metric)
 
 
+@pytest.mark.parametrize("preset", sorted(TABLES))
+def test_a_preset_s_report_shows_the_tables_of_its_rows(preset):
+    assert set(config(preset).report.tables) == TABLES[preset]
+
+
 def test_every_entry_of_the_rows_was_looked_at():
     looked_at = Counter()
     for preset, table in ASKED:

@@ -158,7 +158,7 @@ def test_a_row_says_what_differs_in_its_setting(comparisons):
         "resnet8-s2-w4 in place of RN-18",
         "6 epochs in place of 200",
         "16 of 50,000 training images",
-        "steps 3 in training in place of 10",
+        "attack in training: steps 3 in place of 10",
         "test images: 16 of 10,000 (clean, pgd10); 4 of 10,000 (aa)",
     )
     other, _ = row_of(comparisons["adaad.2"], "WRN-34-20", "RN-18", "AdaAD")
@@ -209,7 +209,7 @@ def test_texts_say_what_was_not_run_and_what_is_not_to_be_relied_on(finished):
     text = (finished.folder / "tables" / "adaad.2.md").read_text()
     assert re.search(r"\| 62\.5 ±158\.8 / \d\d\.\d\d / [-+]\d\d\.\d +\|", text)
     assert re.search(r"\| – / \d\d\.\d\d +\|", text)
-    assert "ours adaad: resnet8-s2-w4 in place of RN-18; " in text
+    assert "ours (adaad) is another setting: resnet8-s2-w4 in place of RN-18; " in text
     doubtful = (finished.folder / "tables" / "dad.4.md").read_text()
     assert "– / 16.4†" in doubtful and "ViT, ViT-B/16, imagenet, sketch, a: doubtful." in doubtful
     assert re.search(r"– / \d\d\.\d+‡", (finished.folder / "tables" / "derd.2.md").read_text())

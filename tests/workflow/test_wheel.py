@@ -87,3 +87,10 @@ def test_every_preset_begins_a_folder(retort, tmp_path):
     assert {"demo", "adaad-cifar10", "derd-fashion"} <= set(names)
     call(retort, tmp_path, "init", "--preset", "derd-fashion", "new")
     assert re.search(r"^generator +derd +", call(retort, tmp_path / "new", "plan"), re.M)
+
+
+def test_the_papers_tables_are_in_the_wheel(retort):
+    own = ROOT / "pipeline" / "report" / "papers"
+    (installed,) = retort.parents[1].glob("lib/*/site-packages/pipeline/report/papers")
+    names = {path.name for path in own.glob("*.csv")}
+    assert {path.name for path in installed.glob("*.csv")} == names and len(names) == 32

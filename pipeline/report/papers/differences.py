@@ -43,7 +43,7 @@ def describe_differences(
         describe_stand_in(identity, setting),
         describe_epochs(find_printed_epochs(table, identity), setting),
         describe_training_images(identity, setting),
-        *describe_inner_attack(setting),
+        describe_inner_attack(setting) if identity.student else "",
         describe_test_images(scores),
     ]
     return tuple(part for part in parts if part)
@@ -64,7 +64,7 @@ def describe_teachers(identity: RowIdentity, setting: Setting) -> list[str]:
         name = printed.get(role) or printed.get("teacher", "")
         place = "teacher" if len(setting.teachers) == 1 else f"{role} teacher"
         if not name:
-            found.append(f"{place} {teacher.model}, not stated in print")
+            found.append(f"{place} {teacher.model} (the paper does not say)")
         elif not is_network(name, teacher.model):
             found.append(f"{place} {teacher.model} in place of {name}")
     return found
@@ -93,7 +93,7 @@ def describe_epochs(printed: int | None, setting: Setting) -> str:
     if setting.epochs is None:
         return "from a file"
     if printed is None:
-        return f"{setting.epochs} epochs, not stated in print"
+        return f"{setting.epochs} epochs (the paper does not say)"
     return "" if setting.epochs == printed else f"{setting.epochs} epochs in place of {printed}"
 
 
@@ -109,17 +109,18 @@ def describe_training_images(identity: RowIdentity, setting: Setting) -> str:
     return f"{setting.train_count:,} of {known:,} training images"
 
 
-def describe_inner_attack(setting: Setting) -> list[str]:
+def describe_inner_attack(setting: Setting) -> str:
     """The options of the attack in training that differ from the objective's defaults."""
     if not setting.objective:
-        return []
+        return ""
     defaults = get_defaults(load_plugin("objectives", setting.objective).Objective)
-    return [
-        f"{name} {format_option(name, setting.options[name])} in training in place of "
+    parts = [
+        f"{name} {format_option(name, setting.options[name])} in place of "
         f"{format_option(name, defaults[name])}"
         for name in ATTACK_OPTIONS
         if name in defaults and setting.options[name] != defaults[name]
     ]
+    return f"attack in training: {', '.join(parts)}" if parts else ""
 
 
 def format_option(name: str, value: float) -> str:

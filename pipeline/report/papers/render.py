@@ -119,7 +119,8 @@ def list_remarks(comparison: Comparison) -> list[str]:
     found = []
     for row in comparison.rows:
         if row.differences:
-            found.append(f"{name_row(row)}, ours {row.model}: {'; '.join(row.differences)}.")
+            other = "; ".join(row.differences)
+            found.append(f"{name_row(row)}: ours ({row.model}) is another setting: {other}.")
     for row in comparison.rows:
         flagged = [cell.printed for cell in row.cells if cell.printed and cell.printed.flag]
         for flag in dict.fromkeys(value.flag for value in flagged):
@@ -148,7 +149,7 @@ def describe_cells(comparison: Comparison) -> str:
     if any(value.is_quoted for value in comparison.printed_values):
         text += f" {QUOTE_MARK}: the paper quotes it from the literature."
     if any(row.differences for row in comparison.rows):
-        text += " Our settings differ from the paper's as listed: read the differences so."
+        text += " Where ours is another setting, as listed, a difference is no failure to repeat."
     return text
 
 
