@@ -134,7 +134,6 @@ def complete_architectures(form: Form) -> None:
         module.NAME_PATTERN = re.compile(pattern)
     except (re.error, TypeError) as error:
         form.refuse(f"NAME_PATTERN {pattern!r} is no regular expression ({error})")
-    module.NAME_FORMAT = getattr(module, "NAME_FORMAT", form.name)
 
 
 def complete_datasets(form: Form) -> None:
