@@ -180,7 +180,8 @@ def check_keys(path: Path, node: MappingNode, place: str) -> None:
             raise RetortError(f"{where}: {place}: a list or mapping cannot be a key; use a text")
         if kind == "merge":
             continue
-        numbered = kind == "int" and place.rpartition(".")[2] == NUMBERED_KEYS
+        is_plain = key.value.isdecimal() and str(int(key.value)) == key.value  # not 010, 8 to YAML
+        numbered = kind == "int" and is_plain and place.rpartition(".")[2] == NUMBERED_KEYS
         if kind != "str" and not numbered:
             meaning = MEANINGS.get(kind, "a number")
             raise RetortError(

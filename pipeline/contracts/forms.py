@@ -36,7 +36,7 @@ NO_OPTIONS = {"needs_whole_batch"}  # class attributes that are numbers and no o
 OPTIONAL_METHODS = {  # methods that a class may have, by its kind -> what they are called with
     "objectives": {"prepare": ("roles", "batch")},
     "attacks": {"count_passes": ("shape",), "explain_misfit": ("shape", "class_count")},
-    "generator_losses": {"needs": ()},
+    "generator_losses": {"needs": (), "prepare": ("batch",), "remember": ("batch",)},
     "datasets": {
         "load": ("split", "cache"),
         "index": ("split", "cache"),
@@ -134,7 +134,6 @@ def complete_architectures(form: Form) -> None:
         module.NAME_PATTERN = re.compile(pattern)
     except (re.error, TypeError) as error:
         form.refuse(f"NAME_PATTERN {pattern!r} is no regular expression ({error})")
-    module.NAME_FORMAT = getattr(module, "NAME_FORMAT", form.name)
 
 
 def complete_datasets(form: Form) -> None:

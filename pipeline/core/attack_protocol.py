@@ -27,7 +27,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from numbers import Real
 from types import ModuleType
 from typing import Any
 
@@ -134,7 +133,7 @@ def explain_bad_settings(attack: Any, shape: tuple[int, ...]) -> str:
     except ValueError as error:
         return str(error)
     passes = attack.count_passes(shape) if hasattr(attack, "count_passes") else 1
-    is_count = isinstance(passes, Real) and passes > 0
+    is_count = isinstance(passes, int | float) and passes > 0
     return "" if is_count else f"count_passes: gives {passes!r}; a number above 0 is expected"
 
 

@@ -108,7 +108,7 @@ def check_options(size: int, crop: float, decode: str, places: Mapping[str, str]
     if size < 1 or not 0 < crop <= 1:
         raise ValueError(f"crop: {crop:g} of {size} px; crop is in (0, 1], size > 0")
     if decode not in DECODINGS:
-        raise ValueError(f"decode: '{decode}' is none; give {' or '.join(DECODINGS)}")
+        raise ValueError(f"decode: '{decode}' is unknown; give {' or '.join(DECODINGS)}")
 
 
 def list_class_names(folders: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class Images:
         places = {split: getattr(self, split) for split in DEFAULT_SPLITS}
         check_options(self.size, self.crop, self.decode, places)
         if self.subset not in ("", *imagenet.SUBSETS):
-            raise ValueError(f"subset: '{self.subset}' is none; give a or r, or leave it out")
+            raise ValueError(f"subset: '{self.subset}' is unknown; give a or r, or leave it out")
         if self.subset and self.folders:
             raise ValueError("subset: goes with ImageNet's classes; drop it, or 'folders'")
         list_class_names(self.folders, self.names)

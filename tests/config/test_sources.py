@@ -55,6 +55,7 @@ FILES = {
     "banks: {~: {}}": "a.yaml:1: banks.~: YAML reads the name ~ as nothing; quote it",
     "banks:\n  2024-01-02: {}": "a.yaml:2: banks.2024-01-02: YAML reads the name 2024-01-02 as a d",
     "teachers:\n  [a, b]: {}": "a.yaml:2: teachers: a list or mapping cannot be a key; use a text",
+    "banks: {names: {010: a}}": "a.yaml:1: banks.names.010: YAML reads the name 010 as a number",
     "store: x\nseed: 2024-13-45\n": "a.yaml:2: seed: '2024-13-45' cannot be read as a date; quote",
     "students: &a\n  b: *a\n": "a.yaml:1: contains itself by an alias; drop it",
     "- a\n": "a.yaml: a mapping of sections is expected",

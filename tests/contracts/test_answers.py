@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from pipeline.cli.main import main
-from tests.contracts.test_forms import ATTACK, DATA, OBJECTIVE, USES, plugged
+from tests.contracts.test_forms import ATTACK, DATA, LOSS, OBJECTIVE, USES, plugged
 from tests.helpers.own import mine, write
 
 __all__ = ["mine"]
@@ -60,6 +60,27 @@ FAULTS = {
         "attacks",
         ATTACK + "\n    def explain_misfit(self):\n        return ''\n",
         "takes (self); write Attack.explain_misfit(self, shape, class_count)",
+    ),
+    "loss's needs in words": (
+        "generator_losses",
+        LOSS.replace(
+            "    def __call__", "    def needs(self):\n        return 'x'\n\n    def __call__"
+        ),
+        "bad.py: needs() gives 'x' (str); a tuple of words is expected",
+    ),
+    "loss's unknown need": (
+        "generator_losses",
+        LOSS.replace(
+            "    def __call__", "    def needs(self):\n        return ('x',)\n\n    def __call__"
+        ),
+        "bad.py: needs() names 'x', which is unknown; known: student, teacher",
+    ),
+    "prepare's arguments": (
+        "generator_losses",
+        LOSS.replace(
+            "    def __call__", "    def prepare(self):\n        pass\n\n    def __call__"
+        ),
+        "Loss.prepare takes (self); write Loss.prepare(self, batch)",
     ),
     "rows in words": (
         "datasets",

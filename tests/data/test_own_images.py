@@ -236,7 +236,7 @@ def test_plain_decoding_says_what_it_does_not_do(tmp_path, caplog):
     as_saved(root / "cat", "deep.png", Image.fromarray(np.full((8, 8), 40000, np.uint16)))
     with pytest.raises(RetortError, match=r"deep\.png: .*more than 8 bits a pixel: convert it, or"):
         made_of(tmp_path / "again", {"source": own(root), "test": 0})
-    with pytest.raises(RetortError, match="decode: 'seen' is none; give plain or as_seen"):
+    with pytest.raises(RetortError, match="decode: 'seen' is unknown; give plain or as_seen"):
         settled(own(root, decode="seen"))
 
 

@@ -5,15 +5,17 @@ import torch
 from pipeline.config.reader import Config
 from pipeline.config.sections.generator import GeneratorSettings
 from pipeline.config.sections.student import StudentSettings
+from pipeline.contracts.values import describe_bad_needs
 from pipeline.core.attention import collect_attention_maps
 from pipeline.core.meta_device import build_on_meta
 from pipeline.data_free.session import make_generator_size, resolve_loss
-from pipeline.discovery import cache_by_plugins, get_module_name
+from pipeline.discovery import cache_by_plugins, describe_plugin, get_module_name
 from pipeline.errors import RetortError
 from pipeline.models.classifier import build_network
 from pipeline.planning.compatibility.fits import check_replayed, get_image_shape, objective_of
 from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
 from pipeline.planning.components import GENERATOR_BATCHES, INVERSION_BATCHES
+from pipeline.schema import make_plugin
 
 
 def list_generator_modules(generator: GeneratorSettings) -> tuple[str, ...]:
@@ -24,7 +26,10 @@ def list_generator_modules(generator: GeneratorSettings) -> tuple[str, ...]:
 
 
 def check_generator(config: Config, where: str, generator: GeneratorSettings) -> None:
-    """Raise if a generator's sizes are impossible, or its images not of its teacher's size."""
+    """Raise if a generator's sizes or its loss's needs are impossible, or its images do not fit.
+
+    They must be of its teacher's size.
+    """
     colours, height, width = get_image_shape(config, find_model_dataset(config, generator.teacher))
     if (height, width) != (generator.image, generator.image):
         raise RetortError(
@@ -36,7 +41,10 @@ def check_generator(config: Config, where: str, generator: GeneratorSettings) ->
         make_generator_size(generator, colours)
     except RetortError as error:
         raise RetortError(f"{where}.{str(error).removeprefix('generator.')}") from error
-    ((_, loss),) = resolve_loss(generator).items()
+    ((name, loss),) = resolve_loss(generator).items()
+    method = make_plugin("generator_losses", "Loss", name, loss)
+    if fault := describe_bad_needs(method.needs(), ("student", "teacher")):
+        raise RetortError(f"{describe_plugin(method)}: {fault}")
     count = len(list_model_classes(config, generator.teacher))
     if loss.get("labels") == "given" and generator.rounds is None and generator.latent < count:
         raise RetortError(
