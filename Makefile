@@ -7,7 +7,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo study dad-study derd-study test chaos slurm-test lint docs bench plan clean-env
+.PHONY: demo study dad-study derd-study test chaos slurm-test lint docs bench gpu plan clean-env
 
 demo: .venv/installed
 	$(BIN)/snakemake --cores all
@@ -48,8 +48,17 @@ docs: .venv/installed
 	$(BIN)/python docs/draw_demo.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/site/mkdocs.yml
 
+# Ratios within one run, into benchmarks/results; ARGS=--quick takes three minutes and writes to
+# build/bench; ARGS="--store store" adds the demo's own records. torchattacks pins old versions of
+# what it imports, so it is installed without them.
 bench: .venv/installed
-	set -e; for script in benchmarks/[a-z]*.py; do echo $$script; $(BIN)/python $$script; done
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+# Needs a GPU and torch, and no .venv: PYTHON=python3 ARGS="--wheels FOLDER --images FILE".
+gpu:
+	$(PYTHON) benchmarks/gpu/run.py --out benchmarks/results $(ARGS)
 
 plan: .venv/installed
 	@$(BIN)/retort plan

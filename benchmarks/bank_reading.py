@@ -1,22 +1,26 @@
-"""How fast banks are read: images a second on one core, and bytes an image.
-
-    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/bank_reading.py
+"""How fast banks are read by format: `python -m benchmarks.bank_reading`.
 
 Writes banks of random images into a temporary folder and reads each through the reader that
-students use, which checks the sums. The forms take turns for several rounds. Times are CPU seconds,
-so other processes matter little. Also in `make bench`.
+students use, which checks the sums. The forms take turns for several rounds, on one core. Times are
+CPU seconds, so other processes matter little.
 """
 
 import os
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.timing import (
+    describe_run,
+    format_table,
+    parse_settings,
+    show,
+    summarise,
+    take_turns,
+    write_result,
+)
 from pipeline.banks.builder import FILES_FIELD, convert_to_stored_form
 from pipeline.banks.image_codec import encode_image
 from pipeline.banks.reader import read_bank
@@ -26,7 +30,7 @@ from pipeline.config.specs import get_spec
 from pipeline.store import artefact
 from pipeline.store.artefact import Job, write_manifest
 
-ROUNDS, CLASSES, SHARDS, BLOCK = 5, 10, 4, 128
+CLASSES, SHARDS, BLOCK = 10, 4, 128
 FORMS = {  # name -> spec, side in pixels, images
     "32 px, blocks": ({}, 32, 20480),
     "32 px, png": ({"encoding": "png"}, 32, 2048),
@@ -79,13 +83,6 @@ def block_of(rng: np.random.Generator, rows: range, side: int, spec: BankSpec) -
     return convert_to_stored_form(block, spec)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of a call, over all threads."""
-    began = time.process_time()
-    work()
-    return time.process_time() - began
-
-
 def opened(folder: Path) -> None:
     """Read every sample of a bank as pixels; image files are decoded in random batches."""
     artefact.verify.cache_clear()
@@ -96,24 +93,33 @@ def opened(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print one line for each form: images a second (median, slowest, fastest), bytes an image."""
-    torch.set_num_threads(1)
+    """Measure and write `bank-reading.md`."""
+    settings = parse_settings(__doc__.splitlines()[0])
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as place:
-        folders = {
-            name: written(Path(place) / str(i), *form).folder
-            for i, (name, form) in enumerate(FORMS.items())
-        }
-        spent: dict[str, list[float]] = {name: [] for name in FORMS}
-        for _ in range(ROUNDS):
-            for name, folder in folders.items():
-                spent[name].append(seconds(lambda folder=folder: opened(folder)))
-        print(f"{'form':18} {'images/s':>10} {'slowest':>10} {'fastest':>10} {'bytes/image':>12}")
-        for name, (_, _, count) in FORMS.items():
-            total = sum(p.stat().st_size for p in folders[name].glob("*.tar"))
-            chosen = (statistics.median(spent[name]), max(spent[name]), min(spent[name]))
-            rates = " ".join(f"{count / s:>10,.0f}" for s in chosen)
-            print(f"{name:18} {rates} {total / count:>12,.0f}")
+        folders, counts = {}, {}
+        for i, (name, (spec, side, count)) in enumerate(FORMS.items()):
+            counts[name] = settings.scale(count, least=BLOCK)
+            folders[name] = written(Path(place) / str(i), spec, side, counts[name]).folder
+        works = {name: lambda folder=folder: opened(folder) for name, folder in folders.items()}
+        spent = take_turns(works, settings.rounds)
+        sizes = {n: sum(p.stat().st_size for p in f.glob("*.tar")) for n, f in folders.items()}
+    rows, data = [], {}
+    for name, found in spent.items():
+        rates = [counts[name] / s for s in found]
+        rows.append([name, counts[name], show(rates, 0), f"{sizes[name] / counts[name]:,.0f}"])
+        data[name] = summarise(rates)
+    text = f"""# Reading a bank by format
+
+`python -m benchmarks.bank_reading`: synthetic images with photo-like smoothness, {SHARDS} shards,
+read through the reader that students use (sums checked), on one core, CPU seconds.
+{describe_run(settings)}
+
+{format_table(["form", "images", "images a second", "bytes an image"], rows)}
+
+`blocks` are read into memory in one piece. Of `png` and `jpeg` every image is decoded once, in
+batches of 128 in random order, as training does."""
+    write_result(settings, "bank-reading", text, data)
 
 
 if __name__ == "__main__":

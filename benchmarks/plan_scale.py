@@ -1,7 +1,7 @@
-"""What planning a large experiment costs: `python -m benchmarks.plan_scale [folder]`.
+"""The plan of a large experiment: `python -m benchmarks.plan_scale`.
 
 The experiment has five data sets, fifteen methods, four students, three seeds and eight suites, and
-for each data set a bank of 10,000 shards in groups of 100. Prints CPU seconds and peak memory of
+for each data set a bank of 10,000 shards in groups of 100. Measures CPU seconds and peak memory of
 the plan alone and of a dry-run of Snakemake, and CPU seconds of writing the job files. No artefact
 is made, and no data is needed.
 """
@@ -16,7 +16,14 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.timing import (
+    ROOT,
+    describe_run,
+    format_table,
+    parse_settings,
+    write_result,
+)
+
 METHODS = {  # method -> the teachers it needs
     "natural": (),
     "pgd_at": (),
@@ -107,7 +114,8 @@ def student(data: str, method: str, model: str) -> dict:
 def used(command: list[str], folder: Path) -> tuple[str, float]:
     """A command's output, and the CPU seconds of all its processes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    path = os.pathsep.join((str(ROOT), str(ROOT / "workflow")))
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
@@ -116,33 +124,49 @@ def used(command: list[str], folder: Path) -> tuple[str, float]:
     return done.stdout, seconds
 
 
-def main(folder: Path) -> None:
-    """Measure the costs and print them."""
+def measure(folder: Path, sizes: dict[str, int]) -> dict[str, float]:
+    """Jobs, CPU seconds and MB of the plan, of a dry-run and of the job files."""
     config = folder / "experiment.yaml"
-    config.write_text(yaml.safe_dump(experiment(folder / "store"), sort_keys=False))
-    text, seconds = used([sys.executable, "-c", PLAN, str(config)], folder)
+    config.write_text(yaml.safe_dump(experiment(folder / "store", **sizes), sort_keys=False))
+    planning = [sys.executable, "-c", PLAN, str(config)]
+    text, seconds = used(planning, folder)
     plan = json.loads(text)
-    print(f"plan alone: {plan['artefacts']} artefacts, {seconds:.1f} CPU-s ", end="")
-    print(f"({plan['import']:.1f} imports, {plan['plan']:.1f} plan), peak {plan['peak_mb']} MB")
+    found = {"jobs": jobs(plan, sizes["sets"]), "plan with imports": seconds, "plan": plan["plan"]}
+    found["MB of the plan"] = plan["peak_mb"]
     snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     dry = [*snakemake, "--configfile", str(config), "--cores", "2", "--dry-run", "--quiet", "all"]
-    _, seconds = used(dry, folder)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
-    print(f"snakemake --dry-run: {jobs(plan)} jobs, {seconds:.1f} CPU-s, peak {peak} MB")
-    text, seconds = used([sys.executable, "-c", PLAN, str(config), "write"], folder)
-    print(f"job files: {json.loads(text)['orders']:.1f} CPU-s more, the first time")
-    text, seconds = used([sys.executable, "-c", PLAN, str(config), "write"], folder)
-    print(f"job files: {json.loads(text)['orders']:.1f} CPU-s more, when they are there")
+    _, found["snakemake --dry-run"] = used(dry, folder)
+    found["MB of the dry-run"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    for name in ("job files, first time", "job files, there already"):
+        text, _ = used([*planning, "write"], folder)
+        found[name] = json.loads(text)["orders"]
+    return found
 
 
-def jobs(plan: dict) -> int:
-    """Number of jobs: the artefacts, the shard groups of five banks, and the target."""
-    return plan["artefacts"] + 5 * SHARDS // GROUP + 1
+def jobs(plan: dict, sets: int) -> int:
+    """Number of jobs: the artefacts, the shard groups of the banks, and the target."""
+    return plan["artefacts"] + sets * SHARDS // GROUP + 1
+
+
+def main() -> None:
+    """Measure once and write `plan-of-thousands.md`."""
+    settings = parse_settings(__doc__.splitlines()[0])
+    sizes = {"sets": 1, "seeds": 1, "suites": 4} if settings.quick else {"sets": 5}
+    with tempfile.TemporaryDirectory() as place:
+        found = measure(Path(place), sizes)
+    rows = [
+        [name, f"{value:,.0f}" if name == "jobs" or name.startswith("MB") else f"{value:.1f}"]
+        for name, value in found.items()
+    ]
+    text = f"""# The plan of a large experiment
+
+`python -m benchmarks.plan_scale`: {sizes["sets"]} data sets, 15 methods, 4 students, a bank of
+10,000 shards a data set. CPU seconds of all processes, measured once.
+{describe_run(settings, takes_turns=False)}
+
+{format_table(["what", "CPU seconds, MB or jobs"], rows)}"""
+    write_result(settings, "plan-of-thousands", text, found)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        main(Path(sys.argv[1]))
-    else:
-        with tempfile.TemporaryDirectory() as place:
-            main(Path(place))
+    main()

@@ -1,0 +1,1 @@
+"""What runs on a GPU from a bare copy of the repository: `python benchmarks/gpu/run.py`."""

@@ -1,0 +1,93 @@
+"""The result of a run, written anew whenever something is added to it."""
+
+import json
+import platform
+import re
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from benchmarks.timing import format_table, name_commit, name_versions
+
+PACKAGES = ("torch", "torchvision", "timm", "numpy")
+
+
+@dataclass
+class Report:
+    """What was found so far.
+
+    Attributes:
+        folder: where the result is written.
+        card: name of the card or processor.
+        scale: share of the full sizes.
+    """
+
+    folder: Path
+    card: str
+    scale: float
+    tests: str = ""
+    rows: dict[str, list[list[str]]] = field(default_factory=dict)
+    data: dict[str, dict] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    seconds: float | None = None
+
+    def add_tests(self, text: str) -> None:
+        """What pytest printed."""
+        self.tests = text
+        self.save()
+
+    def add_row(self, table: str, row: list[str], name: str, data: object) -> None:
+        """A row of a table, and the same as data."""
+        self.rows.setdefault(table, []).append(row)
+        self.data.setdefault(table, {})[name] = data
+        print(" | ".join(row), flush=True)
+        self.save()
+
+    def add_note(self, text: str) -> None:
+        """Why something is not there."""
+        self.notes.append(text)
+        print(text, flush=True)
+        self.save()
+
+    def finish(self, seconds: float) -> None:
+        """Note how long all of it took."""
+        self.seconds = seconds
+        self.save()
+
+    def save(self) -> None:
+        """Write `gpu-<card>.md`, and the data beside it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        name = f"gpu-{re.sub(r'[^a-z0-9]+', '-', self.card.lower()).strip('-')}"
+        (self.folder / f"{name}.md").write_text(self.format())
+        (self.folder / f"{name}.json").write_text(json.dumps(self.data, indent=1) + "\n")
+
+    def format(self) -> str:
+        """The page."""
+        took = "" if self.seconds is None else f"; it took {self.seconds:.0f} s"
+        small = "" if self.scale == 1 else f" **Sizes are {self.scale:g} of the full ones.**"
+        text = f"""# On {self.card}
+
+`python benchmarks/gpu/run.py`{took}. Python {platform.python_version()}, {name_versions(PACKAGES)};
+commit {name_commit()}; {date.today()}.{small}
+"""
+        if self.tests:
+            text += f"\n## Tests\n\n<!-- block: output -->\n```text\n{self.tests}\n```\n"
+        for table, rows in self.rows.items():
+            text += f"\n## {table}\n\n{format_table(HEADS[table], rows)}\n"
+        return text + "".join(f"\n{note}\n" for note in self.notes)
+
+
+CARD = "The card"
+FIGURES = "Steps and a bank"
+STUDY = "Study"
+HEADS = {
+    CARD: ["what", "median [least, greatest]"],
+    FIGURES: [
+        "work",
+        "images a second",
+        "share of the floor",
+        "textbook / ours, in time",
+        "rounds",
+    ],
+    STUDY: ["model", "epochs", "seconds", "clean", "PGD-20", "AutoAttack"],
+}
