@@ -13,6 +13,12 @@ NO_SPACE_ERRORS = ("ENOSPC", "EDQUOT", "EFBIG")  # there is no room for the file
 DENIED_ERRORS = ("EACCES", "EPERM", "EROFS", "ENOTDIR")
 ROOM_REMEDY = "free some space and run again"
 MEMORY_REMEDY = "give its rule more (mem_mb) or lower its batch and run again"
+GPU_MEMORY_REMEDY = (
+    "raise recipe.accumulate, which makes the same update of smaller parts (for a bank lower its "
+    "block, for an attack its chunk), and run again"
+)
+GPU_MEMORY_ERRORS = ("OutOfMemoryError", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+UNDETERMINED_WORDS = "does not have a deterministic implementation"
 
 
 class RetortError(Exception):
@@ -51,6 +57,11 @@ def explain_error(error: Exception, place: str) -> str:
             return f"{place}: {cause.strerror}; {ROOM_REMEDY}"
     if isinstance(error, OSError) and errno.errorcode.get(error.errno) in DENIED_ERRORS:
         return describe_denial(error)
+    if isinstance(error, RuntimeError) and is_out_of_gpu_memory(error):
+        return f"{place}: the GPU is out of memory; {GPU_MEMORY_REMEDY}"
+    if isinstance(error, RuntimeError) and UNDETERMINED_WORDS in str(error):
+        what = str(error).partition(UNDETERMINED_WORDS)[0]
+        return f"{place}: recipe.deterministic: {what}{UNDETERMINED_WORDS}; drop it"
     if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
         return f"{place}: out of memory; {MEMORY_REMEDY}"
     if name == "SafetensorError" and "I/O error" in str(error):  # the package loads torch
@@ -124,8 +135,14 @@ def is_disk_full(error: OSError) -> bool:
     return errno.errorcode.get(error.errno) in NO_SPACE_ERRORS
 
 
+def is_out_of_gpu_memory(error: Exception) -> bool:
+    """Whether torch, cuBLAS or cuDNN failed to allocate memory of a GPU."""
+    text = f"{type(error).__name__}: {error}"
+    return any(word in text for word in GPU_MEMORY_ERRORS)
+
+
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether Python, or torch on a CPU or GPU, failed to allocate memory."""
-    torch_messages = ("OutOfMemoryError", "can't allocate memory", "not enough memory")
+    """Whether Python, or torch on a CPU, failed to allocate memory."""
+    torch_messages = ("can't allocate memory", "not enough memory")
     text = f"{type(error).__name__}: {error}"
     return isinstance(error, MemoryError) or any(word in text for word in torch_messages)

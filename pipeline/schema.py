@@ -52,6 +52,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
 PositiveFloat = Annotated[Number, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
+DeviceChoice = Literal["cpu", "cuda", "auto"]
 NonNegativeFloat = Annotated[Number, Field(ge=0)]
 
 

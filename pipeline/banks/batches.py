@@ -16,15 +16,16 @@ from torch import Tensor
 from pipeline.banks.reader import read_bank
 from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.core.batch import Batch, Roles
+from pipeline.core.devices.placement import copy_to_device
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.mixup import mix
 from pipeline.data import lazy_images
-from pipeline.data.batches import DatasetSource
+from pipeline.data.batches import DatasetSource, RowIndex
 
 PAIRED_NEED = "paired"  # an objective's need: each sample beside its own image
 OUTPUT_FIELDS = ("t_clean", "t_adv")
 
-BatchIndices = tuple[Tensor, Tensor]  # a batch's source rows and its samples
+BatchIndices = tuple[RowIndex, RowIndex]  # a batch's source rows and its samples
 BatchInputs = tuple[Tensor, Tensor, dict[str, Tensor]]
 
 
@@ -79,10 +80,10 @@ class BankSource:
         if self.is_paired:
             row_order = self.stored_fields["row"].cpu()[sample_order]
         parts = [slice(i * size, (i + 1) * size) for i in range(start, self.steps)]
-        index_pairs = [
-            (row_order[part].to(schedule.device), sample_order[part].to(schedule.device))
-            for part in parts
-        ]
+        rows, samples = (
+            RowIndex.from_host(order, schedule.device) for order in (row_order, sample_order)
+        )
+        index_pairs = [(rows[part], samples[part]) for part in parts]
         make_inputs = self.augment_batch if self.replay is None else self.replay_view
         for step, ((rows, samples), images) in enumerate(
             self.read_images(index_pairs, epoch), start
@@ -92,7 +93,7 @@ class BankSource:
             yield Batch(
                 x=x,
                 y=y,
-                index=rows,
+                index=rows.rows,
                 stored=stored,
                 progress=schedule.compute_progress(epoch, step, self.steps),
                 epoch=epoch,
@@ -109,11 +110,12 @@ class BankSource:
             if self.replay is not None:
                 view = epoch % self.replay.views.count
                 return [
-                    side and self.replay.views.make_view(side, index, view)
+                    side and self.replay.views.make_view(side, index.host_rows, view)
                     for side, index in zip(self.replay.image_sets, part, strict=True)
                 ]
-            ((_, images),) = self.dataset_source.read_image_batches([rows], epoch)
-            return images, self.stored_fields["x_adv"][samples] if self.has_samples else None
+            (images,) = self.dataset_source.read_image_batches([rows], epoch)
+            held = self.stored_fields.get("x_adv")
+            return images, None if held is None else samples.select(held)
 
         kept = (self.dataset_source.images, self.stored_fields.get("x_adv"))
         if all(images is None or isinstance(images, Tensor) for images in kept):
@@ -129,17 +131,17 @@ class BankSource:
         return torch.cat([schedule.draw_permutation(count, epoch, f"bank{i}") for i in passes])
 
     def augment_batch(
-        self, images: tuple, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
+        self, images: tuple, rows: RowIndex, samples: RowIndex, epoch: int, rng: torch.Generator
     ) -> BatchInputs:
         """Images, labels and stored fields, augmented as the recipe says."""
         schedule, stored = self.dataset_source.schedule, {}
         x, y = (
             self.dataset_source.remaining_augmentation.augment_images(images[0], rng),
-            self.dataset_source.labels[rows],
+            self.dataset_source.labels[rows.rows],
         )
         if self.has_samples:
             x_adv = schedule.augment_images(images[1], rng)
-            y_adv = self.dataset_source.labels[self.stored_fields["row"][samples]]
+            y_adv = self.dataset_source.labels[self.stored_fields["row"][samples.rows]]
             before = rng.get_state()
             x_adv, y_adv = mix(x_adv, y_adv, schedule.mixing, rng)
             rng.set_state(before)
@@ -148,14 +150,15 @@ class BankSource:
         if not schedule.changes_pixels:
             for name, index in zip(OUTPUT_FIELDS, (rows, samples), strict=True):
                 if name in self.stored_fields:
-                    stored[name] = self.stored_fields[name][index].float()
+                    stored[name] = self.stored_fields[name][index.rows].float()
         return x, y, stored
 
     def replay_view(
-        self, images: list, rows: Tensor, samples: Tensor, epoch: int, rng: torch.Generator
+        self, images: list, rows: RowIndex, samples: RowIndex, epoch: int, rng: torch.Generator
     ) -> BatchInputs:
         """Images, labels and stored fields of this epoch's view; draws nothing."""
         view, shown = epoch % self.replay.views.count, []
+        device = self.dataset_source.schedule.device
         for name, side, index, made in zip(
             OUTPUT_FIELDS, self.replay.image_sets, (rows, samples), images, strict=True
         ):
@@ -163,17 +166,17 @@ class BankSource:
                 continue
             (x, partners, shares), source = made, torch.from_numpy(side.rows)
             labels, others = (
-                self.dataset_source.labels[source[i.cpu()].to(index.device)]
-                for i in (index, partners)
+                self.dataset_source.labels[copy_to_device(source[i], device)]
+                for i in (index.host_rows, partners)
             )
             output = (
-                self.stored_fields[name][index][:, view].float()
+                self.stored_fields[name][index.rows][:, view].float()
                 if name in self.stored_fields
                 else None
             )
             shown.append(
                 (
-                    scale_to_unit_range(x.to(index.device)),
+                    scale_to_unit_range(copy_to_device(x, device)),
                     self.mix_labels(labels, others, shares),
                     output,
                 )
@@ -189,7 +192,7 @@ class BankSource:
         mixing = self.dataset_source.schedule.mixing
         if not self.replay.views.has_mixing and not mixing.smoothing:
             return labels
-        own = shares.to(labels.device, torch.float32).unsqueeze(1)
+        own = copy_to_device(shares.float(), labels.device).unsqueeze(1)
         hard = own * F.one_hot(labels, mixing.classes) + (1 - own) * F.one_hot(
             partner_labels, mixing.classes
         )
@@ -220,6 +223,7 @@ def make_bank_source(
         rows = torch.arange(len(dataset_source.labels)).numpy()
         own, samples = ImageSet(dataset_source.images, rows, bank.row_starts), None
         if "x_adv" in fields:
+            fields["x_adv"] = fields["x_adv"].to(dataset_source.schedule.device)
             samples = ImageSet(fields["x_adv"], fields["row"].numpy(), bank.sample_starts)
         replay = ViewReplay(StoredViews.from_spec(bank.spec), (own, samples))
     return BankSource(dataset_source, fields, PAIRED_NEED in needs, replay)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pipeline.config.sections.bank import BankSpec
 from pipeline.core.augment import PADDING, crop_at_shift, flip_where, rand_augment
+from pipeline.core.devices.placement import copy_to_device
 from pipeline.core.seeding import derive_seed, draw_uniforms, make_generator
 
 REVISION = 1
@@ -78,13 +79,12 @@ class StoredViews:
     def make_view(
         self, image_set: ImageSet, index: Tensor, view: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One view of the images at ``index`` (B,) of an image set.
+        """One view of the images at ``index`` (B,), on the host, of an image set.
 
         Returns:
             Images (B,C,H,W) uint8, indices of partners (B,) int64, and shares (B,) in [0,1] of the
             image itself: 1 where nothing is mixed.
         """
-        index = index.cpu()
         draws = draw_uniforms(self.seed, image_set.rows[index.numpy()], view, BOX_CENTRE_X + 1)
         own = self.augment_images(image_set, index, draws, view)
         if not self.has_mixing:
@@ -95,14 +95,15 @@ class StoredViews:
         )
         other = self.augment_images(image_set, partners, other_draws, view)
         weights = self.compute_pixel_weights(draws, own.shape[-2:])
-        mixed = blend_images(own, other, torch.from_numpy(weights).to(own.device))
+        mixed = blend_images(own, other, copy_to_device(torch.from_numpy(weights), own.device))
         return mixed, partners, torch.from_numpy(weights.mean((1, 2)) / WEIGHT_UNITS)
 
     def augment_images(
         self, image_set: ImageSet, index: Tensor, draws: np.ndarray, view: int
     ) -> Tensor:
         """Images (B,C,H,W) uint8 after RandAugment's operations, flip and crop."""
-        x = image_set.images[index]
+        images = image_set.images
+        x = images[copy_to_device(index, images.device) if isinstance(images, Tensor) else index]
         if self.rand_augment:
             rows, home = image_set.rows[index.numpy()], x.device
             rngs = [make_generator(self.seed, "operations", view, int(row)) for row in rows]
@@ -111,13 +112,13 @@ class StoredViews:
             x = torch.cat(done).to(home)
         if self.augment == "none":
             return x
-        x = flip_where(x, torch.from_numpy(draws[:, FLIP] < 0.5).to(x.device))
+        x = flip_where(x, copy_to_device(torch.from_numpy(draws[:, FLIP] < 0.5), x.device))
         if self.augment == "flip":
             return x
         shift = torch.from_numpy(
             (draws[:, [CROP_DOWN, CROP_RIGHT]] * (2 * PADDING + 1)).astype(np.int64)
         )
-        return crop_at_shift(x, *shift.to(x.device).t().unsqueeze(-1))
+        return crop_at_shift(x, *copy_to_device(shift, x.device).t().unsqueeze(-1))
 
     def compute_pixel_weights(self, draws: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """The weights of the image itself at each pixel, (B,H,W) int32 from 0 to 256."""

@@ -13,7 +13,7 @@ from pipeline.config.names import explain_bad_name
 from pipeline.data import imagenet
 from pipeline.data.folder_layout import FolderLayout, describe_ignored, describe_image_folder
 from pipeline.errors import RetortError
-from pipeline.training.gpu_locks import list_gpus
+from pipeline.resources import list_gpus
 
 TRAINED_IMAGES = 3_000  # that a short training sees; few images make many epochs
 EPOCHS = 10, 60  # fewest and most

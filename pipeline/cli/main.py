@@ -102,6 +102,9 @@ def make_in_process(job: Job, options: argparse.Namespace) -> None:
     """Run the stage, its log kept and its GPUs this process's own."""
     limit_threads()
     check_device(job)
+    from pipeline.training.numeric_modes import set_numeric_modes  # loads torch
+
+    set_numeric_modes(job.spec.get("recipe") or {})
     stage = load_plugin("stages", options.verb)
     if getattr(options, "shards", None):
         shards = parse_shard_range(options.shards)
@@ -160,6 +163,7 @@ def check_device(job: Job) -> None:
         raise RetortError(
             f"gpus: {job.kind} {job.name} wants {wanted} GPUs, torch sees {seen}; set it to {seen}"
         )
+    log.info("device cuda: %s", torch.cuda.get_device_name())
 
 
 def parse_shard_range(text: str) -> range:

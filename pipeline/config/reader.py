@@ -21,8 +21,9 @@ from pipeline.config.suites import ReportSettings, RunSettings, SuiteSettings
 from pipeline.config.sweep import expand_grids
 from pipeline.discovery import name_plugin_faults, suggest_known
 from pipeline.errors import RetortError
+from pipeline.resources import find_device
 from pipeline.schema import (
-    Device,
+    DeviceChoice,
     NonNegativeInt,
     PositiveInt,
     Section,
@@ -37,7 +38,7 @@ class Config(Section):
     Attributes:
         store: folder of everything that is made.
         seed: seed of everything that is drawn, unless a section has its own seeds.
-        device: what computes.
+        device: what computes; `auto` is `cuda` where the planning machine has a GPU, else `cpu`.
         strict_code: whether every edit of a module counts in the keys, and not its `REVISION`
             alone.
         gpus: number of GPUs of each training whose recipe does not say otherwise.
@@ -56,7 +57,7 @@ class Config(Section):
 
     store: str = "store"
     seed: NonNegativeInt = 0
-    device: Device = "cpu"
+    device: DeviceChoice = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key
     gpus: PositiveInt = 1  # default of every recipe's ``gpus``
     plugins: PluginFolders = ()  # folders of the user's own plug-ins
@@ -142,7 +143,8 @@ def parse_config(raw: dict) -> Config:
         raise RetortError(format_validation_error(error, Config)) from error
     with name_plugin_faults():
         datasets = settle_datasets(config.datasets, Path(config.run.data))
-    return config.model_copy(update={"datasets": datasets})
+    device = find_device() if config.device == "auto" else config.device
+    return config.model_copy(update={"datasets": datasets, "device": device})
 
 
 def check_recipe(name: str, recipe: Any) -> None:

@@ -51,6 +51,11 @@ class Recipe(Section):
         cutmix: alpha of CutMix, by which parts of images and labels are mixed; 0 is none.
         rand_augment: magnitude of two random operations per image (Cubuk et al., 2020); 0 is none.
         erase: chance that a random box of an image is filled with noise (Zhong et al., 2020).
+        tf32: whether matrix products and convolutions in single precision are rounded to TF32 on a
+            GPU. Evaluation never is.
+        cudnn_benchmark: whether cuDNN tries its algorithms out and takes the fastest.
+        deterministic: whether two runs on a GPU end with the same bytes; some operations then are
+            slower or refused.
         compile: torch.compile's backend for the student.
         gpus: number of processes that share every batch, each with a GPU of its own.
         sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses
@@ -81,6 +86,9 @@ class Recipe(Section):
     cutmix: NonNegativeFloat = make_neutral_field(0.0)
     rand_augment: Annotated[int, Field(ge=0, le=30)] = make_neutral_field(0)
     erase: Share = make_neutral_field(0.0)
+    tf32: bool = make_neutral_field(False)
+    cudnn_benchmark: bool = make_neutral_field(False)
+    deterministic: bool = make_neutral_field(False)
     compile: Literal["none", "eager", "inductor"] = make_neutral_field("none")
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
@@ -94,6 +102,10 @@ class Recipe(Section):
             raise ValueError(f"keep_epochs {self.keep_epochs} go beyond epochs {self.epochs}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+        if self.deterministic and self.cudnn_benchmark:
+            raise ValueError(
+                "cudnn_benchmark: may choose otherwise in a second run; drop it, or deterministic"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.core.devices import placement
+from pipeline.core.seeding import draw_host_seed, make_generator
+
 REVISION = 1
 
 Images = Float[Tensor, "B C H W"]
@@ -60,8 +63,12 @@ def draw_crop_box(width: int, height: int, rng: torch.Generator) -> tuple[int, i
 
 
 def resized_crop(x: Images, rng: torch.Generator) -> Images:
-    """A random part of each image, resized to the old size."""
+    """A random part of each image, resized to the old size; the places are drawn on the host."""
     size = x.shape[2:]
+    if placement.is_accelerator(
+        rng.device
+    ):  # reading its draws would wait for it, once for each image
+        rng = make_generator(draw_host_seed(rng, "crop"))
     parts = []
     for image in x:
         left, top, right, bottom = draw_crop_box(size[1], size[0], rng)
@@ -100,7 +107,7 @@ def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor
     from torchvision.transforms.v2 import RandAugment
 
     operations = RandAugment(num_ops=2, magnitude=magnitude)
-    seed = int(torch.randint(2**31, (), generator=rng, device=rng.device))
+    seed = draw_host_seed(rng, "operations")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torch.stack([operations(image) for image in images])

@@ -38,7 +38,9 @@ def kl_divergence(student_logits: Logits, teacher_logits: Logits) -> PerSample:
     return (log_t.exp() * (log_t - log_s)).sum(1)
 
 
-def kd_loss(student_logits: Logits, teacher_logits: Logits, t: float = 1.0) -> PerSample:
+def kd_loss(
+    student_logits: Logits, teacher_logits: Logits, t: float | Float[Tensor, ""] = 1.0
+) -> PerSample:
     """t^2 KL_t(teacher || student): both softened by temperature t (Hinton et al., 2015).
 
     The factor t^2 keeps the gradient's size comparable across temperatures.
@@ -73,8 +75,8 @@ def negative_mean_entropy(logits: Logits) -> Float[Tensor, ""]:
 def pairwise_cosine_similarity(logits: Logits) -> Float[Tensor, "B others"]:
     """Cosine of each sample's logits with every other sample's, in the batch's order."""
     z = F.normalize(logits, dim=1)
-    others = ~torch.eye(len(z), dtype=torch.bool, device=z.device)
-    return (z @ z.t())[others].view(len(z), len(z) - 1)
+    count = len(z)  # without the diagonal, which is each (count + 1)-th number, as a view
+    return (z @ z.t()).flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
 
 
 def info_nce(anchors: Float[Tensor, "B D"], positives: Float[Tensor, "B D"], t: float) -> PerSample:

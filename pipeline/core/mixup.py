@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipeline.core.seeding import draw_host_seed
+
 REVISION = 1
 
 
@@ -45,7 +47,7 @@ class MixSettings:
 def seed_numpy(rng: torch.Generator) -> Iterator[None]:
     """Seeds numpy's global generator, which timm uses, from ``rng``; restores it afterwards."""
     before = np.random.get_state()
-    np.random.seed(int(torch.randint(2**31, (), generator=rng, device=rng.device)))
+    np.random.seed(draw_host_seed(rng, "mix"))
     try:
         yield
     finally:

@@ -9,6 +9,8 @@ import hashlib
 import numpy as np
 import torch
 
+from pipeline.core.devices import placement
+
 REVISION = 1
 
 GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -24,6 +26,17 @@ def derive_seed(*names: int | str) -> int:
 def make_generator(*names: int | str, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator seeded by ``derive_seed(*names)``."""
     return torch.Generator(device).manual_seed(derive_seed(*names))
+
+
+def draw_host_seed(rng: torch.Generator, name: str, bound: int = 2**31) -> int:
+    """A seed below ``bound`` for a library that draws on the host.
+
+    A generator of a CPU draws it. That of an accelerator is not read, since the host would wait:
+    there it comes from ``name`` and the generator's own seed.
+    """
+    if placement.is_accelerator(rng.device):
+        return derive_seed(name, rng.initial_seed()) % bound
+    return int(torch.randint(bound, (), generator=rng))
 
 
 def scramble_words(z: np.ndarray) -> np.ndarray:

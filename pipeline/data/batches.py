@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from pipeline.core.augment import augment, erase, rand_augment
 from pipeline.core.batch import Batch, Roles
 from pipeline.core.collectives import all_gather, take_own_rows
+from pipeline.core.devices.placement import copy_to_device
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.mixup import MixSettings, mix
 from pipeline.core.seeding import make_generator
@@ -73,6 +74,29 @@ class BatchSchedule:
         return erase(x, self.erase, rng) if self.erase else x
 
 
+@dataclass(frozen=True)
+class RowIndex:
+    """Rows (B,) int64 twice: on the device, for what lies there, and on the host, for files.
+
+    So neither side waits for the other.
+    """
+
+    rows: Tensor
+    host_rows: Tensor
+
+    @classmethod
+    def from_host(cls, rows: Tensor, device: torch.device | str) -> "RowIndex":
+        """The index of rows that the host knows."""
+        return cls(copy_to_device(rows, device), rows)
+
+    def __getitem__(self, part: slice) -> "RowIndex":
+        return RowIndex(self.rows[part], self.host_rows[part])
+
+    def select(self, images: Any) -> Tensor:
+        """These rows of images that lie on the device or are read from files (B,C,H,W)."""
+        return images[self.rows if isinstance(images, Tensor) else self.host_rows]
+
+
 @dataclass
 class DatasetSource:
     """Batches of labelled images, shuffled anew each epoch; an incomplete last batch is dropped.
@@ -100,9 +124,13 @@ class DatasetSource:
     def iterate_batches(self, epoch: int, start: int, roles: Roles) -> Iterator[Batch]:
         """Batches of an epoch from step ``start`` on."""
         schedule, size = self.schedule, self.schedule.batch
-        order = schedule.draw_permutation(len(self.images), epoch).to(schedule.device)
+        order = RowIndex.from_host(
+            schedule.draw_permutation(len(self.images), epoch), schedule.device
+        )
         parts = [order[i * size : (i + 1) * size] for i in range(start, self.steps)]
-        for step, (rows, images) in enumerate(self.read_image_batches(parts, epoch), start):
+        batches = zip(parts, self.read_image_batches(parts, epoch), strict=True)
+        for step, (part, images) in enumerate(batches, start):
+            rows = part.rows
             rng = schedule.make_step_rng(epoch, step)
             x, y = mix(
                 self.remaining_augmentation.augment_images(images, rng),
@@ -132,12 +160,10 @@ class DatasetSource:
             replace(self.schedule, augment="flip") if self.crops_while_decoding else self.schedule
         )
 
-    def read_image_batches(
-        self, parts: Sequence[Tensor], epoch: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Rows (B,) and their images (B,C,H,W) uint8, for each part."""
+    def read_image_batches(self, parts: Sequence[RowIndex], epoch: int) -> Iterator[Tensor]:
+        """The images (B,C,H,W) uint8 of each part."""
         if isinstance(self.images, Tensor):
-            return ((rows, self.images[rows]) for rows in parts)
+            return (self.images[part.rows] for part in parts)
 
         def read_rows(rows: Tensor) -> Tensor:
             seed = self.schedule.seed
@@ -147,8 +173,8 @@ class DatasetSource:
                 else self.images[rows]
             )
 
-        shares = lazy_images.prefetch_parts(read_rows, [take_own_rows(rows) for rows in parts])
-        return zip(parts, map(all_gather, shares), strict=True)
+        own = [take_own_rows(part.host_rows) for part in parts]
+        return map(all_gather, lazy_images.prefetch_parts(read_rows, own))
 
     def state_dict(self) -> dict:
         """An empty dict: every draw is named by epoch and step."""

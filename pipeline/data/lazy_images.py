@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.core.augment import draw_crop_box
+from pipeline.core.devices.placement import allocate_on_host, copy_to_device, resolve_device
 from pipeline.core.seeding import make_generator
 from pipeline.data.image_folder import DECODE_ERRORS, convert_to_rgb, resize_and_centre_crop
 from pipeline.data.splits import Split
@@ -79,7 +80,7 @@ class FileImages:
 
     def to(self, device: torch.device | str) -> "FileImages":
         """The same images, returned on another device."""
-        return replace(self, device=str(device))
+        return replace(self, device=str(resolve_device(device)))
 
     def split(self, count: int) -> Iterator[Tensor]:
         """All images, ``count`` at a time."""
@@ -113,14 +114,18 @@ class FileImages:
         every = range(len(self))
         numbers = list(every[rows]) if isinstance(rows, slice) else rows.tolist()
         places = self.table.take(pa.array(numbers, pa.int64())).to_pylist()
-        made = np.empty((len(numbers), 3, self.size, self.size), np.uint8)
+        shape = (len(numbers), 3, self.size, self.size)
+        made = allocate_on_host(shape, torch.uint8, self.device)
+        pixels = made.numpy()
 
         def fill_row(i: int) -> None:
-            made[i] = transform(decode_image(*self.read_bytes(places[i]), self.decode), numbers[i])
+            pixels[i] = transform(
+                decode_image(*self.read_bytes(places[i]), self.decode), numbers[i]
+            )
 
         for _ in get_decoder_pool().map(fill_row, range(len(numbers))):
             pass
-        return torch.from_numpy(made).to(self.device)
+        return copy_to_device(made, self.device)
 
     def read_bytes(self, location: dict) -> tuple[bytes, str]:
         """The bytes of one image, and its name for error messages."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles
 from pipeline.core.mixup import mix
-from pipeline.data.batches import BatchSchedule, BatchSource, DatasetSource
+from pipeline.data.batches import BatchSchedule, BatchSource, DatasetSource, RowIndex
 
 REVISION = 1
 
@@ -29,7 +29,7 @@ def draw_streamed_rows(
     turns = range(start // row_count, (start + count - 1) // row_count + 1)
     order = torch.cat([get_permutation(schedule, seed_name, row_count, turn) for turn in turns])
     first = start - turns.start * row_count
-    return order[first : first + count].to(schedule.device)
+    return order[first : first + count]
 
 
 def count_added_images(share: float, batch: int) -> int:
@@ -65,16 +65,19 @@ class MixedSource:
         for step in range(start, self.steps):
             rng, number = schedule.make_step_rng(epoch, step), epoch * self.steps + step
             own = schedule.batch - more
-            rows = draw_streamed_rows(schedule, "order", len(base.images), number * own, own)
-            extra = draw_streamed_rows(schedule, "extra", len(self.images), number * more, more)
+            drawn = (
+                draw_streamed_rows(schedule, "order", len(base.images), number * own, own),
+                draw_streamed_rows(schedule, "extra", len(self.images), number * more, more),
+            )
+            rows, extra = (RowIndex.from_host(part, schedule.device) for part in drawn)
             place = torch.randperm(schedule.batch, generator=rng, device=schedule.device)
-            images = torch.cat([base.images[rows], self.images[extra]])[place]
-            labels = torch.cat([base.labels[rows], self.labels[extra]])[place]
+            images = torch.cat([rows.select(base.images), extra.select(self.images)])[place]
+            labels = torch.cat([base.labels[rows.rows], self.labels[extra.rows]])[place]
             x, y = mix(schedule.augment_images(images, rng), labels, schedule.mixing, rng)
             yield Batch(
                 x=x,
                 y=y,
-                index=torch.cat([rows, len(base.images) + extra])[place],
+                index=torch.cat([rows.rows, len(base.images) + extra.rows])[place],
                 stored={},
                 progress=schedule.compute_progress(epoch, step, self.steps),
                 epoch=epoch,

@@ -133,17 +133,19 @@ class RoundSource:
         groups = [{"params": [variables], "lr": self.recipe.lr_images}]
         groups += [{"params": other_parameters, "lr": self.recipe.lr}] if other_parameters else []
         optimizer = torch.optim.Adam(groups, betas=ADAM_BETAS)
-        best_loss, best_images = math.inf, None
+        best_loss, best_images = variables.new_full((), math.inf), None
         for _ in range(self.recipe.iterations):
             x = network(variables)
             terms = check_terms(self.loss, self.loss(show_augmented(x)), len(x))
             loss = sum(terms.values()).mean()
-            if loss.item() < best_loss:
-                best_loss, best_images = loss.item(), x.detach()
+            is_best = loss.detach() < best_loss
+            best_loss = torch.where(is_best, loss.detach().to(best_loss), best_loss)
+            kept = x.detach() if best_images is None else best_images
+            best_images = torch.where(is_best, x.detach(), kept)
             loss.backward(inputs=[variables, *other_parameters])
             optimizer.step()
             optimizer.zero_grad()
-        if best_images is None:
+        if best_images is None or best_loss == math.inf:
             raise RetortError(
                 f"generator.rounds: no loss of round {epoch + 1} is finite; lower lr_generator "
                 f"({self.recipe.lr:g}) or rounds.lr_images ({self.recipe.lr_images:g})"

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.architectures import resnet_small
+from pipeline.core.devices.placement import copy_to_device
 from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
 from pipeline.models.classifier import read_metadata, resize_images
@@ -228,9 +229,12 @@ class PromptClassifier(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B,K) = exp(logit_scale) * image @ text."""
         self.turn += int(self.training)
-        turn = int(self.turn) % len(self.prompts) if self.training else 0
+        turn = self.turn % len(self.prompts) if self.training else torch.zeros_like(self.turn)
+        prompts = copy_to_device(self.prompts, x.device)
+        if x.is_cuda:
+            self.prompts = prompts  # copied once
         image = self.clip.encode_image(self.normalise(x), normalize=True)
-        text = self.clip.encode_text(self.prompts[turn].to(x.device), normalize=True)
+        text = self.clip.encode_text(prompts.index_select(0, turn.view(1))[0], normalize=True)
         return self.clip.logit_scale.exp() * image @ text.t()
 
     def make_zero_shot_classifier(self, templates: Templates) -> ZeroShotClassifier:

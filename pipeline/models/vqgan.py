@@ -245,8 +245,8 @@ class ReconstructionObjective(nn.Module):
             return image, {"reconstruction": loss, "codebook": torch.zeros_like(loss)}
         self._refill_codebook(model, all_gather(z.detach()), batch)
         tokens = model.find_nearest_tokens(z)
-        used = torch.bincount(all_gather(tokens).flatten(), minlength=len(self.usage))
-        self.usage += used
+        found = all_gather(tokens).flatten()
+        self.usage.index_add_(0, found, torch.ones_like(found, dtype=self.usage.dtype))
         codes = model.embed_tokens(tokens)
         image = model.decode(apply_straight_through(z, codes))
         codebook = (z.detach() - codes) ** 2 + self.beta * (z - codes.detach()) ** 2

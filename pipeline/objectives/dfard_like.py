@@ -65,7 +65,7 @@ class Objective(nn.Module):
         self.t.add_(self.rate * slope).clamp_(*TEMPERATURE_RANGE)
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
-        target, t = get_clean_teacher_logits(roles, batch), self.t.item()
+        target, t = get_clean_teacher_logits(roles, batch), self.t.clone()
         terms = {}
         for name, weight, logits in iterate_training_views(
             self, roles.student, batch, lambda z: kl_divergence(z, target)

@@ -48,11 +48,19 @@ def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds
         "host": platform.node(),
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        "card": get_card_name(),
         "python": platform.python_version(),
         "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",
     }
     name = f"timing-{part.replace(':', '-')}-{time.time_ns()}.json"
     write_json(job.folder / "attempts" / name, cost)
+
+
+def get_card_name() -> str:
+    """The name of the GPU that this process has used; empty if it has used none."""
+    torch = sys.modules.get("torch")
+    used = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    return torch.cuda.get_device_name() if used else ""
 
 
 def read_attempt_record(path: Path) -> dict | None:

@@ -8,29 +8,18 @@ import fcntl
 import logging
 import os
 import re
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
+from pipeline.resources import VISIBLE_VARIABLE, list_gpus
+
 HELD_VARIABLE = "RETORT_GPUS_HELD"  # set for a job's own child processes
 SCHEDULER_VARIABLES = ("SLURM_JOB_ID", "KUBERNETES_SERVICE_HOST")
 POLL_SECONDS = 1.0
 
 log = logging.getLogger("retort")
-
-
-def list_gpus() -> list[str]:
-    """Names of the GPUs that jobs may use here: those in CUDA_VISIBLE_DEVICES, or all."""
-    if VISIBLE_VARIABLE in os.environ:
-        return [name.strip() for name in os.environ[VISIBLE_VARIABLE].split(",") if name.strip()]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
-    return re.findall(r"UUID: (GPU-[-\w]+)", listed.stdout)
 
 
 def get_lock_folder() -> Path:

@@ -1,7 +1,6 @@
 """The only training loop."""
 
 import logging
-import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,23 +8,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
-from pipeline.contracts.own_files import is_own
 from pipeline.core import collectives
 from pipeline.core.batch import Batch, Roles, Terms, compute_terms, split_batch
 from pipeline.core.seeding import derive_seed
 from pipeline.data.batches import BatchSource
-from pipeline.discovery import describe_plugin
-from pipeline.errors import RetortError
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
-from pipeline.store.artefact import write_atomically, write_json
+from pipeline.store.artefact import write_json
 from pipeline.training import data_parallel
-from pipeline.training.optim import compute_learning_rate
+from pipeline.training.divergence import (
+    Number,
+    find_bad_term,
+    list_batch_tensors,
+    make_divergence_error,
+    read_numbers,
+)
+from pipeline.training.optim import compute_learning_rate, update_average
 from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
 from pipeline.training.validation import ValidationSplit
 
@@ -88,6 +90,8 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
         take_optimizer_step(training, batch)
         training.step += 1
         progress.add_steps()
+        if training.watch is not None and training.watch.is_due():
+            check_watched_steps(training)
         stop_signal = collectives.all_reduce_max(stop_request.signal_number)
         if stop_signal or time.monotonic() - last_save_time >= checkpoint_settings.interval_seconds:
             save_state(training)
@@ -96,7 +100,9 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
             log.info("asked to stop: saved at epoch %d, step %d", training.epoch + 1, training.step)
             collectives.destroy_process_group()
             raise SystemExit(128 + stop_signal)
-    record = {name: total / source.steps for name, total in sorted(training.term_sums.items())}
+    check_watched_steps(training)
+    sums = sorted(read_numbers(training.term_sums).items())
+    record = {name: total / source.steps for name, total in sums}
     record |= {"epoch": training.epoch + 1, "lr": training.optimizer.param_groups[0]["lr"]}
     if training.validation is not None:
         record |= training.validation.measure_accuracy(training.exported_model)
@@ -109,6 +115,7 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
 def save_state(training: TrainingState) -> None:
     """Write the state on rank 0; it is the same on every rank."""
     if collectives.get_rank() == 0:
+        check_watched_steps(training)
         checkpoint.save(
             training.checkpoint_settings.state_folder / CHECKPOINT_FILE, training.state_dict()
         )
@@ -155,8 +162,7 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
             accumulate_combined_gradients if combines_gradients else accumulate_gradients
         )
         scalars = accumulate_function(training, parts)
-    scalars = collectives.average_numbers(scalars)
-    check_finite(training, batch, scalars)
+    scalars = check_finite(training, batch, scalars)
     if not combines_gradients:
         collectives.average_tensors([p.grad for p in training.parameters if p.grad is not None])
     if recipe.clip_grad:
@@ -165,7 +171,8 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     if not recipe.sync_bn:
         collectives.average_tensors(training.list_float_buffers())
     if training.averaged_model is not None:
-        training.averaged_model.update_parameters(training.roles.student)
+        is_first = training.epoch == 0 and training.step == 0
+        update_average(training.averaged_model, training.roles.student, recipe.ema, is_first)
     for name, value in scalars.items():
         training.term_sums[name] = training.term_sums.get(name, 0.0) + value
 
@@ -188,22 +195,22 @@ def average_terms(terms: Terms) -> dict[str, Tensor]:
     return {name: values.mean() for name, values in terms.items()}
 
 
-def accumulate_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, float]:
+def accumulate_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, Number]:
     """The terms' values; backpropagates each dict of terms as the objective yields it."""
-    scalars: dict[str, float] = {}
+    scalars: dict[str, Number] = {}
     for part in parts:
         for terms in compute_terms(training.objective, training.roles, part):
             averaged = {name: value / len(parts) for name, value in average_terms(terms).items()}
             sum(averaged.values()).backward()
             for name, value in averaged.items():
-                scalars[name] = scalars.get(name, 0.0) + value.item()
+                scalars[name] = scalars.get(name, 0.0) + training.read_term(value)
     return scalars
 
 
-def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, float]:
+def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -> dict[str, Number]:
     """The terms' values; the objective's ``combine`` merges the gradients of single terms."""
     grads: dict[str, list[Tensor]] = {}
-    scalars: dict[str, float] = {}
+    scalars: dict[str, Number] = {}
     for part in parts:
         (terms,) = compute_terms(training.objective, training.roles, part)
         averaged = {name: value / len(parts) for name, value in average_terms(terms).items()}
@@ -215,33 +222,43 @@ def accumulate_combined_gradients(training: TrainingState, parts: list[Batch]) -
             grads[name] = (
                 list(new) if old is None else [a + b for a, b in zip(old, new, strict=True)]
             )
-            scalars[name] = scalars.get(name, 0.0) + value.item()
+            scalars[name] = scalars.get(name, 0.0) + training.read_term(value)
     grads = {name: collectives.all_reduce_mean(own) for name, own in grads.items()}
     merged, extra = training.objective.combine(grads, training.parameters)
     for parameter, grad in zip(training.parameters, merged, strict=True):
         parameter.grad = grad
-    return scalars | {name: value.item() for name, value in extra.items()}
+    return scalars | {name: training.read_term(value) for name, value in extra.items()}
 
 
-def check_finite(training: TrainingState, batch: Batch, scalars: Mapping[str, float]) -> None:
-    """Raise RetortError and save the batch if a term is not finite, before the weights change."""
-    bad = [name for name, value in scalars.items() if not math.isfinite(value)]
-    if bad:
-        name = (
-            f"diverged-{collectives.get_rank()}" if collectives.get_world_size() > 1 else "diverged"
-        )
-        path = training.checkpoint_settings.state_folder / f"{name}.safetensors"
-        tensors = {"x": batch.x, "index": batch.index, **batch.stored}
-        with write_atomically(path) as temporary:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
-        is_own_term = is_own(type(training.objective).__module__)
-        place = describe_plugin(training.objective) if is_own_term else "recipe.lr"
-        hint = "see what it divides by, or " if is_own_term else ""
-        raise RetortError(
-            f"{place}: term '{bad[0]}' is not finite at epoch {training.epoch + 1}, step "
-            f"{training.step}; its batch is in {path}; {hint}lower recipe.lr "
-            f"({training.recipe.lr:g})"
-        )
+def check_finite(
+    training: TrainingState, batch: Batch, scalars: Mapping[str, Number]
+) -> Mapping[str, Number]:
+    """The terms' means over the ranks, once they are known to be finite, or watched for it.
+
+    Raises:
+        RetortError: a term is not finite; the batch is saved, and the weights have not changed. On
+            an accelerator `check_watched_steps` raises it.
+    """
+    place = training.epoch, training.step
+    if training.watch is not None:
+        return training.watch.note_step(batch, scalars, place)
+    scalars = collectives.average_numbers(scalars)
+    if (bad := find_bad_term(scalars)) is not None:
+        tensors, folder = list_batch_tensors(batch), training.checkpoint_settings.state_folder
+        lr = training.recipe.lr
+        raise make_divergence_error(training.objective, lr, place, bad, tensors, folder)
+    return scalars
+
+
+def check_watched_steps(training: TrainingState) -> None:
+    """Ask an accelerator whether all terms since the last look were finite; waits for it.
+
+    Raises:
+        RetortError: one was not; the weights are those before its step, and its batch is saved.
+    """
+    if training.watch is not None:
+        folder = training.checkpoint_settings.state_folder
+        training.watch.check(training.objective, training.recipe.lr, folder)
 
 
 def write_history(path: Path, history: list[dict]) -> None:

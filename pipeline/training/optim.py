@@ -3,7 +3,7 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from pipeline.config.recipe import Recipe
@@ -51,16 +51,30 @@ def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.opti
 def make_averaged_model(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
     """The moving average of weights and BatchNorm statistics; None if the recipe has none.
 
+    ``update_average`` moves it. Its own ``update_parameters`` makes the host wait for a GPU.
+    """
+    return AveragedModel(student, use_buffers=True) if recipe.ema else None
+
+
+@torch.no_grad()
+def update_average(
+    averaged: AveragedModel, student: nn.Module, decay: float, is_first: bool
+) -> None:
+    """Move the average towards the student by 1 - ``decay``; the first update copies it.
+
     Integer buffers (counters, prompt tokens) are copied: averaging would round them down.
     """
-    if recipe.ema == 0:
-        return None
-
-    @torch.no_grad()
-    def update_average(averaged: list[Tensor], current: list[Tensor], _) -> None:
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - recipe.ema)
-        else:
-            torch._foreach_copy_(averaged, current)
-
-    return AveragedModel(student, multi_avg_fn=update_average, use_buffers=True)
+    pairs = list(
+        zip(
+            (*averaged.module.parameters(), *averaged.module.buffers()),
+            (*student.parameters(), *student.buffers()),
+            strict=True,
+        )
+    )
+    moved = [pair for pair in pairs if pair[0].is_floating_point() and not is_first]
+    copied = [pair for pair in pairs if not pair[0].is_floating_point() or is_first]
+    if moved:
+        torch._foreach_lerp_([a for a, _ in moved], [b for _, b in moved], 1 - decay)
+    if copied:
+        torch._foreach_copy_([a for a, _ in copied], [b for _, b in copied])
+    averaged.n_averaged += 1

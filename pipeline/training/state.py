@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
+from pipeline.core.devices import placement
 from pipeline.data.batches import BatchSource
+from pipeline.training.divergence import DivergenceWatch, Number, read_numbers
 from pipeline.training.optim import make_averaged_model, make_optimizer
 from pipeline.training.validation import ValidationSplit
 
@@ -49,11 +51,12 @@ class TrainingState:
     checkpoint_settings: CheckpointSettings
     validation: ValidationSplit | None
     history: list[dict] = field(default_factory=list)
-    term_sums: dict[str, float] = field(default_factory=dict)
+    term_sums: dict[str, Number] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
     best_checkpoint: dict | None = None
     kept_weights: dict[str, dict] = field(default_factory=dict)
+    watch: DivergenceWatch | None = field(init=False, default=None)  # None on a CPU
 
     def __post_init__(self):
         student = self.roles.student
@@ -69,8 +72,15 @@ class TrainingState:
         ]
         self.optimizer = make_optimizer(self.recipe, self.parameters)
         self.averaged_model = make_averaged_model(self.recipe, student)
+        if placement.is_accelerator(self.checkpoint_settings.device):
+            self.watch = DivergenceWatch(torch.zeros((), device=self.checkpoint_settings.device))
+            self.optimizer.found_inf = self.watch.found
         if self.recipe.compile != "none":
             student.compile(backend=self.recipe.compile)
+
+    def read_term(self, value: Tensor) -> Number:
+        """A term's scalar: read on a CPU; on an accelerator its float64 there, not yet read."""
+        return value.item() if self.watch is None else value.detach().double()
 
     @property
     def exported_model(self) -> nn.Module:
@@ -96,7 +106,7 @@ class TrainingState:
             "torch_rng": torch.get_rng_state(),
             "counters": [self.epoch, self.step],
             "history": self.history,
-            "sums": self.term_sums,
+            "sums": read_numbers(self.term_sums),
             "best": self.best_checkpoint,
             "kept": self.kept_weights,
         }

@@ -98,6 +98,19 @@ def test_a_checkpoint_that_finds_no_room_is_explained(tmp_path, small_files):
     [
         (RetortError("a: b; c"), "a: b; c"),
         (MemoryError(), "store/a: out of memory; give its rule more (mem_mb) or lower its batch"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "store/a: the GPU is out of memory; raise recipe.accumulate, which makes the same",
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+            "store/a: the GPU is out of memory; raise",
+        ),
+        (
+            RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but"),
+            "store/a: recipe.deterministic: cumsum_cuda_kernel does not have a deterministic "
+            "implementation; drop it",
+        ),
         (PermissionError(errno.EACCES, "Permission denied", "f"), "f: Permission denied; make it"),
         (ZeroDivisionError("nothing"), ""),
         (FileNotFoundError(errno.ENOENT, "No such file", "f"), ""),

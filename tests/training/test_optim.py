@@ -3,9 +3,15 @@
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.config.recipe import Recipe
-from pipeline.training.optim import compute_learning_rate, make_averaged_model, make_optimizer
+from pipeline.training.optim import (
+    compute_learning_rate,
+    make_averaged_model,
+    make_optimizer,
+    update_average,
+)
 
 RATES = [
     ({"schedule": "constant"}, 0.9, 1.0),
@@ -45,15 +51,30 @@ class Counting(nn.Module):
 def test_the_average_follows_floats_and_copies_integers():
     model = Counting()
     average = make_averaged_model(Recipe(ema=0.9), model)
-    average.update_parameters(model)
+    update_average(average, model, 0.9, is_first=True)
     with torch.no_grad():
         model.weight += 1
         model.mean += 1
         model.tokens += 49407
-    average.update_parameters(model)
+    update_average(average, model, 0.9, is_first=False)
     assert average.module.weight.tolist() == pytest.approx([0.1, 0.1])
     assert average.module.mean.tolist() == pytest.approx([0.1, 0.1])
     assert average.module.tokens.tolist() == [49407, 49407]
+    assert average.n_averaged == 2
+
+
+def test_the_average_is_torchs_own_to_the_last_bit():
+    rng = torch.Generator().manual_seed(0)
+    models = [nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5)) for _ in range(4)]
+    library = AveragedModel(models[0], multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=False)
+    own = make_averaged_model(Recipe(ema=0.9), models[0])
+    for i, model in enumerate(models):
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.copy_(torch.randn(weight.shape, generator=rng))
+        library.update_parameters(model)
+        update_average(own, model, 0.9, is_first=i == 0)
+    assert all(map(torch.equal, own.parameters(), library.parameters()))
 
 
 def test_no_decay_is_no_average():

@@ -17,6 +17,7 @@ COMPONENTS = (
     "pipeline.core.augment",
     "pipeline.core.batch",
     "pipeline.core.losses",
+    "pipeline.core.seeding",
     "pipeline.data_free.teacher_view",
     "pipeline.models.generator",
 )
