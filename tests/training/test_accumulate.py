@@ -1,4 +1,4 @@
-"""Batches cut into parts: the parts' terms and gradients are the batch's, where a method says so."""
+"""Batches cut into parts: their terms and gradients are the batch's, where a method says so."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,9 @@ from tests.helpers.plain import CLASSES, Network
 COUNT, PARTS = 8, 4
 NAMES = list_plugin_names("objectives")
 KINDS = {name: load_plugin("objectives", name).Objective for name in NAMES}
-STILL = {"steps": 2, "entropy_steps": 2, "start": "clean", "start_probability": 0.0}
+# Start noise is the batch's, since on a CPU one part's draws go on where the last part's ended.
+# DAT draws twice a step, so its samples start at Q(x).
+OPTIONS = {"steps": 2, "entropy_steps": 2, "start_probability": 0.0}
 FORMS = [
     (name, form)
     for name, kind in KINDS.items()
@@ -38,8 +40,8 @@ class Grid(nn.Module):
 
 
 def make_step(name: str, form: str, progress: float) -> tuple[object, Roles, Batch]:
-    """An objective without start noise, fresh double networks, and eight images."""
-    options = {key: value for key, value in STILL.items() if key in list_options(KINDS[name])}
+    """An objective, fresh double networks, and eight images."""
+    options = {key: value for key, value in OPTIONS.items() if key in list_options(KINDS[name])}
     objective = build_instance(KINDS[name], options | ({"attack": form} if form else {}))
     needs = objective.needs()
     wanted = [role for role in ("natural", "robust") if role in needs] or ["teacher"]
