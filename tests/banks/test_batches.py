@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import one_hot
 
-from pipeline.banks.batches import BankSource, ViewReplay
+from pipeline.banks.batches import JOINT_NEED, BankSource, ViewReplay
 from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.mixup import MixSettings
+from pipeline.objectives import dad, dad_release
 from tests.data.test_batches import EPOCHS, NOBODY, ROWS, SIZE, STEPS, assert_resumes, dataset, draw
 
 ACCEPTED = torch.tensor([1, 2, 3, 5, 8, 13, 16, 19, 22])  # fewer samples than an epoch uses
@@ -177,6 +178,11 @@ def test_both_sides_mixed_together_give_each_image_a_sample(kind):
                 assert torch.allclose(found, lam * before + (1 - lam) * partner, atol=1e-6)
             else:
                 assert torch.where(found == before, True, found == partner).all()
+
+
+def test_dad_as_released_asks_for_both_sides_together_and_eq_9_does_not():
+    assert JOINT_NEED in dad_release.Objective().needs()
+    assert JOINT_NEED not in dad.Objective().needs()
 
 
 def test_replay_shows_the_epoch_s_view_with_its_outputs():
