@@ -1,8 +1,9 @@
 """What the code says about its own settings: fields, types, defaults and descriptions.
 
 A field's description is its line under "Attributes:" in the docstring of its class, or of a class
-that this one inherits from. Options of an inner attack are described by ``InnerAttack``, those that
-every attack for evaluation has by ``core.attack_protocol``.
+that this one inherits from. Options of an inner attack are described by ``InnerAttack``, that of a
+clean forward by ``CleanForward``, those that every attack for evaluation has by
+``core.attack_protocol``.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator
 from pydantic_core import PydanticUndefined
 
 from pipeline.core import attack_protocol
-from pipeline.core.inner_attack import InnerAttack
+from pipeline.core.inner_attack import CleanForward, InnerAttack
 from pipeline.schema import build_section_class, list_options
 
 UNITS = {  # what a description says -> the unit of the field
@@ -95,7 +96,8 @@ def list_plugin_fields(target: type) -> list[Field]:
     """The options of a plug-in; those of its inner attack are described once, with the attack."""
     schema = build_section_class(target).model_json_schema()
     shared = dict(re.findall(r"^    (\w+): (.*)$", attack_protocol.__doc__, re.MULTILINE))
-    words = read_attributes(InnerAttack.__doc__) | shared | describe_class(target)
+    groups = read_attributes(InnerAttack.__doc__) | read_attributes(CleanForward.__doc__)
+    words = groups | shared | describe_class(target)
     return [
         Field(
             name,

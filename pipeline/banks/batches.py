@@ -23,6 +23,7 @@ from pipeline.data import lazy_images
 from pipeline.data.batches import DatasetSource, RowIndex
 
 PAIRED_NEED = "paired"  # an objective's need: each sample beside its own image
+JOINT_NEED = "mixed_together"  # an objective's need: Mixup sees both sides as one batch
 OUTPUT_FIELDS = ("t_clean", "t_adv")
 
 BatchIndices = tuple[RowIndex, RowIndex]  # a batch's source rows and its samples
@@ -49,7 +50,8 @@ class BankSource:
 
     Batches carry stored outputs where the pixels are those that were stored, or stored views.
     Otherwise the teacher must run in training: images and samples are augmented, and each side is
-    mixed by itself with the same lambda and box.
+    mixed by itself with the same lambda and box. With ``is_mixed_together`` both are mixed as one
+    batch instead, samples after images: timm's reverse order then gives each image a sample.
     """
 
     dataset_source: DatasetSource
@@ -58,6 +60,7 @@ class BankSource:
     ]  # t_clean (N,K); x_adv (M,C,H,W) uint8, t_adv (M,K), row (M,)
     is_paired: bool = False
     replay: ViewReplay | None = None
+    is_mixed_together: bool = False
     steps: int = field(init=False)
 
     def __post_init__(self):
@@ -142,16 +145,28 @@ class BankSource:
         if self.has_samples:
             x_adv = schedule.augment_images(images[1], rng)
             y_adv = self.dataset_source.labels[self.stored_fields["row"][samples.rows]]
-            before = rng.get_state()
-            x_adv, y_adv = mix(x_adv, y_adv, schedule.mixing, rng)
-            rng.set_state(before)
+            x, y, x_adv, y_adv = self.mix_both_sides(x, y, x_adv, y_adv, rng)
             stored = {"x_adv": x_adv, "y_adv": y_adv}
-        x, y = mix(x, y, schedule.mixing, rng)
+        else:
+            x, y = mix(x, y, schedule.mixing, rng)
         if not schedule.changes_pixels:
             for name, index in zip(OUTPUT_FIELDS, (rows, samples), strict=True):
                 if name in self.stored_fields:
                     stored[name] = self.stored_fields[name][index.rows].float()
         return x, y, stored
+
+    def mix_both_sides(
+        self, x: Tensor, y: Tensor, x_adv: Tensor, y_adv: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images and samples (B,C,H,W), each with its labels, after Mixup: apart or together."""
+        mixing, count = self.dataset_source.schedule.mixing, len(x)
+        if self.is_mixed_together:
+            both, labels = mix(torch.cat([x, x_adv]), torch.cat([y, y_adv]), mixing, rng)
+            return both[:count], labels[:count], both[count:], labels[count:]
+        before = rng.get_state()
+        x_adv, y_adv = mix(x_adv, y_adv, mixing, rng)
+        rng.set_state(before)
+        return *mix(x, y, mixing, rng), x_adv, y_adv
 
     def replay_view(
         self, images: list, rows: RowIndex, samples: RowIndex, epoch: int, rng: torch.Generator
@@ -226,4 +241,4 @@ def make_bank_source(
             fields["x_adv"] = fields["x_adv"].to(dataset_source.schedule.device)
             samples = ImageSet(fields["x_adv"], fields["row"].numpy(), bank.sample_starts)
         replay = ViewReplay(StoredViews.from_spec(bank.spec), (own, samples))
-    return BankSource(dataset_source, fields, PAIRED_NEED in needs, replay)
+    return BankSource(dataset_source, fields, PAIRED_NEED in needs, replay, JOINT_NEED in needs)

@@ -22,6 +22,7 @@ NEED_DESCRIPTIONS = {
     "y_adv": "a bank of adversarial samples",
     "t_adv": "a bank, and its teacher's outputs",
     "paired": "a bank whose samples are read beside their own images",
+    "mixed_together": "a bank's samples that Mixup may mix with clean images, not mixed views",
     "discretizer": "a discretizer",
     "natural": "a teacher in the role 'natural'",
     "robust": "a teacher in the role 'robust'",
@@ -139,11 +140,19 @@ def check_terms(loss: object, terms: Terms, count: int) -> Terms:
 def needs_whole_batch(method: object) -> bool:
     """Whether an update would change if the batch were split into parts, one after the other.
 
-    A method sets ``needs_whole_batch = True`` if a term of one sample depends on other samples, or
-    if it draws or moves something once per update. Shares of several processes are not such parts:
-    processes exchange what the method needs (`core/collectives`). BatchNorm does not count.
+    A method sets ``needs_whole_batch`` to the reason, or to True, if a term of one sample depends
+    on other samples, or if it draws or moves something once per update. For all others the terms
+    and gradients of the parts are those of the batch, given the same start noise. Shares of
+    several processes are not such parts: processes exchange what the method needs
+    (`core/collectives`). BatchNorm does not count.
     """
-    return getattr(method, "needs_whole_batch", False)
+    return bool(getattr(method, "needs_whole_batch", False))
+
+
+def explain_whole_batch(method: object) -> str:
+    """Why a method needs undivided batches; empty where it does not, or does not say."""
+    reason = getattr(method, "needs_whole_batch", "")
+    return reason if isinstance(reason, str) else ""
 
 
 def get_clean_teacher_logits(roles: Roles, batch: Batch) -> Tensor:
@@ -168,8 +177,8 @@ def describe_missing_needs(
     """The unmet needs of an objective, in words; empty if all are met.
 
     Needs are names of teacher roles, "teacher" (exactly one, whatever its role), "label",
-    "generated" (a generator's images), "paired", "discretizer", or stored fields. Teacher outputs
-    t_clean and t_adv may also come from a live teacher.
+    "generated" (a generator's images), "paired", "mixed_together", "discretizer", or stored fields.
+    Teacher outputs t_clean and t_adv may also come from a live teacher.
     """
     teacher_roles, available = set(teacher_roles), set(available)
     satisfied = teacher_roles | available

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
@@ -89,6 +90,77 @@ def make_adversarial_examples(
             rng=batch.rng,
             dtype=batch.attack_dtype,
         )
+
+
+def trace_adversarial_path(
+    attack: InnerAttack,
+    x: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    *modules: nn.Module,
+    start: Start | Tensor | None = None,
+    rng: torch.Generator | None = None,
+    sign: int = +1,
+    dtype: torch.dtype | None = None,
+) -> list[Tensor]:
+    """The images (B,C,H,W) after each step of an attack around x: one path for each image.
+
+    Args:
+        attack: its radius, steps and BatchNorm mode; its start as well where none is given.
+        x: centres of the ball, (B,C,H,W) in [0,1].
+        loss: maps z (B,C,H,W) to (B,).
+        modules: frozen during the attack; the first, the student, in the attack's BatchNorm mode.
+        start: another start than the attack's, or a first iterate (B,C,H,W).
+        rng: draws the start's noise; not needed for a clean or given start.
+        sign: +1 raises the loss (an untargeted path), -1 lowers it (a targeted one).
+        dtype: of the loss's autocast; None runs the loss without autocast.
+    """
+    path: list[Tensor] = []
+    with freeze_for_attack(*modules, bn=attack.attack_bn):
+        run_pgd(
+            x,
+            loss,
+            attack.ball,
+            steps=attack.steps,
+            step_size=attack.step,
+            start=attack.start if start is None else start,
+            rng=rng,
+            sign=sign,
+            iterates=path,
+            dtype=dtype,
+        )
+    return path
+
+
+@dataclass(frozen=True)
+class CleanForward:
+    """Whether BatchNorm sees the clean images at a step whose loss does not read S(x).
+
+    Released codes compute S(x) in train mode and then weigh its loss by 0, so that the running
+    statistics take in clean batches beside the adversarial ones.
+
+    Attributes:
+        clean_forward: whether the student also sees the clean images, for BatchNorm's running
+            statistics, where no term reads its output on them.
+    """
+
+    clean_forward: bool = True
+
+
+def declare_clean_forward(default: bool = True) -> Any:
+    """The dataclass field ``clean`` of an objective: its option is that of `CleanForward`.
+
+    Args:
+        default: whether the method's released code does it; left out of the key while it holds.
+    """
+    metadata = {"fixed": (), "neutral_options": ("clean_forward",)}
+    return field(default=CleanForward(default), metadata=metadata)
+
+
+def show_clean_images(clean: CleanForward, student: nn.Module, x: Tensor) -> None:
+    """Runs the student on images x (B,C,H,W) without a gradient, if the setting says so."""
+    if clean.clean_forward:
+        with torch.no_grad():
+            student(x)
 
 
 class RobustObjective(Protocol):

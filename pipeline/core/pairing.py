@@ -1,5 +1,7 @@
 """Partners of another class within a batch, for methods that compare paired images (DARWIN)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -13,6 +15,26 @@ MAX_SWAP_TRIES = 10
 def count_clashes(labels: list[int], partner: list[int]) -> int:
     """The number of rows whose partner has the same label."""
     return sum(labels[j] == label for label, j in zip(labels, partner, strict=True))
+
+
+def draw_partners(
+    count: int, clash: Callable[[int, int], bool], rng: torch.Generator
+) -> tuple[list[int], list[int]]:
+    """A random permutation of the rows, and the same after swaps that resolve clashes.
+
+    A row that clashes with its partner tries up to ten random rows, and swaps partners with the
+    first one for which neither pair clashes then. The number of draws does not depend on clashes.
+    """
+    device = rng.device
+    drawn = torch.randperm(count, generator=rng, device=device).tolist()
+    others = torch.randint(count, (count, MAX_SWAP_TRIES), generator=rng, device=device).tolist()
+    partner = list(drawn)
+    for i in range(count):
+        for j in others[i] if clash(i, partner[i]) else ():
+            if not clash(i, partner[j]) and not clash(j, partner[i]):
+                partner[i], partner[j] = partner[j], partner[i]
+                break
+    return drawn, partner
 
 
 def pair_different_labels(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -34,17 +56,10 @@ def pair_different_labels(y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tens
     if placement.is_accelerator(y.device):
         partner_rows = pair_by_rotation(y, rng)
         return partner_rows, y[partner_rows] != y
-    count, labels, device = len(y), y.tolist(), rng.device
-    drawn = torch.randperm(count, generator=rng, device=device)
-    others = torch.randint(count, (count, MAX_SWAP_TRIES), generator=rng, device=device).tolist()
-    partner = drawn.tolist()
-    for i, label in enumerate(labels):
-        for j in others[i] if labels[partner[i]] == label else ():
-            if labels[partner[j]] != label and labels[partner[i]] != labels[j]:
-                partner[i], partner[j] = partner[j], partner[i]
-                break
+    count, labels = len(y), y.tolist()
+    drawn, partner = draw_partners(count, lambda i, j: labels[i] == labels[j], rng)
     if count_clashes(labels, partner):
-        order = sorted(drawn.tolist(), key=labels.__getitem__)
+        order = sorted(drawn, key=labels.__getitem__)
         half = count // 2
         for i, j in zip(order, order[half:] + order[:half], strict=True):
             partner[i] = j
@@ -76,3 +91,45 @@ def pair_by_rotation(y: Tensor, rng: torch.Generator) -> Tensor:
     shift = torch.where(2 * largest > count, count // 2, largest + (drawn * spare).long())
     places = (torch.arange(count, device=y.device) + shift) % count
     return torch.empty_like(order).scatter(0, order, order[places])
+
+
+def pair_different_rankings(p: Tensor, k: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Partners whose k likeliest classes, in order, are not the row's own (DARWIN-LF).
+
+    Args:
+        p: probabilities (B,K).
+        k: number of classes that are compared; 1 compares the likeliest class alone.
+        rng: the generator.
+
+    Returns:
+        As ``pair_different_labels``.
+    """
+    ranked = p.topk(k, dim=1).indices
+    return pair_different_labels(ranked.unique(dim=0, return_inverse=True)[1], rng)
+
+
+def pair_distant_outputs(p: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Partners whose probabilities are more than 1/K apart in the L1 norm (DARWIN-LF).
+
+    Clashes that ten swaps leave are resolved by an assignment with the fewest clashes, among the
+    rows in random order.
+
+    Args:
+        p: probabilities (B,K).
+        rng: the generator; the number of draws does not depend on the probabilities.
+
+    Returns:
+        As ``pair_different_labels``; the second tells which pairs are apart.
+    """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and seldom wanted
+
+    clashes = (torch.cdist(p, p, p=1) <= 1 / p.shape[1]).cpu()
+    clashes.fill_diagonal_(True)
+    table = clashes.tolist()
+    drawn, partner = draw_partners(len(p), lambda i, j: table[i][j], rng)
+    if any(table[i][j] for i, j in enumerate(partner)):
+        _, columns = linear_sum_assignment(clashes[:, drawn].int().numpy())
+        partner = [drawn[column] for column in columns]
+    rows = torch.tensor(partner)
+    is_apart = ~clashes[torch.arange(len(p)), rows]
+    return rows.to(p.device), is_apart.to(p.device)

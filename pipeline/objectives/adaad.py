@@ -7,9 +7,12 @@ import torch
 
 from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
+    show_clean_images,
 )
 from pipeline.core.losses import kd_loss
 
@@ -38,6 +41,7 @@ class Objective:
     """
 
     inner_attack: InnerAttack = declare_attack_options()
+    clean: CleanForward = declare_clean_forward()
     alpha: float = 1.0
     temperature: float = 1.0
     kd_scale: float = 1.0
@@ -58,7 +62,6 @@ class Objective:
             clean = kd_loss(student(batch.x), get_clean_teacher_logits(roles, batch))
             terms["kd"] = self.kd_scale * (1 - self.alpha) * clean
         else:
-            with torch.no_grad():
-                student(batch.x)
+            show_clean_images(self.clean, student, batch.x)
         adversarial = kd_loss(student(x_adv), target, self.temperature)
         yield terms | {"kd_adv": self.kd_scale * self.alpha * adversarial}

@@ -7,9 +7,12 @@ import torch
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
+    show_clean_images,
 )
 from pipeline.core.losses import cross_entropy, kd_loss, kl_divergence
 
@@ -41,6 +44,7 @@ class Objective:
     """
 
     inner_attack: InnerAttack = declare_attack_options()
+    clean: CleanForward = declare_clean_forward()
     alpha: float = 1.0
     beta: float = 0.1
     begin: float = 0.3
@@ -64,8 +68,10 @@ class Objective:
         with torch.no_grad():
             target = teacher(x_adv)
             trust = (-self.beta * cross_entropy(target, batch.labels)).exp()
-        with torch.set_grad_enabled(introspects or self.alpha < 1):
+        if introspects or self.alpha < 1:
             clean = student(batch.x)
+        else:
+            show_clean_images(self.clean, student, batch.x)
         logits = student(x_adv)
         terms = {"kd_adv": scale * kd_loss(logits, target, self.temperature)}
         if introspects:

@@ -8,8 +8,10 @@ from typing import ClassVar
 from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
 from pipeline.core.collectives import all_gather, take_own_rows
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
 )
 from pipeline.core.losses import kl_divergence, pairwise_cosine_similarity, softmax_entropy
@@ -44,12 +46,13 @@ class Objective:
     """
 
     inner_attack: InnerAttack = declare_attack_options()
+    clean: CleanForward = declare_clean_forward()
     alpha: float = 5 / 6
     beta: float = 0.1
     sharpen: float = 1.0
     relation_temperature: float = 0.5
     kd_scale: float = 0.1
-    needs_whole_batch: ClassVar[bool] = True  # relations to the other samples
+    needs_whole_batch: ClassVar[str] = "it compares each sample with the others"
 
     def needs(self) -> tuple[str, ...]:
         """The teacher's outputs on clean images."""
@@ -69,6 +72,6 @@ class Objective:
         logits = student(x_adv)
         relation_logits = (pairwise_cosine_similarity(all_gather(z)) / t for z in (logits, raw))
         relation = self.beta * take_own_rows(kl_divergence(*relation_logits))
-        yield compute_soft_label_terms(self, logits, student(batch.x), target) | {
+        yield compute_soft_label_terms(self, student, batch.x, logits, target) | {
             "relation": relation
         }

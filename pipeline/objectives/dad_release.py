@@ -14,7 +14,7 @@ from pipeline.core.batch import (
 )
 from pipeline.core.losses import cross_entropy, kd_loss
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = ("pipeline.core.batch", "pipeline.core.losses")
 
 
@@ -23,7 +23,8 @@ class Objective:
     """(1-w) CE + w [(1-alpha) CE + alpha t^2 KL_t] over clean and bank images as one batch.
 
     At the defaults that is 0.75 CE + 4 KL. Unlike eq. 9 the bank's images carry the labels of
-    their source rows, and the student sees both halves in one forward, as one BatchNorm batch.
+    their source rows, the student sees both halves in one forward, as one BatchNorm batch, and
+    Mixup mixes the halves with each other: each clean image with a bank image.
 
     Attributes:
         weight: share of the distillation loss, w.
@@ -36,8 +37,8 @@ class Objective:
     temperature: float = 4.0
 
     def needs(self) -> tuple[str, ...]:
-        """Labels and the teacher's outputs, of clean and of bank images."""
-        return ("label", "x_adv", "y_adv", "t_clean", "t_adv")
+        """Labels and the teacher's outputs, of clean and of bank images, mixed as one batch."""
+        return ("label", "x_adv", "y_adv", "t_clean", "t_adv", "mixed_together")
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         target = torch.cat(

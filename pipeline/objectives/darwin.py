@@ -10,20 +10,17 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
 from pipeline.core.collectives import all_gather, take_own_rows
-from pipeline.core.inner_attack import InnerAttack, declare_attack_options
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    declare_attack_options,
+    trace_adversarial_path,
+)
 from pipeline.core.losses import cross_entropy, kl_divergence, triplet_loss, upcast_logits
 from pipeline.core.pairing import pair_different_labels
-from pipeline.core.pgd import (
-    Start,
-    freeze_for_attack,
-    iterate_shared_pgd,
-    make_first_iterate,
-    run_pgd,
-)
-from pipeline.core.threat_models import Linf
+from pipeline.core.pgd import Start, iterate_shared_pgd, make_first_iterate
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -39,13 +36,16 @@ COMPONENTS = (
 class Supervision:
     """What guides a step: T(x) (B,K), the classes (B,) of pairs and eq. 5, and the attacks' loss.
 
-    That loss (B,) is ``attack_loss(logits, attack_target)``.
+    That loss (B,) is ``attack_loss(logits, attack_target)``. ``draw_pairs`` maps the classes (N,)
+    and T's probabilities (N,K) of the whole batch to each row's partner (N,) and whether the two
+    are apart (N,), with draws from a generator.
     """
 
     teacher_logits: Tensor
     classes: Tensor
     attack_target: Tensor
     attack_loss: Callable[[Tensor, Tensor], Tensor]
+    draw_pairs: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
 
     def make_attack_loss(self, attack_target: Tensor) -> Callable[[Tensor], Tensor]:
         """The attacks' loss as a function of the student's logits."""
@@ -99,31 +99,26 @@ def generate_iterates(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K)."""
     attack, trains_intermediate = objective.inner_attack, objective.iakd or objective.dbkd
-    threat_model = Linf(attack.eps)
     if trains_intermediate and attack.attack_bn == "train":
         return iterate_shared_pgd(
             x,
             network,
             loss,
-            threat_model,
+            attack.ball,
             steps=attack.steps,
             step_size=attack.step,
             start=start,
             sign=sign,
         )
-    path: list[Tensor] = []
-    with freeze_for_attack(*attacked_modules, bn=attack.attack_bn):
-        run_pgd(
-            x,
-            lambda z: loss(network(z)),
-            threat_model,
-            steps=attack.steps,
-            step_size=attack.step,
-            start=start,
-            sign=sign,
-            iterates=path,
-            dtype=dtype,
-        )
+    path = trace_adversarial_path(
+        attack,
+        x,
+        lambda z: loss(network(z)),
+        *attacked_modules,
+        start=start,
+        sign=sign,
+        dtype=dtype,
+    )
     return ((z, network(z)) for z in path[0 if trains_intermediate else -1 :])
 
 
@@ -137,7 +132,7 @@ def compute_darwin_terms(
     """
     student, m, attack = roles.student, objective.margin, objective.inner_attack
     p = upcast_logits(supervision.teacher_logits).softmax(1)
-    start = make_first_iterate(batch.x, Linf(attack.eps), attack.start, batch.rng)
+    start = make_first_iterate(batch.x, attack.ball, attack.start, batch.rng)
     loss = supervision.make_attack_loss(supervision.attack_target)
     dtype = batch.attack_dtype
     ascent = generate_iterates(objective, student, [student], loss, batch.x, dtype, start, +1)
@@ -147,7 +142,8 @@ def compute_darwin_terms(
             raise ValueError("auxiliary: DBKD has no BatchNorms of its own; call prepare() first")
         branch = partial(auxiliary, student)
         networks, loss = [student, auxiliary], supervision.make_attack_loss(pair.goal)
-        descent = generate_iterates(objective, branch, networks, loss, pair.x, dtype, "clean", -1)
+        start = make_first_iterate(pair.x, attack.ball, attack.start, batch.rng)
+        descent = generate_iterates(objective, branch, networks, loss, pair.x, dtype, start, -1)
     yield {"kd": kl_divergence(student(batch.x), supervision.teacher_logits)}
     for i in range(1 if objective.iakd or objective.dbkd else attack.steps, attack.steps + 1):
         z, logits = next(ascent)
@@ -158,19 +154,24 @@ def compute_darwin_terms(
             r = upcast_logits(next(descent)[1]).softmax(1)
             w_pair = compute_step_weight(objective, i, pair.p, r, pair.y)
             separation = w * triplet_loss(p, q, r, m) + w_pair * triplet_loss(pair.p, r, q, m)
-            terms["dbkd"] = objective.lambda_dbkd * pair.is_other_class * separation
+            terms["dbkd"] = objective.lambda_dbkd * pair.is_apart * separation
         yield terms
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Each sample's partner of another class: image, teacher probabilities, class and goal."""
+    """Each sample's partner: image, teacher probabilities, class, goal, and whether it differs."""
 
     x: Tensor
     p: Tensor
     y: Tensor
     goal: Tensor
-    is_other_class: Tensor
+    is_apart: Tensor
+
+
+def draw_label_pairs(classes: Tensor, p: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Partners of another class, whatever the teacher's probabilities p (N,K)."""
+    return pair_different_labels(classes, rng)
 
 
 def gather_pairs(
@@ -178,10 +179,11 @@ def gather_pairs(
 ) -> Pair:
     """The partners of this rank's samples, drawn from the whole batch."""
     y_all, goals = all_gather(supervision.classes), all_gather(supervision.attack_target)
-    partner, is_other_class = map(take_own_rows, pair_different_labels(y_all, batch.rng))
-    x, p = all_gather(batch.x)[partner], all_gather(p)[partner]
+    p_all = all_gather(p)
+    partner, is_apart = map(take_own_rows, supervision.draw_pairs(y_all, p_all, batch.rng))
+    x, p = all_gather(batch.x)[partner], p_all[partner]
     goal = supervision.attack_target if objective.target_source == "pair" else goals[partner]
-    return Pair(x, p, y_all[partner], goal, is_other_class)
+    return Pair(x, p, y_all[partner], goal, is_apart)
 
 
 def compute_teacher_term(
@@ -203,13 +205,13 @@ def compute_teacher_term(
 class Objective(nn.Module):
     """ARKD + lambda_iakd IAKD + lambda_dbkd DBKD (eqs. 5-7, Algorithm 1); labels in attacks only.
 
-    x^_i climbs CE(S, y) from x; x^'_i descends CE(S, y) from an image x' of another class and uses
-    BatchNorms of its own. ARKD = KL(T(x) || S(x)) + beta KL(T(x^_n) || S(x^_n)); IAKD =
-    sum_{i<n} w_i KL(T(x^_i) || S(x^_i)); DBKD pulls p_S(x^_i) to p_T(x) and p_S(x^'_i) to
-    p_T(x'), and the two apart. One step of n=10 costs 103 F_S + 11 F_T.
+    x^_i climbs CE(S, y) from x + 0.001 N(0, I); x^'_i descends CE(S, y) from x' + 0.001 N(0, I), x'
+    an image of another class, and uses BatchNorms of its own. ARKD = KL(T(x) || S(x)) + beta
+    KL(T(x^_n) || S(x^_n)); IAKD = sum_{i<n} w_i KL(T(x^_i) || S(x^_i)); DBKD pulls p_S(x^_i) to
+    p_T(x) and p_S(x^'_i) to p_T(x'), and the two apart. One step of n=10 costs 103 F_S + 11 F_T.
 
     Attributes:
-        start: where the untargeted path starts; the targeted one starts at x' itself.
+        start: where both paths start, the untargeted one around x, the targeted one around x'.
         attack_bn: "train" attacks in train mode and updates from the attack's own forwards: 85 F_S.
         beta: weight of the teacher's term at the last sample.
         gamma: share of the confidence gap in the weight of a step; the step's place has the rest.
@@ -232,7 +234,7 @@ class Objective(nn.Module):
     dbkd: bool = True
     weighting: Literal["mixed", "uniform"] = "mixed"
     target_source: Literal["pair", "own"] = "pair"
-    needs_whole_batch: ClassVar[bool] = True  # eq. 5's maximum, and the pairs
+    needs_whole_batch: ClassVar[str] = "eq. 5's maximum and the pairs are those of the batch"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -252,5 +254,5 @@ class Objective(nn.Module):
         target, y = get_clean_teacher_logits(roles, batch), batch.labels
         likeliest = y if y.ndim == 1 else y.argmax(1)
         return compute_darwin_terms(
-            self, roles, batch, Supervision(target, likeliest, y, cross_entropy)
+            self, roles, batch, Supervision(target, likeliest, y, cross_entropy, draw_label_pairs)
         )

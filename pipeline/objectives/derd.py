@@ -76,7 +76,7 @@ class Objective:
         sga: "decay" is tau ||r * theta||_2 (eqs. 23-25), "additive" the gradient tau r (eq. 22).
     """
 
-    needs_whole_batch: ClassVar[bool] = True  # SGA's noise is drawn once an update
+    needs_whole_batch: ClassVar[str] = "SGA's noise is drawn once an update"
 
     steps: int = 10
     step: float = 2 / 255

@@ -38,7 +38,7 @@ class Objective(nn.Module):
         alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
-    needs_whole_batch: ClassVar[bool] = True  # the temperature moves once an update
+    needs_whole_batch: ClassVar[str] = "the temperature moves once an update"
 
     temperature: float = 4.0
     rate: float = 0.1

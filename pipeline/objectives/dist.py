@@ -36,7 +36,7 @@ class Objective:
     beta: float = 1.0
     gamma: float = 1.0
     temperature: float = 1.0
-    needs_whole_batch: ClassVar[bool] = True  # the columns' correlation
+    needs_whole_batch: ClassVar[str] = "it correlates over the samples"
 
     def needs(self) -> tuple[str, ...]:
         """Labels and the teacher's outputs."""

@@ -9,8 +9,10 @@ from torch import Tensor, nn, no_grad, randn
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import all_gather, take_own_rows
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
 )
 from pipeline.core.losses import info_nce, kl_divergence
@@ -65,11 +67,12 @@ class Objective(nn.Module):
     """
 
     inner_attack: InnerAttack = declare_attack_options()
+    clean: CleanForward = declare_clean_forward()
     alpha: float = 5 / 6
     beta: float = 0.1
     temperature: float = 0.2
     kd_scale: float = 0.1
-    needs_whole_batch: ClassVar[bool] = True  # the other samples are InfoNCE's negatives
+    needs_whole_batch: ClassVar[str] = "the other samples are InfoNCE's negatives"
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -107,5 +110,5 @@ class Objective(nn.Module):
             all_gather(features @ self.positive),
         )
         contrast = take_own_rows(info_nce(all_anchors, all_positives, self.temperature))
-        terms = compute_soft_label_terms(self, halves.head(features), student(batch.x), target)
+        terms = compute_soft_label_terms(self, student, batch.x, halves.head(features), target)
         yield terms | {"contrast": self.beta * target.softmax(1).amax(1) * contrast}

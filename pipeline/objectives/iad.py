@@ -7,13 +7,16 @@ import torch
 
 from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
+    show_clean_images,
 )
 from pipeline.core.losses import cross_entropy, kd_loss, kl_divergence
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -41,6 +44,7 @@ class Objective:
     """
 
     inner_attack: InnerAttack = declare_attack_options(InnerAttack(start="uniform"))
+    clean: CleanForward = declare_clean_forward()
     alpha: float = 1.0
     beta: float = 0.1
     begin: float = 0.3
@@ -62,6 +66,8 @@ class Objective:
         introspects = batch.progress >= self.begin
         if introspects or self.alpha < 1:
             clean = student(batch.x)
+        else:
+            show_clean_images(self.clean, student, batch.x)
         if introspects:
             with torch.no_grad():
                 trust = (-self.beta * cross_entropy(roles.teacher(x_adv), batch.labels)).exp()

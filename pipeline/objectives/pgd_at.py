@@ -5,13 +5,16 @@ from dataclasses import dataclass
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
+    show_clean_images,
 )
 from pipeline.core.losses import cross_entropy
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -23,9 +26,13 @@ COMPONENTS = (
 
 @dataclass(frozen=True)
 class Objective:
-    """CE(S(x*), y) with x* = argmax CE(S(x'), y) in the L-infinity ball."""
+    """CE(S(x*), y) with x* = argmax CE(S(x'), y) in the L-infinity ball.
+
+    As in AdaAD's repository the student then sees the clean images as well, for BatchNorm alone.
+    """
 
     inner_attack: InnerAttack = declare_attack_options()
+    clean: CleanForward = declare_clean_forward()
 
     def needs(self) -> tuple[str, ...]:
         """Labels."""
@@ -36,4 +43,6 @@ class Objective:
         x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
         )
-        yield {"ce_adv": cross_entropy(student(x_adv), batch.labels)}
+        terms = {"ce_adv": cross_entropy(student(x_adv), batch.labels)}
+        show_clean_images(self.clean, student, batch.x)
+        yield terms

@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms, get_clean_teacher_logits
 from pipeline.core.inner_attack import (
+    CleanForward,
     InnerAttack,
     declare_attack_options,
+    declare_clean_forward,
     make_adversarial_examples,
+    show_clean_images,
 )
 from pipeline.core.losses import kd_loss
 
@@ -35,19 +38,36 @@ class SoftLabelObjective(Protocol):
     def kd_scale(self) -> float:
         """Factor of both."""
 
+    @property
+    def clean(self) -> CleanForward:
+        """Whether the student sees x where its term has weight 0."""
+
 
 def compute_soft_label_terms(
     objective: SoftLabelObjective,
+    student: nn.Module,
+    x: Tensor,
     adversarial_logits: Tensor,
-    clean_logits: Tensor,
     target: Tensor,
     t: float = 1.0,
 ) -> Terms:
-    """RSLAD's two terms (B,) of student logits on x* and x against the target's, all (B,K)."""
-    return {
-        "kd_adv": objective.kd_scale * objective.alpha * kd_loss(adversarial_logits, target, t),
-        "kd": objective.kd_scale * (1 - objective.alpha) * kd_loss(clean_logits, target, t),
-    }
+    """RSLAD's two terms (B,) against the target's logits (B,K); at alpha 1 only that on x*.
+
+    Args:
+        objective: the weights.
+        student: it sees x (B,C,H,W) here, after x*.
+        x: clean images.
+        adversarial_logits: the student's output (B,K) on x*.
+        target: logits to learn.
+        t: temperature of both terms.
+    """
+    scale, alpha = objective.kd_scale, objective.alpha
+    terms = {"kd_adv": scale * alpha * kd_loss(adversarial_logits, target, t)}
+    if alpha < 1:
+        terms["kd"] = scale * (1 - alpha) * kd_loss(student(x), target, t)
+    else:
+        show_clean_images(objective.clean, student, x)
+    return terms
 
 
 @dataclass(frozen=True)
@@ -63,6 +83,7 @@ class Objective:
     """
 
     inner_attack: InnerAttack = declare_attack_options()
+    clean: CleanForward = declare_clean_forward()
     alpha: float = 5 / 6
     temperature: float = 1.0
     kd_scale: float = 0.1
@@ -76,4 +97,4 @@ class Objective:
         x_adv = make_adversarial_examples(
             self.inner_attack, batch, lambda z: kd_loss(student(z), target), student
         )
-        yield compute_soft_label_terms(self, student(x_adv), student(batch.x), target, t)
+        yield compute_soft_label_terms(self, student, batch.x, student(x_adv), target, t)

@@ -11,7 +11,8 @@ ATTACK_NAMES = {
     "autoattack": "AutoAttack",
     "cw_linf": "CW (Linf)",
     "cw_l2": "CW (L2)",
-    "jsma": "JSMA",
+    "jsma": "JSMA (to a random class)",
+    "jsma_true": "JSMA (to the true label: no attack)",
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.attacks import clean, cw_l2, fgsm, jsma, pgd, square
+from pipeline.attacks import clean, cw_l2, fgsm, jsma, jsma_true, pgd, square
 from pipeline.core.attack_protocol import AttackPoint, predict_classes
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
@@ -62,6 +62,24 @@ def test_jsma_moves_few_pixels_up_towards_other_classes():
     assert torch.equal(found, predict_classes(net, final))
     assert (found != y).any()
     assert np.array_equal(np.random.get_state()[1], before)
+
+
+def test_jsma_towards_the_true_label_is_no_attack():
+    """Images that the model knows stay as they are; the others are moved to the right class."""
+    net, x, y = bench()
+    watched = Watched(net).eval()
+    found = jsma_true.Attack(gamma=0.3)(watched, x, y, 3)[AttackPoint("jsma_true")]
+    assert torch.equal(found, y)
+    assert torch.equal(watched.seen[-1], x)
+    wrong = (y + 1) % CLASSES  # none of these is predicted
+    moved = jsma_true.Attack(gamma=0.3)(net, x, wrong, 3)[AttackPoint("jsma_true")]
+    assert (moved == wrong).any()
+    assert not (predict_classes(net, x) == wrong).any()
+
+
+def test_both_forms_of_jsma_say_in_their_heading_where_they_go():
+    assert format_attack(AttackPoint("jsma")) == "JSMA (to a random class)"
+    assert format_attack(AttackPoint("jsma_true")) == "JSMA (to the true label: no attack)"
 
 
 def test_pgd_may_start_as_trades_does():

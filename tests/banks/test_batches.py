@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import one_hot
 
-from pipeline.banks.batches import BankSource, ViewReplay
+from pipeline.banks.batches import JOINT_NEED, BankSource, ViewReplay
 from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.mixup import MixSettings
+from pipeline.objectives import dad, dad_release
 from tests.data.test_batches import EPOCHS, NOBODY, ROWS, SIZE, STEPS, assert_resumes, dataset, draw
 
 ACCEPTED = torch.tensor([1, 2, 3, 5, 8, 13, 16, 19, 22])  # fewer samples than an epoch uses
@@ -18,7 +20,10 @@ STARTS = [0, 12, ROWS]  # first rows of the shards; samples 0 to 4 are in the fi
 
 
 def bank(
-    augment: str = "none", paired: bool = False, mixing: MixSettings | None = None
+    augment: str = "none",
+    paired: bool = False,
+    mixing: MixSettings | None = None,
+    together: bool = False,
 ) -> BankSource:
     """A bank whose ``t_adv`` identifies the sample."""
     count = len(ACCEPTED)
@@ -30,7 +35,7 @@ def bank(
     }
     clean = dataset(augment)
     clean.schedule = replace(clean.schedule, mixing=mixing or MixSettings())
-    return BankSource(clean, stored, paired)
+    return BankSource(clean, stored, paired, is_mixed_together=together)
 
 
 def replayed(**views: float) -> BankSource:
@@ -56,6 +61,7 @@ MODES = {
     "augmented": lambda: bank("crop_flip"),
     "paired": lambda: bank(paired=True),
     "mixed": lambda: bank("flip", mixing=MixSettings(mixup=0.8, cutmix=1.0, classes=ROWS)),
+    "mixed together": lambda: bank(mixing=MixSettings(mixup=0.8, classes=ROWS), together=True),
     "replayed": lambda: replayed(mixup=0.8, cutmix=1.0, rand_augment=9),
 }
 
@@ -143,6 +149,40 @@ def test_both_sides_are_mixed_apart_with_one_lambda(kind):
                 assert places[-1].float().mean().item() == pytest.approx(lam.item(), abs=1e-6)
         assert torch.allclose(torch.cat(shares), shares[0][0])
         assert kind == "mixup" or torch.equal(*places)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_both_sides_mixed_together_give_each_image_a_sample(kind):
+    """timm's order of one batch [x, x_adv] turned round: image i meets sample B - 1 - i."""
+    mixing = MixSettings(**{kind: 1.0}, classes=ROWS)
+    pairs = zip(
+        bank(mixing=mixing, together=True).iterate_batches(0, 0, NOBODY),
+        bank().iterate_batches(0, 0, NOBODY),
+        strict=True,
+    )
+    for mixed, own in pairs:
+        x, x_adv = own.x, own.stored["x_adv"]
+        hot, hot_adv = (one_hot(y, ROWS).float() for y in (own.y, own.stored["y_adv"]))
+        differ = own.y != own.stored["y_adv"].flip(0)
+        lam = mixed.y[differ].gather(1, own.y[differ].view(-1, 1)).flatten()
+        assert torch.allclose(lam, lam[0])
+        lam = lam[0].item()
+        for found, before, other in (
+            (mixed.y, hot, hot_adv),
+            (mixed.stored["y_adv"], hot_adv, hot),
+        ):
+            assert torch.allclose(found, lam * before + (1 - lam) * other.flip(0), atol=1e-6)
+        for found, before, other in ((mixed.x, x, x_adv), (mixed.stored["x_adv"], x_adv, x)):
+            partner = other.flip(0)
+            if kind == "mixup":
+                assert torch.allclose(found, lam * before + (1 - lam) * partner, atol=1e-6)
+            else:
+                assert torch.where(found == before, True, found == partner).all()
+
+
+def test_dad_as_released_asks_for_both_sides_together_and_eq_9_does_not():
+    assert JOINT_NEED in dad_release.Objective().needs()
+    assert JOINT_NEED not in dad.Objective().needs()
 
 
 def test_replay_shows_the_epoch_s_view_with_its_outputs():

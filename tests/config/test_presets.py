@@ -10,10 +10,12 @@ import pytest
 import yaml
 
 from pipeline.config.reader import Config, parse_config
+from pipeline.config.recipe import Recipe
 from pipeline.discovery import list_plugin_names
 from pipeline.planning.compatibility.fits import list_objective_needs
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan
+from pipeline.training.optim import compute_learning_rate
 from tests.helpers.graph import ROOT, Folder
 
 PRESETS = ROOT / "workflow" / "presets"
@@ -139,6 +141,32 @@ def test_the_radius_sweep_steps_by_a_quarter(teacher):
         assert student.objective["adaad"]["step"] == pytest.approx(
             student.objective["adaad"]["eps"] / 4
         )
+
+
+# Per recipe of the presets: the epochs, counted from 1, that are the first at a lower rate. AdaAD's
+# code and the papers: 101 and 151 of 200, 101 and 106 of 110. TRADES' code: its loop counts from 1
+# and lowers the rate in epoch 75.
+FIRST_LOWER = {
+    "common": (200, [101, 151]),
+    "unlabelled": (200, [101, 151]),
+    "hundred": (100, [51, 76]),
+    "pgd-at": (110, [101, 106]),
+    "trades": (76, [75]),
+}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("adaad", "darwin"))])
+def test_rates_fall_in_the_epochs_that_the_papers_say(name):
+    raw = config(name).recipes
+    found = {n: Recipe.model_validate(raw[n]) for n in FIRST_LOWER if n in raw}
+    assert {"common", "trades"} <= found.keys()
+    for recipe_name, recipe in found.items():
+        epochs, lower = FIRST_LOWER[recipe_name]
+        rates = [compute_learning_rate(recipe, epoch / epochs) for epoch in range(epochs)]
+        assert recipe.epochs == epochs
+        falls = [i + 1 for i in range(1, epochs) if rates[i] < rates[i - 1]]
+        assert falls == lower, (name, recipe_name)
+        assert rates[lower[0] - 1] == pytest.approx(0.1 * rates[0])
 
 
 def test_a_preset_is_dry_run_by_snakemake(tmp_path):

@@ -22,6 +22,7 @@ from pipeline.objectives import (
     dist,
     gacd_like,
     iad,
+    iad2,
     kd,
     mtard,
     natural,
@@ -51,11 +52,15 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (natural.Objective(), (), EARLY, 3, 0),
     (kd.Objective(), (), EARLY, 3, 1),
     (kd.Objective(), CLEAN, EARLY, 3, 0),
-    (make_objective(pgd_at, steps=10), (), EARLY, 23, 0),
-    (make_objective(pgd_at, steps=0), (), EARLY, 3, 0),
+    (make_objective(pgd_at, steps=10), (), EARLY, 24, 0),  # S(x) for BatchNorm
+    (make_objective(pgd_at, steps=10, clean_forward=False), (), EARLY, 23, 0),
+    (make_objective(pgd_at, steps=0), (), EARLY, 4, 0),
     (make_objective(rslad, steps=10), (), EARLY, 26, 1),
     (make_objective(rslad, steps=10), CLEAN, EARLY, 26, 0),
+    (make_objective(rslad, alpha=1.0), CLEAN, EARLY, 24, 0),
+    (make_objective(rslad, alpha=1.0, clean_forward=False), CLEAN, EARLY, 23, 0),
     (make_objective(adaad, steps=10), (), EARLY, 24, 21),
+    (make_objective(adaad, steps=10, clean_forward=False), (), EARLY, 23, 21),
     (make_objective(adaad, steps=10, alpha=0.5), (), EARLY, 26, 22),
     (dad.Objective(), BANK, EARLY, 6, 0),
     (dad.Objective(), PIXELS, EARLY, 6, 2),
@@ -70,19 +75,27 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (dist.Objective(), (), EARLY, 3, 1),
     (dist.Objective(), CLEAN, EARLY, 3, 0),
     (trades.Objective(), (), EARLY, 27, 0),  # S(x) as the attack's constant, S(x), S(x*)
-    (ard.Objective(), (), EARLY, 23, 1),
-    (ard.Objective(), CLEAN, EARLY, 23, 0),
+    (ard.Objective(), (), EARLY, 24, 1),
+    (ard.Objective(), CLEAN, EARLY, 24, 0),
+    (make_objective(ard, clean_forward=False), CLEAN, EARLY, 23, 0),
     (ard.Objective(alpha=0.5), (), EARLY, 26, 1),
-    (iad.Objective(), (), EARLY, 23, 1),  # ARD until it begins
+    (iad.Objective(), (), EARLY, 24, 1),  # ARD until it begins
+    (make_objective(iad, clean_forward=False), (), EARLY, 23, 1),
+    (make_objective(iad, clean_forward=False), (), LATE, 26, 2),
     (iad.Objective(), (), LATE, 26, 2),  # then S(x) is trained on too, and T(x*) is the trust
     (iad.Objective(), CLEAN, LATE, 26, 1),
     (akd.Objective(), (), EARLY, 23, 1),
     (akd2.Objective(), (), EARLY, 23, 2),  # one forward of each teacher
+    (iad2.Objective(), (), EARLY, 23, 2),  # AKD^2 until it begins, with no clean forward
+    (make_objective(iad2, clean_forward=True), (), EARLY, 24, 2),
+    (iad2.Objective(), (), LATE, 26, 2),  # the trust is read off the robust teacher's output
     (mtard.Objective(), (), EARLY, 26, 2),
     (adaiad.Objective(), (), EARLY, 24, 21),  # AdaAD's, its clean forward for BatchNorm included
+    (make_objective(adaiad, clean_forward=False), (), EARLY, 23, 21),
     (adaiad.Objective(), (), LATE, 26, 21),  # the trust is read off the target
     (crdnd_like.Objective(), (), EARLY, 26, 1),
     (crdnd_like.Objective(), CLEAN, EARLY, 26, 0),
+    (make_objective(crdnd_like, alpha=1.0), CLEAN, EARLY, 24, 0),
     (gacd_like.Objective(), (), EARLY, 26, 1),  # features and logits are one forward
     (darwin.Objective(), (), EARLY, 103, 11),  # two attacks, S(x), and two outputs a step
     (darwin.Objective(), CLEAN, EARLY, 103, 10),

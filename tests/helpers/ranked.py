@@ -175,7 +175,7 @@ def source_of(case: Case, recipe: Recipe, needs: tuple[str, ...], folder: Path) 
         outputs = torch.randn(2, ROWS, CLASSES, generator=rng).double()
         stored = {"x_adv": images("moved", ROWS), "row": torch.arange(ROWS)}
         stored |= {"t_clean": outputs[0], "t_adv": outputs[1]}
-        source = BankSource(source, stored, "paired" in needs)
+        source = BankSource(source, stored, "paired" in needs, None, "mixed_together" in needs)
     return source
 
 

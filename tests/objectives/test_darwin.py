@@ -11,7 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles
-from pipeline.core.pairing import pair_different_labels
+from pipeline.core.pairing import (
+    pair_different_labels,
+    pair_different_rankings,
+    pair_distant_outputs,
+)
 from pipeline.objectives import darwin, darwin_lf
 from pipeline.objectives.darwin import compute_step_weight
 from tests.helpers.plain import make_objective
@@ -135,10 +139,17 @@ def plain(o, roles: Roles, b: Batch) -> dict[str, Tensor]:
         found = [w[i] * divergence(teacher(up[i]), main(up[i])) for i in range(n - 1)]
         terms["iakd"] = o.lambda_iakd * sum(found)
     if o.dbkd:
-        pair, apart = pair_different_labels(y, b.rng)
+        if label_free and o.pairing == "l1":
+            pair, apart = pair_distant_outputs(p, b.rng)
+        elif label_free and o.top_k > 1:
+            pair, apart = pair_different_rankings(p, o.top_k, b.rng)
+        else:
+            pair, apart = pair_different_labels(y, b.rng)
         goal = against(pair if o.target_source == "own" else rows)
         x = b.x[pair]
-        down = plain_path(lambda z: other(z, mode), goal, x, x, n, -1)
+        noise = torch.randn(x.shape, generator=b.rng, dtype=x.dtype)
+        near = (x + 0.001 * noise).clamp(0, 1)  # eq. 6 and Algorithm 1
+        down = plain_path(lambda z: other(z, mode), goal, x, near, n, -1)
         total = 0
         for i in range(n):
             q, r = main(up[i]).softmax(1), other(down[i]).softmax(1)
@@ -176,6 +187,8 @@ SETTINGS = {
 CASES = [(darwin, name, options) for name, options in SETTINGS.items()]
 CASES += [(darwin_lf, f"label-free, {name}", options) for name, options in SETTINGS.items()]
 CASES += [(darwin_lf, "label-free, reverse", {"inner_kl": "reverse"})]
+CASES += [(darwin_lf, "label-free, two classes", {"top_k": 2})]
+CASES += [(darwin_lf, "label-free, distant", {"pairing": "l1"})]
 
 
 @pytest.mark.parametrize(("module", "name", "options"), CASES, ids=[c[1] for c in CASES])

@@ -96,6 +96,8 @@ def test_what_cannot_be_meant_is_refused(module):
         make_objective(module, steps=0)
     with pytest.raises(ValueError, match="gamma: 1.5 is no share"):
         module.Objective(gamma=1.5)
+    with pytest.raises(ValueError, match="top_k: 0 classes part nothing"):
+        darwin_lf.Objective(top_k=0)
     with pytest.raises(ValueError, match="swapped"):
         make_objective(module, eps=2 / 255, step=8 / 255)
 

@@ -67,19 +67,24 @@ LINF = {"eps": 8 / 255, "step": 2 / 255, "steps": 10, "attack_bn": "eval"}
 DEFAULTS = {
     "trades": LINF | {"start": "gauss", "beta": 6.0},
     "dist": {"beta": 1.0, "gamma": 1.0, "temperature": 1.0},
-    "ard": LINF | {"start": "uniform", "alpha": 1.0, "temperature": 30.0, "kd_scale": 0.1},
+    "ard": LINF
+    | {"start": "uniform", "alpha": 1.0, "temperature": 30.0, "kd_scale": 0.1}
+    | {"clean_forward": True},
     "iad": LINF
     | {"start": "uniform", "alpha": 1.0, "beta": 0.1, "begin": 0.3, "temperature": 1.0}
     | {"kd_scale": 1.0, "weight_teacher": False},
     "akd": LINF | {"start": "gauss", "beta": 0.5},
     "akd2": LINF | {"start": "uniform", "alpha": 0.5, "beta": 0.25, "temperature": 1.0},
-    "mtard": LINF | {"start": "gauss", "rate": 0.025, "kd_scale": 1.0},
+    "iad2": LINF
+    | {"start": "uniform", "alpha": 0.5, "natural_weight": 0.25, "beta": 0.1, "begin": 0.2}
+    | {"temperature": 1.0, "clean_forward": False},
+    "mtard": LINF | {"start": "gauss", "rate": 0.025, "kd_scale": 0.1},
     "adaiad": LINF
     | {"start": "gauss", "alpha": 1.0, "beta": 0.1, "begin": 0.3, "temperature": 30.0}
     | {"kd_scale": 1.0},
     "rslad": LINF | {"start": "gauss", "alpha": 5 / 6, "temperature": 1.0, "kd_scale": 0.1},
     "adaad": LINF | {"start": "gauss", "alpha": 1.0, "temperature": 1.0, "kd_scale": 1.0},
-    "pgd_at": LINF | {"start": "gauss"},
+    "pgd_at": LINF | {"start": "gauss", "clean_forward": True},
     "kd": {"alpha": 0.5, "temperature": 4.0},
 }
 

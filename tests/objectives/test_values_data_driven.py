@@ -17,6 +17,7 @@ from pipeline.objectives import (
     dist,
     gacd_like,
     iad,
+    iad2,
     mtard,
     trades,
 )
@@ -129,11 +130,27 @@ def plain_akd2(s, t, b):
     }
 
 
+def plain_iad2(s, t, b):
+    """The released IAD-II, whose second term reads S(x) with its gradient."""
+    adv = hardest(s, b)
+    robust, natural = t["robust"](adv), t["natural"](adv)
+    a = trust(robust, b.y) if b.progress >= 0.2 else torch.ones(6, dtype=torch.float64)
+    terms = {
+        "robust": 0.5 * 4 * a * divergence(robust, s(adv), 2.0),
+        "natural": 0.25 * 4 * divergence(natural, s(adv), 2.0),
+        "ce_adv": 0.25 * ce(s(adv), b.y),
+    }
+    if b.progress >= 0.2:
+        terms["self_adv"] = 0.5 * 4 * (1 - a) * divergence(s(b.x), s(adv))
+    return terms
+
+
 def plain_mtard(s, t, b):
+    """The released loss: a mean over samples and classes, times 10 on a hundred classes."""
     adv = hardest(s, b, "gauss")
     return {
-        "robust": 0.5 * divergence(t["robust"](adv), s(adv)),
-        "natural": 0.5 * divergence(t["natural"](b.x), s(b.x)),
+        "robust": 0.1 * 0.5 * divergence(t["robust"](adv), s(adv)),
+        "natural": 0.1 * 0.5 * divergence(t["natural"](b.x), s(b.x)),
     }
 
 
@@ -190,6 +207,8 @@ CASES = {
     ),
     "akd": (make_objective(akd, steps=STEPS, beta=0.25), plain_akd, 0),
     "akd2": (make_objective(akd2, steps=STEPS), plain_akd2, 0),
+    "iad2_before": (make_objective(iad2, steps=STEPS, temperature=2.0), plain_iad2, 0.19),
+    "iad2": (make_objective(iad2, steps=STEPS, temperature=2.0), plain_iad2, 0.2),
     "mtard": (make_objective(mtard, steps=STEPS), plain_mtard, 0),
     "adaiad_before": (make_objective(adaiad, steps=STEPS), plain_adaiad, BEFORE),
     "adaiad": (make_objective(adaiad, steps=STEPS), plain_adaiad, FROM),
@@ -266,17 +285,24 @@ def test_mtard_weighs_a_step_with_the_balance_after_it(pair):
     objective = make_objective(mtard, steps=STEPS)
     objective.first.copy_(torch.tensor([1.0, 1.0]))
     (terms,) = objective(pair, batch())
-    plain = {
-        k: 2 * v.mean().item() for k, v in plain_mtard(pair.student, pair.teachers, batch()).items()
-    }
+    released = plain_mtard(pair.student, pair.teachers, batch())
+    plain = {term: 20 * values.mean().item() for term, values in released.items()}
     share = plain["natural"] / (plain["natural"] + plain["robust"])
     w = 0.5 + 0.025 * (share - 0.5)
-    assert terms["natural"].mean().item() == pytest.approx(w * plain["natural"], abs=1e-9)
-    assert terms["robust"].mean().item() == pytest.approx((1 - w) * plain["robust"], abs=1e-9)
+    assert terms["natural"].mean().item() == pytest.approx(0.1 * w * plain["natural"], abs=1e-9)
+    assert terms["robust"].mean().item() == pytest.approx(0.1 * (1 - w) * plain["robust"], abs=1e-9)
+
+
+@pytest.mark.parametrize(("classes", "factor"), [(10, 1), (100, 10)])
+def test_mtards_scale_is_its_scripts_on_ten_and_on_a_hundred_classes(classes, factor):
+    teacher, student = torch.randn(2, 6, classes, dtype=torch.float64)
+    released = factor * (teacher.softmax(1) * (teacher.log_softmax(1) - student.log_softmax(1)))
+    ours = mtard.Objective().kd_scale * divergence(teacher, student)
+    torch.testing.assert_close(ours.mean(), released.mean(), **EXACT)
 
 
 @pytest.mark.parametrize(
-    "module", [trades, ard, iad, akd, akd2, mtard, adaiad, crdnd_like, gacd_like]
+    "module", [trades, ard, iad, iad2, akd, akd2, mtard, adaiad, crdnd_like, gacd_like]
 )
 def test_swapped_radius_and_step_are_refused(module):
     with pytest.raises(ValueError, match="swapped"):

@@ -53,6 +53,17 @@ def test_what_does_not_fit_is_refused_before_a_job_starts(objective, more, messa
     assert str(caught.value).startswith(message)
 
 
+def test_samples_of_mixed_views_cannot_be_mixed_with_clean_images():
+    raw = student("dad_release", bank="dad")
+    raw["banks"]["dad"]["views"] = {"count": 2, "augment": "flip"}
+    make_plan_from_dict(raw)
+    raw["banks"]["dad"]["views"]["mixup"] = 0.8
+    with pytest.raises(RetortError, match="needs a bank's samples that Mixup may mix with clean"):
+        make_plan_from_dict(raw)
+    raw["students"]["new"]["objective"] = "dad"
+    make_plan_from_dict(raw)
+
+
 def test_a_dat_student_is_trained(tmp_path):
     raw = student("dat", discretizer="vq", recipe={"epochs": 1, "batch": 32, "augment": "flip"})
     raw |= {"store": str(tmp_path / "store"), "suites": {}, "teachers": {}, "banks": {}}

@@ -58,7 +58,7 @@ def on_generator(**differing: object) -> StudentInputs:
 
 
 ON_BANK = {"dataset": "tiny", "bank": "dad", "recipe": AS_IS}
-SAMPLES, OUTPUTS = ("x_adv", "y_adv", "paired"), ("t_clean", "t_adv")
+SAMPLES, OUTPUTS = ("x_adv", "y_adv", "paired", "mixed_together"), ("t_clean", "t_adv")
 ON_DERD = {"generator": "derd"}
 FORMS = {  # name -> the section, what it is shown and given, what its objective may read
     "data set": ({"dataset": "tiny"}, on_data(), ("label",)),

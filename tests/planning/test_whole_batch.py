@@ -26,13 +26,20 @@ def test_these_methods_need_the_whole_batch():
     assert {name for name, kind in kinds.items() if needs_whole_batch(kind)} == WHOLE
 
 
-@pytest.mark.parametrize("objective", ["dist", {"darwin": {"steps": 2}}, "crdnd_like"])
-def test_such_a_student_is_refused_parts(objective):
+@pytest.mark.parametrize(
+    ("objective", "reason"),
+    [
+        ("dist", "it correlates over the samples"),
+        ({"darwin": {"steps": 2}}, "eq. 5's maximum and the pairs are those of the batch"),
+        ("crdnd_like", "it compares each sample with the others"),
+    ],
+)
+def test_such_a_student_is_refused_parts(objective, reason):
     raw = edited(f"{KD}.objective", objective, edited(f"{KD}.recipe", PARTS))
     (name,) = [objective] if isinstance(objective, str) else objective
     assert fault(raw) == (
-        f"{KD}.recipe.accumulate: objective '{name}' needs a batch as a whole, not in 4 parts; "
-        "drop it, and use more 'gpus' or a smaller 'batch'"
+        f"{KD}.recipe.accumulate: objective '{name}' needs a batch as a whole, not in 4 parts: "
+        f"{reason}; drop it, and use more 'gpus' or a smaller 'batch'"
     )
 
 

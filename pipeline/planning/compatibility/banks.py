@@ -17,6 +17,9 @@ def list_bank_fields(bank: BankSettings, recipe: Recipe) -> tuple[str, ...]:
     """Fields of a bank that an objective may read; outputs only if pixels stay as stored."""
     samples = bank.discretizer is not None
     given = ("x_adv", "y_adv", "paired") if samples else ()
+    mixes_views = bank.views is not None and (bank.views.mixup or bank.views.cutmix)
+    if samples and not mixes_views:
+        given = (*given, "mixed_together")
     if changes_pixels(recipe):
         return given
     return (

@@ -11,7 +11,12 @@ from pipeline.config.recipe import Recipe
 from pipeline.config.sections.student import StudentSettings
 from pipeline.config.sections.teacher import TeacherSettings
 from pipeline.contracts.values import describe_bad_needs
-from pipeline.core.batch import NEED_DESCRIPTIONS, describe_missing_needs, needs_whole_batch
+from pipeline.core.batch import (
+    NEED_DESCRIPTIONS,
+    describe_missing_needs,
+    explain_whole_batch,
+    needs_whole_batch,
+)
 from pipeline.core.meta_device import build_on_meta
 from pipeline.discovery import cache_by_plugins, describe_plugin
 from pipeline.errors import RetortError, prefix_errors
@@ -213,9 +218,11 @@ def check_whole_batch(where: str, recipe: Recipe, method: object, named: str) ->
         named: the method's name in the message.
     """
     if recipe.accumulate > 1 and needs_whole_batch(method):
+        reason = explain_whole_batch(method)
         raise RetortError(
             f"{where}.recipe.accumulate: {named} needs a batch as a whole, not in "
-            f"{recipe.accumulate} parts; drop it, and use more 'gpus' or a smaller 'batch'"
+            f"{recipe.accumulate} parts{f': {reason}' if reason else ''}; drop it, and use more "
+            "'gpus' or a smaller 'batch'"
         )
 
 
