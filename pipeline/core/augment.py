@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pipeline.core.collectives import repeat_for_ranks, take_own_rows
 from pipeline.core.devices import placement
 from pipeline.core.seeding import draw_host_seed, make_generator
 
@@ -111,6 +112,32 @@ def rand_augment(images: Tensor, magnitude: int, rng: torch.Generator) -> Tensor
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return torch.stack([operations(image) for image in images])
+
+
+STRONG_ANGLES = (-15.0, 0.0, 15.0)  # degrees
+STRONG_NOISE = 0.001
+
+
+def strong_augment(x: Images, rng: torch.Generator) -> Images:
+    """The images after DFHL-RS's ``strong_aug`` (Yuan et al., AAAI 2024): one draw for all of them.
+
+    A centred part of 95 to 100 % of each side, cut to whole pixels, is enlarged to the old size.
+    Noise 0.001 N(0, I) follows, then a mirroring up to down and one left to right, each with
+    probability one half, and a turn by -15, 0 or 15 degrees with black corners.
+    """
+    from torchvision.transforms.functional import InterpolationMode, center_crop, resize, rotate
+
+    draws = torch.rand(5, generator=rng, device=rng.device).tolist()
+    sides = [
+        int(side * (0.95 + 0.05 * draw)) for side, draw in zip(x.shape[2:], draws, strict=False)
+    ]
+    x = resize(center_crop(x, sides), list(x.shape[2:]), antialias=False)
+    noise = torch.randn(repeat_for_ranks(x).shape, generator=rng, device=x.device, dtype=x.dtype)
+    x = (x + STRONG_NOISE * take_own_rows(noise)).clamp(0, 1)
+    x = x.flip(2) if draws[2] > 0.5 else x
+    x = x.flip(3) if draws[3] > 0.5 else x
+    angle = STRONG_ANGLES[int(len(STRONG_ANGLES) * draws[4])]
+    return rotate(x, angle, InterpolationMode.NEAREST) if angle else x
 
 
 def augment(

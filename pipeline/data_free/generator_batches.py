@@ -115,8 +115,9 @@ class GeneratorSource:
         z = self.draw_noise(self.recipe.batch, rng)
         self.network.train(self.recipe.learns)
         with torch.set_grad_enabled(learns), freeze_modules(student):
-            x = augment(self.network(z), self.recipe.augment, rng)
-            batch = show_to_teacher(x, z, teacher, student, rng)
+            raw = self.network(z)
+            x, watch = augment(raw, self.recipe.augment, rng), getattr(self.loss, "watch", None)
+            batch = show_to_teacher(x, z, teacher, student, rng, raw=raw, watch=watch)
             if learns:  # the label is the index of the largest of the first K noise values
                 self.update_generator(replace(batch, y=z[:, : batch.logits.shape[1]].argmax(1)))
         return batch.x.detach(), batch.logits.detach()

@@ -88,7 +88,13 @@ def make_source(
 def make_generator_size(form: GeneratorForm, image_channels: int) -> GeneratorSize:
     """The size of a generator for images with so many channels."""
     return GeneratorSize(
-        form.latent, form.channels, form.image, image_channels, form.drawn, form.doublings
+        form.latent,
+        form.channels,
+        form.image,
+        image_channels,
+        form.drawn,
+        form.doublings,
+        form.halves_first,
     )
 
 

@@ -1,7 +1,8 @@
 """Generated images with the teacher's outputs on them, and the losses that use these."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,9 @@ class GeneratedBatch:
         teacher: the teacher, for further forwards.
         student: the student, in eval mode and without parameter gradients.
         rng: the random generator of the step.
+        raw: the images (B,C,H,W) as they were made, before their augmentation.
+        watched: what the loss's ``watch`` collected in the teacher's forward on ``x``.
+        notes: what the loss keeps of this batch for its ``remember``.
     """
 
     x: Tensor
@@ -36,6 +40,12 @@ class GeneratedBatch:
     teacher: nn.Module
     student: Callable[[Tensor], Tensor]
     rng: torch.Generator
+    raw: Tensor
+    watched: list[Tensor] = field(default_factory=list)
+    notes: dict[str, Tensor] = field(default_factory=dict)
+
+
+Watch = Callable[[nn.Module], AbstractContextManager[list[Tensor]]]
 
 
 def show_to_teacher(
@@ -46,13 +56,28 @@ def show_to_teacher(
     rng: torch.Generator,
     *,
     uses_teacher: bool = True,
+    raw: Tensor | None = None,
+    watch: Watch | None = None,
 ) -> GeneratedBatch:
-    """The batch of images (B,C,H,W) after one forward of the teacher, if ``uses_teacher``."""
+    """The batch of images (B,C,H,W) after one forward of the teacher, if ``uses_teacher``.
+
+    Args:
+        x: the images, augmented.
+        y: labels (B,) that were chosen before.
+        teacher: seen in eval mode.
+        student: passed on.
+        rng: passed on.
+        uses_teacher: False leaves the teacher's outputs None.
+        raw: the images before their augmentation; ``x`` if they have none.
+        watch: collects tensors of the teacher's forward, such as the inputs of some layers.
+    """
+    raw = x if raw is None else raw
     if not uses_teacher:
-        return GeneratedBatch(x, y, None, None, [], teacher, student, rng)
-    with collect_batchnorm_moments(teacher) as moments:
+        return GeneratedBatch(x, y, None, None, [], teacher, student, rng, raw)
+    watching = watch(teacher) if watch else nullcontext([])
+    with collect_batchnorm_moments(teacher) as moments, watching as watched:
         logits = teacher.head(features := teacher.features(x))
-    return GeneratedBatch(x, y, logits, features, moments, teacher, student, rng)
+    return GeneratedBatch(x, y, logits, features, moments, teacher, student, rng, raw, watched)
 
 
 def one_hot_loss(logits: Tensor) -> Tensor:
@@ -78,7 +103,7 @@ def compute_statistics_term(batch: GeneratedBatch, weight: float) -> Terms:
 
 
 def compute_balance_term(logits: Tensor, weight: float) -> Terms:
-    """The term "balance", L_ie of logits (B,K): a scalar expanded to (B,)."""
+    """The term "balance", weight times L_ie of logits (B,K) in nats: a scalar expanded to (B,)."""
     return {"balance": (weight * negative_mean_entropy(logits)).expand(len(logits))}
 
 

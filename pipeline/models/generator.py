@@ -28,12 +28,14 @@ class GeneratorSize:
 
     Attributes:
         latent: length Z of the noise.
-        channels: width after the linear layer and the first doubling; each further one halves it.
+        channels: width after the linear layer; each doubling but the first halves it.
         side: of the images, a multiple of 2**doublings (16, 28, 32 and 224 are usual).
         image_channels: channels O of the images.
         drawn: side at which the convolutions work, a multiple like ``side``; the result is
             enlarged to ``side`` bilinearly. 0 means ``side``. Half the side costs a quarter.
         doublings: how often the side doubles: 2, or DCGAN's 4 for 224 px (Radford et al., 2016).
+        halves_first: whether the first doubling halves the width too: with 256 channels, DataFree's
+            ``LargeGenerator`` (256, 128, 64), with which CMI's code runs DAFL, DFAD and ZSKT.
 
     Raises:
         RetortError: a side or number of channels that cannot be halved so often.
@@ -45,13 +47,14 @@ class GeneratorSize:
     image_channels: int = 3
     drawn: int = 0
     doublings: int = 2
+    halves_first: bool = False
 
     def __post_init__(self):
         unit = 2**self.doublings
         units = {
             "image": (self.side, unit),
             "drawn": (self.drawn or self.side, unit),
-            "channels": (self.channels, unit // 2),
+            "channels": (self.channels, unit if self.halves_first else unit // 2),
         }
         for name, (value, unit) in units.items():
             if value <= 0 or value % unit:
@@ -63,10 +66,11 @@ class Generator(nn.Module):
 
     def __init__(self, size: GeneratorSize):
         super().__init__()
+        halved = range(1 if size.halves_first else 0, size.doublings + size.halves_first)
         self.latent, self.side = size.latent, size.side
         self.base_side = (size.drawn or size.side) >> size.doublings
         self.start = nn.Linear(size.latent, size.channels * self.base_side**2)
-        widths = [size.channels, *(size.channels >> done for done in range(size.doublings))]
+        widths = [size.channels, *(size.channels >> times for times in halved)]
         self.layers = nn.Sequential(
             nn.BatchNorm2d(size.channels),
             *(build_upsampling_block(*pair) for pair in zip(widths, widths[1:], strict=False)),

@@ -7,14 +7,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.augment import strong_augment
 from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.collectives import repeat_for_ranks, take_own_rows
 from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
 from pipeline.core.losses import cross_entropy, softmax_entropy
-from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.pgd import GAUSS_SCALE, freeze_modules, run_pgd
 from pipeline.core.threat_models import Unconstrained, check_radius
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
+    "pipeline.core.augment",
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
@@ -27,17 +30,20 @@ COMPONENTS = (
 class Objective:
     """CE(S(x_h), argmax T(x_h)): of the target only its label is read.
 
-    x_h are high-entropy examples: x after sign steps up the clone's own entropy, bounded only
-    by the image range. ``attack: rslad`` climbs that label's cross-entropy, since the target gives
-    no outputs.
+    x_h are high-entropy examples: sign steps up the clone's own entropy, bounded only by the image
+    range, from x' + 0.001 N(0, I), where x' is x after one strong augmentation of the whole batch.
+    ``attack: rslad`` climbs that label's cross-entropy, since the target gives no outputs.
 
     Attributes:
+        strong_augment: whether x' is the released code's ``strong_aug`` of x, or x itself. What the
+            recipe's ``augment`` says comes before; the released code has ``crop_flip``.
         entropy_steps: number of steps up the entropy.
         entropy_step: size of such a step, in pixels of [0,1].
         attack: "rslad" trains on x* as well, "none" on x alone.
         alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
 
+    strong_augment: bool = True
     entropy_steps: int = 10
     entropy_step: float = 0.03
     attack: Literal["none", "rslad"] = "none"
@@ -53,14 +59,17 @@ class Objective:
 
     def make_high_entropy_examples(self, student: nn.Module, batch: Batch) -> Tensor:
         """High-entropy examples (B,C,H,W) from a batch's images, detached."""
+        x = strong_augment(batch.x, batch.rng) if self.strong_augment else batch.x
+        shape, rng = repeat_for_ranks(x).shape, batch.rng
+        noise = torch.randn(shape, generator=rng, device=x.device, dtype=x.dtype)
         with freeze_modules(student):
             return run_pgd(
-                batch.x,
+                x,
                 lambda z: softmax_entropy(student(z)),
                 Unconstrained(),
                 steps=self.entropy_steps,
                 step_size=self.entropy_step,
-                start="clean",
+                start=x + GAUSS_SCALE * take_own_rows(noise),
                 dtype=batch.attack_dtype,
             )
 

@@ -62,7 +62,8 @@ def show_images(
     """What a source shows a loss, which is prepared for it."""
     rng = torch.Generator().manual_seed(seed)
     y = torch.arange(COUNT) % CLASSES
-    made = show_to_teacher(x, y, teacher, student, rng, uses_teacher="teacher" in loss.needs())
+    uses, watch = "teacher" in loss.needs(), getattr(loss, "watch", None)
+    made = show_to_teacher(x, y, teacher, student, rng, uses_teacher=uses, watch=watch)
     if hasattr(loss, "prepare"):
         loss.prepare(made)
         made = dataclasses.replace(made, rng=torch.Generator().manual_seed(seed))

@@ -118,3 +118,72 @@ def test_a_loss_that_is_never_finite_stops_the_job():
     source = RoundSource(SIZES, recipe(Watched((float("nan"),))), 0)
     with pytest.raises(RetortError, match=r"no loss of round 1 is finite; lower lr_generator"):
         next(source.iterate_batches(0, 0, roles()))
+
+
+def test_a_generator_drawn_from_a_normal_distribution_is_cmi_s():
+    loss = Watched((1.0,))
+    loss.generator_start = "normal"
+    source = RoundSource(GeneratorSize(64, 64, 16), recipe(loss), 0)
+    network = source.draw_generator(3)
+    spreads = []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+            assert layer.bias.abs().max() == 0
+            centre = 1.0 if isinstance(layer, nn.BatchNorm2d) else 0.0
+            spreads.append((layer.weight - centre).std().item())
+    assert len(spreads) == 7
+    assert spreads == pytest.approx([0.02] * 7, rel=0.35)
+    assert spreads[0] == pytest.approx(0.02, rel=0.01)  # 65,536 weights
+    assert torch.equal(source.draw_generator(3).start.weight, network.start.weight)
+
+
+class Learning(nn.Module):
+    """A loss with a weight of its own whose gradient is 1; it notes what it is shown."""
+
+    generator_start = "fresh"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.factors, self.shown, self.remembered = [3.0, 1.0, 2.0], [], []
+
+    def needs(self) -> tuple[str, ...]:
+        return ("student",)
+
+    def forward(self, batch: GeneratedBatch) -> dict[str, Tensor]:
+        factor = self.factors[len(self.shown) % 3]
+        self.shown.append(batch)
+        return {"a": (factor * (1 + batch.x.flatten(1).mean(1)).detach()) + self.weight}
+
+    def remember(self, batch: GeneratedBatch) -> None:
+        self.remembered.append(batch)
+
+
+def test_a_loss_remembers_the_batch_of_the_best_iteration():
+    loss = Learning()
+    source = RoundSource(SIZES, recipe(loss, of="pixels", lr=0.0, augment="crop_flip"), 0)
+    next(source.iterate_batches(0, 0, roles()))
+    assert loss.remembered == [loss.shown[1]]
+    levels = (loss.shown[1].raw * 255).round().byte()
+    assert torch.equal(source.pool.images, levels)
+    assert not torch.equal(loss.shown[1].raw, loss.shown[1].x)
+
+
+def test_a_loss_s_own_adam_goes_on_over_rounds_with_torch_s_betas():
+    """Adam on a gradient of 1 moves by lr each time; a changed gradient shows its memory."""
+    loss, twin = Learning(), nn.Parameter(torch.zeros(()))
+    source = RoundSource(SIZES, recipe(loss, of="pixels", lr=0.1, iterations=2), 0)
+    adam = torch.optim.Adam([twin], 0.1)
+    for epoch in (0, 1):
+        next(source.iterate_batches(epoch, 0, roles()))
+        for _ in range(2):
+            twin.grad = torch.ones(())
+            adam.step()
+    assert loss.weight.item() == pytest.approx(twin.item(), abs=1e-6)
+    (moments,) = source.loss_optimizer.state.values()
+    assert moments["step"] == 4
+    assert moments["exp_avg"].item() == pytest.approx(1 - 0.9**4, abs=1e-6)
+    again = RoundSource(SIZES, recipe(Learning(), of="pixels", lr=0.1), 0)
+    again.load_state_dict(source.state_dict())
+    (moments,) = again.loss_optimizer.state.values()
+    assert moments["step"] == 4

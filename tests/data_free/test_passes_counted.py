@@ -86,7 +86,7 @@ def test_between_its_steps_a_generator_only_samples(tmp_path):
 
 ROUNDS = {  # n iterations, then one step: F_S and F_T
     "inversion": (data_free_kd.Objective(), lambda n: (3, 2 * n + 1)),
-    "cmi": (data_free_kd.Objective(temperature=20.0), lambda n: (2 * n + 3, 1 + 4 * n + 1 + 1)),
+    "cmi": (data_free_kd.Objective(temperature=20.0), lambda n: (2 * n + 3, 1 + 4 * n + 1)),
     "dfhl_rs": (dfhl_rs.Objective(), lambda n: (2 * n + 20 + 3, 1)),
 }
 

@@ -64,9 +64,9 @@ def divergence(teacher: Tensor, student: Tensor, t: float = 1.0) -> Tensor:
     return (a.exp() * (a - b)).sum(1)
 
 
-def attack(x: Tensor, loss, start: str = "gauss") -> Tensor:
-    """Sign ascent by a loop of its own."""
-    rng = torch.Generator().manual_seed(4)
+def attack(x: Tensor, loss, start: str = "gauss", rng: torch.Generator | None = None) -> Tensor:
+    """Sign ascent by a loop of its own; its noise is ``batch()``'s, unless ``rng`` is given."""
+    rng = rng or torch.Generator().manual_seed(4)
     if start == "gauss":
         z = (x + 0.001 * torch.randn(x.shape, generator=rng, dtype=x.dtype)).clamp(0, 1)
     else:

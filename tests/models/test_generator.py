@@ -108,6 +108,18 @@ def test_four_doublings_reach_224_pixels():
     assert network.layers[-2].in_channels == 2
 
 
+def test_the_large_generator_halves_its_channels_at_once():
+    """DataFree's LargeGenerator is 256, 128, 64 channels wide; its smaller one 128, 128, 64."""
+    for size, widths in (
+        (GeneratorSize(256, 256, 32, halves_first=True), [(256, 128), (128, 64), (64, 3)]),
+        (GeneratorSize(256, 128, 32), [(128, 128), (128, 64), (64, 3)]),
+    ):
+        layers = [m for m in Generator(size).modules() if isinstance(m, nn.Conv2d)]
+        assert [(layer.in_channels, layer.out_channels) for layer in layers] == widths
+    with pytest.raises(RetortError, match=r"generator\.channels: 2 must be a multiple of 4"):
+        GeneratorSize(4, 2, 32, halves_first=True)
+
+
 def test_statistics_match_a_plain_derivation():
     network = teacher().double()
     x = torch.rand(5, 3, 8, 8, dtype=torch.float64)

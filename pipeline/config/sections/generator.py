@@ -27,8 +27,11 @@ from pipeline.schema import (
 class RoundSettings(Section):
     """Images made by one optimisation per epoch, instead of a generator that learns all along.
 
+    With `of: generator` the loss says what a round begins with: DFHL-RS goes on with the last
+    round's generator, others draw it anew.
+
     Attributes:
-        of: what is optimised: a newly drawn "generator" and its noise (CMI), or the "pixels".
+        of: what is optimised: a "generator" and its noise (CMI, DFHL-RS), or the "pixels".
         iterations: number of Adam's steps in a round.
         made: number of images that a round makes.
         lr_images: learning rate of the noise or pixels; the generator's is `lr_generator`.
@@ -37,7 +40,7 @@ class RoundSettings(Section):
     of: Literal["generator", "pixels"] = "generator"
     iterations: PositiveInt = 200
     made: PositiveInt = 256
-    lr_images: PositiveFloat = 0.01
+    lr_images: PositiveFloat = 0.001
 
 
 class GeneratorForm(TrainedSettings):
@@ -52,12 +55,15 @@ class GeneratorForm(TrainedSettings):
             `image`.
         steps_per_epoch: number of batches of an epoch.
         lr_generator: learning rate of the generator.
-        weights: weights of DERD's four losses; `losses` names others, with their options.
+        weights: weights of DERD's four losses, that of `balance` per nat of entropy; `losses` names
+            others, with their options.
         pool: number of past images that are kept; 0 keeps none.
         replayed: number of past images added to each batch.
         warm: whether there is a warm-up; if not, each student starts with new networks.
         student_steps: number of the student's batches for each step of the generator.
         doublings: number of times that the side of the images is doubled, such as 4 for 224 px.
+        halves_first: whether the first doubling halves the channels too, as in DataFree's large
+            generator (`channels: 256`).
         clip_grad: largest norm of the generator's gradient; 0 does not limit it.
         rounds: settings of rounds that make the images instead of a generator that learns all
             along.
@@ -77,6 +83,7 @@ class GeneratorForm(TrainedSettings):
     warm: bool = make_neutral_field(True)
     student_steps: PositiveInt = make_neutral_field(1)
     doublings: PositiveInt = make_neutral_field(2)
+    halves_first: bool = make_neutral_field(False)
     clip_grad: NonNegativeFloat = make_neutral_field(0.0)
     rounds: RoundSettings | None = make_neutral_field(None)
     grids: tuple[Share, ...] = make_neutral_field(())

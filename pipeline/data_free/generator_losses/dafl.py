@@ -25,12 +25,14 @@ COMPONENTS = (
 class Loss:
     """oh L_oh + activation L_a + balance L_ie - adv KL(T(x) || S(x)).
 
-    The last term is an option of DataFree; its default weight is 0, as in the paper.
+    The last term is an option of DataFree; its default weight is 0, as in the paper. DataFree's
+    code computes L_ie by the natural logarithm, so that its weight 20 is per nat as it stands; only
+    DAFL's own code has base 10.
 
     Attributes:
         oh: weight of the cross-entropy against the teacher's own prediction.
         activation: weight of the teacher's activations.
-        balance: weight of the balance of classes in a batch.
+        balance: weight of the balance of classes in a batch, per nat of entropy.
         adv: weight of the disagreement of teacher and student.
     """
 

@@ -13,7 +13,7 @@ from pipeline.data_free.teacher_view import (
     one_hot_loss,
 )
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.losses",
@@ -27,13 +27,15 @@ class Loss:
     """L_G = oh L_oh + activation L_a + bn L_BN + balance L_ie (eq. 11).
 
     L_BN is dropped for a teacher without BatchNorm. DERD prints no weights: these are DAFL's for
-    CIFAR-10, and CMI's for the statistics.
+    CIFAR-10, and CMI's for the statistics. DAFL's code takes the entropy's logarithm to base 10:
+    its weights 5 (CIFAR-10) and 20 (CIFAR-100) are 5 / ln 10 = 2.171 and 20 / ln 10 = 8.686 per
+    nat.
 
     Attributes:
         oh: weight of the cross-entropy against the label.
         activation: weight of the teacher's activations.
         bn: weight of the gap of BatchNorm statistics.
-        balance: weight of the balance of classes in a batch.
+        balance: weight of the balance of classes in a batch, per nat of entropy.
         labels: labels of L_oh: the teacher's "own" prediction, or those "given" by the noise.
     """
 
@@ -42,7 +44,7 @@ class Loss:
     oh: float = 0.05
     activation: float = 0.01
     bn: float = 1.0
-    balance: float = 5.0
+    balance: float = 2.171
     labels: Literal["own", "given"] = "own"
 
     def needs(self) -> tuple[str, ...]:
