@@ -21,3 +21,12 @@ def test_the_picture_of_the_demo_shows_the_readmes_students():
     assert {row[1] for row in students.values()} == {"student"}
     picture = drawing["PICTURE"].read_text()
     assert [name for name in (*students, *drawing["COLUMNS"]) if f">{name}<" not in picture] == []
+
+
+def test_the_picture_of_the_steps_shows_the_measured_methods():
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_performance.py"))
+    steps = drawing["read_steps"]()
+    assert list(steps) == ["adaad", "darwin", "derd", "pgd_at", "rslad", "trades"]
+    picture = drawing["PICTURE"].read_text()
+    shown = (*steps, *drawing["BARS"].values())
+    assert [name for name in shown if f">{name}<" not in picture] == []
