@@ -4,6 +4,7 @@ This module is part of the stage `pipeline.stages.build_bank`: a change that mov
 raise REVISION there.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,10 +19,11 @@ from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.config.sections.bank import BankSpec
 from pipeline.config.specs import get_spec
 from pipeline.core import topk_logits
+from pipeline.core.devices import placement
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
-from pipeline.core.seeding import make_generator
+from pipeline.core.seeding import derive_seed, draw_device_uniforms, make_generator
 from pipeline.core.threat_models import L2, Linf
 from pipeline.data.dataset_artefact import open_dataset
 from pipeline.data.splits import Split
@@ -78,9 +80,14 @@ class BankBuilder:
     def draw_start(self, q: Tensor, rows: range) -> Tensor:
         """First iterates (B,C,H,W): random within the threat model with the start probability.
 
-        Every row draws from its own seed, so a bank does not depend on the size of its blocks.
+        Every row has its own draws, so a bank does not depend on the size of its blocks. A CPU
+        draws row by row, an accelerator a whole block by counter: other numbers.
         """
         attack, threat_model = self.spec.attack, self.threat_model
+        if placement.is_accelerator(q.device):
+            return draw_block_start(
+                q, rows, threat_model, attack.start_probability, derive_seed(self.spec.seed, "bank")
+            )
         starts = []
         for image, row in zip(q, rows, strict=True):
             rng = make_generator(self.spec.seed, "bank", row)
@@ -168,10 +175,9 @@ class BankBuilder:
         """Images (B,C,H,W) as readers will get them, and the teacher's outputs on them."""
         images, files = (image * 255).round().to(torch.uint8), None
         form = self.spec.encoding
-        if form in IMAGE_SUFFIXES:
-            files = [image_codec.encode_image(one, form, self.spec.quality) for one in images]
-            if form == "jpeg":
-                images = image_codec.decode_images(files).to(image.device)
+        if form == "jpeg":  # the teacher sees what is stored; a PNG is made when it is written
+            files = image_codec.encode_images(images, form, self.spec.quality)
+            images = image_codec.decode_images(files).to(image.device)
         return images, files, self.teacher(scale_to_unit_range(images))
 
     def make_sample_fields(
@@ -231,6 +237,24 @@ class BankBuilder:
         return torch.stack([self.teacher(scale_to_unit_range(images)) for images in shown], 1)
 
 
+def draw_block_start(
+    q: Tensor, rows: range, threat_model: L2 | Linf, start_probability: float, seed: int
+) -> Tensor:
+    """First iterates (B,C,H,W) of a block, each of its row's own draws, made on q's device.
+
+    A uniform or, for L2, a normal noise of the image's shape; the first draw says whether it is
+    used.
+    """
+    count = q[0].numel()
+    draws = draw_device_uniforms(seed, np.arange(rows.start, rows.stop), 0, 1 + 2 * count, q.device)
+    noisy, first, second = draws[:, 0] < start_probability, *draws[:, 1:].split(count, 1)
+    noise = first
+    if isinstance(threat_model, L2):  # by Box and Muller; 1 - u is never 0
+        noise = (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()
+    placed = threat_model.place_noise(q, noise.to(q.dtype).view_as(q))
+    return torch.where(noisy.view(-1, 1, 1, 1), placed, q)
+
+
 def list_output_fields(spec: BankSpec) -> tuple[str, ...]:
     """Names of the outputs that a bank stores, whatever their form."""
     clean = ("t_clean",) if spec.outputs.clean else ()
@@ -241,7 +265,10 @@ def convert_to_stored_form(block: Block, spec: BankSpec) -> Block:
     """A block with only the fields that the spec stores, in their stored form."""
     block = dict(block)
     if spec.encoding in IMAGE_SUFFIXES:
-        block["x_adv"] = block.pop(FILES_FIELD)
+        files, images = block.pop(FILES_FIELD, None), torch.from_numpy(block["x_adv"])
+        if files is None:
+            files = image_codec.encode_images(images, spec.encoding, spec.quality)
+        block["x_adv"] = files
     if spec.encoding == "tokens":
         del block["x_adv"]
     if spec.views is not None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -30,6 +31,18 @@ def encode_image(image: Tensor, encoding: str, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+def map_in_threads(function: Callable, items: Iterable) -> list:
+    """The function's results, in order, from several threads where there are several CPUs."""
+    if len(os.sched_getaffinity(0)) == 1:
+        return list(map(function, items))
+    return list(get_decoder_pool().map(function, items))
+
+
+def encode_images(images: Tensor, encoding: str, quality: int) -> list[bytes]:
+    """The files of images (B,C,H,W) uint8, which come from their device in one copy."""
+    return map_in_threads(lambda one: encode_image(one, encoding, quality), images.cpu())
+
+
 def decode_image(data: bytes) -> Tensor:
     """The image (C,H,W) uint8 of a file's bytes."""
     with Image.open(io.BytesIO(data)) as picture:
@@ -39,7 +52,7 @@ def decode_image(data: bytes) -> Tensor:
 
 @cache
 def get_decoder_pool() -> ThreadPoolExecutor:
-    """The decoding threads, which run in parallel: Pillow releases the GIL while it decodes."""
+    """Threads that run in parallel: Pillow releases the GIL while it encodes and decodes."""
     return ThreadPoolExecutor(min(32, len(os.sched_getaffinity(0))), "pictures")
 
 
@@ -48,12 +61,7 @@ os.register_at_fork(after_in_child=get_decoder_pool.cache_clear)  # threads do n
 
 def decode_images(files: list[bytes]) -> Tensor:
     """Images (B,C,H,W) uint8 of several files' bytes."""
-    has_one_cpu = len(os.sched_getaffinity(0)) == 1
-    return torch.stack(
-        list(
-            map(decode_image, files) if has_one_cpu else get_decoder_pool().map(decode_image, files)
-        )
-    )
+    return torch.stack(map_in_threads(decode_image, files))
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class Recipe(Section):
         cudnn_benchmark: whether cuDNN tries its algorithms out and takes the fastest.
         deterministic: whether two runs on a GPU end with the same bytes; some operations then are
             slower or refused.
-        compile: torch.compile's backend for the student.
+        compile: torch.compile's backend for the student; `graph` captures the inner attack's steps
+            as one CUDA graph where the objective allows it.
         gpus: number of processes that share every batch, each with a GPU of its own.
         sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses
             those of its own rows, and the running statistics are averaged.
@@ -89,7 +90,7 @@ class Recipe(Section):
     tf32: bool = make_neutral_field(False)
     cudnn_benchmark: bool = make_neutral_field(False)
     deterministic: bool = make_neutral_field(False)
-    compile: Literal["none", "eager", "inductor"] = make_neutral_field("none")
+    compile: Literal["none", "eager", "inductor", "graph"] = make_neutral_field("none")
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
 

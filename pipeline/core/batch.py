@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.contracts.values import describe_bad_terms, iterate_terms
+from pipeline.core.devices.ascent_graph import AscentGraphs
 from pipeline.discovery import describe_plugin
 from pipeline.errors import RetortError
 
@@ -45,6 +46,7 @@ class Batch:
         epoch: counted from 0.
         rng: this step's own generator, seeded by (seed, epoch, step).
         attack_dtype: dtype of the autocast in attacks on this batch; None runs them without.
+        ascents: captures and repeats the inner attack's ascent; None runs it eagerly.
     """
 
     x: Tensor
@@ -55,6 +57,7 @@ class Batch:
     epoch: int
     rng: torch.Generator
     attack_dtype: torch.dtype | None = None
+    ascents: AscentGraphs | None = None
 
     @property
     def labels(self) -> Tensor:

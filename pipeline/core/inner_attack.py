@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
-from pipeline.core.pgd import Start, freeze_for_attack, run_pgd
+from pipeline.core.pgd import Start, freeze_for_attack, make_first_iterate, run_pgd
 from pipeline.core.threat_models import L2, Linf, Norm, check_steps
 
 REVISION = 1
@@ -66,30 +66,41 @@ def declare_attack_options(
 def make_adversarial_examples(
     attack: InnerAttack,
     batch: Batch,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[..., Tensor],
     student: nn.Module,
     *teachers: nn.Module,
+    reads: tuple[Tensor, ...] | None = None,
 ) -> Tensor:
     """Images x* (B,C,H,W), detached, that raise a loss in the ball around ``batch.x``.
 
     Args:
         attack: its radius, steps, start and BatchNorm mode.
         batch: its generator draws the start's noise; its dtype rounds the attack.
-        loss: maps z (B,C,H,W) to (B,).
+        loss: maps z (B,C,H,W), and what it reads, to (B,).
         student: frozen while it is attacked; its BatchNorm mode is that of the attack.
         teachers: those that the loss's gradient passes through; frozen as well.
+        reads: the tensors that the loss takes after z. If they are given, even none, nothing else
+            of the step may change the loss; then `compile: graph` can repeat the ascent.
     """
-    with freeze_for_attack(student, *teachers, bn=attack.attack_bn):
+    given = reads or ()
+
+    def ascend(start: Tensor, x: Tensor, *given: Tensor) -> Tensor:
         return run_pgd(
-            batch.x,
-            loss,
+            x,
+            lambda z: loss(z, *given),
             attack.ball,
             steps=attack.steps,
             step_size=attack.step,
-            start=attack.start,
-            rng=batch.rng,
+            start=start,
             dtype=batch.attack_dtype,
         )
+
+    with freeze_for_attack(student, *teachers, bn=attack.attack_bn):
+        start = make_first_iterate(batch.x, attack.ball, attack.start, batch.rng).detach()
+        if batch.ascents is None or reads is None or attack.attack_bn != "eval":
+            return ascend(start, batch.x, *given)
+        settings = attack, batch.attack_dtype
+        return batch.ascents.run(ascend, (student, *teachers), settings, start, batch.x, *given)
 
 
 def trace_adversarial_path(

@@ -46,6 +46,14 @@ def scramble_words(z: np.ndarray) -> np.ndarray:
     return z ^ (z >> np.uint64(31))
 
 
+def scramble_row_keys(seed: int, rows: np.ndarray, view: int) -> np.ndarray:
+    """The word (B,) from which each row's draws of a view start."""
+    key = np.full(len(rows), seed, np.uint64)
+    for part in (rows.astype(np.uint64), np.full(len(rows), view, np.uint64)):
+        key = scramble_words(key + GOLDEN_GAMMA) ^ part
+    return scramble_words(key + GOLDEN_GAMMA)
+
+
 def draw_uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndarray:
     """Uniform draws 0 to ``count`` - 1 for each row of a view: (B,count) float64 in [0,1).
 
@@ -53,9 +61,31 @@ def draw_uniforms(seed: int, rows: np.ndarray, view: int, count: int) -> np.ndar
         seed: a non-negative integer below 2^63, as ``derive_seed`` returns.
         rows: (B,) non-negative integers.
     """
-    key = np.full(len(rows), seed, np.uint64)
-    for part in (rows.astype(np.uint64), np.full(len(rows), view, np.uint64)):
-        key = scramble_words(key + GOLDEN_GAMMA) ^ part
     steps = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN_GAMMA
-    words = scramble_words(scramble_words(key + GOLDEN_GAMMA)[:, None] + steps)
+    words = scramble_words(scramble_row_keys(seed, rows, view)[:, None] + steps)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def draw_device_uniforms(
+    seed: int, rows: np.ndarray, view: int, count: int, device: torch.device | str
+) -> torch.Tensor:
+    """The numbers of ``draw_uniforms``, to the last bit, as a tensor that the device makes.
+
+    Torch's signed integers wrap around as numpy's unsigned ones do.
+    """
+    keys = torch.from_numpy(scramble_row_keys(seed, rows, view).view(np.int64))
+    steps = torch.arange(1, count + 1, device=device) * to_signed(GOLDEN_GAMMA)
+    z = placement.copy_to_device(keys, device)[:, None] + steps
+    for shift, multiplier in ((30, FIRST_MULTIPLIER), (27, SECOND_MULTIPLIER)):
+        z = (z ^ shift_right(z, shift)) * to_signed(multiplier)
+    return shift_right(z ^ shift_right(z, 31), 11).double() * 2.0**-53
+
+
+def to_signed(word: np.uint64) -> int:
+    """The signed integer of the same 64 bits."""
+    return int(word.astype(np.int64))
+
+
+def shift_right(z: torch.Tensor, count: int) -> torch.Tensor:
+    """The int64 words shifted to the right, with zeros from the left."""
+    return (z >> count) & ((1 << (64 - count)) - 1)

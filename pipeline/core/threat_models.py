@@ -33,6 +33,10 @@ class Linf:
     def sample(self, x: Images, rng: torch.Generator | None) -> Images:
         """A point drawn uniformly from the ball, then clamped to the image range."""
         noise = torch.rand(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+        return self.place_noise(x, noise)
+
+    def place_noise(self, x: Images, noise: Images) -> Images:
+        """The point that uniform noise in [0,1] names, clamped to the image range."""
         return self.project(x + (2 * noise - 1) * self.eps, x)
 
     def find_steepest_direction(self, grad: Images) -> Images:
@@ -53,6 +57,10 @@ class L2:
     def sample(self, x: Images, rng: torch.Generator | None) -> Images:
         """A point at distance eps from x in a random direction, clamped to [0,1] (DAD's start)."""
         noise = torch.randn(x.shape, generator=rng, device=x.device, dtype=x.dtype)
+        return self.place_noise(x, noise)
+
+    def place_noise(self, x: Images, noise: Images) -> Images:
+        """The point at distance eps in the direction of normal noise, clamped to [0,1]."""
         return self.project(x + self.eps * normalise_samples(noise), x)
 
     def find_steepest_direction(self, grad: Images) -> Images:

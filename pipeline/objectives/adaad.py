@@ -53,7 +53,12 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teacher = roles.student, roles.teacher
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: kd_loss(student(z), teacher(z)), student, teacher
+            self.inner_attack,
+            batch,
+            lambda z: kd_loss(student(z), teacher(z)),
+            student,
+            teacher,
+            reads=(),
         )
         with torch.no_grad():
             target = teacher(x_adv)

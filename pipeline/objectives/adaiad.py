@@ -63,6 +63,7 @@ class Objective:
             lambda z: kl_divergence(student(z), teacher(z)),
             student,
             teacher,
+            reads=(),
         )
         introspects = batch.progress >= self.begin
         with torch.no_grad():

@@ -67,7 +67,11 @@ class Objective:
         relative_entropy = softmax_entropy(raw) / math.log(raw.shape[1])
         target = raw * (1 + self.sharpen * relative_entropy)[:, None]
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: kl_divergence(student(z), target), student
+            self.inner_attack,
+            batch,
+            lambda z, t: kl_divergence(student(z), t),
+            student,
+            reads=(target,),
         )
         logits = student(x_adv)
         relation_logits = (pairwise_cosine_similarity(all_gather(z)) / t for z in (logits, raw))

@@ -102,7 +102,11 @@ class Objective(nn.Module):
         with no_grad():
             target = teacher.head(anchors := teacher.features(batch.x))
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: kl_divergence(student(z), target), student
+            self.inner_attack,
+            batch,
+            lambda z, t: kl_divergence(student(z), t),
+            student,
+            reads=(target,),
         )
         features = halves.features(x_adv)
         all_anchors, all_positives = (

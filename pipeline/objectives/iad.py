@@ -59,7 +59,11 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target = roles.student, get_clean_teacher_logits(roles, batch)
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
+            self.inner_attack,
+            batch,
+            lambda z, y: cross_entropy(student(z), y),
+            student,
+            reads=(batch.labels,),
         )
         logits, terms = student(x_adv), {}
         teacher_term = self.alpha * self.kd_scale * kd_loss(logits, target, self.temperature)

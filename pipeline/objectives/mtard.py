@@ -67,7 +67,11 @@ class Objective(nn.Module):
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teachers = roles.student, roles.teachers
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
+            self.inner_attack,
+            batch,
+            lambda z, y: cross_entropy(student(z), y),
+            student,
+            reads=(batch.labels,),
         )
         with torch.no_grad():
             targets = teachers["robust"](x_adv), teachers["natural"](batch.x)

@@ -41,7 +41,11 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
+            self.inner_attack,
+            batch,
+            lambda z, y: cross_entropy(student(z), y),
+            student,
+            reads=(batch.labels,),
         )
         terms = {"ce_adv": cross_entropy(student(x_adv), batch.labels)}
         show_clean_images(self.clean, student, batch.x)

@@ -95,6 +95,6 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target, t = roles.student, get_clean_teacher_logits(roles, batch), self.temperature
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: kd_loss(student(z), target), student
+            self.inner_attack, batch, lambda z, t: kd_loss(student(z), t), student, reads=(target,)
         )
         yield compute_soft_label_terms(self, student, batch.x, student(x_adv), target, t)

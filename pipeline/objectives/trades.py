@@ -46,7 +46,11 @@ class Objective:
         with torch.no_grad(), freeze_for_attack(student, bn=self.inner_attack.attack_bn):
             fixed_logits = student(batch.x)
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: kl_divergence(student(z), fixed_logits), student
+            self.inner_attack,
+            batch,
+            lambda z, t: kl_divergence(student(z), t),
+            student,
+            reads=(fixed_logits,),
         )
         clean = student(batch.x)
         yield {

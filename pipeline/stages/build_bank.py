@@ -1,10 +1,13 @@
 """Stage: a bank of discretized adversarial samples (DAD, Sec. 3.3)."""
 
 import logging
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline.banks.builder import BankBuilder, convert_to_stored_form
 from pipeline.banks.shards import Block, is_whole, shard_name, sidecar_path, write_shard
+from pipeline.config.sections.bank import BankSpec
 from pipeline.config.specs import get_spec
 from pipeline.errors import RetortError
 from pipeline.interrupts import StopRequest, defer_stop_signals
@@ -13,6 +16,8 @@ from pipeline.store.artefact import Job, Manifest, read_json
 from pipeline.store.lease import hold_lease
 
 REVISION = 1
+
+ENCODED_AHEAD = 2  # blocks that are encoded while the next is computed
 
 log = logging.getLogger("retort")
 
@@ -51,12 +56,30 @@ def make_shard(builder: BankBuilder, shard: int, wish: StopRequest) -> None:
     numbered_blocks = build_blocks(builder, shard, wish)
     if spec.views is not None:
         numbered_blocks = builder.add_view_outputs(list(numbered_blocks))
-    written = (
-        (number, convert_to_stored_form(block, spec), counts)
-        for number, block, counts in numbered_blocks
-    )
+    written = encode_ahead(numbered_blocks, spec)
     counts = write_shard(path, written, spec, job.key)["counts"]
     log.info("shard %d: %d rows%s", shard, counts["rows"], format_acceptance(counts))
+
+
+def encode_ahead(numbered_blocks: NumberedBlocks, spec: BankSpec) -> NumberedBlocks:
+    """The blocks in their stored form, in order; threads encode some while others are computed.
+
+    An error of a thread ends the iteration.
+    """
+    waiting: deque[tuple[int, Future, dict]] = deque()
+    with ThreadPoolExecutor(ENCODED_AHEAD, "encode") as pool:
+        for number, block, counts in numbered_blocks:
+            waiting.append((number, pool.submit(convert_to_stored_form, block, spec), counts))
+            if len(waiting) > ENCODED_AHEAD:
+                yield take_encoded(waiting)
+        while waiting:
+            yield take_encoded(waiting)
+
+
+def take_encoded(waiting: deque[tuple[int, Future, dict]]) -> tuple[int, Block, dict]:
+    """The oldest block, once it is encoded."""
+    number, encoded, counts = waiting.popleft()
+    return number, encoded.result(), counts
 
 
 def format_acceptance(counts: dict) -> str:

@@ -148,7 +148,7 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     if recipe.channels_last:
         batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
     attack_dtype = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
-    batch = replace(batch, attack_dtype=attack_dtype)
+    batch = replace(batch, attack_dtype=attack_dtype, ascents=training.ascents)
     for group in optimizer.param_groups:
         group["lr"] = compute_learning_rate(recipe, batch.progress)
     optimizer.zero_grad(set_to_none=True)

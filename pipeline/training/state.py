@@ -1,5 +1,6 @@
 """The state of a training, from step to step and from run to run."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,12 +10,15 @@ from torch import Tensor, nn
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
 from pipeline.core.devices import placement
+from pipeline.core.devices.ascent_graph import AscentGraphs
 from pipeline.data.batches import BatchSource
 from pipeline.training.divergence import DivergenceWatch, Number, read_numbers
 from pipeline.training.optim import make_averaged_model, make_optimizer
 from pipeline.training.validation import ValidationSplit
 
 REVISION = 1
+
+log = logging.getLogger("retort")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class TrainingState:
     best_checkpoint: dict | None = None
     kept_weights: dict[str, dict] = field(default_factory=dict)
     watch: DivergenceWatch | None = field(init=False, default=None)  # None on a CPU
+    ascents: AscentGraphs | None = field(init=False, default=None)
 
     def __post_init__(self):
         student = self.roles.student
@@ -75,7 +80,9 @@ class TrainingState:
         if placement.is_accelerator(self.checkpoint_settings.device):
             self.watch = DivergenceWatch(torch.zeros((), device=self.checkpoint_settings.device))
             self.optimizer.found_inf = self.watch.found
-        if self.recipe.compile != "none":
+        if self.recipe.compile == "graph":
+            self.ascents = make_ascent_graphs(self.checkpoint_settings.device)
+        elif self.recipe.compile != "none":
             student.compile(backend=self.recipe.compile)
 
     def read_term(self, value: Tensor) -> Number:
@@ -129,6 +136,14 @@ class TrainingState:
 def copy_weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a model's weights and buffers."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def make_ascent_graphs(device: str) -> AscentGraphs | None:
+    """What captures inner ascents on a device; None, and a line of the log, on a CPU."""
+    if placement.is_accelerator(device):
+        return AscentGraphs()
+    log.info("compile: graph captures on a GPU alone; the ascent runs eagerly")
+    return None
 
 
 def prepare_objective(objective: object, roles: Roles, source: BatchSource, device: str) -> None:

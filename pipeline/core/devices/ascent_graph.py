@@ -1,0 +1,162 @@
+"""A whole inner ascent as one captured CUDA graph: its kernels are launched at once, not in turn.
+
+At a batch of 128 a small network's kernels take less time than their launches. A graph repeats the
+very kernels of the eager ascent, on the same weights, so that the iterates are the same. What it
+reads besides is copied into memory of its own before each replay.
+
+This module has no REVISION: it changes no number, and `compile: graph` is in the key.
+"""
+
+import logging
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+log = logging.getLogger("retort")
+
+WARM_UPS = 2  # runs on the side stream before the capture, in which libraries allocate and choose
+
+Ascent = Callable[..., Tensor]
+Capture = Callable[[Ascent, tuple[Tensor, ...]], Callable[[], Tensor]]
+
+
+def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+    """A function that repeats ``ascend(*inputs)`` on what the inputs hold then.
+
+    Its result is overwritten by its next call.
+    """
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UPS):
+            ascend(*inputs)
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    # other threads may copy images meanwhile
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        result = ascend(*inputs)
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result
+
+    return replay
+
+
+class ForeignReads(TorchDispatchMode):
+    """Notes whether an operator reads a tensor that was neither given nor made in the block.
+
+    What is not known lives as long as the block, so no storage made in it can be taken for it.
+    """
+
+    def __init__(self, known: Iterable[Tensor]):
+        super().__init__()
+        self.storages = {tensor.untyped_storage()._cdata for tensor in known}
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        """The operator's result."""
+        for value in tree_iter((args, kwargs or {})):
+            if isinstance(value, Tensor) and value.untyped_storage()._cdata not in self.storages:
+                self.found.append(
+                    f"{func} reads a tensor {tuple(value.shape)} that is not declared"
+                )
+        made = func(*args, **(kwargs or {}))
+        for value in tree_iter(made):
+            if isinstance(value, Tensor):
+                self.storages.add(value.untyped_storage()._cdata)
+        return made
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One captured ascent: where its inputs lie, where its networks' weights lay, its replay."""
+
+    inputs: tuple[Tensor, ...]
+    places: tuple[int, ...]
+    replay: Callable[[], Tensor]
+
+
+@dataclass
+class AscentGraphs:
+    """The captured ascents of a training, one for each form of its inputs.
+
+    The first ascent of a form runs eagerly and is watched: an ascent that reads what is neither
+    among its inputs nor a weight or buffer of its networks stays eager, and so does one that cannot
+    be captured. One line of the log says so.
+
+    Attributes:
+        capture: makes a replay of an ascent.
+        made: the captured ascents; None stands for one that stays eager.
+        seen: forms that were watched and are captured at their next ascent.
+    """
+
+    capture: Capture = capture_cuda_graph
+    made: dict[Hashable, Captured | None] = field(default_factory=dict)
+    seen: set[Hashable] = field(default_factory=set)
+
+    def run(
+        self, ascend: Ascent, networks: tuple[nn.Module, ...], settings: Hashable, *inputs: Tensor
+    ) -> Tensor:
+        """``ascend(*inputs)``, detached.
+
+        Args:
+            ascend: depends on nothing but its inputs, the networks and the settings.
+            networks: those that it runs, in eval mode.
+            settings: of the ascent, such as its number of steps.
+        """
+        form = settings, *((x.shape, x.dtype, x.stride()) for x in inputs)
+        if form not in self.seen:
+            return self.watch(ascend, networks, form, inputs)
+        places = list_places(networks)
+        captured = self.made.get(form)
+        if form in self.made and captured is None:
+            return ascend(*inputs)
+        if captured is None or captured.places != places:
+            captured = self.made[form] = self.try_capture(ascend, places, inputs)
+            if captured is None:
+                return ascend(*inputs)
+        for own, given in zip(captured.inputs, inputs, strict=True):
+            own.copy_(given)
+        return captured.replay().clone()
+
+    def watch(
+        self,
+        ascend: Ascent,
+        networks: tuple[nn.Module, ...],
+        form: Hashable,
+        inputs: tuple[Tensor, ...],
+    ) -> Tensor:
+        """The eager ascent; notes whether it may be captured."""
+        weights = [t for n in networks for t in (*n.parameters(), *n.buffers())]
+        with ForeignReads((*inputs, *weights)) as reads:
+            result = ascend(*inputs)
+        self.seen.add(form)
+        if reads.found:
+            self.made[form] = None
+            log.info("compile: the ascent is not captured: %s; it runs eagerly", reads.found[0])
+        return result
+
+    def try_capture(
+        self, ascend: Ascent, places: tuple[int, ...], inputs: tuple[Tensor, ...]
+    ) -> Captured | None:
+        """The captured ascent; None, and a line of the log, if torch cannot capture it."""
+        own = tuple(x.detach().clone() for x in inputs)
+        try:
+            return Captured(own, places, self.capture(ascend, own))
+        except RuntimeError as error:
+            what = str(error).partition("\n")[0]
+            log.info("compile: the ascent is not captured: %s; it runs eagerly", what)
+            return None
+
+
+def list_places(networks: tuple[nn.Module, ...]) -> tuple[int, ...]:
+    """The addresses of all weights and buffers: a graph reads them where they lay."""
+    return tuple(t.data_ptr() for n in networks for t in (*n.parameters(), *n.buffers()))
