@@ -2,12 +2,15 @@
 
 import csv
 from functools import cache
+from pathlib import Path
 
 import pytest
 import yaml
 
 from pipeline.config.reader import Config, parse_config
 from pipeline.data_free.session import make_generator_size, resolve_loss
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import Plan
 from tests.helpers.graph import ROOT
 
 PRESETS = ROOT / "workflow" / "presets"
@@ -117,3 +120,35 @@ def test_rows_that_the_paper_quotes_say_so():
         if row["table"] in ("2", "3"):
             quoted = row["method"] in ("ARD", "IAD", "RSLAD", "DFHL_RS")
             assert ("quotes" in row["reason"]) == quoted, row
+
+
+def plan_study(name: str, folder: Path) -> Plan:
+    """The plan of a file of workflow/, its store and data in an empty folder."""
+    raw = yaml.safe_load((ROOT / "workflow" / name).read_text())
+    return make_plan_from_dict(
+        raw | {"store": str(folder / "store"), "run": {"data": str(folder / "data")}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "seeds"),
+    [
+        ("derd-goals-fashion.yaml", "derd-study.yaml", 3),
+        ("derd-goals-cifar10.yaml", "../config.yaml", 1),
+    ],
+)
+def test_a_study_of_goals_has_three_seeds_of_derd_and_six_baselines(name, other, seeds, tmp_path):
+    study, shared = plan_study(name, tmp_path), plan_study(other, tmp_path)
+    for role in ("natural", "robust"):
+        assert study.refs_by_name["teacher", role] == shared.refs_by_name["teacher", role]
+    for seed in range(3):
+        student = study.artefacts[study.refs_by_name["student", f"derd-{seed}"]]
+        warm = study.refs_by_name["generator", f"derd.seed{seed}"]
+        assert student.inputs["generator"].ref == warm
+        assert ("evaluation", f"derd.seed{seed}-warm.main") in study.refs_by_name
+    for method in ("dafl", "dfad", "zskt", "cmi", "dfhl_rs", "dfard"):
+        for seed in range(seeds):
+            student = study.artefacts[study.refs_by_name["student", f"{method}-{seed}"]]
+            robust = study.refs_by_name["teacher", "robust"]
+            assert student.inputs["teachers.teacher"].ref == robust
+    assert ("generator", "short.seed0") in study.refs_by_name
