@@ -31,8 +31,9 @@ def is_network(printed: str, model: str) -> bool:
 
 
 def find_family(model: str) -> str:
-    """The family of a network by our name: ``resnet`` of ``timm/resnet18``."""
-    return FAMILY_PATTERN.match(model.lower())[1]
+    """The family of a network by our name: ``resnet`` of ``timm/resnet18``; empty if it has none."""
+    found = FAMILY_PATTERN.match(model.lower())
+    return found[1] if found else ""
 
 
 def is_family(printed: str, model: str) -> bool:

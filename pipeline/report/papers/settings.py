@@ -101,12 +101,12 @@ class SettingReader:
         return None if key is None else self.artefacts_by_key[key]
 
     def find_class_dataset(self, model: Artefact) -> Artefact:
-        """The data set whose classes a model knows: its own, or its teacher's without labels."""
+        """The data set whose classes a model knows: its own, or without labels its teacher's."""
         own = self.get_input(model, "dataset")
         if own is not None and not getattr(get_spec(model.manifest), "label_free", False):
             return own
         roles = [r for r in model.manifest.inputs if r == "teacher" or r.startswith("teachers.")]
-        return self.find_class_dataset(self.get_input(model, roles[0]))
+        return self.find_class_dataset(self.get_input(model, roles[0] if roles else "generator"))
 
     def name_dataset(self, dataset: Artefact) -> frozenset[str]:
         """The names of a data set: of its source, and in the configuration."""
