@@ -98,11 +98,14 @@ class ReportSettings(Section):
         title: heading of the page.
         samples: number of images in each of its rows of samples.
         wasserstein: settings of a figure that compares training images with shifted ones.
+        corruption_reference: name of a teacher or student by whose corruption errors those of all
+            models are divided, on test sets with corruptions other than ImageNet-C.
     """
 
     title: str = "Robust students, one teacher bank"
     samples: PositiveInt = 6
     wasserstein: WassersteinSettings | None = make_neutral_field(None)
+    corruption_reference: str | None = make_neutral_field(None)
 
 
 class ReportSpec(ReportSettings):

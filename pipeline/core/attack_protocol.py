@@ -8,7 +8,9 @@ sizes in pixels of [0,1]), and two that every attack has:
 
 An attack that not all images or classes suit has a method ``explain_misfit(shape, class_count)``:
 for images of this shape (C,H,W) and this number of classes it returns why not and what to use
-instead, or an empty text. A plan asks it before anything runs.
+instead, or an empty text. A plan asks it before anything runs. One that does something else than
+its name says on some images or classes has ``explain_variant(shape, class_count)``, which returns
+what it does instead, or an empty text. A plan prints it.
 
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
 the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the classes (B,) int64
@@ -49,7 +51,7 @@ class AttackPoint:
     """The identity of a set of predictions: an attack, and what distinguishes its results.
 
     A field is None if it does not apply to the attack or does not distinguish its results. The
-    attack fills in all fields but the last two, which the evaluation adds.
+    attack fills in all fields but `part` and `surrogate`, which the evaluation adds.
 
     Attributes:
         attack: name in the configuration.
@@ -64,6 +66,8 @@ class AttackPoint:
         probe: steps of the PGD that boundary risk probes a sample with; None before it.
         part: part of the test set, if it has parts that are not corruptions.
         surrogate: model that a transfer attack was made on; in outcomes, its key.
+        variant: what else distinguishes the results, in words: the strengths of a corruption, the
+            attacks of an AutoAttack that is not the standard one, the file of the images.
     """
 
     attack: str
@@ -78,6 +82,7 @@ class AttackPoint:
     probe: int | None = None
     part: str | None = None
     surrogate: str | None = None
+    variant: str | None = None
 
 
 POINT_COLUMNS = tuple(field.name for field in fields(AttackPoint))

@@ -33,7 +33,7 @@ from pipeline.report.outcomes import (
 from pipeline.schema import make_plugin
 from pipeline.store.attempt_cost import sum_attempt_costs
 
-REVISION = 3
+REVISION = 4
 
 MISSING_CELL = "–"
 ROUNDING_SLACK = 1e-9
@@ -87,12 +87,18 @@ def make_columns(groups: Sequence[ModelGroup]) -> list[Column]:
         point = replace(attack, eps=default_radii[0] if default_radii else radii[-1])
         remark = format_remark(point, groups, bool(default_radii))
         columns.append(Column(format_attack(point), (point,), remark))
-    corruptions = tuple(sorted(filter(is_corruption, points), key=rank_by_columns))
-    if corruptions:
-        severities = "/".join(map(str, sorted({p.severity for p in corruptions})))
-        remark = f"mean of {len(corruptions)}, severity {severities}"
-        columns.append(Column("corruptions", corruptions, remark))
+    corruptions = sorted(filter(is_corruption, points), key=rank_by_columns)
+    for variant in sorted({p.variant for p in corruptions}, key=str):
+        averaged = tuple(p for p in corruptions if p.variant == variant)
+        columns.append(Column("corruptions", averaged, describe_corruptions(averaged)))
     return columns
+
+
+def describe_corruptions(points: Sequence[AttackPoint]) -> str:
+    """What a mean over corruptions of one variant covers: strengths, number and severities."""
+    severities = "/".join(map(str, sorted({p.severity for p in points})))
+    strengths = f"{points[0].variant} strengths, " if points[0].variant else ""
+    return f"{strengths}mean of {len(points)}, severity {severities}"
 
 
 def format_remark(point: AttackPoint, groups: Sequence[ModelGroup], is_default_eps: bool) -> str:

@@ -30,7 +30,7 @@ def run(job: Job) -> Manifest:
     figure_files = draw_figures(job, study)
     parts = [
         *format_opening(job, study),
-        *format_optional_sections(study),
+        *format_optional_sections(study, spec.corruption_reference),
         *format_comparisons(study),
         *format_figures(study, figure_files),
         *format_distances(job, study, figure_files),
@@ -44,10 +44,10 @@ def run(job: Job) -> Manifest:
         job.folder / "table.md", tables.format_results_table(study.evaluated_groups, brief=True)
     )
     files = ["report.md", "report.html", "table.md", *figure_files.values()]
-    return job.build_manifest(files, collect_facts(study))
+    return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
 
 
-def collect_facts(study: Study) -> dict:
+def collect_facts(study: Study, reference: str | None) -> dict:
     """The main table's accuracies in [0,1], and the number of suspicious results."""
     columns = tables.make_columns(study.evaluated_groups)
     found = {}
@@ -55,8 +55,10 @@ def collect_facts(study: Study) -> dict:
         estimates = {c.heading: group.estimate_accuracy(c.points) for c in columns}
         accuracy = {head: e.value for head, e in estimates.items() if e is not None}
         found[f"{group.kind}/{group.name}"] = accuracy
-    more = {"shifted": shift_table.collect_shift_facts(study)} if has_shifted_tests(study) else {}
-    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study)), **more}
+    shifted = shift_table.collect_shift_facts(study, reference)
+    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study))} | (
+        {"shifted": shifted} if shifted else {}
+    )
 
 
 def draw_figures(job: Job, study: Study) -> dict[str, str]:
@@ -206,11 +208,11 @@ def has_shifted_tests(study: Study) -> bool:
     return any(get_spec(e.manifest).shifted for e in study.get_artefacts("evaluation").values())
 
 
-def format_optional_sections(study: Study) -> list[str]:
+def format_optional_sections(study: Study, reference: str | None) -> list[str]:
     """The sections that depend on what was evaluated."""
     specs = [get_spec(e.manifest) for e in study.get_artefacts("evaluation").values()]
     attacks = [name for spec in specs for attack in spec.attacks for name in attack]
-    parts = shift_table.format_section(study) if has_shifted_tests(study) else []
+    parts = shift_table.format_section(study, reference) if has_shifted_tests(study) else []
     parts += (
         epoch_table.format_section(study) if any(spec.epoch is not None for spec in specs) else []
     )

@@ -1,5 +1,6 @@
 """Evaluations: a suite of attacks on one model."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 
@@ -24,11 +25,14 @@ from pipeline.planning.plan import EPOCH_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section, make_plugin
 
+log = logging.getLogger("retort.plan")
+
 COMPONENTS = (
     *CLASSIFIER,
     *DATA,
     "pipeline.core.attack_protocol",
     "pipeline.core.seeding",
+    "pipeline.models.output_checks",
     "pipeline.stages.evaluate",
 )
 OPTIONAL = {"dataset": ("pipeline.report.distribution_shift",)}
@@ -69,29 +73,43 @@ def plan_evaluations(
     components += OPTIONAL["dataset"] if suite.dataset else ()
     spec = {"attacks": dump_section(suite)["attacks"], **resolver.make_common_spec()}
     spec |= {"shifted": True} if suite.dataset else {}
+    variants: dict[str, list[str]] = {}  # what an attack does instead -> models
     for label, model, base, asked in iterate_evaluated_models(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
         data = resolve_test_dataset(resolver, base, name)
-        check_attacks(resolver.config, name, label, base)
+        for line in check_attacks(resolver.config, name, label, base):
+            variants.setdefault(line, []).append(label)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = resolve_surrogate(resolver, name, base)
         resolver.plan.add_artefact(
             PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components)
         )
+    for line, labels in variants.items():
+        log.info("%s (%s)", line, ", ".join(labels))
 
 
-def check_attacks(config: Config, suite: str, label: str, model: str) -> None:
-    """Raise if an attack does not suit the test images, or the number of a model's classes."""
+def check_attacks(config: Config, suite: str, label: str, model: str) -> list[str]:
+    """What attacks do on a model other than their names say, a line each.
+
+    Raises:
+        RetortError: an attack does not suit the test images, or the number of a model's classes.
+    """
     own = find_model_dataset(config, model)
     shape = get_image_shape(config, config.suites[suite].dataset or own)
     class_count = len(list_dataset_classes(config, own))
+    lines = []
     for number, entry in enumerate(config.suites[suite].attacks):
         ((name, options),) = entry.items()
-        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
+        attack, where = make_plugin("attacks", "Attack", name, options), f"attacks.{number}.{name}"
+        explain = getattr(attack, "explain_misfit", None)
         if explain is not None and (why := explain(shape, class_count)):
-            raise RetortError(f"suites.{suite}.attacks.{number}.{name}: on '{label}': {why}")
+            raise RetortError(f"suites.{suite}.{where}: on '{label}': {why}")
+        explain = getattr(attack, "explain_variant", None)
+        if explain is not None and (what := explain(shape, class_count)):
+            lines.append(f"suites.{suite}.{where}: {what}")
+    return lines
 
 
 def iterate_evaluated_models(

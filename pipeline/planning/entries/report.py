@@ -60,6 +60,8 @@ def plan_report(resolver: Resolver) -> None:
     components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
+    if (reference := resolver.config.report.corruption_reference) is not None:
+        resolver.resolve_classifier(reference, "report.corruption_reference")
     if (study := resolver.config.report.wasserstein) is not None:
         place = "report.wasserstein.network"
         resolver.resolve_classifier(study.network, place)
