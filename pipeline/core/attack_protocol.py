@@ -12,6 +12,11 @@ instead, or an empty text. A plan asks it before anything runs. One that does so
 its name says on some images or classes has ``explain_variant(shape, class_count)``, which returns
 what it does instead, or an empty text. A plan prints it.
 
+An attack that reads a file marks the option that says where it lies with ``metadata={"outside":
+True}``; it is in no key. ``find_files(data)`` returns the attack with what stands for the file in
+the key; a plan asks it. ``check_test_images(images, labels)`` compares the file with the test split
+and raises before anything is predicted. With an argument ``rows`` it is told which rows x is.
+
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
 the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the classes (B,) int64
 that ``judge`` predicts on the attacked images. With None, the model itself predicts; another model
@@ -147,16 +152,21 @@ def run_attack(
     y: Tensor,
     seed: int,
     judge: nn.Module | None = None,
+    rows: range | None = None,
 ) -> Predictions:
     """The predictions of an attack of either form, checked.
+
+    ``rows`` says which rows of the test split x is; an attack gets them if it has that argument.
 
     Raises:
         RetortError: the attack gives back something else; the message names its file.
     """
     name = get_attack_name(attack)
     check_model(model)
-    if "judge" in inspect.signature(attack).parameters:
-        predictions = attack(model, x, y, seed, judge)
+    arguments = inspect.signature(attack).parameters
+    if "judge" in arguments:
+        which = {"rows": rows} if "rows" in arguments else {}
+        predictions = attack(model, x, y, seed, judge, **which)
     else:
         radii = list_radii(attack.eps) if hasattr(attack, "eps") else (None,)
         predictions = {}

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from pipeline.config.plugin_fields import extract_attack_paths
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import (
     POINT_COLUMNS,
@@ -104,7 +105,10 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
             distribution_shift.ClassSubsetClassifier(model, data.scored_labels) for model in models
         )
     test = data.read_split("test")
-    chunks = iterate_chunks(list_attacks(job, checks), job.state_folder, len(test.labels))
+    attacks = list_attacks(job, checks)
+    for attack in (a for _, a in attacks if hasattr(a, "check_test_images")):
+        attack.check_test_images(test.images, test.labels)
+    chunks = iterate_chunks(attacks, job.state_folder, len(test.labels))
     parts = list(islice(chunks, rank, None, process_count))
     missing = [part for part in parts if not part[0].exists()]
     work = [estimate_work(attack, rows, data.shape) for _, attack, rows in missing]
@@ -131,8 +135,9 @@ def list_attacks(job: Job, checks: OutputChecks) -> list[tuple[str, Any]]:
     Square stands at the largest radius of each gradient attack on the model itself.
     """
     attacks = []
-    for entry in get_spec(job).attacks:
+    for place, entry in enumerate(get_spec(job).attacks):
         ((name, options),) = entry.items()
+        options = {**options, **extract_attack_paths(job.run, place)}
         attacks.append((name, make_plugin("attacks", "Attack", name, options)))
     if checks.is_differentiable or "surrogate" in job.inputs:
         return attacks
@@ -221,7 +226,7 @@ def attack_chunk(
         with torch.no_grad():
             confidences = compute_confidences(models[1](x)).tolist()
     tables = []
-    for point, prediction in run_attack(attack, models[0], x, y, seed, models[1]).items():
+    for point, prediction in run_attack(attack, models[0], x, y, seed, models[1], rows).items():
         points = by_row(replace(point, surrogate=surrogate), test, rows)
         outcomes = zip(points, rows, y.tolist(), prediction.tolist(), confidences, strict=True)
         records = [

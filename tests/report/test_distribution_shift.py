@@ -173,7 +173,7 @@ def test_other_sets_are_evaluated_by_part_and_reported_with_the_mean_error(small
     assert "c, mean of 75 (3)" in text and "v2 (6)" in text
     value, low, high = (100 * v for v in astuple(wilson_interval(record["accuracy"], 6)))
     assert f"{value:.1f} [{low:.1f}, {high:.1f}]" in text
-    assert "| gaussian noise " in text and "3 images of each." in text
+    assert " gaussian noise |" in text and "3 images of each." in text
     assert set(shown["accuracy"]["student/s"]) == {"clean"}  # its own test set
 
 

@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+from pipeline.config.plugin_fields import pin_attack_files
 from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, prefix_errors
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
     describe_class_count,
@@ -71,7 +73,10 @@ def plan_evaluations(
         models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm_generators}
     components = (*COMPONENTS, *list_attack_modules(suite.attacks))
     components += OPTIONAL["dataset"] if suite.dataset else ()
-    spec = {"attacks": dump_section(suite)["attacks"], **resolver.make_common_spec()}
+    with prefix_errors(f"suites.{name}.attacks."):
+        data = Path(resolver.plan.run["data"])
+        attacks, outside = pin_attack_files(dump_section(suite)["attacks"], data)
+    spec = {"attacks": attacks, **resolver.make_common_spec()}
     spec |= {"shifted": True} if suite.dataset else {}
     variants: dict[str, list[str]] = {}  # what an attack does instead -> models
     for label, model, base, asked in iterate_evaluated_models(
@@ -84,7 +89,7 @@ def plan_evaluations(
         if suite.surrogate is not None:
             inputs["surrogate"] = resolve_surrogate(resolver, name, base)
         resolver.plan.add_artefact(
-            PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components)
+            PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components, outside)
         )
     for line, labels in variants.items():
         log.info("%s (%s)", line, ", ".join(labels))
