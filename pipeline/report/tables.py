@@ -1,6 +1,6 @@
 """The report's tables of accuracy, as aligned Markdown that is also legible in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, floor
@@ -36,6 +36,7 @@ from pipeline.store.attempt_cost import sum_attempt_costs
 REVISION = 4
 
 MISSING_CELL = "–"
+DOUBT_MARK = "(!)"  # beside a row whose robust accuracy may not be trusted
 ROUNDING_SLACK = 1e-9
 EQUAL_COST_FACTOR = 1.25  # costs within this factor count as equal
 TableRows = Sequence[Sequence[str]]
@@ -145,13 +146,20 @@ def describe_model_kind(group: ModelGroup) -> str:
     return "CLIP teacher" if is_clip_teacher else group.kind
 
 
-def format_results_table(groups: Sequence[ModelGroup], brief: bool = False) -> str:
-    """The main table; with ``brief`` it fits a terminal and remarks stand below it."""
+def format_results_table(
+    groups: Sequence[ModelGroup],
+    brief: bool = False,
+    suspicious: Set[tuple[str, str]] = frozenset(),
+) -> str:
+    """The main table; with ``brief`` it fits a terminal and remarks stand below it.
+
+    Rows whose kind and name are ``suspicious`` have a mark beside their name.
+    """
     columns = make_columns(groups)
     heads = [c.heading if brief and is_corruption(c.points[0]) else c.full_heading for c in columns]
     rows = [
         [
-            g.name,
+            f"{g.name} {DOUBT_MARK}" if (g.kind, g.name) in suspicious else g.name,
             describe_model_kind(g),
             *(format_cell(g, c, brief) for c in columns),
             g.image_count,
@@ -164,6 +172,7 @@ def format_results_table(groups: Sequence[ModelGroup], brief: bool = False) -> s
         return table
     remarks = [f"{c.heading}: {c.remark}." for c in columns if c.full_heading not in heads]
     note = f"Percent with 95 % intervals ({describe_intervals(groups)})."
+    remarks += [f"{DOUBT_MARK}: see the report's section «Suspicious?»."] if suspicious else []
     return "\n\n".join([table, " ".join([note, *remarks])]) + "\n"
 
 

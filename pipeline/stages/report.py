@@ -17,6 +17,8 @@ from pipeline.report import (
 from pipeline.report.bank_samples import choose_bank_samples
 from pipeline.report.html import render_page
 from pipeline.report.outcomes import Study, find_accuracy_curves, is_corruption, open_study
+from pipeline.report.sanity_checks import list_suspicious_rows
+from pipeline.report.statistics import sections
 from pipeline.store.artefact import Artefact, Job, Manifest, write_atomically, write_text
 
 REVISION = 1
@@ -34,14 +36,15 @@ def run(job: Job) -> Manifest:
         *format_comparisons(study),
         *format_figures(study, figure_files),
         *format_distances(job, study, figure_files),
-        *format_suspicions(study),
+        *sanity_checks.format_section(study),
         *format_reproduction(study),
     ]
     text = "\n\n".join(part for part in parts if part)
     write_text(job.folder / "report.md", text + "\n")
     write_text(job.folder / "report.html", render_page(text, spec.title, job.folder))
     write_text(
-        job.folder / "table.md", tables.format_results_table(study.evaluated_groups, brief=True)
+        job.folder / "table.md",
+        tables.format_results_table(study.evaluated_groups, True, list_suspicious_rows(study)),
     )
     files = ["report.md", "report.html", "table.md", *figure_files.values()]
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
@@ -124,7 +127,7 @@ def format_opening(job: Job, study: Study) -> list[str]:
         title,
         describe_setting(study),
         "## Accuracy",
-        tables.format_results_table(groups),
+        tables.format_results_table(groups, suspicious=list_suspicious_rows(study)),
         tables.format_caption(describe_columns(study)),
         "### Each corruption" if separate else "",
         separate,
@@ -212,7 +215,8 @@ def format_optional_sections(study: Study, reference: str | None) -> list[str]:
     """The sections that depend on what was evaluated."""
     specs = [get_spec(e.manifest) for e in study.get_artefacts("evaluation").values()]
     attacks = [name for spec in specs for attack in spec.attacks for name in attack]
-    parts = shift_table.format_section(study, reference) if has_shifted_tests(study) else []
+    parts = sections.format_statistics(study)
+    parts += shift_table.format_section(study, reference) if has_shifted_tests(study) else []
     parts += (
         epoch_table.format_section(study) if any(spec.epoch is not None for spec in specs) else []
     )
@@ -267,28 +271,6 @@ def format_figures(study: Study, figure_files: dict[str, str]) -> list[str]:
     shared = artefact_tables.format_reuse_table(study)
     note = "Direct readers; evaluations are those of the artefact itself and of the students."
     return [*parts, *(["## Reuse", shared, tables.format_caption(note)] if shared else [])]
-
-
-def format_suspicions(study: Study) -> list[str]:
-    """The automatic checks of the numbers, and the artefacts that older code has made."""
-    doubts, old = sanity_checks.list_suspicions(study), sanity_checks.list_outdated_artefacts(study)
-    checks = (
-        "Checked for each model, on the images that both attacks saw: accuracy under attack above "
-        "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
-        "points below it; a larger radius that leaves more accuracy."
-    )
-    made = "Everything was made by today's code."
-    return [
-        "## Suspicious?",
-        checks,
-        format_bullets(doubts) or "Found: none.",
-        f"Made by other code than today's:\n\n{format_bullets(old)}" if old else made,
-    ]
-
-
-def format_bullets(lines: list[str]) -> str:
-    """A Markdown list."""
-    return "\n".join(f"- {tables.escape_markdown(line)}" for line in lines)
 
 
 def format_reproduction(study: Study) -> list[str]:

@@ -25,7 +25,13 @@ COMPONENTS = (
     "pipeline.report.html",
     "pipeline.report.intervals",
     "pipeline.report.outcomes",
+    "pipeline.models.output_checks",
+    "pipeline.report.output_doubts",
     "pipeline.report.sanity_checks",
+    "pipeline.report.statistics.calibration",
+    "pipeline.report.statistics.paired",
+    "pipeline.report.statistics.sections",
+    "pipeline.report.statistics.worst_case",
     "pipeline.report.tables",
     "pipeline.stages.report",
 )
