@@ -12,6 +12,8 @@ ATTACK_NAMES = {
     "cw_linf": "CW (Linf)",
     "cw_l2": "CW (L2)",
     "jsma": "JSMA",
+    "apgd": "APGD",
+    "multitargeted": "MultiTargeted",
 }
 
 

@@ -39,6 +39,7 @@ MISSING_CELL = "–"
 DOUBT_MARK = "(!)"  # beside a row whose robust accuracy may not be trusted
 ROUNDING_SLACK = 1e-9
 EQUAL_COST_FACTOR = 1.25  # costs within this factor count as equal
+MOST_SURROGATES = 4  # models that transfer attacks in the main table come from
 TableRows = Sequence[Sequence[str]]
 
 
@@ -77,11 +78,15 @@ def make_columns(groups: Sequence[ModelGroup]) -> list[Column]:
     """Columns of the main table: one for each attack, and the mean over corruptions.
 
     An attack counts at radius 8/255, or at its largest radius if it has no 8/255. Its remark names
-    another radius, and the number of images where that is smaller than for other attacks.
+    another radius, and the number of images where that is smaller than for other attacks. Transfer
+    attacks from many models have no columns here; they count in the worst case.
     """
     points = set().union(*(group.common_points for group in groups))
     columns = []
     attacks = {drop_radius(p) for p in points if not is_corruption(p)}
+    surrogates = {p.surrogate for p in attacks} - {None}
+    if len(surrogates) > MOST_SURROGATES:
+        attacks = {p for p in attacks if p.surrogate is None}
     for attack in sorted(attacks, key=rank_by_strength):
         radii = sorted(p.eps for p in points if drop_radius(p) == attack)
         default_radii = [eps for eps in radii if abs(eps - DEFAULT_EPS) < PIXEL_TOLERANCE]

@@ -1,11 +1,13 @@
 """Statistics of outcomes against numbers by hand: pairs, families, calibration, worst case."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.outcomes import ModelGroup, Outcome
-from pipeline.report.statistics import calibration, paired, worst_case
+from pipeline.report.statistics import calibration, paired, sections, worst_case
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 
 
@@ -15,7 +17,8 @@ def outcome(*right: int, start: int = 0, confidence: list[float] | None = None) 
 
 
 def group(name: str, *members: dict) -> ModelGroup:
-    return ModelGroup(name, "student", tuple(members), tuple(members))
+    about = SimpleNamespace(manifest=SimpleNamespace(kind="student"))
+    return ModelGroup(name, "student", (about,) * len(members), tuple(members))
 
 
 def test_mcnemar_by_hand():
@@ -135,3 +138,34 @@ def test_the_worst_case_is_that_of_each_image():
     assert worst_case.estimate_worst_case(group("a", {CLEAN: outcome(1)})) is None
     several = group("a", outcomes, {**outcomes, pgd(20, EPS): outcome(1, 1, 1, 1)})
     assert worst_case.estimate_worst_case(several)[0].value == pytest.approx(0.5)
+
+
+def test_the_gap_to_autoattack_by_hand():
+    outcomes = {
+        CLEAN: outcome(1, 1, 1, 1, 1),
+        AttackPoint("autoattack", EPS): outcome(1, 1, 1, 0),  # on four images
+        pgd(100, EPS): outcome(1, 1, 1, 1, 1),
+        AttackPoint("square", EPS): outcome(0, 1, 1, 1, 0),
+    }
+    gap = worst_case.measure_autoattack_gap(outcomes)
+    assert (gap.autoattack, gap.others, gap.together) == (0.75, 0.75, 0.5)
+    assert (gap.gap, gap.images, gap.attacks) == (0.25, 4, 2)
+    assert worst_case.measure_autoattack_gap({CLEAN: outcome(1), pgd(1, EPS): outcome(1)}) is None
+
+
+def test_the_tables_have_every_radius_the_worst_case_and_the_pairs():
+    curve = {CLEAN: outcome(*[1] * 8, confidence=[1.0] * 8)}
+    curve |= {pgd(20, e / 255): outcome(*[1] * n, *[0] * (8 - n)) for e, n in ((4, 6), (8, 4))}
+    other = {point: outcome(*[0] * 8, confidence=[0.5] * 8) for point in curve}
+    groups = [group("a", curve), group("b", other)]
+    head, _, first, second = sections.format_radius_table(groups).splitlines()
+    assert "PGD-20 at 4/255" in head and "PGD-20 at 8/255" in head
+    assert "75.0 [" in first and "50.0 [" in first and second.count("0.0 [") == 2
+    worst = sections.format_worst_table(groups)
+    assert "50.0 [21.5, 78.5]" in worst and "0.0 [0.0, 0.0]" in worst  # Wilson; ECE of 0
+    pairs = sections.compare_students(groups)
+    assert list(pairs) == ["clean", "worst case at 8/255"]
+    table = sections.format_pair_table(pairs["clean"])
+    assert "a – b" in table and "+100.0 [+100.0, +100.0]" in table and "0.0078" in table
+    assert sections.format_radius_table([group("a", {CLEAN: outcome(1)})]) == ""
+    assert sections.format_worst_table([group("a", {CLEAN: outcome(1)})]) == ""

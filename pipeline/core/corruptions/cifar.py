@@ -32,7 +32,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarra
     """
     np.random.seed(seed)
     change, strength = CORRUPTIONS[name], STRENGTHS[name][severity - 1]
-    return np.uint8(change(image, strength, np.random.default_rng(seed)))
+    return np.asarray(change(image, strength, np.random.default_rng(seed))).astype(np.uint8)
 
 
 def gaussian_noise(image: np.ndarray, scale: float, rng: np.random.Generator) -> np.ndarray:
@@ -67,7 +67,7 @@ def glass_blur(image: np.ndarray, strength: tuple, rng: np.random.Generator) -> 
     """Blurs, swaps pixels with near ones, and blurs again."""
     from imagecorruptions.corruptions import _shuffle_pixels_njit_glass_blur as shuffle_pixels
 
-    x = np.uint8(smooth(image / 255, strength[0]) * 255)
+    x = (smooth(image / 255, strength[0]) * 255).astype(np.uint8)
     x = shuffle_pixels(*x.shape[:2], x, strength, int(rng.integers(2**32)))
     return to_levels(smooth(x / 255, strength[0]))
 
@@ -84,7 +84,9 @@ def defocus_blur(image: np.ndarray, strength: tuple, rng: np.random.Generator) -
 
 def motion_blur(image: np.ndarray, strength: tuple, rng: np.random.Generator) -> np.ndarray:
     """Blurs along a line within 45 degrees of the horizontal."""
-    return np.clip(np.round(blur_motion(image, *strength, rng.uniform(-45, 45))), 0, 255)
+    radius, sigma = strength
+    blurred = blur_motion(image, radius, sigma, rng.uniform(-45, 45))
+    return np.clip(np.round(blurred), 0, 255)
 
 
 def zoom_blur(image: np.ndarray, end: float, rng: np.random.Generator) -> np.ndarray:
@@ -109,7 +111,7 @@ def frost(image: np.ndarray, strength: tuple, rng: np.random.Generator) -> np.nd
     import imagecorruptions
 
     folder = Path(imagecorruptions.__file__).parent / "frost"
-    ice = cv2.imread(str(folder / FROST_FILES[rng.integers(len(FROST_FILES))]))
+    ice: Any = cv2.imread(str(folder / FROST_FILES[rng.integers(len(FROST_FILES))]))
     ice = cv2.resize(ice, (0, 0), fx=FROST_SCALE, fy=FROST_SCALE)
     (height, width), (own, other) = image.shape[:2], strength
     top, left = (rng.integers(0, ice.shape[axis] - image.shape[axis]) for axis in (0, 1))
@@ -124,7 +126,7 @@ def snow(image: np.ndarray, strength: tuple, rng: np.random.Generator) -> np.nda
     mean, deviation, zoom, threshold, radius, sigma, own = strength
     flakes = enlarge(rng.normal(size=image.shape[:2], loc=mean, scale=deviation)[..., None], zoom)
     flakes = np.where(flakes < threshold, 0, flakes)[..., 0]
-    flakes = np.uint8(np.clip(flakes, 0, 1) * 255)
+    flakes = (np.clip(flakes, 0, 1) * 255).astype(np.uint8)
     flakes = np.round(blur_motion(flakes, radius, sigma, rng.uniform(-135, -45)))[..., None] / 255
     x = image.astype(np.float32) / 255
     grey = cv2.cvtColor(x, cv2.COLOR_RGB2GRAY)[..., None]
@@ -143,18 +145,18 @@ def spatter(image: np.ndarray, strength: tuple, rng: np.random.Generator) -> np.
     if is_mud:
         mud = gaussian((liquid > threshold).astype(np.float32), sigma=amount)
         mud = np.where(mud < 0.8, 0, mud)[..., None]
-        return to_levels(x * (1 - mud) + np.float32(MUD) * mud)
-    drops = shade_drops(np.uint8(liquid * 255))
+        return to_levels(x * (1 - mud) + np.array(MUD, np.float32) * mud)
+    drops = shade_drops((liquid * 255).astype(np.uint8))
     # without a drop the published code divides by zero; here the image stays as it is
-    drops *= amount / max(float(drops.max()), np.finfo(np.float32).tiny)
-    return to_levels(x + drops[..., None] * np.float32(WATER))
+    drops *= amount / max(float(drops.max()), float(np.finfo(np.float32).tiny))
+    return to_levels(x + drops[..., None] * np.array(WATER, np.float32))
 
 
 def shade_drops(liquid: np.ndarray) -> np.ndarray:
     """Brightness (H,W) of drops of water, from their layer (H,W) uint8."""
     import cv2
 
-    distance = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
+    distance: Any = cv2.distanceTransform(255 - cv2.Canny(liquid, 50, 150), cv2.DIST_L2, 5)
     _, distance = cv2.threshold(
         distance, MAX_KERNEL_DISTANCE, MAX_KERNEL_DISTANCE, cv2.THRESH_TRUNC
     )
@@ -204,10 +206,11 @@ def elastic_transform(image: np.ndarray, strength: tuple, rng: np.random.Generat
 
     x, shape = image.astype(np.float32) / 255, image.shape[:2]
     amplitude, sigma, shift = (min(shape) * share for share in strength)
-    center, third = np.float32(shape) // 2, min(shape) // 3
-    corners = np.float32([center + third, [center[0] + third, center[1] - third], center - third])
+    center, third = np.array(shape, np.float32) // 2, min(shape) // 3
+    last = [center[0] + third, center[1] - third]
+    corners = np.array([center + third, last, center - third], np.float32)
     moved = corners + rng.uniform(-shift, shift, size=corners.shape).astype(np.float32)
-    x = cv2.warpAffine(
+    bent: Any = cv2.warpAffine(
         x,
         cv2.getAffineTransform(corners, moved),
         shape[::-1],
@@ -217,9 +220,13 @@ def elastic_transform(image: np.ndarray, strength: tuple, rng: np.random.Generat
         gaussian(rng.uniform(-1, 1, size=shape), sigma, mode="reflect", truncate=3) * amplitude
         for _ in range(2)
     )
-    rows, columns, planes = np.indices(x.shape).astype(float)
-    places = rows + np.float32(down)[..., None], columns + np.float32(right)[..., None], planes
-    return to_levels(map_coordinates(x, places, order=1, mode="reflect"))
+    rows, columns, planes = np.indices(image.shape).astype(float)
+    places = (
+        rows + down.astype(np.float32)[..., None],
+        columns + right.astype(np.float32)[..., None],
+        planes,
+    )
+    return to_levels(map_coordinates(bent, places, order=1, mode="reflect"))
 
 
 def to_levels(x: np.ndarray) -> np.ndarray:

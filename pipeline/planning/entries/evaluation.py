@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from pipeline.config.plugin_fields import pin_attack_files
+from pipeline.config.plugin_fields import collect_key_options, pin_attack_files
 from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
+from pipeline.config.suites import DEFAULT_EPS
 from pipeline.errors import RetortError, prefix_errors
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
@@ -25,6 +26,7 @@ from pipeline.planning.components import (
 )
 from pipeline.planning.plan import EPOCH_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
+from pipeline.planning.suite_models import choose_models, list_candidates
 from pipeline.schema import dump_section, make_plugin
 
 log = logging.getLogger("retort.plan")
@@ -56,21 +58,8 @@ def plan_evaluations(
 ) -> None:
     """Plan the evaluations of one suite."""
     suite = resolver.config.suites[name]
-    models: dict[
-        str, tuple[PlannedArtefact, str]
-    ] = {}  # label -> artefact, and the teacher or student whose classes it knows
-    if "students" in suite.models:
-        models |= {e.name: (e, e.name.rpartition("-")[0]) for e in students}
-    if "teachers" in suite.models:
-        teachers = {n: (resolver.resolve_name("teachers", n), n) for n in resolver.config.teachers}
-        if twice := sorted(models.keys() & teachers.keys()):
-            raise RetortError(
-                f"teachers.{twice[0]}: a student of one seed is called '{twice[0]}' too, so suite "
-                f"'{name}' cannot tell them apart; rename one"
-            )
-        models |= teachers
-    if "generators" in suite.models:
-        models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm_generators}
+    candidates = list_candidates(resolver, students, warm_generators)
+    models = choose_models(resolver, name, candidates)
     components = (*COMPONENTS, *list_attack_modules(suite.attacks))
     components += OPTIONAL["dataset"] if suite.dataset else ()
     with prefix_errors(f"suites.{name}.attacks."):
@@ -93,6 +82,40 @@ def plan_evaluations(
         )
     for line, labels in variants.items():
         log.info("%s (%s)", line, ", ".join(labels))
+    if suite.preset is not None:
+        plan_transfers(resolver, name, models)
+
+
+def plan_transfers(
+    resolver: Resolver, suite: str, models: dict[str, tuple[PlannedArtefact, str]]
+) -> None:
+    """Plan transfer attacks on a suite's models from every other model of the same classes."""
+    config, settings = resolver.config, resolver.config.suites[suite]
+    options = {"eps": DEFAULT_EPS if settings.eps is None else settings.eps}
+    options |= {} if settings.n_eval is None else {"n_eval": settings.n_eval}
+    options |= {"step": options["eps"] / 4}
+    attack = make_plugin("attacks", "Attack", "pgd", options)
+    attacks = [{"pgd": collect_key_options(attack)}]
+    spec = {"attacks": attacks, **resolver.make_common_spec()}
+    components = (*COMPONENTS, *list_attack_modules(attacks))
+    for label, (model, base) in models.items():
+        data = resolve_test_dataset(resolver, base, suite)
+        for other in (*config.teachers, *config.students):
+            surrogate = resolver.resolve_classifier(other, f"suites.{suite}.preset")
+            if surrogate.ref == model.ref or not are_comparable(config, other, base):
+                continue
+            inputs = {"model": model, "dataset": data, "surrogate": surrogate}
+            name = f"{label}.{suite}-from-{other}"
+            resolver.plan.add_artefact(
+                PlannedArtefact("evaluation", name, spec, inputs, components)
+            )
+
+
+def are_comparable(config: Config, first: str, second: str) -> bool:
+    """Whether two classifiers know the same classes and take images of one shape."""
+    same = list_model_classes(config, first) == list_model_classes(config, second)
+    shapes = {get_image_shape(config, find_model_dataset(config, n)) for n in (first, second)}
+    return same and len(shapes) == 1
 
 
 def check_attacks(config: Config, suite: str, label: str, model: str) -> list[str]:

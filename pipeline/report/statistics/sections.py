@@ -13,7 +13,11 @@ from pipeline.report.outcomes import (
 )
 from pipeline.report.statistics.calibration import estimate_group_calibration
 from pipeline.report.statistics.paired import PairedComparison, compare_outcomes
-from pipeline.report.statistics.worst_case import estimate_worst_case, find_worst_case
+from pipeline.report.statistics.worst_case import (
+    estimate_worst_case,
+    find_worst_case,
+    measure_autoattack_gap,
+)
 from pipeline.report.tables import (
     MISSING_CELL,
     Column,
@@ -38,6 +42,7 @@ PAIR_CAPTION = (
     "corrected by Holm for all pairs of this table. «no» means that these images show no "
     "difference."
 )
+THOROUGH_ATTACKS = ("apgd", "multitargeted")  # which no suite has by chance
 MOST_PAIRS = 30  # rows of a table of pairs in the page; beyond it, the smallest p-values
 
 
@@ -84,6 +89,23 @@ def format_worst_table(groups: Sequence[ModelGroup]) -> str:
     return format_markdown_table(heads, rows, left_columns=2) if is_known else ""
 
 
+def list_gaps(study: Study) -> list[str]:
+    """A line for each model that met attacks of the preset `thorough`: its gap to AutoAttack."""
+    lines = []
+    for group in study.evaluated_groups:
+        for member, outcomes in zip(group.members, group.outcomes, strict=True):
+            gap = measure_autoattack_gap(outcomes)
+            if gap is None or not any(p.attack in THOROUGH_ATTACKS for p in outcomes):
+                continue
+            lines.append(
+                f"{study.find_name(member.manifest.key)}: {100 * gap.autoattack:.1f} % under "
+                f"AutoAttack; {gap.attacks} other attacks together bring it to "
+                f"{100 * gap.together:.1f} %, {100 * gap.gap:.1f} points below "
+                f"({gap.images:,} images)."
+            )
+    return lines
+
+
 def compare_students(groups: Sequence[ModelGroup]) -> dict[str, list[PairedComparison]]:
     """Every pair of students, by what they are compared on: clean images, and the worst case."""
     students = [g for g in groups if g.kind == "student"]
@@ -122,6 +144,8 @@ def format_statistics(study: Study) -> list[str]:
         parts += ["### Every radius", radii]
     if worst := format_worst_table(groups):
         parts += ["### Worst case and calibration", worst, format_caption(WORST_CAPTION)]
+    if gaps := list_gaps(study):
+        parts += ["### Thorough check", "\n".join(f"- {line}" for line in gaps)]
     for what, pairs in compare_students(groups).items():
         left_out = f" The {MOST_PAIRS} clearest of {len(pairs)}." if len(pairs) > MOST_PAIRS else ""
         caption = format_caption(PAIR_CAPTION + left_out)

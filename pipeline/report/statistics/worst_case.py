@@ -1,6 +1,7 @@
 """The worst case over attacks: an image counts as correct only if every attack leaves it so."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -75,3 +76,48 @@ def estimate_worst_case(
     if len(known) > 1:
         return student_t_interval([outcome.accuracy for outcome in known]), n
     return wilson_interval(known[0].accuracy, n), n
+
+
+@dataclass(frozen=True)
+class AutoAttackGap:
+    """How far other attacks together fall below AutoAttack, on the images that all of them saw.
+
+    Attributes:
+        autoattack: accuracy under AutoAttack, in [0,1].
+        others: accuracy in the worst case over all other attacks, in [0,1].
+        together: accuracy in the worst case over AutoAttack and the others.
+        images: number of images.
+        attacks: number of other attacks.
+    """
+
+    autoattack: float
+    others: float
+    together: float
+    images: int
+    attacks: int
+
+    @property
+    def gap(self) -> float:
+        """How much of AutoAttack's accuracy the others take away, in [0,1]."""
+        return self.autoattack - self.together
+
+
+def measure_autoattack_gap(
+    outcomes: Mapping[AttackPoint, Outcome], eps: float = DEFAULT_EPS
+) -> AutoAttackGap | None:
+    """One model's gap at a radius; None without AutoAttack or without another attack."""
+    points = [p for p in list_worst_case_points(outcomes, eps) if p != CLEAN_POINT]
+    own = [p for p in points if p.attack == "autoattack" and p.surrogate is None]
+    others = [p for p in points if p not in own]
+    if not own or not others:
+        return None
+    standard, worst = align_outcomes(outcomes[own[0]], take_worst([outcomes[p] for p in others]))
+    if not len(standard.index):
+        return None
+    return AutoAttackGap(
+        autoattack=standard.accuracy,
+        others=worst.accuracy,
+        together=take_worst([standard, worst]).accuracy,
+        images=len(standard.index),
+        attacks=len(others),
+    )
