@@ -13,6 +13,7 @@ from pipeline.attacks import clean
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import make_generator
 from pipeline.data.splits import SPLITS, Split, save_split
+from pipeline.errors import RetortError
 from pipeline.models.classifier import MODEL_FILE, initialise_classifier, save_classifier
 from pipeline.report.outcomes import Study, read_outcomes
 from pipeline.stages import evaluate
@@ -177,3 +178,12 @@ def test_clean_images_have_confidences_and_the_manifest_what_outputs_look_like(j
     assert found[pgd(1, EPS, STEP)].confidence is None
     assert manifest.facts["outputs"]["form"] == "logits"
     assert manifest.facts["outputs"]["images"] == 10
+
+
+def test_weights_that_the_manifest_does_not_list_are_told_before_any_forward(job):
+    other = initialise_classifier("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 1)
+    save_classifier(other, job.inputs["model"] / MODEL_FILE, "resnet8-s2-w8", CLASSES)
+    with pytest.raises(RetortError) as caught:
+        evaluate.run(job)
+    assert MODEL_FILE in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(job.state_folder.glob("*.parquet"))

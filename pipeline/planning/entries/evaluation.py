@@ -13,6 +13,7 @@ from pipeline.errors import RetortError, prefix_errors
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
     describe_class_count,
+    describe_class_difference,
     get_image_shape,
     list_dataset_classes,
 )
@@ -196,10 +197,12 @@ def resolve_test_dataset(resolver: Resolver, model: str, suite: str) -> PlannedA
     own, given = find_model_dataset(config, model), config.suites[suite].dataset
     name = given or own
     data = resolver.resolve_name("datasets", name, where)
-    if given and list_dataset_classes(config, given) != list_dataset_classes(config, own):
+    known = list_dataset_classes(config, own)
+    if given and (found := list_dataset_classes(config, given)) != known:
         raise RetortError(
-            f"{where}: '{given}' has other classes than '{own}', which '{model}' knows; name a "
-            "data set of these classes, or other models"
+            f"{where}: '{given}' has other classes than '{own}', which '{model}' knows "
+            f"({describe_class_difference(found, known)}); name a data set of these classes, or "
+            "other models"
         )
     if given:
         check_image_shape(config, where, model, own, given)
