@@ -31,6 +31,8 @@ class DatasetPlugin:
             not held in memory.
         find: (data folder, whether counts are wanted) -> what the source finds out about its files,
             a ``folder_layout.FoundImages``; None if it has nothing to find.
+        parts: name and number of rows of each part of the test split, in order; none where it is
+            one whole.
         verify_version: (data folder) -> None; raises if the files are not those of the version.
     """
 
@@ -43,6 +45,7 @@ class DatasetPlugin:
     index: Callable[[str, Path], Any] | None = None
     find: Callable[[Path, bool], Any] | None = None
     verify_version: Callable[[Path], None] | None = None
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 def has_options(name: str) -> bool:
@@ -65,16 +68,19 @@ def open_dataset_plugin(
     """
     name, options = parse_named_options(source)
     module = load_plugin("datasets", name)
+    parts: tuple[tuple[str, int], ...] = ()
     if has_options(name):
         images = make_plugin("datasets", OPTIONS_CLASS, name, {**options, **(paths or {})})
         sizes, shape, classes = images.sizes, images.shape, images.classes
+        parts = tuple(getattr(images, "parts", ()))
         reads = [getattr(images, n, None) for n in ("load", "index", "find", "verify_version")]
     else:
         sizes, shape, classes = module.SIZES, module.SHAPE, module.CLASSES
         reads = [module.load]
     if fault := describe_bad_statement(sizes, shape, classes):
         raise RetortError(f"{describe_module(module.__name__)}: {fault}")
-    return DatasetPlugin(name, module.__name__, sizes, shape, tuple(classes), *reads)
+    about = (sizes, shape, tuple(classes), *reads)
+    return DatasetPlugin(name, module.__name__, *about, parts=parts)
 
 
 def assign_sources(sizes: Mapping[str, int | None], stratified: bool) -> dict[str, str]:

@@ -18,6 +18,8 @@ from pipeline.report.bank_samples import choose_bank_samples
 from pipeline.report.html import render_page
 from pipeline.report.outcomes import Study, find_accuracy_curves, is_corruption, open_study
 from pipeline.report.papers import section as paper_section
+from pipeline.report.sanity_checks import list_suspicious_rows
+from pipeline.report.statistics import sections
 from pipeline.store.artefact import Artefact, Job, Manifest, write_atomically, write_text
 
 REVISION = 1
@@ -32,24 +34,26 @@ def run(job: Job) -> Manifest:
     paper_parts, paper_files = paper_section.add_tables(job.folder, study, spec.tables)
     parts = [
         *format_opening(job, study),
-        *format_optional_sections(study),
+        *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
         *format_comparisons(study),
         *format_figures(study, figure_files),
         *format_distances(job, study, figure_files),
-        *format_suspicions(study),
+        *sanity_checks.format_section(study),
         *format_reproduction(study),
     ]
     text = "\n\n".join(part for part in parts if part) + "\n"
     write_text(job.folder / "report.md", text)
     write_text(job.folder / "report.html", render_page(text, spec.title, job.folder))
-    brief_table = tables.format_results_table(study.evaluated_groups, brief=True)
-    write_text(job.folder / "table.md", brief_table)
+    write_text(
+        job.folder / "table.md",
+        tables.format_results_table(study.evaluated_groups, True, list_suspicious_rows(study)),
+    )
     files = ["report.md", "report.html", "table.md", *figure_files.values(), *paper_files]
-    return job.build_manifest(files, collect_facts(study))
+    return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
 
 
-def collect_facts(study: Study) -> dict:
+def collect_facts(study: Study, reference: str | None) -> dict:
     """The main table's accuracies in [0,1], and the number of suspicious results."""
     columns = tables.make_columns(study.evaluated_groups)
     found = {}
@@ -57,8 +61,10 @@ def collect_facts(study: Study) -> dict:
         estimates = {c.heading: group.estimate_accuracy(c.points) for c in columns}
         accuracy = {head: e.value for head, e in estimates.items() if e is not None}
         found[f"{group.kind}/{group.name}"] = accuracy
-    more = {"shifted": shift_table.collect_shift_facts(study)} if has_shifted_tests(study) else {}
-    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study)), **more}
+    shifted = shift_table.collect_shift_facts(study, reference)
+    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study))} | (
+        {"shifted": shifted} if shifted else {}
+    )
 
 
 def draw_figures(job: Job, study: Study) -> dict[str, str]:
@@ -124,7 +130,7 @@ def format_opening(job: Job, study: Study) -> list[str]:
         title,
         describe_setting(study),
         "## Accuracy",
-        tables.format_results_table(groups),
+        tables.format_results_table(groups, suspicious=list_suspicious_rows(study)),
         tables.format_caption(describe_columns(study)),
         "### Each corruption" if separate else "",
         separate,
@@ -207,11 +213,12 @@ def has_shifted_tests(study: Study) -> bool:
     return any(get_spec(e.manifest).shifted for e in study.get_artefacts("evaluation").values())
 
 
-def format_optional_sections(study: Study) -> list[str]:
+def format_optional_sections(study: Study, reference: str | None) -> list[str]:
     """The sections that depend on what was evaluated."""
     specs = [get_spec(e.manifest) for e in study.get_artefacts("evaluation").values()]
     attacks = [name for spec in specs for attack in spec.attacks for name in attack]
-    parts = shift_table.format_section(study) if has_shifted_tests(study) else []
+    parts = sections.format_statistics(study)
+    parts += shift_table.format_section(study, reference) if has_shifted_tests(study) else []
     parts += (
         epoch_table.format_section(study) if any(spec.epoch is not None for spec in specs) else []
     )
@@ -266,28 +273,6 @@ def format_figures(study: Study, figure_files: dict[str, str]) -> list[str]:
     shared = artefact_tables.format_reuse_table(study)
     note = "Direct readers; evaluations are those of the artefact itself and of the students."
     return [*parts, *(["## Reuse", shared, tables.format_caption(note)] if shared else [])]
-
-
-def format_suspicions(study: Study) -> list[str]:
-    """The automatic checks of the numbers, and the artefacts that older code has made."""
-    doubts, old = sanity_checks.list_suspicions(study), sanity_checks.list_outdated_artefacts(study)
-    checks = (
-        "Checked for each model, on the images that both attacks saw: accuracy under attack above "
-        "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
-        "points below it; a larger radius that leaves more accuracy."
-    )
-    made = "Everything was made by today's code."
-    return [
-        "## Suspicious?",
-        checks,
-        format_bullets(doubts) or "Found: none.",
-        f"Made by other code than today's:\n\n{format_bullets(old)}" if old else made,
-    ]
-
-
-def format_bullets(lines: list[str]) -> str:
-    """A Markdown list."""
-    return "\n".join(f"- {tables.escape_markdown(line)}" for line in lines)
 
 
 def format_reproduction(study: Study) -> list[str]:

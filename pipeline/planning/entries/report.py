@@ -25,7 +25,13 @@ COMPONENTS = (
     "pipeline.report.html",
     "pipeline.report.intervals",
     "pipeline.report.outcomes",
+    "pipeline.models.output_checks",
+    "pipeline.report.output_doubts",
     "pipeline.report.sanity_checks",
+    "pipeline.report.statistics.calibration",
+    "pipeline.report.statistics.paired",
+    "pipeline.report.statistics.sections",
+    "pipeline.report.statistics.worst_case",
     "pipeline.report.tables",
     "pipeline.stages.report",
 )
@@ -76,6 +82,8 @@ def plan_report(resolver: Resolver) -> None:
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
     components += OPTIONAL["tables"] if resolver.config.report.tables else ()
+    if (reference := resolver.config.report.corruption_reference) is not None:
+        resolver.resolve_classifier(reference, "report.corruption_reference")
     if (study := resolver.config.report.wasserstein) is not None:
         place = "report.wasserstein.network"
         resolver.resolve_classifier(study.network, place)
