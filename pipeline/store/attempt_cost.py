@@ -59,7 +59,7 @@ def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds
 def get_card_name() -> str:
     """The name of the GPU that this process has used; empty if it has used none."""
     torch = sys.modules.get("torch")
-    if torch is None or not (torch.cuda.is_available() and torch.cuda.is_initialized()):
+    if torch is None or not torch.cuda.is_initialized():
         return ""
     return torch.cuda.get_device_name()
 

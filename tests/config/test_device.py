@@ -7,6 +7,8 @@ import pytest
 from pipeline import resources
 from pipeline.config.reader import parse_config
 from pipeline.errors import RetortError
+from pipeline.planning.graph import make_plan_from_dict
+from tests.helpers.graph import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +38,12 @@ def test_a_named_device_is_not_looked_for(monkeypatch, device):
 def test_another_device_is_refused_with_the_nearest():
     with pytest.raises(RetortError, match="device: 'coda' is unknown; did you mean 'cuda'"):
         parse_config({"device": "coda"})
+
+
+def test_the_device_is_in_the_key_of_all_that_is_computed():
+    plans = {
+        device: make_plan_from_dict(tiny() | {"device": device}).refs_by_name
+        for device in ("cpu", "cuda")
+    }
+    same = {name for name, ref in plans["cpu"].items() if plans["cuda"][name] == ref}
+    assert {kind for kind, _ in same} == {"dataset"}

@@ -23,7 +23,6 @@ def read_modes() -> tuple[bool, ...]:
     """TF32 in products and convolutions, cuDNN's trials, one order of sums."""
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     deterministic = torch.are_deterministic_algorithms_enabled()
-    assert cudnn.deterministic == deterministic
     return products.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, deterministic
 
 
@@ -42,6 +41,7 @@ def test_a_job_sets_every_mode_whatever_was_set_before(recipe, modes):
     os.environ[CUBLAS_VARIABLE] = ""
     set_numeric_modes(recipe)
     assert read_modes() == modes
+    assert torch.backends.cudnn.deterministic == (not recipe or "deterministic" in recipe)
     assert os.environ[CUBLAS_VARIABLE] == (":4096:8" if "deterministic" in recipe else "")
 
 
