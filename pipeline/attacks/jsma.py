@@ -73,7 +73,7 @@ def make_saliency_images(
         raise RetortError(f"attack jsma: needs ART; {NEEDED_PACKAGE[1]}") from error
     with torch.no_grad():
         classes = model(x[:1]).shape[1]
-    with freeze_modules(model):
+    with freeze_modules(model), torch.random.fork_rng(devices=[]):  # ART's loaders draw a seed
         classifier = PyTorchClassifier(
             model,
             nn.CrossEntropyLoss(),

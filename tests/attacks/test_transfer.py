@@ -11,6 +11,7 @@ from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.report.attack_labels import format_attack, format_plain_attack
 from pipeline.report.outcomes import rank_by_strength
+from pipeline.trials.attack import check_repeats_and_leaves_no_trace
 from tests.attacks.test_every_attack import EPS, Watched, samples, small_net
 from tests.helpers.graph import tiny
 from tests.helpers.points import pgd as pgd_point
@@ -77,6 +78,12 @@ def test_jsma_towards_the_true_label_is_no_attack():
     assert not (predict_classes(net, x) == wrong).any()
 
 
+@pytest.mark.parametrize("name", ["jsma", "jsma_true"])
+def test_jsma_repeats_and_leaves_no_trace(name):
+    """ART's data loaders draw their seed from torch's global generator."""
+    check_repeats_and_leaves_no_trace(name)
+
+
 def test_both_forms_of_jsma_say_in_their_heading_where_they_go():
     assert format_attack(AttackPoint("jsma")) == "JSMA (to a random class)"
     assert format_attack(AttackPoint("jsma_true")) == "JSMA (to the true label: no attack)"
@@ -106,7 +113,13 @@ class Half(nn.Module):
 
 @pytest.mark.parametrize(
     "attack",
-    [fgsm.Attack(EPS), pgd.Attack(EPS, steps=3), jsma.Attack(), square.Attack(EPS, queries=5)],
+    [
+        fgsm.Attack(EPS),
+        pgd.Attack(EPS, steps=3),
+        jsma.Attack(),
+        jsma_true.Attack(),
+        square.Attack(EPS, queries=5),
+    ],
     ids=lambda a: type(a).__module__.rpartition(".")[2],
 )
 def test_a_transfer_is_made_on_one_model_and_judged_by_another(attack):
