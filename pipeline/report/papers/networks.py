@@ -31,7 +31,7 @@ def is_network(printed: str, model: str) -> bool:
 
 
 def find_family(model: str) -> str:
-    """The family of a network by our name, such as ``resnet``; empty if it has none."""
+    """The family of a network by our name: ``resnet`` of ``timm/resnet18``; empty without one."""
     found = FAMILY_PATTERN.match(model.lower())
     return found[1] if found else ""
 
