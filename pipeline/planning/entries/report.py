@@ -36,7 +36,11 @@ COMPONENTS = (
     "pipeline.stages.report",
 )
 OPTIONAL = {
-    "shifts": ("pipeline.report.distribution_shift", "pipeline.report.shift_table"),
+    "shifts": (
+        "pipeline.data.imagenet",
+        "pipeline.report.distribution_shift",
+        "pipeline.report.shift_table",
+    ),
     "epochs": ("pipeline.report.epoch_table",),
     "boundaries": ("pipeline.report.boundary_table",),
     "tables": (
