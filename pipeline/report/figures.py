@@ -1,6 +1,6 @@
 """The report's figures: samples of a bank, accuracy against eps, training curves, costs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.artefact_tables import group_artefacts, sum_costs
@@ -19,7 +20,7 @@ from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accura
 from pipeline.report.tables import format_amount
 from pipeline.store.artefact import read_json, write_atomically
 
-REVISION = 4
+REVISION = 5
 
 # Colours (Okabe and Ito's and Tol's wine; greys); the second dashes serve once colours repeat.
 LINE_STYLES = {
@@ -44,7 +45,8 @@ RC_PARAMS = {
 }
 NON_LOSS_FIELDS = ("epoch", "lr", "cosine")  # numbers in a training record that are not losses
 PANEL_COLUMNS = 5
-CHANGE_GAIN = 10
+CHANGE_GAIN = 8
+GRID_COLUMNS, GRID_INCHES = 4, 2.7
 
 
 @contextmanager
@@ -72,20 +74,42 @@ def assign_line_styles(groups: Sequence[ModelGroup]) -> dict[tuple[str, str], Li
 
 
 def draw_bank_samples(path: Path, bank_samples: Sequence[BankSample]) -> None:
-    """Draw one row for each sample: x, Q(x), Q(x') and ten times the change from Q(x) to Q(x')."""
-    heads = ("x", "Q(x)", "Q(x′)", f"change × {CHANGE_GAIN}")
-    with open_figure(path, 6.4, 0.3 + 1.2 * len(bank_samples)) as figure:
+    """Draw one row for each sample: clean, Q(x) if there is one, adversarial, and the change."""
+    is_quantised = any(sample.reconstruction is not None for sample in bank_samples)
+    heads = ["clean", *(["Q(x)"] if is_quantised else []), "adversarial"]
+    heads.append(f"difference × {CHANGE_GAIN}")
+    with open_figure(path, 2.2 + 1.2 * len(heads), 0.3 + 1.2 * len(bank_samples)) as figure:
         axes = figure.subplots(len(bank_samples), len(heads), squeeze=False)
-        for row, bank_sample in zip(axes, bank_samples, strict=True):
-            change = np.clip(
-                CHANGE_GAIN * abs(bank_sample.stored - bank_sample.reconstruction), 0, 1
-            )
-            images = (bank_sample.clean, bank_sample.reconstruction, bank_sample.stored, change)
+        for row, sample in zip(axes, bank_samples, strict=True):
+            origin = sample.clean if sample.reconstruction is None else sample.reconstruction
+            change = np.clip(CHANGE_GAIN * abs(sample.stored - origin), 0, 1)
+            images = [sample.clean, *([origin] if is_quantised else []), sample.stored, change]
             for place, image in zip(row, images, strict=True):
                 show_image(place, image)
-            row[0].set_ylabel(bank_sample.caption, rotation=0, ha="right", va="center", labelpad=8)
+            row[0].set_ylabel(sample.caption, rotation=0, ha="right", va="center", labelpad=8)
         for place, head in zip(axes[0], heads, strict=True):
             place.set_title(head, fontsize=10)
+
+
+def draw_image_grids(path: Path, grids: Mapping[str, Path]) -> None:
+    """Draw image files beside each other, each under its name."""
+    width = min(len(grids), GRID_COLUMNS)
+    height = -(-len(grids) // width)
+    pictures = {name: read_image(file) for name, file in grids.items()}
+    tallest = max(image.shape[1] / image.shape[2] for image in pictures.values())
+    with open_figure(path, GRID_INCHES * width, (GRID_INCHES * tallest + 0.3) * height) as figure:
+        places = figure.subplots(height, width, squeeze=False).ravel()
+        for place in places[len(grids) :]:
+            place.set_visible(False)
+        for place, (name, image) in zip(places, pictures.items(), strict=False):
+            show_image(place, image)
+            place.set_title(name, fontsize=10)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as an array (3,H,W) in [0,1]."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:

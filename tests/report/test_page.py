@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from pipeline.report.html import render_page
 
 from pipeline.banks.shards import shard_name, sidecar_path, write_shard
 from pipeline.core.attack_protocol import AttackPoint
@@ -17,7 +18,6 @@ from pipeline.core.seeding import make_generator
 from pipeline.data.splits import Split, save_split
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
-from pipeline.report.html import render_page
 from pipeline.report.outcomes import open_study
 from pipeline.report.sanity_checks import list_outdated_artefacts
 from pipeline.report.tables import format_comparison_table
