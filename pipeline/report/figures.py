@@ -45,6 +45,7 @@ RC_PARAMS = {
 }
 NON_LOSS_FIELDS = ("epoch", "lr", "cosine")  # numbers in a training record that are not losses
 PANEL_COLUMNS = 5
+MOST_PANELS = 20  # pairs of panels of the training curves
 CHANGE_GAIN = 8
 GRID_COLUMNS, GRID_INCHES = 4, 2.7
 
@@ -165,31 +166,40 @@ def read_histories(group: ModelGroup) -> list[list[dict]]:
 
 
 def draw_training_curves(path: Path, study: Study) -> None:
-    """Draw two small panels for each group: total loss above, validation accuracy below."""
+    """Draw two small panels for each group: total loss above, validation accuracy below.
+
+    Beyond `MOST_PANELS` groups all share one pair of panels, since none could be read.
+    """
     styles = assign_line_styles(study.groups)
-    shown = [group for group in study.groups if read_histories(group)]
-    bands = -(-len(shown) // PANEL_COLUMNS)
-    width = min(len(shown), PANEL_COLUMNS)
-    with open_figure(path, 0.7 + 2.0 * width, 3.6 * bands) as figure:
+    trained = [(group, found) for group in study.groups if (found := read_histories(group))]
+    shared = len(trained) > MOST_PANELS
+    places = [trained] if shared else [[pair] for pair in trained]
+    bands, width = -(-len(places) // PANEL_COLUMNS), min(len(places), PANEL_COLUMNS)
+    accuracies = [list_validation_accuracies(h) for _, found in trained for h in found]
+    max_accuracy = max((v for values in accuracies for v in values), default=100)
+    with open_figure(path, 6.4 if shared else 0.7 + 2.0 * width, 3.6 * bands) as figure:
         axes = figure.subplots(2 * bands, width, squeeze=False)
-        max_accuracy = max(
-            (v for g in shown for h in read_histories(g) for v in list_validation_accuracies(h)),
-            default=100,
-        )
-        for place, group in enumerate(shown):
+        for place, pairs in enumerate(places):
             band, column = divmod(place, width)
-            colour, _ = styles[group.kind, group.name]
             axes_pair = (axes[2 * band][column], axes[2 * band + 1][column])
-            plot_training_panel(axes_pair, read_histories(group), colour, max_accuracy)
-            role = "" if group.kind == "student" else " (teacher)"
-            axes_pair[0].set_title(group.name + role, fontsize=9)
+            for group, histories in pairs:
+                colour, _ = styles[group.kind, group.name]
+                plot_training_panel(axes_pair, histories, colour, max_accuracy)
+            axes_pair[0].set_title(name_panel([group for group, _ in pairs]), fontsize=9)
             if column == 0:
                 axes_pair[0].set_ylabel("training loss", fontsize=9)
                 axes_pair[1].set_ylabel("validation (%)", fontsize=9)
-        for place in range(len(shown), bands * width):
+        for place in range(len(places), bands * width):
             band, column = divmod(place, width)
             axes[2 * band][column].set_visible(False)
             axes[2 * band + 1][column].set_visible(False)
+
+
+def name_panel(groups: Sequence[ModelGroup]) -> str:
+    """The title of a pair of panels: the model's name, or how many share it."""
+    if len(groups) > 1:
+        return f"{len(groups)} models"
+    return groups[0].name + ("" if groups[0].kind == "student" else " (teacher)")
 
 
 def find_groups_with_cosines(study: Study) -> list[ModelGroup]:
@@ -244,7 +254,8 @@ def plot_training_panel(
     for axes in axes_pair:
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-        axes.set_xlim(0.5, max(len(h) for h in seed_histories) + 0.5)
+        longest = max(len(h) for h in seed_histories)
+        axes.set_xlim(0.5, max(axes.get_xlim()[1], longest + 0.5))
 
 
 def draw_cost_bars(path: Path, study: Study) -> None:

@@ -18,7 +18,7 @@ from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.models.classifier import MODEL_FILE
 from pipeline.report.attack_labels import format_attack_at
 from pipeline.report.intervals import wilson_interval
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, rank_by_strength, read_outcomes
+from pipeline.report.outcomes import ModelGroup, Outcome, Study, rank_by_strength
 from pipeline.store.artefact import Artefact, Manifest
 from pipeline.store.attempt_cost import sum_attempt_costs
 
@@ -112,10 +112,7 @@ def collect_measurements(study: Study) -> Measurements:
         spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
         place = (inputs["model"], spec.epoch, study.find_name(inputs["dataset"]))
         known = found.setdefault(place, {})
-        for plain, outcome in read_outcomes(
-            evaluation.get_verified_path("outcomes.parquet")
-        ).items():
-            point = study.name_surrogate(plain)
+        for point, outcome in study.outcomes_by_evaluation[evaluation.manifest.key].items():
             before = known.get(point)
             is_better = before is None or len(before.outcome.index) < len(outcome.index)
             if is_better and point.attack != "boundary_risk":
