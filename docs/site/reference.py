@@ -1,6 +1,6 @@
 """The pages under reference/: made from the schema, the dataclasses and the parser as they are."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from docs.site.commands import write_commands
 from docs.site.descriptions import (
@@ -16,6 +16,8 @@ from pipeline.config.reader import Config
 from pipeline.config.recipe import Recipe
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.discovery import load_plugins
+from pipeline.report.results.files import NAMING_FIELDS
+from pipeline.report.results.rows import ResultRow, get_column_types
 from pipeline.stages.evaluate import OUTCOME_SCHEMA
 
 ENTRY_NAMES = {  # a named section -> how its entries are called in headings
@@ -171,20 +173,36 @@ def write_architectures() -> str:
 
 
 def write_outcomes() -> str:
-    """The page of the file that an evaluation writes."""
-    words = read_attributes(AttackPoint.__doc__) | OUTCOME_WORDS
-    rows = [
-        f"| `{column.name}` | {column.type} | {escape(words.get(column.name, ''))} |"
-        for column in OUTCOME_SCHEMA
-    ]
+    """The page of the files that an evaluation and a report write."""
+    words = read_attributes(ResultRow.__doc__) | read_outcome_words()
+    named = [(name, str(kind)) for name, kind in NAMING_FIELDS]
+    results = [(name, kind.__name__) for name, kind in get_column_types().items()]
     parts = [
-        "# outcomes.parquet",
+        "# outcomes.parquet, results.csv",
         "An evaluation's folder holds `outcomes.parquet`, one row for each image and attack. A "
         "column is empty where it does not apply to the attack. "
         "[Reading results in pandas](../howto/results.md) has examples.",
-        "\n".join(["| column | type | meaning |", "|---|---|---|", *rows]),
+        tabulate_columns([(c.name, str(c.type)) for c in OUTCOME_SCHEMA], words),
+        "## Beside the report: outcomes.parquet",
+        "All evaluations' outcomes in one file, each row with these columns before its own:",
+        tabulate_columns(named, words | read_attributes(ResultRow.__doc__)),
+        "## Beside the report: results.csv",
+        "One row for each model, test set and attack. Shares are in [0,1]; empty cells do not "
+        "apply.",
+        tabulate_columns(results, read_outcome_words() | read_attributes(ResultRow.__doc__)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def read_outcome_words() -> dict[str, str]:
+    """What each column of an evaluation's outcomes means."""
+    return read_attributes(AttackPoint.__doc__) | OUTCOME_WORDS
+
+
+def tabulate_columns(columns: list[tuple[str, str]], words: Mapping[str, str]) -> str:
+    """A table of columns: name, type and meaning."""
+    rows = [f"| `{name}` | {kind} | {escape(words.get(name, ''))} |" for name, kind in columns]
+    return "\n".join(["| column | type | meaning |", "|---|---|---|", *rows])
 
 
 def find_undescribed() -> list[str]:
@@ -207,5 +225,8 @@ def find_undescribed() -> list[str]:
             for field in list_plugin_fields(target) if target else []:
                 if not field.description:
                     found.append(f"{module.__name__}.{field.name}")
-    columns = read_attributes(AttackPoint.__doc__) | OUTCOME_WORDS
-    return found + [f"outcomes.{name}" for name in OUTCOME_SCHEMA.names if name not in columns]
+    columns = read_outcome_words()
+    found += [f"outcomes.{name}" for name in OUTCOME_SCHEMA.names if name not in columns]
+    columns |= read_attributes(ResultRow.__doc__)
+    names = (*get_column_types(), *(name for name, _ in NAMING_FIELDS))
+    return found + [f"results.{name}" for name in names if name not in columns]

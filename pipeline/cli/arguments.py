@@ -176,8 +176,16 @@ def add_result_verbs(verbs) -> None:
     """How far it is, and what came out."""
     what = "say what is made, running, unfinished or missing, and what other code has made"
     add_configured_verb(verbs, "status", ("upkeep", "status"), what, "status")
-    what = "print the newest report's table and its place"
-    add_configured_verb(verbs, "results", ("cli", "inspect_plan"), what, "results")
+    what = "print the newest report's table and its place, or its numbers as data"
+    module, example = ("cli", "show_results"), "results --by objective,eps --latex"
+    verb = add_configured_verb(verbs, "results", module, what, example)
+    by = "means ± sd over seeds, a row for each value of these columns of results.csv"
+    verb.add_argument("--by", metavar="COLUMN,…", help=by)
+    forms = verb.add_mutually_exclusive_group()
+    for form in ("csv", "json", "latex", "markdown"):
+        forms.add_argument(
+            f"--{form}", dest="form", action="store_const", const=form, help=f"print {form}"
+        )
 
 
 def add_import_verb(verbs) -> None:

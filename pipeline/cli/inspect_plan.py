@@ -1,26 +1,21 @@
-"""Verbs that look at a plan without running it."""
+"""The verb ``plan``: what a configuration stands for, without running it."""
 
 import argparse
 
 from pipeline.config.reader import Config, read_config
 from pipeline.config.sweep import list_sweeps
-from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan, write_job_files
-from pipeline.store.artefact import open_artefact
 from pipeline.upkeep.listing import format_table
 
 
 def run_verb(options: argparse.Namespace) -> None:
-    """Run the verb ``plan`` or ``results``."""
+    """Run the verb ``plan``."""
     config = read_config(*options.configfile)
     plan = make_plan(config)
-    if options.verb == "plan":
-        if options.write:
-            write_job_files(plan)
-        print("\n".join((format_plan(plan), *format_sweeps(config))))
-    else:
-        print(format_results(plan))
+    if options.write:
+        write_job_files(plan)
+    print("\n".join((format_plan(plan), *format_sweeps(config))))
 
 
 def format_plan(plan: Plan) -> str:
@@ -46,19 +41,3 @@ def format_sweeps(config: Config) -> list[str]:
         shown = ", ".join(students[:4]) + (", …" if len(students) > 4 else "")
         lines.append(f"sweep {name}: {len(students)} students{artefacts}: {shown}")
     return lines
-
-
-def format_results(plan: Plan) -> str:
-    """The report's main table and where the report lies.
-
-    Raises:
-        RetortError: the configuration has no report, or it is not made yet or damaged.
-    """
-    ref = plan.refs_by_name.get(("report", "report"))
-    if ref is None:
-        raise RetortError("report: the configuration has none; add 'report: {}' and 'retort run'")
-    folder = plan.folder_path(ref)
-    if not plan.is_complete(ref):
-        raise RetortError(f"{folder}: is not made yet; run 'retort run'")
-    table = open_artefact(folder).get_verified_path("table.md").read_text()
-    return f"{table}\nReport: {folder / 'report.html'}"

@@ -1,6 +1,6 @@
 """Samples of a bank for a figure: the image, its reconstruction and the stored sample."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,37 +15,34 @@ from pipeline.models.classifier import MODEL_FILE
 from pipeline.report.outcomes import Study
 from pipeline.store.artefact import Artefact
 
-REVISION = 1
+REVISION = 2
 
 MAX_ROUNDING_CHANGE = 0.5 / 255  # the largest mean change of a pixel by rounding to 8 bits
 
 
 @dataclass(frozen=True)
 class BankSample:
-    """x, Q(x) and Q(x') as (C,H,W) arrays in [0,1], and a caption."""
+    """A bank's name; x, Q(x) and the stored sample as (C,H,W) arrays in [0,1]; and a caption.
 
+    Q(x) is None for a bank without a discretizer.
+    """
+
+    bank: str
     clean: np.ndarray
-    reconstruction: np.ndarray
+    reconstruction: np.ndarray | None
     stored: np.ndarray
     caption: str
 
 
-def choose_bank_samples(study: Study, bank: Artefact, count: int) -> list[BankSample]:
+def choose_bank_samples(study: Study, name: str, bank: Artefact, count: int) -> list[BankSample]:
     """The first samples of a bank that the attack changed and whose label the teacher predicts.
 
-    Q(x) is computed here, because the bank stores Q(x') alone. Empty without a discretizer.
+    Q(x) is computed here, because the bank stores Q(x') alone.
     """
-    from pipeline.models import vqgan
-
     inputs = bank.manifest.inputs
-    if "discretizer" not in inputs:
-        return []
     data = open_dataset(study.artefacts[f"dataset/{inputs['dataset']}"].folder)
     images = data.read_split("train").images
-    weights_path = study.artefacts[f"discretizer/{inputs['discretizer']}"].get_verified_path(
-        MODEL_FILE
-    )
-    discretizer = vqgan.load(weights_path)
+    discretizer = load_discretizer(study, inputs)
     found: list[BankSample] = []
     for shard in sorted(name for name in bank.manifest.files if name.endswith(".tar")):
         if len(found) >= count:
@@ -54,8 +51,18 @@ def choose_bank_samples(study: Study, bank: Artefact, count: int) -> list[BankSa
             bank.get_verified_path(shard)
         ):  # read to the end, because only there the reader closes it
             if len(found) < count:
-                found += find_moved_samples(block, images, discretizer, data.classes)
+                found += find_moved_samples(name, block, images, discretizer, data.classes)
     return found[:count]
+
+
+def load_discretizer(study: Study, inputs: Mapping[str, str]) -> nn.Module | None:
+    """The discretizer of a bank with these inputs; None if it has none."""
+    from pipeline.models import vqgan
+
+    if "discretizer" not in inputs:
+        return None
+    artefact = study.artefacts[f"discretizer/{inputs['discretizer']}"]
+    return vqgan.load(artefact.get_verified_path(MODEL_FILE))
 
 
 def decode_samples(block: Block) -> Tensor:
@@ -67,7 +74,11 @@ def decode_samples(block: Block) -> Tensor:
 
 @torch.no_grad()
 def find_moved_samples(
-    block: Block, images: Tensor, discretizer: nn.Module, classes: Sequence[str]
+    bank: str,
+    block: Block,
+    images: Tensor,
+    discretizer: nn.Module | None,
+    classes: Sequence[str],
 ) -> list[BankSample]:
     """A block's samples for the figure, by source row; none if it lacks pixels or full logits."""
     if not {"x_adv", "t_adv"} <= block.keys() or not block["accepted"].any():
@@ -77,7 +88,7 @@ def find_moved_samples(
         scale_to_unit_range(images[torch.from_numpy(rows)]),
         scale_to_unit_range(decode_samples(block)),
     )
-    reconstructions = discretizer.reconstruct(x)
+    reconstructions = x if discretizer is None else discretizer.reconstruct(x)
     confidence, predictions = torch.from_numpy(block["t_adv"]).float().softmax(1).max(1)
     change = (stored - reconstructions).abs().flatten(1).mean(1)
     found = []
@@ -85,7 +96,6 @@ def find_moved_samples(
         if predictions[i] == label and change[i] > MAX_ROUNDING_CHANGE:
             teacher_answer = f"{classes[predictions[i]]} {100 * confidence[i]:.0f} %"
             caption = f"label: {classes[label]}\nteacher: {teacher_answer}"
-            found.append(
-                BankSample(x[i].numpy(), reconstructions[i].numpy(), stored[i].numpy(), caption)
-            )
+            quantised = None if discretizer is None else reconstructions[i].numpy()
+            found.append(BankSample(bank, x[i].numpy(), quantised, stored[i].numpy(), caption))
     return found

@@ -1,6 +1,6 @@
 """The report's figures: samples of a bank, accuracy against eps, training curves, costs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.artefact_tables import group_artefacts, sum_costs
@@ -19,7 +20,7 @@ from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accura
 from pipeline.report.tables import format_amount
 from pipeline.store.artefact import read_json, write_atomically
 
-REVISION = 4
+REVISION = 5
 
 # Colours (Okabe and Ito's and Tol's wine; greys); the second dashes serve once colours repeat.
 LINE_STYLES = {
@@ -44,7 +45,9 @@ RC_PARAMS = {
 }
 NON_LOSS_FIELDS = ("epoch", "lr", "cosine")  # numbers in a training record that are not losses
 PANEL_COLUMNS = 5
-CHANGE_GAIN = 10
+MOST_PANELS = 20  # pairs of panels of the training curves
+CHANGE_GAIN = 8
+GRID_COLUMNS, GRID_INCHES = 4, 2.7
 
 
 @contextmanager
@@ -72,20 +75,42 @@ def assign_line_styles(groups: Sequence[ModelGroup]) -> dict[tuple[str, str], Li
 
 
 def draw_bank_samples(path: Path, bank_samples: Sequence[BankSample]) -> None:
-    """Draw one row for each sample: x, Q(x), Q(x') and ten times the change from Q(x) to Q(x')."""
-    heads = ("x", "Q(x)", "Q(x′)", f"change × {CHANGE_GAIN}")
-    with open_figure(path, 6.4, 0.3 + 1.2 * len(bank_samples)) as figure:
+    """Draw one row for each sample: clean, Q(x) if there is one, adversarial, and the change."""
+    is_quantised = any(sample.reconstruction is not None for sample in bank_samples)
+    heads = ["clean", *(["Q(x)"] if is_quantised else []), "adversarial"]
+    heads.append(f"difference × {CHANGE_GAIN}")
+    with open_figure(path, 2.2 + 1.2 * len(heads), 0.3 + 1.2 * len(bank_samples)) as figure:
         axes = figure.subplots(len(bank_samples), len(heads), squeeze=False)
-        for row, bank_sample in zip(axes, bank_samples, strict=True):
-            change = np.clip(
-                CHANGE_GAIN * abs(bank_sample.stored - bank_sample.reconstruction), 0, 1
-            )
-            images = (bank_sample.clean, bank_sample.reconstruction, bank_sample.stored, change)
+        for row, sample in zip(axes, bank_samples, strict=True):
+            origin = sample.clean if sample.reconstruction is None else sample.reconstruction
+            change = np.clip(CHANGE_GAIN * abs(sample.stored - origin), 0, 1)
+            images = [sample.clean, *([origin] if is_quantised else []), sample.stored, change]
             for place, image in zip(row, images, strict=True):
                 show_image(place, image)
-            row[0].set_ylabel(bank_sample.caption, rotation=0, ha="right", va="center", labelpad=8)
+            row[0].set_ylabel(sample.caption, rotation=0, ha="right", va="center", labelpad=8)
         for place, head in zip(axes[0], heads, strict=True):
             place.set_title(head, fontsize=10)
+
+
+def draw_image_grids(path: Path, grids: Mapping[str, Path]) -> None:
+    """Draw image files beside each other, each under its name."""
+    width = min(len(grids), GRID_COLUMNS)
+    height = -(-len(grids) // width)
+    pictures = {name: read_image(file) for name, file in grids.items()}
+    tallest = max(image.shape[1] / image.shape[2] for image in pictures.values())
+    with open_figure(path, GRID_INCHES * width, (GRID_INCHES * tallest + 0.3) * height) as figure:
+        places = figure.subplots(height, width, squeeze=False).ravel()
+        for place in places[len(grids) :]:
+            place.set_visible(False)
+        for place, (name, image) in zip(places, pictures.items(), strict=False):
+            show_image(place, image)
+            place.set_title(name, fontsize=10)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as an array (3,H,W) in [0,1]."""
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"), np.float32).transpose(2, 0, 1) / 255
 
 
 def show_image(axes: Axes, image: np.ndarray) -> None:
@@ -141,31 +166,40 @@ def read_histories(group: ModelGroup) -> list[list[dict]]:
 
 
 def draw_training_curves(path: Path, study: Study) -> None:
-    """Draw two small panels for each group: total loss above, validation accuracy below."""
+    """Draw two small panels for each group: total loss above, validation accuracy below.
+
+    Beyond `MOST_PANELS` groups all share one pair of panels, since none could be read.
+    """
     styles = assign_line_styles(study.groups)
-    shown = [group for group in study.groups if read_histories(group)]
-    bands = -(-len(shown) // PANEL_COLUMNS)
-    width = min(len(shown), PANEL_COLUMNS)
-    with open_figure(path, 0.7 + 2.0 * width, 3.6 * bands) as figure:
+    trained = [(group, found) for group in study.groups if (found := read_histories(group))]
+    shared = len(trained) > MOST_PANELS
+    places = [trained] if shared else [[pair] for pair in trained]
+    bands, width = -(-len(places) // PANEL_COLUMNS), min(len(places), PANEL_COLUMNS)
+    accuracies = [list_validation_accuracies(h) for _, found in trained for h in found]
+    max_accuracy = max((v for values in accuracies for v in values), default=100)
+    with open_figure(path, 6.4 if shared else 0.7 + 2.0 * width, 3.6 * bands) as figure:
         axes = figure.subplots(2 * bands, width, squeeze=False)
-        max_accuracy = max(
-            (v for g in shown for h in read_histories(g) for v in list_validation_accuracies(h)),
-            default=100,
-        )
-        for place, group in enumerate(shown):
+        for place, pairs in enumerate(places):
             band, column = divmod(place, width)
-            colour, _ = styles[group.kind, group.name]
             axes_pair = (axes[2 * band][column], axes[2 * band + 1][column])
-            plot_training_panel(axes_pair, read_histories(group), colour, max_accuracy)
-            role = "" if group.kind == "student" else " (teacher)"
-            axes_pair[0].set_title(group.name + role, fontsize=9)
+            for group, histories in pairs:
+                colour, _ = styles[group.kind, group.name]
+                plot_training_panel(axes_pair, histories, colour, max_accuracy)
+            axes_pair[0].set_title(name_panel([group for group, _ in pairs]), fontsize=9)
             if column == 0:
                 axes_pair[0].set_ylabel("training loss", fontsize=9)
                 axes_pair[1].set_ylabel("validation (%)", fontsize=9)
-        for place in range(len(shown), bands * width):
+        for place in range(len(places), bands * width):
             band, column = divmod(place, width)
             axes[2 * band][column].set_visible(False)
             axes[2 * band + 1][column].set_visible(False)
+
+
+def name_panel(groups: Sequence[ModelGroup]) -> str:
+    """The title of a pair of panels: the model's name, or how many share it."""
+    if len(groups) > 1:
+        return f"{len(groups)} models"
+    return groups[0].name + ("" if groups[0].kind == "student" else " (teacher)")
 
 
 def find_groups_with_cosines(study: Study) -> list[ModelGroup]:
@@ -220,7 +254,8 @@ def plot_training_panel(
     for axes in axes_pair:
         axes.tick_params(labelsize=8)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True, min_n_ticks=1))
-        axes.set_xlim(0.5, max(len(h) for h in seed_histories) + 0.5)
+        longest = max(len(h) for h in seed_histories)
+        axes.set_xlim(0.5, max(axes.get_xlim()[1], longest + 0.5))
 
 
 def draw_cost_bars(path: Path, study: Study) -> None:

@@ -45,6 +45,8 @@ class Outcome:
 
 def align_outcomes(first: Outcome, second: Outcome) -> tuple[Outcome, Outcome]:
     """Both outcomes on their common images."""
+    if np.array_equal(first.index, second.index):
+        return first, second
     common = np.intersect1d(first.index, second.index, assume_unique=True)
     return tuple(
         Outcome(common, o.correctness[np.searchsorted(o.index, common)]) for o in (first, second)
@@ -164,6 +166,19 @@ class Study:
         )
 
     @cached_property
+    def outcomes_by_evaluation(self) -> dict[str, dict[AttackPoint, Outcome]]:
+        """Every evaluation's outcomes by its key, with surrogates under their names."""
+        return {
+            evaluation.manifest.key: {
+                self.name_surrogate(point): outcome
+                for point, outcome in read_outcomes(
+                    evaluation.get_verified_path("outcomes.parquet")
+                ).items()
+            }
+            for evaluation in self.get_artefacts("evaluation").values()
+        }
+
+    @cached_property
     def outcomes_by_model(self) -> dict[str, dict[AttackPoint, Outcome]]:
         """Outcomes in the main tables by the model's key; see `merge_outcomes`."""
         found: dict[str, dict[AttackPoint, Outcome]] = {}
@@ -172,8 +187,7 @@ class Study:
             if spec.shifted or spec.epoch is not None:  # these have tables of their own
                 continue
             of_model = found.setdefault(evaluation.manifest.inputs["model"], {})
-            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
-            merge_outcomes(of_model, {self.name_surrogate(point): o for point, o in points.items()})
+            merge_outcomes(of_model, self.outcomes_by_evaluation[evaluation.manifest.key])
         return found
 
     def name_surrogate(self, point: AttackPoint) -> AttackPoint:

@@ -1,7 +1,6 @@
 """Stage: one report over all artefacts of a configuration."""
 
-import shutil
-from pathlib import Path
+from collections.abc import Sequence
 
 from pipeline.config.specs import get_spec
 from pipeline.report import (
@@ -9,48 +8,92 @@ from pipeline.report import (
     boundary_table,
     distance_study,
     epoch_table,
-    figures,
     sanity_checks,
     shift_table,
     tables,
 )
-from pipeline.report.bank_samples import choose_bank_samples
-from pipeline.report.html import render_page
-from pipeline.report.outcomes import Study, find_accuracy_curves, is_corruption, open_study
+from pipeline.report.figure_files import FIGURES_FOLDER, FigureFile, draw_figures
+from pipeline.report.outcomes import Study, is_corruption, open_study
+from pipeline.report.page.render import PageText, Picture, render_page
+from pipeline.report.page.setting import describe_setting
 from pipeline.report.papers import section as paper_section
+from pipeline.report.results.answer import Answer, judge_threats, make_answers
+from pipeline.report.results.files import write_results
+from pipeline.report.results.rows import collect_measurements, make_result_rows
+from pipeline.report.results.threats import find_threats
 from pipeline.report.sanity_checks import list_suspicious_rows
 from pipeline.report.statistics import sections
-from pipeline.store.artefact import Artefact, Job, Manifest, write_atomically, write_text
+from pipeline.store.artefact import Job, Manifest, write_text
 
-REVISION = 1
-
-FIGURES_FOLDER = "figures"
+REVISION = 2
 
 
 def run(job: Job) -> Manifest:
-    """Write the report as Markdown and as one HTML file, its main table, and its figures."""
+    """Write the report as one HTML page and as Markdown, its tables, figures and data."""
     study, spec = open_study(job), get_spec(job)
-    figure_files = draw_figures(job, study)
+    measurements = collect_measurements(study)
+    threats = find_threats(study, measurements)
+    answers = make_answers(study, judge_threats(threats))
+    drawn = draw_figures(job.folder, study, spec.samples)
     paper_parts, paper_files = paper_section.add_tables(job.folder, study, spec.tables)
-    parts = [
-        *format_opening(job, study),
+    accuracy = [
+        *format_corruptions(study),
         *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
-        *format_comparisons(study),
-        *format_figures(study, figure_files),
-        *format_distances(job, study, figure_files),
-        *sanity_checks.format_section(study),
-        *format_reproduction(study),
     ]
-    text = "\n\n".join(part for part in parts if part) + "\n"
-    write_text(job.folder / "report.md", text)
-    write_text(job.folder / "report.html", render_page(text, spec.title, job.folder))
-    write_text(
-        job.folder / "table.md",
-        tables.format_results_table(study.evaluated_groups, True, list_suspicious_rows(study)),
+    comparisons, distances = format_comparisons(study), format_distances(job, study)
+    closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
+    parts = [
+        *format_opening(job, study, answers),
+        *accuracy,
+        *comparisons,
+        *format_figures(drawn),
+        *format_costs(study),
+        *distances,
+        *closing,
+    ]
+    write_text(job.folder / "report.md", join_parts(parts) + "\n")
+    page = PageText(
+        title=spec.title,
+        setting=describe_setting(study),
+        answers=answers,
+        columns=describe_columns(study),
+        tables=join_parts([*accuracy, *comparisons, *distances]),
+        closing=join_parts([*format_costs(study), *closing]),
     )
-    files = ["report.md", "report.html", "table.md", *figure_files.values(), *paper_files]
+    pictures = [Picture(f.file, f.title, f.caption) for f in drawn if f.has_pixels]
+    html = render_page(study, page, pictures, job.folder, measurements, threats)
+    write_text(job.folder / "report.html", html)
+    write_text(job.folder / "table.md", format_brief(study, answers))
+    files = [
+        "report.md",
+        "report.html",
+        "table.md",
+        *(figure.file for figure in drawn),
+        *paper_files,
+    ]
+    files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
+    files += write_results(job.folder, study, make_result_rows(study, measurements))
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
+
+
+def join_parts(parts: Sequence[str]) -> str:
+    """Paragraphs, tables and headings as one Markdown text."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def format_brief(study: Study, answers: Sequence[Answer]) -> str:
+    """What the verb ``results`` prints: the main table, and which student for which threat.
+
+    Where every suite names another test set, their table stands in place of the main one.
+    """
+    groups = study.evaluated_groups
+    table = (
+        tables.format_results_table(groups, True, list_suspicious_rows(study))
+        if groups or not has_shifted_tests(study)
+        else shift_table.format_shift_table(study)
+    )
+    return "\n\n".join([table.rstrip(), *(answer.sentence for answer in answers)]) + "\n"
 
 
 def collect_facts(study: Study, reference: str | None) -> dict:
@@ -67,34 +110,7 @@ def collect_facts(study: Study, reference: str | None) -> dict:
     )
 
 
-def draw_figures(job: Job, study: Study) -> dict[str, str]:
-    """Draw every figure that the study has data for, and return the file names by figure."""
-    folder, figure_files = job.folder / FIGURES_FOLDER, {}
-    folder.mkdir(exist_ok=True)
-    for name, bank in study.get_artefacts("bank").items():
-        chosen = choose_bank_samples(study, bank, get_spec(job).samples)
-        if chosen:
-            figure_files[f"samples {name}"] = f"{FIGURES_FOLDER}/samples.png"
-            figures.draw_bank_samples(folder / "samples.png", chosen)
-            break
-    for name, made in study.get_artefacts("generator").items():
-        figure_files |= copy_generator_grids(folder, name, made)
-    if find_accuracy_curves(study.evaluated_groups):
-        figure_files["curves"] = f"{FIGURES_FOLDER}/accuracy.png"
-        figures.draw_accuracy_curves(folder / "accuracy.png", study)
-    if any(figures.read_histories(group) for group in study.groups):
-        figure_files["training"] = f"{FIGURES_FOLDER}/training.png"
-        figures.draw_training_curves(folder / "training.png", study)
-    if figures.find_groups_with_cosines(study):
-        figure_files["cosine"] = f"{FIGURES_FOLDER}/cosine.png"
-        figures.draw_cosine_curves(folder / "cosine.png", study)
-    if study.artefacts:
-        figure_files["cost"] = f"{FIGURES_FOLDER}/cost.png"
-        figures.draw_cost_bars(folder / "cost.png", study)
-    return figure_files
-
-
-def format_distances(job: Job, study: Study, figure_files: dict[str, str]) -> list[str]:
+def format_distances(job: Job, study: Study) -> list[str]:
     """The section on distance to shifted images against accuracy; empty if it is not asked for."""
     wasserstein_spec = get_spec(job).wasserstein
     if wasserstein_spec is None:
@@ -102,91 +118,33 @@ def format_distances(job: Job, study: Study, figure_files: dict[str, str]) -> li
     spots = distance_study.measure_distances(study, wasserstein_spec)
     if not spots:
         return ["## Distances", "No student of a data set was tested on corruptions."]
-    figure_files["distances"] = f"{FIGURES_FOLDER}/distances.png"
-    distance_study.draw_scatter(job.folder / figure_files["distances"], study, spots)
-    picture = f"![Accuracy against distance]({figure_files['distances']})"
+    file = f"{FIGURES_FOLDER}/distances.png"
+    distance_study.draw_scatter(job.folder / file, study, spots)
+    picture = f"![Accuracy against distance]({file})"
     return ["## Distances", picture, distance_study.format_section(spots, wasserstein_spec)]
 
 
-def copy_generator_grids(folder: Path, name: str, generator: Artefact) -> dict[str, str]:
-    """Copy a generator's image grids and return the file names by figure, in training order."""
-    found = {}
-    for file in sorted(f for f in generator.manifest.files if f.startswith("samples")):
-        epoch = file.removeprefix("samples").removesuffix(".png")
-        label = f"{name}, epoch {int(epoch[1:])}" if epoch else name
-        found[f"generator {label}"] = f"{FIGURES_FOLDER}/generator-{name}{epoch}.png"
-        with write_atomically(folder / f"generator-{name}{epoch}.png") as temporary:
-            shutil.copyfile(generator.get_verified_path(file), temporary)
-    return found
-
-
-def format_opening(job: Job, study: Study) -> list[str]:
-    """The title, a paragraph on the setting, and the main table."""
+def format_opening(job: Job, study: Study, answers: Sequence[Answer]) -> list[str]:
+    """The title, which student for which threat, a paragraph on the setting, and the main table."""
     groups, title = study.evaluated_groups, f"# {tables.escape_markdown(get_spec(job).title)}"
+    said = "\n".join(f"- **{a.heading}:** {tables.escape_markdown(a.sentence)}" for a in answers)
     if not groups:
-        return [title, describe_setting(study), "Nothing was evaluated."]
-    separate = tables.format_corruption_table(groups)
+        return [title, said or "Nothing was evaluated.", describe_setting(study)]
     return [
         title,
+        said,
         describe_setting(study),
         "## Accuracy",
         tables.format_results_table(groups, suspicious=list_suspicious_rows(study)),
         tables.format_caption(describe_columns(study)),
-        "### Each corruption" if separate else "",
-        separate,
     ]
 
 
-def describe_setting(study: Study) -> str:
-    """A paragraph on the setting: what was trained on which data, and how small it is."""
-    sizes = [
-        f"{name} ({counts['train']:,} training, {counts['val']:,} validation and "
-        f"{counts['test']:,} test images)"
-        for name, data in study.get_artefacts("dataset").items()
-        for counts in [data.manifest.facts["counts"]]
-    ]
-    manifests = [artefact.manifest for artefact in study.artefacts.values()]
-    devices = {get_spec(made).device for made in manifests if made.kind != "dataset"} - {None}
-    names_by_kind = {
-        g.kind: [h.name for h in study.groups if h.kind == g.kind] for g in study.groups
-    }
-    seeds = sorted({len(g.members) for g in study.groups if g.kind == "student"})
-    parts = [
-        f"Compared here: the students {', '.join(names_by_kind.get('student', ['none']))} (seeds "
-        f"each: {' or '.join(map(str, seeds)) or 0}), made from the teachers "
-        f"{', '.join(names_by_kind.get('teacher', ['none']))}. Data: {'; '.join(sizes)}; device: "
-        f"{', '.join(sorted(devices)) or 'unknown'}.",
-        *describe_sources(study),
-    ]
-    return " ".join(part for part in parts if part)
-
-
-def describe_sources(study: Study) -> list[str]:
-    """Sentences on which teachers and discretizers were trained here and which came from files."""
-    teacher_specs = {n: get_spec(t.manifest) for n, t in study.get_artefacts("teacher").items()}
-    discretizer_specs = {
-        n: get_spec(q.manifest) for n, q in study.get_artefacts("discretizer").items()
-    }
-    origins = {
-        n: artefact_tables.describe_origin(spec)
-        for n, spec in {**teacher_specs, **discretizer_specs}.items()
-    }
-    external_origins = {n: what for n, what in origins.items() if what}
-    clips = ", ".join(n for n, spec in teacher_specs.items() if spec.clip is not None)
-    here = "All" if not external_origins.keys() & teacher_specs.keys() else "The other"
-    return [
-        "; ".join(f"{name} is {what}" for name, what in external_origins.items()) + "."
-        if external_origins
-        else "",
-        f"{here} teachers were trained here on these data, so they are small; none is a published "
-        "checkpoint."
-        if teacher_specs.keys() - external_origins.keys()
-        else "",
-        f"{clips}: a small CLIP trained here, used zero-shot." if clips else "",
-        "The discretiser is a small VQGAN trained here."
-        if discretizer_specs.keys() - external_origins.keys()
-        else "",
-    ]
+def format_corruptions(study: Study) -> list[str]:
+    """The table with a column for each corruption; empty without any."""
+    groups = study.evaluated_groups
+    separate = tables.format_corruption_table(groups) if groups else ""
+    return ["## Each corruption", separate] if separate else []
 
 
 def describe_columns(study: Study) -> str:
@@ -249,27 +207,17 @@ def format_comparisons(study: Study) -> list[str]:
     ]
 
 
-def format_figures(study: Study, figure_files: dict[str, str]) -> list[str]:
-    """The figures with captions, and the tables of cost and reuse."""
-    captions = {
-        "samples": "Samples of bank {}: the image, what the discretiser makes of it, what it makes "
-        "of the attacked image, and their difference times ten. The teacher's answer is the one "
-        "to the third.",
-        "generator": "Images from generator {}, which saw no data.",
-        "cosine": "Cosine of the two teachers' gradients in DERD's students, mean of each epoch: "
-        "below zero they pull against each other.",
-        "curves": "Accuracy against the radius of the attack; shaded: 95 % intervals as in the "
-        "main table. Students are solid, teachers dashed.",
-        "training": "Training of students and teachers, one line a seed: sum of the loss terms, "
-        "whose scales differ between objectives, and clean accuracy on the validation split.",
-        "cost": "CPU-seconds of each artefact, all attempts added up; evaluations by suite.",
-    }
+def format_figures(drawn: Sequence[FigureFile]) -> list[str]:
+    """The figures with captions."""
     parts = ["## Figures"]
-    for key, path in figure_files.items():
-        kind, _, name = key.partition(" ")
-        text = captions[kind].format(name)
-        parts += [f"![{kind} {name}]({path})".replace(" ]", "]"), tables.format_caption(text)]
-    parts += ["## Cost", artefact_tables.format_cost_table(study)] if study.artefacts else []
+    for figure in drawn:
+        parts += [f"![{figure.kind}]({figure.file})", tables.format_caption(figure.caption)]
+    return parts
+
+
+def format_costs(study: Study) -> list[str]:
+    """The tables of cost and reuse."""
+    parts = ["## Cost", artefact_tables.format_cost_table(study)] if study.artefacts else []
     shared = artefact_tables.format_reuse_table(study)
     note = "Direct readers; evaluations are those of the artefact itself and of the students."
     return [*parts, *(["## Reuse", shared, tables.format_caption(note)] if shared else [])]

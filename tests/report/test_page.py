@@ -17,8 +17,8 @@ from pipeline.core.seeding import make_generator
 from pipeline.data.splits import Split, save_split
 from pipeline.errors import RetortError
 from pipeline.models import vqgan
-from pipeline.report.html import render_page
 from pipeline.report.outcomes import open_study
+from pipeline.report.page.assets import render_markdown
 from pipeline.report.sanity_checks import list_outdated_artefacts
 from pipeline.report.tables import format_comparison_table
 from pipeline.stages import report
@@ -211,8 +211,8 @@ def test_report_holds_every_section_and_number(finished):
     text = (finished.folder / "report.md").read_text()
     heads = re.findall(r"^##? (.*)$", text, re.M)
     assert heads == [
-        "Tiny &lt;students>", "Accuracy", "With and without a bank", "Ingredients", "Figures",
-        "Cost", "Reuse", "Suspicious?", "Reproduce",
+        "Tiny &lt;students>", "Accuracy", "Each corruption", "With and without a bank",
+        "Ingredients", "Figures", "Cost", "Reuse", "Suspicious?", "Reproduce",
     ]  # fmt: skip
     for words in SAID:
         assert words in text, words
@@ -223,21 +223,23 @@ def test_manifest_lists_what_was_written(finished):
     artefact = open_artefact(finished.folder)
     names = ("accuracy", "cost", "generator-g", "samples", "training")
     assert set(artefact.manifest.files) == {
-        "report.md", "report.html", "table.md", *(f"figures/{name}.png" for name in names)
+        "report.md", "report.html", "table.md", *(f"figures/{name}.png" for name in names),
+        "results.csv", "outcomes.parquet",
     }  # fmt: skip
     assert artefact.manifest.facts["accuracy"]["student/dad"]["clean"] == 0.75
 
 
 def test_page_needs_nothing_beside_it(finished):
     text = (finished.folder / "report.html").read_text()
-    assert text.count("<img") == text.count('src="data:image/png;base64,') == 5
-    assert not re.search(r"<script|<link|href=|url\(|@import|src=\"(?!data:)", text)
-    assert "<table>" in text and "prefers-color-scheme: dark" in text
+    assert text.count("<img") == text.count('src="data:image/png;base64,') == 2
+    assert not re.search(r"<script[^>]*src|<iframe|@import|\ssrc=\"(?!data:)", text)
+    assert not re.search(r"url\((?!['\"]?data:)|href=\"(?![#]|data:)", text)
+    assert "<table" in text and "prefers-color-scheme: dark" in text
 
 
 def test_page_refuses_a_missing_picture(tmp_path):
     with pytest.raises(RetortError, match="no PNG file"):
-        render_page("![x](figures/gone.png)", "t", tmp_path)
+        render_markdown("![x](figures/gone.png)", tmp_path)
 
 
 def test_figures_are_the_same_bytes_again(finished, tmp_path):

@@ -1,0 +1,199 @@
+"""Results as data: rows, means over seeds, paired comparisons and the sentences made of them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.cli.show_results import format_results
+from pipeline.core.attack_protocol import AttackPoint
+from pipeline.errors import RetortError
+from pipeline.report.outcomes import Outcome, open_study
+from pipeline.report.results import pivot
+from pipeline.report.results.answer import judge_threat, judge_threats, make_answers
+from pipeline.report.results.paired import (
+    RESAMPLES,
+    adjust_p_values,
+    compare_models,
+    draw_seeds,
+    mcnemar_test,
+    resample_accuracies,
+)
+from pipeline.report.results.rows import (
+    collect_measurements,
+    flatten_row,
+    format_csv,
+    list_columns,
+    make_result_rows,
+    parse_csv,
+)
+from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats, take_worst
+from pipeline.stages import report
+from pipeline.store.artefact import write_manifest
+from tests.helpers.points import CLEAN, EPS, corrupted, pgd
+from tests.report.test_page import full_store
+
+# webdataset leaves the closing of a shard's file to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def outcome(*right):
+    """An outcome on the images 0, 1, …"""
+    return Outcome(np.arange(len(right)), np.array(right, float))
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory):
+    """A finished report over a full store."""
+    job = full_store(tmp_path_factory.mktemp("store")).job()
+    write_manifest(job, report.run(job))
+    return job
+
+
+@pytest.fixture(scope="module")
+def records(reported):
+    """The rows of its results.csv."""
+    return list(parse_csv((reported.folder / "results.csv").read_text()))
+
+
+def test_mcnemar_by_hand():
+    assert mcnemar_test(5, 1) == pytest.approx(2 * 7 / 64)  # P(5 or 6 of 6) = 7/64, two-sided
+    assert mcnemar_test(0, 0) == 1.0 and mcnemar_test(3, 3) == 1.0
+
+
+def test_holm_by_hand():
+    assert adjust_p_values([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert adjust_p_values([0.9, 0.8]) == [1.0, 1.0] and adjust_p_values([]) == []
+
+
+def test_seeds_are_drawn_with_the_spread_that_few_of_them_hide():
+    """Two seeds at 0.4 and 0.6: the variance of their mean is (0.02) / 2, whatever the images."""
+    found = draw_seeds(np.tile([[0.4], [0.6]], (1, 40_000)), np.random.default_rng(0))
+    assert found.mean() == pytest.approx(0.5, abs=0.003)
+    assert found.var() == pytest.approx(0.01, rel=0.03)
+
+
+def test_a_resampled_accuracy_has_the_binomial_spread():
+    rows = (np.arange(400) < 100).astype(float)[None]
+    found = resample_accuracies({"a": rows, "b": 1 - rows}, np.random.default_rng(0))
+    assert len(found["a"]) == RESAMPLES
+    assert found["a"].std() == pytest.approx((0.25 * 0.75 / 400) ** 0.5, rel=0.06)
+    assert found["a"] + found["b"] == pytest.approx(np.ones(RESAMPLES))  # on the same images
+
+
+def test_a_difference_is_paired_by_image():
+    """Apart on 10 of 1,000 images, all for the first: McNemar sees it, two intervals do not."""
+    first = (np.arange(1000) < 500).astype(float)[None]
+    second = (np.arange(1000) < 490).astype(float)[None]
+    resampled = resample_accuracies({"a": first, "b": second}, np.random.default_rng(0))
+    found = compare_models(first, second, (resampled["a"], resampled["b"]))
+    assert found.value == pytest.approx(0.01) and found.p == pytest.approx(2 / 2**10)
+    assert 0 < found.low < 0.01 < found.high < 0.02
+
+
+def test_a_difference_within_the_spread_of_seeds_is_none():
+    """By images alone 60 % of 2,000 against 55 % is certain; seeds of 50 and 70 % undo that."""
+    shares = {"a": (0.5, 0.7), "b": (0.45, 0.65)}
+    correctness = {
+        name: np.stack([(np.arange(2000) < 2000 * share).astype(float) for share in both])
+        for name, both in shares.items()
+    }
+    resampled = resample_accuracies(correctness, np.random.default_rng(0))
+    found = compare_models(*correctness.values(), (resampled["a"], resampled["b"]))
+    assert found.value == pytest.approx(0.05) and found.low < 0 < found.high and found.p > 0.05
+
+
+def test_the_worst_case_is_taken_image_by_image():
+    found = take_worst([outcome(1, 1, 0, 1), outcome(1, 0, 1)])
+    assert found.index.tolist() == [0, 1, 2] and found.correctness.tolist() == [1, 0, 0]
+
+
+def test_attacks_are_those_at_8_255_or_at_the_largest_radius():
+    autoattack, far = AttackPoint("autoattack", EPS), pgd(20, 12 / 255)
+    chosen = choose_attacks([CLEAN, autoattack, pgd(20, EPS), far, corrupted("fog")])
+    assert chosen == [pgd(20, EPS), autoattack]
+    assert choose_attacks([CLEAN, pgd(20, 4 / 255), far]) == [far]
+
+
+def threat(**students):
+    """A threat of one seed each."""
+    scores = {("student", n): Score((outcome(*right),), ("k",)) for n, right in students.items()}
+    return Threat("clean", "On clean images of x", scores)
+
+
+def test_a_verdict_names_those_that_the_images_cannot_tell_apart():
+    good, near, bad = [1] * 60 + [0] * 40, [1] * 58 + [0] * 42, [1] * 10 + [0] * 90
+    verdict = judge_threat(threat(good=good, near=near, bad=bad))
+    assert verdict.best == "good" and verdict.equals == ["near"]
+    assert verdict.differences["bad"].p < 1e-6
+    assert judge_threat(threat(alone=good)).differences == {}
+
+
+def test_sentences_say_what_was_measured(reported):
+    study = open_study(reported)
+    threats = find_threats(study, collect_measurements(study))
+    answers = make_answers(study, judge_threats(threats))
+    assert [a.heading for a in answers] == [
+        "Clean images", "Under attack", "Under shift", "For its cost",
+    ]  # fmt: skip
+    clean, attack, shift, _ = (answer.sentence for answer in answers)
+    assert "dad is right most often: 75.0 % [50.5, 89.8] of 16 images." in clean
+    assert "Against kd, there is no difference that 16 images can show." in clean
+    assert "the worst of PGD-20 and AutoAttack at 8/255" in attack and "of 4 images" in attack
+    assert "mean of 2 corruptions, severity 3" in shift
+    brief = (reported.folder / "table.md").read_text()
+    assert all(answer.sentence in brief for answer in answers)
+
+
+def test_rows_come_back_from_their_file(reported, records):
+    study = open_study(reported)
+    rows = [flatten_row(row) for row in make_result_rows(study, collect_measurements(study))]
+    assert list(parse_csv(format_csv(rows))) == rows == records
+    assert list(records[0]) == list_columns()
+    first = records[0]
+    assert (first["model"], first["seed"], first["condition"]) == ("kd", None, "clean")
+    assert (first["n"], first["correct"], first["accuracy"]) == (16, 9, 9 / 16)
+    assert first["shifted"] is False and first["epoch"] is None and first["corruption"] == ""
+
+
+def test_pandas_reads_both_files(reported, records):
+    results = pd.read_csv(reported.folder / "results.csv")
+    outcomes = pd.read_parquet(reported.folder / "outcomes.parquet")
+    assert len(results) == len(records)
+    right = outcomes.assign(right=outcomes.label == outcomes.prediction)
+    right = right[(right.attack == "clean") & (right.model == "dad")].right
+    wanted = results[(results.attack == "clean") & (results.model == "dad")].accuracy
+    assert right.mean() == wanted.item() == 0.75
+
+
+def test_means_over_seeds_by_hand(records):
+    """kd has 9 and 11 of 16 right: mean 10/16, sd sqrt(2)/16."""
+    names = pivot.check_columns(["objective"])
+    cell = pivot.pivot(records, names)["kd", "student"]["clean"]
+    assert names == ["objective", "role"] and (cell.sections, cell.seeds, cell.n) == (1, 2, 16)
+    assert cell.mean == pytest.approx(10 / 16) and cell.sd == pytest.approx(2**0.5 / 16)
+    table = format_results(records, ["objective"], "markdown")
+    assert "62.5 ±8.8" in table and "AutoAttack at 8/255 (n=4)" in table
+    assert "1–2" not in table and "corruptions, severity 3 (n=16)" in table
+
+
+def test_a_radius_that_rows_are_grouped_by_leaves_the_headings(records):
+    table = format_results(records, ["eps"], "markdown")
+    head, _, *rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table.splitlines()]
+    assert head[:2] == ["eps", "role"] and not [h for h in head if "/255" in h]
+    assert [row[0] for row in rows if row[1] == "student"] == ["0", "4/255", "8/255"]
+
+
+@pytest.mark.parametrize("by", [None, ["objective", "eps"]])
+def test_every_format_is_that_format(records, by):
+    listed = json.loads(format_results(records, by, "json"))
+    lines = format_results(records, by, "csv").splitlines()
+    assert len(lines) == len(listed) + 1 and lines[0].split(",") == list(listed[0])
+    assert format_results(records, by, "latex").startswith("\\begin{tabular}")
+    assert format_results(records, by, "markdown").startswith("| ")
+
+
+def test_an_unknown_column_is_named(records):
+    with pytest.raises(RetortError, match="--by epss: no such column; choose from model, role"):
+        format_results(records, ["epss"], "csv")
