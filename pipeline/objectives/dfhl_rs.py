@@ -22,6 +22,7 @@ COMPONENTS = (
     "pipeline.core.inner_attack",
     "pipeline.core.losses",
     "pipeline.core.pgd",
+    "pipeline.core.seeding",
     "pipeline.core.threat_models",
 )
 

@@ -41,9 +41,14 @@ def list_candidates(
 ) -> list[Candidate]:
     """Every model that can be evaluated: students seed by seed, teachers, warm students."""
     found = []
-    for entry in students:
+    labels_by_ref: dict[str, list[str]] = {}
+    for (kind, label), ref in resolver.plan.refs_by_name.items():
+        if kind == "student":
+            labels_by_ref.setdefault(ref, []).append(label)
+    for entry in {entry.ref: entry for entry in students}.values():  # equal students are one
         section = entry.name.rpartition("-")[0]
-        names = (entry.name, section)
+        labels = labels_by_ref[entry.ref]
+        names = (entry.name, *labels, *(label.rpartition("-")[0] for label in labels), section)
         found.append(Candidate(entry.name, "students", names, frozenset(), section, entry))
     roles: dict[str, set[str]] = {name: set() for name in resolver.config.teachers}
     for student in resolver.config.students.values():

@@ -53,25 +53,15 @@ def run(job: Job) -> Manifest:
         *closing,
     ]
     write_text(job.folder / "report.md", join_parts(parts) + "\n")
-    page = PageText(
-        title=spec.title,
-        setting=describe_setting(study),
-        answers=answers,
-        columns=describe_columns(study),
-        tables=join_parts([*accuracy, *comparisons, *distances]),
-        closing=join_parts([*format_costs(study), *closing]),
-    )
+    tables_part = join_parts([*accuracy, *comparisons, *distances])
+    closing_part = join_parts([*format_costs(study), *closing])
+    said = describe_setting(study), answers, describe_columns(study)
+    page = PageText(spec.title, *said, tables_part, closing_part)
     pictures = [Picture(f.file, f.title, f.caption) for f in drawn if f.has_pixels]
     html = render_page(study, page, pictures, job.folder, measurements, threats)
     write_text(job.folder / "report.html", html)
     write_text(job.folder / "table.md", format_brief(study, answers))
-    files = [
-        "report.md",
-        "report.html",
-        "table.md",
-        *(figure.file for figure in drawn),
-        *paper_files,
-    ]
+    files = ["report.md", "report.html", "table.md", *(f.file for f in drawn), *paper_files]
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
     files += write_results(job.folder, study, make_result_rows(study, measurements))
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))

@@ -14,7 +14,15 @@ PACKAGE = ROOT / "pipeline"
 
 ROOM_FILES, TOP_FILES = 16, 8
 PLUGINS = {"architectures", "attacks", "datasets", "objectives", "generator_losses"}
-BASES = {"nn.Module", "BaseModel", "Section", "Trained", "Protocol", "Exception"}
+BASES = {
+    "nn.Module",
+    "BaseModel",
+    "Section",
+    "Trained",
+    "Protocol",
+    "Exception",
+    "TorchDispatchMode",
+}
 BASES |= {"pickle.Unpickler"}
 BASES |= {"torch.autograd.Function", "TorchFunctionMode"}  # where torch asks for a class
 FUNCTION_LINES, FILE_LINES = 40, 300
