@@ -41,14 +41,11 @@ def list_candidates(
 ) -> list[Candidate]:
     """Every model that can be evaluated: students seed by seed, teachers, warm students."""
     found = []
-    labels_by_ref: dict[str, list[str]] = {}
-    for (kind, label), ref in resolver.plan.refs_by_name.items():
-        if kind == "student":
-            labels_by_ref.setdefault(ref, []).append(label)
-    for entry in {entry.ref: entry for entry in students}.values():  # equal students are one
-        section = entry.name.rpartition("-")[0]
-        labels = labels_by_ref[entry.ref]
-        names = (entry.name, *labels, *(label.rpartition("-")[0] for label in labels), section)
+    sections = [
+        (name, seed) for name in resolver.config.students for seed in resolver.list_seeds(name)
+    ]
+    for (section, seed), entry in zip(sections, students, strict=True):
+        names = (entry.name, f"{section}-{seed}", section)  # equal sections share an artefact
         found.append(Candidate(entry.name, "students", names, frozenset(), section, entry))
     roles: dict[str, set[str]] = {name: set() for name in resolver.config.teachers}
     for student in resolver.config.students.values():
@@ -93,7 +90,7 @@ def choose_models(
         is_chosen = any(matches(candidate, word) for word in wanted)
         if not is_chosen or any(matches(candidate, word) for word in unwanted):
             continue
-        if candidate.label in chosen:
+        if candidate.label in chosen and candidate.kind == "teachers":
             raise RetortError(
                 f"teachers.{candidate.label}: a student of one seed is called "
                 f"'{candidate.label}' too, so suite '{suite}' cannot tell them apart; rename one"

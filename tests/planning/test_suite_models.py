@@ -56,6 +56,15 @@ def test_a_role_means_the_teachers_that_have_it_and_a_name_comes_first():
     assert found == labels("natural", "robust", seed="")
 
 
+def test_a_section_that_equals_another_is_chosen_by_its_own_name():
+    raw = tiny()
+    raw["students"]["twin"] = raw["students"]["kd"]
+    for models in ("twin", "twin-0", ["kd", "twin"]):
+        raw["suites"] = {"x": {"attacks": ["clean"], "models": models}}
+        plan = make_plan_from_dict(raw)
+        assert {name for kind, name in plan.refs_by_name if kind == "evaluation"} == {"kd-0.x"}
+
+
 WRONG = [
     (["adad"], "suites.x.models.0: no model is called 'adad'; did you mean 'adaad'?"),
     (["students", "!zz*"], "suites.x.models.1: no model is called 'zz*'; known: adaad"),
