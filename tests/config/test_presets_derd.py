@@ -134,21 +134,20 @@ def plan_study(name: str, folder: Path) -> Plan:
     ("name", "other", "seeds"),
     [
         ("derd-goals-fashion.yaml", "derd-study.yaml", 3),
-        ("derd-goals-cifar10.yaml", "../config.yaml", 1),
+        ("derd-goals-cifar10.yaml", "../config.yaml", 2),
     ],
 )
-def test_a_study_of_goals_has_three_seeds_of_derd_and_six_baselines(name, other, seeds, tmp_path):
+def test_a_study_of_goals_has_seeds_of_derd_and_six_baselines(name, other, seeds, tmp_path):
     study, shared = plan_study(name, tmp_path), plan_study(other, tmp_path)
     for role in ("natural", "robust"):
         assert study.refs_by_name["teacher", role] == shared.refs_by_name["teacher", role]
-    for seed in range(3):
+    for seed in range(seeds):
         student = study.artefacts[study.refs_by_name["student", f"derd-{seed}"]]
         warm = study.refs_by_name["generator", f"derd.seed{seed}"]
         assert student.inputs["generator"].ref == warm
-        assert ("evaluation", f"derd.seed{seed}-warm.main") in study.refs_by_name
+        assert ("evaluation", f"derd.seed{seed}-warm.stage-1") in study.refs_by_name
     for method in ("dafl", "dfad", "zskt", "cmi", "dfhl_rs", "dfard"):
-        for seed in range(seeds):
-            student = study.artefacts[study.refs_by_name["student", f"{method}-{seed}"]]
-            robust = study.refs_by_name["teacher", "robust"]
-            assert student.inputs["teachers.teacher"].ref == robust
+        student = study.artefacts[study.refs_by_name["student", f"{method}-0"]]
+        robust = study.refs_by_name["teacher", "robust"]
+        assert student.inputs["teachers.teacher"].ref == robust
     assert ("generator", "short.seed0") in study.refs_by_name
