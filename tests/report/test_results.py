@@ -152,7 +152,7 @@ def test_rows_come_back_from_their_file(reported, records):
     assert list(parse_csv(format_csv(rows))) == rows == records
     assert list(records[0]) == list_columns()
     first = records[0]
-    assert (first["model"], first["seed"], first["condition"]) == ("kd", None, "clean")
+    assert (first["model"], first["seed"], first["condition"]) == ("kd", 0, "clean")
     assert (first["n"], first["correct"], first["accuracy"]) == (16, 9, 9 / 16)
     assert first["shifted"] is False and first["epoch"] is None and first["corruption"] == ""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from pipeline.report.outcomes import Study
 from pipeline.report.page import accuracy_charts, graph_chart, run_charts
@@ -78,14 +78,7 @@ def render_page(
         for part in (text.tables, text.closing)
     )
     charts = draw_charts(study, threats)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE_FILE).render(
+    return load_template().render(
         text=text,
         setting=render_markdown(text.setting, folder),
         columns=render_markdown(text.columns, folder),
@@ -103,6 +96,18 @@ def render_page(
         script=(TEMPLATES / "page.js").read_text(),
         libraries=pack_libraries(),
     )
+
+
+def load_template() -> Template:
+    """The page's template, which escapes text and refuses names that it is not given."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE_FILE)
 
 
 def draw_charts(study: Study, threats: Sequence[Threat]) -> dict[str, Chart]:
