@@ -51,11 +51,11 @@ def job(tmp_path_factory) -> Job:
 def test_grids_stand_in_order_of_training(job):
     report.run(job)
     text = (job.folder / "report.md").read_text()
-    places = [text.index(f"![generator {name}]") for name in ("g, epoch 1", "g, epoch 12", "g")]
-    assert places == sorted(places)
-    for grey, name in enumerate(("generator-g-0001", "generator-g-0012", "generator-g")):
-        with Image.open(job.folder / "figures" / f"{name}.png") as picture:
-            assert picture.getpixel((0, 0)) == (grey, grey, grey)
+    assert "![generator](figures/generator-g.png)" in text and "epoch 1, epoch 12, end" in text
+    with Image.open(job.folder / "figures/generator-g.png") as picture:
+        width, height = picture.size
+        middles = [picture.getpixel((round(width * x), height // 2)) for x in (1 / 6, 1 / 2, 5 / 6)]
+    assert [colour[:3] for colour in middles] == [(grey,) * 3 for grey in range(3)]
     assert "![cosine](figures/cosine.png)" in text
     assert (job.folder / "figures/cosine.png").stat().st_size > 1000
 

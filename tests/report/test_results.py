@@ -32,7 +32,15 @@ from pipeline.report.results.threats import Score, Threat, choose_attacks, find_
 from pipeline.stages import report
 from pipeline.store.artefact import write_manifest
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
-from tests.report.test_page import full_store
+from tests.report.test_page import (
+    CLASSES,
+    RECIPE,
+    Store,
+    full_store,
+    write_data,
+    write_outcomes,
+    write_trained,
+)
 
 # webdataset leaves the closing of a shard's file to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -152,7 +160,7 @@ def test_rows_come_back_from_their_file(reported, records):
     assert list(parse_csv(format_csv(rows))) == rows == records
     assert list(records[0]) == list_columns()
     first = records[0]
-    assert (first["model"], first["seed"], first["condition"]) == ("kd", None, "clean")
+    assert (first["model"], first["seed"], first["condition"]) == ("kd", 0, "clean")
     assert (first["n"], first["correct"], first["accuracy"]) == (16, 9, 9 / 16)
     assert first["shifted"] is False and first["epoch"] is None and first["corruption"] == ""
 
@@ -197,3 +205,24 @@ def test_every_format_is_that_format(records, by):
 def test_an_unknown_column_is_named(records):
     with pytest.raises(RetortError, match="--by epss: no such column; choose from model, role"):
         format_results(records, ["epss"], "csv")
+
+
+def test_a_study_of_other_test_sets_alone_has_a_table(tmp_path):
+    store = Store(tmp_path)
+    counts = {"train": 16, "val": 16, "test": 16}
+    for name in ("own", "other"):
+        store.add("dataset", name, {}, {}, write_data, {"classes": CLASSES, "counts": counts})
+    spec = {"model": "r8", "recipe": RECIPE, "device": "cpu", "objective": {"kd": {}}}
+    for name, right in (("a", 12), ("b", 4)):
+        store.add("student", f"{name}-0", spec, {"dataset": "dataset/own"}, write_trained)
+        store.add(
+            "evaluation", f"{name}-0.main", {"shifted": True},
+            {"dataset": "dataset/other", "model": f"student/{name}-0"},
+            lambda at, right=right: write_outcomes(at, {CLEAN: (right, 16)}),
+        )  # fmt: skip
+    job = store.job()
+    write_manifest(job, report.run(job))
+    brief = (job.folder / "table.md").read_text()
+    assert "75.0" in brief and "On clean images of other, a is right most often" in brief
+    table = format_results(list(parse_csv((job.folder / "results.csv").read_text())), None, "latex")
+    assert "clean on other (n=16)" in table and "75.0 [50.5, 89.8]" in table

@@ -22,7 +22,7 @@ from pipeline.report.results.threats import Score, Threat
 
 REVISION = 1
 
-SMALLEST, LARGEST = 9.0, 34.0  # pixels of a marker
+SMALLEST, LARGEST, CROWDED = 9.0, 34.0, 18.0  # pixels of a marker; the largest among many
 MOST_LABELS = 16  # models beyond which a chart names them on hover alone
 SYMBOLS = {"student": "circle", "teacher": "diamond"}
 
@@ -75,7 +75,8 @@ def describe_counts(threat: Threat) -> str:
 def scale_sizes(values: Sequence[float]) -> list[float]:
     """Markers' diameters in pixels, whose areas grow with the values."""
     top = max(values, default=0) or 1
-    return [round(max(SMALLEST, LARGEST * (value / top) ** 0.5), 1) for value in values]
+    largest = LARGEST if len(values) <= MOST_LABELS else CROWDED
+    return [round(max(SMALLEST, largest * (value / top) ** 0.5), 1) for value in values]
 
 
 def add_models(

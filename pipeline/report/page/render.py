@@ -99,7 +99,7 @@ def render_page(
 
 
 def load_template() -> Template:
-    """The page's template; a name that it lacks is an error, and text is escaped."""
+    """The page's template, which escapes text and refuses names that it is not given."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
