@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ class Objective:
         attack: "rslad" trains on x* as well, "none" on x alone.
         alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """
+
+    needs_whole_batch: ClassVar[str] = "one strong augmentation is drawn for the whole batch"
 
     strong_augment: bool = True
     entropy_steps: int = 10

@@ -8,7 +8,8 @@ from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from tests.planning.test_plan import edited, small
 
-WHOLE = {"crdnd_like", "darwin", "darwin_lf", "derd", "dfard_like", "dist", "gacd_like", "mtard"}
+WHOLE = {"crdnd_like", "darwin", "darwin_lf", "derd", "dfard_like", "dfhl_rs", "dist"}
+WHOLE |= {"gacd_like", "mtard"}
 KD, VQ = "students.kd", "discretizers.vq"
 PARTS = {"epochs": 1, "batch": 64, "accumulate": 4}
 
