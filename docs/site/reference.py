@@ -42,6 +42,7 @@ OUTCOME_WORDS = {
     "index": "row of the test image in its data set",
     "label": "its class, as a number in the data set's order",
     "prediction": "the class that the model predicts on the attacked image",
+    "confidence": "probability of the predicted class on the image as it is; empty under attack",
 }
 
 

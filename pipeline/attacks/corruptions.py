@@ -1,12 +1,14 @@
-"""Common corruptions (Hendrycks and Dietterich, ICLR 2019) by imagecorruptions.
+"""Common corruptions (Hendrycks and Dietterich, ICLR 2019) with either paper's strengths.
 
-They are computed at the images' own size and are not the published CIFAR-10-C files.
+Those of ImageNet-C come from imagecorruptions, those of CIFAR-10-C from our own rewriting of its
+generator. They are computed at the images' own size. The published files are data sets.
 """
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,12 +21,15 @@ from pipeline.core.attack_protocol import (
     check_model,
     predict_classes,
 )
+from pipeline.core.corruptions import cifar
 from pipeline.core.seeding import derive_seed
 from pipeline.errors import RetortError
 
-REVISION = 2
+REVISION = 3
 COMPONENTS = (
     "pipeline.core.attack_protocol",
+    "pipeline.core.corruptions.cifar",
+    "pipeline.core.corruptions.cifar_strengths",
     "pipeline.core.pgd",
     "pipeline.core.seeding",
     "pipeline.core.threat_models",
@@ -38,6 +43,14 @@ CORRUPTIONS = (
 )
 SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # these ignore numpy's global generator
 MIN_SIDE = 32
+LARGE_SIDE = 64  # smaller images get CIFAR-10-C's strengths unless the suite says otherwise
+
+Strengths = Literal["cifar", "imagenet"]
+
+
+def choose_strengths(shape: tuple[int, ...]) -> Strengths:
+    """The strengths for images of a shape (C,H,W) where a suite names none."""
+    return "cifar" if min(shape[1:]) < LARGE_SIDE else "imagenet"
 
 
 @contextmanager
@@ -50,7 +63,9 @@ def preserve_numpy_state() -> Iterator[None]:
         np.random.set_state(state)
 
 
-def corrupt_image(image: np.ndarray, name: str, severity: int, seed: int) -> np.ndarray:
+def corrupt_image(
+    image: np.ndarray, name: str, severity: int, seed: int, strengths: Strengths
+) -> np.ndarray:
     """One image (H,W,3) uint8 corrupted, same shape and type.
 
     The noise is drawn for (seed, name, severity, the image's bytes): an image is corrupted the
@@ -60,6 +75,8 @@ def corrupt_image(image: np.ndarray, name: str, severity: int, seed: int) -> np.
 
     digest = hashlib.sha256(np.ascontiguousarray(image).tobytes()).hexdigest()
     image_seed = derive_seed(seed, "corruption", name, severity, digest) % 2**32
+    if strengths == "cifar":
+        return cifar.corrupt(image, name, severity, image_seed)
     np.random.seed(image_seed)
     seed_option = {"seed": image_seed} if name in SEEDED_BY_ARGUMENT else {}
     return corrupt(image, severity=severity, corruption_name=name, **seed_option)
@@ -76,19 +93,24 @@ def explain_bad_shape(shape: tuple[int, ...]) -> str:
     )
 
 
-def corrupt_batch(x: Tensor, name: str, severity: int, seed: int) -> Tensor:
+def corrupt_batch(
+    x: Tensor, name: str, severity: int, seed: int, strengths: Strengths | None = None
+) -> Tensor:
     """Images (B,C,H,W) in [0,1], C 1 or 3, corrupted at 8 bits; same shape, type and device.
+
+    Without ``strengths``, the images' side chooses them.
 
     Raises:
         RetortError: the images are smaller than 32 pixels or not of one or three channels.
     """
     if why := explain_bad_shape(x.shape[1:]):
         raise RetortError(f"attack corruptions: {why}")
+    strengths = strengths or choose_strengths(x.shape[1:])
     channels = x.shape[1]
     images = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     images = np.broadcast_to(images, (*images.shape[:3], 3))
     with preserve_numpy_state():
-        corrupted = np.stack([corrupt_image(i, name, severity, seed) for i in images])
+        corrupted = np.stack([corrupt_image(i, name, severity, seed, strengths) for i in images])
     pixels = torch.from_numpy(corrupted).permute(0, 3, 1, 2)[:, :channels]
     return (pixels.to(x.device, x.dtype) / 255).contiguous()
 
@@ -98,8 +120,11 @@ class Attack:
     """Each named corruption at one severity; the results' eps is 0.
 
     Attributes:
-        names: the corruptions, of imagecorruptions' nineteen.
+        names: the corruptions, of the benchmark's nineteen.
         severity: 1 (mild) to 5.
+        strengths: what a severity means: "cifar", as in CIFAR-10-C, or "imagenet", as in
+            ImageNet-C, which is much stronger on small images. By default "cifar" for images of
+            less than 64 pixels. The table names it.
     """
 
     names: tuple[str, ...] = (
@@ -112,6 +137,7 @@ class Attack:
     severity: int = 3
     n_eval: int | None = None
     chunk: int = 500
+    strengths: Strengths | None = field(default=None, metadata={"neutral": None})
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.names if name not in CORRUPTIONS]
@@ -137,9 +163,15 @@ class Attack:
     ) -> Predictions:
         """Predictions (B,) under each corruption and the severity; y plays no part."""
         check_model(model)
+        strengths = self.strengths or choose_strengths(x.shape[1:])
         found = {}
         for name in self.names:
-            images = corrupt_batch(x, name, self.severity, seed)
-            point = AttackPoint("corruptions", corruption=name, severity=self.severity)
+            images = corrupt_batch(x, name, self.severity, seed, strengths)
+            point = AttackPoint(
+                "corruptions",
+                corruption=name,
+                severity=self.severity,
+                variant=strengths,
+            )
             found[point] = predict_classes(judge or model, images)
         return found

@@ -63,7 +63,7 @@ def count_images(
     """The numbers of images of a section's splits, and whether they are stratified."""
     own_test, own_val = sizes["test"] != 0, "val" in sizes
     asked = {
-        "train": ALL if section.train is None else section.train,
+        "train": (ALL if sizes["train"] != 0 else 0) if section.train is None else section.train,
         "val": (ALL if own_val else 0) if section.val is None else section.val,
         "test": (ALL if own_test else DEFAULT_TEST_SHARE) if section.test is None else section.test,
     }

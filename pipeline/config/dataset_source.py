@@ -29,6 +29,8 @@ class DatasetPlugin:
             not held in memory.
         find: (data folder, whether counts are wanted) -> what the source finds out about its files,
             a ``folder_layout.FoundImages``; None if it has nothing to find.
+        parts: name and number of rows of each part of the test split, in order; none where it is
+            one whole.
         verify_version: (data folder) -> None; raises if the files are not those of the version.
     """
 
@@ -41,6 +43,7 @@ class DatasetPlugin:
     index: Callable[[str, Path], Any] | None = None
     find: Callable[[Path, bool], Any] | None = None
     verify_version: Callable[[Path], None] | None = None
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 def has_options(name: str) -> bool:
@@ -68,7 +71,8 @@ def open_dataset_plugin(
     images = make_plugin("datasets", OPTIONS_CLASS, name, {**options, **(paths or {})})
     reads = (getattr(images, n, None) for n in ("load", "index", "find", "verify_version"))
     about = (images.sizes, images.shape, tuple(images.classes), *reads)
-    return DatasetPlugin(name, module.__name__, *about)
+    parts = tuple(getattr(images, "parts", ()))
+    return DatasetPlugin(name, module.__name__, *about, parts=parts)
 
 
 def assign_sources(sizes: Mapping[str, int | None], stratified: bool) -> dict[str, str]:

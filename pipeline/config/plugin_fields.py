@@ -1,13 +1,15 @@
 """Fields of a configuration that name a plug-in and its options."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from pipeline.config.dataset_source import OPTIONS_CLASS, has_options
-from pipeline.discovery import list_plugin_names, use_plugin_folders
-from pipeline.errors import RetortError
+from pipeline.discovery import list_plugin_names, load_plugin, use_plugin_folders
+from pipeline.errors import RetortError, prefix_errors
 from pipeline.schema import (
     flatten_options,
     list_options,
@@ -16,6 +18,8 @@ from pipeline.schema import (
     make_unknown_key_error,
     parse_named_options,
 )
+
+ATTACK_PREFIX = "attack."  # prefix of the names of attacks' files in a job
 
 
 def list_plugin_folders(value: Any) -> tuple[str, ...]:
@@ -81,6 +85,41 @@ def resolve_source(value: Any) -> str | dict:
     if options:
         raise ValueError(f"'{name}' has no options; write its name alone")
     return name
+
+
+def list_attack_paths(name: str) -> tuple[str, ...]:
+    """The options of an attack that say where its files lie; no key holds them."""
+    kind = load_plugin("attacks", name).Attack
+    return tuple(f.name for f in fields(kind) if "outside" in f.metadata)
+
+
+def pin_attack_files(
+    attacks: Sequence[Mapping[str, Mapping]], data: Path
+) -> tuple[list[dict], dict[str, str]]:
+    """Attacks without the paths of their files, and these paths under their names in a job.
+
+    What stands for a file in the key is found by the attack itself.
+
+    Raises:
+        RetortError: a file is missing or not the stated one; the message starts with its attack.
+    """
+    pinned, paths = [], {}
+    for place, entry in enumerate(attacks):
+        ((name, options),) = entry.items()
+        outside = list_attack_paths(name)
+        if outside:
+            with prefix_errors(f"{place}.{name}."):
+                found = make_plugin("attacks", "Attack", name, options).find_files(data)
+            options = collect_key_options(found)
+            paths |= {f"{ATTACK_PREFIX}{place}.{option}": options[option] for option in outside}
+        pinned.append({name: {k: v for k, v in options.items() if k not in outside}})
+    return pinned, paths
+
+
+def extract_attack_paths(run: Mapping[str, str], place: int) -> dict[str, str]:
+    """The paths of the files of a suite's attack, read from a job."""
+    prefix = f"{ATTACK_PREFIX}{place}."
+    return {k.removeprefix(prefix): v for k, v in run.items() if k.startswith(prefix)}
 
 
 PluginFolders = Annotated[tuple[str, ...], BeforeValidator(list_plugin_folders)]

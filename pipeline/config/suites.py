@@ -6,7 +6,26 @@ from pydantic import Field, model_validator
 
 from pipeline.config.plugin_fields import AttackSpec, Plugin
 from pipeline.config.sections.trained import Computed
-from pipeline.schema import NonNegativeInt, Number, PositiveInt, Section, make_neutral_field
+from pipeline.schema import (
+    NonNegativeInt,
+    Number,
+    PositiveInt,
+    Section,
+    Share,
+    make_neutral_field,
+    parse_fractions,
+)
+
+DEFAULT_EPS = 8 / 255
+THOROUGH = (  # attacks of the preset, whose radius and number of images the suite gives
+    {"pgd": {"steps": 100, "restarts": 10}},
+    {"apgd": {"loss": "ce", "restarts": 5}},
+    {"apgd": {"loss": "mse", "restarts": 5}},
+    {"multitargeted": {}},
+    {"square": {"queries": 5000}},
+    {"autoattack": {}},
+)
+STEPPING = ("pgd", "multitargeted")  # those whose step has to fit the radius
 
 
 class SuiteSettings(Section):
@@ -17,17 +36,23 @@ class SuiteSettings(Section):
 
     Attributes:
         attacks: the attacks, each with its options.
-        models: what is attacked: students, teachers, warm students of generators; `all` is all of
-            them.
+        models: what is attacked: `students`, `teachers`, `generators` for their warm students, or
+            `all`; names of them, with or without a seed, and patterns such as `adaad-*`; roles of
+            teachers, such as `robust`. A word that begins with `!` leaves out what it matches.
         surrogate: name of a teacher or student on which the attacks are made; whether they transfer
             is then tested.
         dataset: name of a data set on whose test images models are tested instead of their own.
         epochs: epochs whose weights are evaluated, of all models whose recipe keeps them
             (`keep_epochs`).
+        preset: `thorough` in place of attacks: PGD-100 with ten starts, APGD on cross-entropy and
+            on the squared error, MultiTargeted, Square with 5,000 queries, AutoAttack, and PGD-20
+            transferred from every other model of the run that knows the same classes.
+        eps: radius of the preset's attacks, in pixels of [0,1]; 8/255 unless given.
+        n_eval: number of first images that the preset's attacks see; all unless given.
     """
 
     attacks: tuple[AttackSpec, ...]
-    models: tuple[Literal["students", "teachers", "generators"], ...] = (
+    models: tuple[str, ...] = (
         "students",
         "teachers",
         "generators",
@@ -35,11 +60,34 @@ class SuiteSettings(Section):
     surrogate: str | None = None
     dataset: str | None = None
     epochs: tuple[PositiveInt, ...] = make_neutral_field(())
+    preset: Literal["thorough"] | None = None
+    eps: Share | None = None
+    n_eval: PositiveInt | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def expand_preset(cls, value: Any) -> Any:
+        """Puts the attacks of `preset: thorough` in their place."""
+        if not isinstance(value, dict) or value.get("preset") is None:
+            return value
+        if value["preset"] != "thorough":
+            raise ValueError(f"preset: {value['preset']!r} is unknown; known: thorough")
+        if value.get("attacks") or value.get("surrogate") or value.get("dataset"):
+            raise ValueError("preset: goes with no attacks, surrogate or dataset; drop them")
+        seen = {"n_eval": value["n_eval"]} if value.get("n_eval") is not None else {}
+        eps = DEFAULT_EPS if value.get("eps") is None else parse_fractions(value["eps"])
+        if isinstance(eps, bool) or not isinstance(eps, int | float) or eps <= 0:
+            raise ValueError(f"eps: {eps!r} is no radius above 0, in pixels of [0,1]")
+        attacks = [{"clean": seen}]
+        for name, options in (item for attack in THOROUGH for item in attack.items()):
+            step = {"step": eps / 4} if name in STEPPING else {}
+            attacks.append({name: {**options, "eps": eps, **step, **seen}})
+        return {**value, "attacks": attacks}
 
     @model_validator(mode="before")
     @classmethod
     def expand_models_shorthand(cls, value: Any) -> Any:
-        """Expands `models: students` to a list of one, and `models: all` to all of them."""
+        """Expands `models: robust` to a list of one, and `models: all` to all of them."""
         if isinstance(value, dict) and isinstance(value.get("models"), str):
             word = value["models"]
             value = {k: v for k, v in value.items() if k != "models"}
@@ -49,6 +97,8 @@ class SuiteSettings(Section):
     @model_validator(mode="after")
     def check_attacks_fit_models(self):
         """Checks that epochs and `boundary_risk` come without a surrogate or another data set."""
+        if self.preset is None and (self.eps is not None or self.n_eval is not None):
+            raise ValueError("eps: and 'n_eval' go with 'preset'; give them to each attack instead")
         alone = {"epochs": bool(self.epochs), "attacks.boundary_risk": self.boundary_count > 0}
         for name, asked in alone.items():
             for other in ("surrogate", "dataset"):
@@ -98,11 +148,14 @@ class ReportSettings(Section):
         title: heading of the page.
         samples: number of images in each of its rows of samples.
         wasserstein: settings of a figure that compares training images with shifted ones.
+        corruption_reference: name of a teacher or student by whose corruption errors those of all
+            models are divided, on test sets with corruptions other than ImageNet-C.
     """
 
     title: str = "Robust students, one teacher bank"
     samples: PositiveInt = 6
     wasserstein: WassersteinSettings | None = make_neutral_field(None)
+    corruption_reference: str | None = make_neutral_field(None)
 
 
 class ReportSpec(ReportSettings):

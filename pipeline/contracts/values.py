@@ -119,7 +119,9 @@ def describe_bad_split(found: Any, shape: Sequence[int], class_count: int) -> st
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         return f"labels are {labels.dtype} {labels.shape}; int64 ({len(images)},) is expected"
     if class_count and len(labels) and not 0 <= labels.min() <= labels.max() < class_count:
-        return f"a label is {labels.max()} or {labels.min()}, outside 0 to {class_count - 1}"
+        first, last = int(labels.min()), int(labels.max())
+        hint = "; they begin at 1, subtract 1" if (first, last) == (1, class_count) else ""
+        return f"a label is {last} or {first}, outside 0 to {class_count - 1}{hint}"
     return ""
 
 

@@ -8,7 +8,14 @@ sizes in pixels of [0,1]), and two that every attack has:
 
 An attack that not all images or classes suit has a method ``explain_misfit(shape, class_count)``:
 for images of this shape (C,H,W) and this number of classes it returns why not and what to use
-instead, or an empty text. A plan asks it before anything runs.
+instead, or an empty text. A plan asks it before anything runs. One that does something else than
+its name says on some images or classes has ``explain_variant(shape, class_count)``, which returns
+what it does instead, or an empty text. A plan prints it.
+
+An attack that reads a file marks the option that says where it lies with ``metadata={"outside":
+True}``; it is in no key. ``find_files(data)`` returns the attack with what stands for the file in
+the key; a plan asks it. ``check_test_images(images, labels)`` compares the file with the test split
+and raises before anything is predicted. With an argument ``rows`` it is told which rows x is.
 
 ``attack(model, x, y, seed, judge)`` takes images (B,C,H,W) float32 in [0,1], labels (B,) int64 and
 the chunk's seed, and attacks ``model``. For each `AttackPoint` it returns the classes (B,) int64
@@ -49,7 +56,7 @@ class AttackPoint:
     """The identity of a set of predictions: an attack, and what distinguishes its results.
 
     A field is None if it does not apply to the attack or does not distinguish its results. The
-    attack fills in all fields but the last two, which the evaluation adds.
+    attack fills in all fields but `part` and `surrogate`, which the evaluation adds.
 
     Attributes:
         attack: name in the configuration.
@@ -64,6 +71,8 @@ class AttackPoint:
         probe: steps of the PGD that boundary risk probes a sample with; None before it.
         part: part of the test set, if it has parts that are not corruptions.
         surrogate: model that a transfer attack was made on; in outcomes, its key.
+        variant: what else distinguishes the results, in words: the strengths of a corruption, the
+            attacks of an AutoAttack that is not the standard one, the file of the images.
     """
 
     attack: str
@@ -78,6 +87,7 @@ class AttackPoint:
     probe: int | None = None
     part: str | None = None
     surrogate: str | None = None
+    variant: str | None = None
 
 
 POINT_COLUMNS = tuple(field.name for field in fields(AttackPoint))
@@ -142,16 +152,21 @@ def run_attack(
     y: Tensor,
     seed: int,
     judge: nn.Module | None = None,
+    rows: range | None = None,
 ) -> Predictions:
     """The predictions of an attack of either form, checked.
+
+    ``rows`` says which rows of the test split x is; an attack gets them if it has that argument.
 
     Raises:
         RetortError: the attack gives back something else; the message names its file.
     """
     name = get_attack_name(attack)
     check_model(model)
-    if "judge" in inspect.signature(attack).parameters:
-        predictions = attack(model, x, y, seed, judge)
+    arguments = inspect.signature(attack).parameters
+    if "judge" in arguments:
+        which = {"rows": rows} if "rows" in arguments else {}
+        predictions = attack(model, x, y, seed, judge, **which)
     else:
         radii = list_radii(attack.eps) if hasattr(attack, "eps") else (None,)
         predictions = {}

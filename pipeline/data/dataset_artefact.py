@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from safetensors.torch import load_file
 
 from pipeline.data import lazy_images
@@ -36,7 +37,9 @@ class DatasetArtefact:
         if "files" in self.artefact.manifest.facts:
             return lazy_images.read_split(self.artefact, name)
         tensors = load_file(self.artefact.get_verified_path(f"{name}.safetensors"))
-        return Split(tensors["images"], tensors["labels"])
+        parts = self.artefact.manifest.facts.get("parts", ()) if name == "test" else ()
+        groups = pa.chunked_array([[part] * rows for part, rows in parts], pa.string())
+        return Split(tensors["images"], tensors["labels"], groups if parts else None)
 
 
 def open_dataset(folder: Path) -> DatasetArtefact:

@@ -9,7 +9,8 @@ it has ``sizes`` (None where they are known only after reading), ``shape``, ``cl
 ``load``. Options marked ``metadata={"outside": True}`` say where files lie and are in no key. A set
 too large for one array has ``index(split, cache)`` instead of ``load``, which returns a
 `file_index.FileIndex`. A set that finds out about its files for the plan has ``find(cache,
-counts)``, which returns a `folder_layout.FoundImages`, and may have ``verify_version(cache)``.
+counts)``, which returns a `folder_layout.FoundImages`, and may have ``verify_version(cache)``. One
+whose test images have parts, such as corruptions, has ``parts``: name and rows of each, in order.
 
 This module holds what several data sets need: checked files, atomic writes, a bounded download.
 """

@@ -2,7 +2,7 @@
 
 from pipeline.core.attack_protocol import AttackPoint
 
-REVISION = 1
+REVISION = 2
 
 DEFAULT_STEP_SIZE = 2 / 255  # of PGD; its label leaves it out
 PIXEL_TOLERANCE = 1e-6  # radii and step sizes in [0,1] that differ by less are equal
@@ -12,16 +12,19 @@ ATTACK_NAMES = {
     "cw_linf": "CW (Linf)",
     "cw_l2": "CW (L2)",
     "jsma": "JSMA",
+    "apgd": "APGD",
+    "multitargeted": "MultiTargeted",
 }
 
 
 def format_attack(point: AttackPoint) -> str:
     """An attack's name for a table's heading, without its radius: ``PGD-20 from rn34``."""
-    name = format_plain_attack(point)
+    variant = format_variant(point)
+    name = format_plain_attack(point).removesuffix(variant)
     if point.attack == "pgd":
         name = f"PGD-{name.removeprefix('pgd')}"
     via = f" from {point.surrogate}" if point.surrogate else ""
-    return ATTACK_NAMES.get(name, name.replace("_", " ")) + via
+    return ATTACK_NAMES.get(name, name.replace("_", " ")) + variant + via
 
 
 def format_attack_at(point: AttackPoint) -> str:
@@ -36,15 +39,22 @@ def format_radius(eps: float) -> str:
 
 def format_plain_attack(point: AttackPoint) -> str:
     """An attack's name in the configuration and the images' shift: ``pgd20 fog-3``."""
-    shift = format_shift(point)
+    shift, variant = format_shift(point), format_variant(point)
     if shift and point.attack in ("clean", "corruptions"):
-        return shift
+        return shift + variant
     name = point.attack
     if point.attack == "pgd":
         name = f"pgd{point.steps}{format_pgd_options(point)}"
     if point.attack == "boundary_risk":
         name = f"path{point.sample}" + (f"-pgd{point.probe}" if point.probe else "")
-    return f"{name} {shift}".rstrip()
+    return f"{name} {shift}".rstrip() + variant
+
+
+def format_variant(point: AttackPoint) -> str:
+    """What else distinguishes a point: `` (cifar strengths)``; empty if nothing does."""
+    if point.variant is None:
+        return ""
+    return f" ({point.variant}{' strengths' if point.attack == 'corruptions' else ''})"
 
 
 def format_pgd_options(point: AttackPoint) -> str:

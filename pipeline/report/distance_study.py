@@ -90,7 +90,8 @@ class DistanceStudy:
         name, severity = point.corruption, point.severity
         test = self.get_dataset(dataset).read_split("test").images
         test = scale_to_unit_range(test[: min(self.image_count, len(test))])
-        corrupted = (corrupt_batch(test, name, severity, 0) * 255).round().to(torch.uint8)
+        corrupted = corrupt_batch(test, name, severity, 0, point.variant)
+        corrupted = (corrupted * 255).round().to(torch.uint8)
         return self.get_statistics((dataset, format_shift(point)), [corrupted])
 
     def get_dataset(self, key: str) -> DatasetArtefact:

@@ -1,4 +1,4 @@
-"""ImageNet under distribution shift: predictions restricted to some classes, and the mCE."""
+"""Distribution shift: predictions restricted to some classes, and errors under corruptions."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,6 +26,8 @@ ALEXNET_ERRORS = {
     "jpeg_compression": 60.6500,
 }
 SEVERITY_COUNT = 5
+NORMAL_QUANTILE = 1.959964  # leaves 2.5 % on either side
+Errors = Mapping[tuple[str, int], float]  # in [0,1], by corruption and severity
 
 
 class ClassSubsetClassifier(nn.Module):
@@ -48,7 +50,7 @@ class ClassSubsetClassifier(nn.Module):
         return logits.masked_fill(~is_scored, -torch.inf)
 
 
-def mean_corruption_error(errors: Mapping[tuple[str, int], float]) -> float | None:
+def mean_corruption_error(errors: Errors) -> float | None:
     """mCE: the mean over 15 corruptions of their error over AlexNet's, in percent.
 
     Args:
@@ -64,3 +66,42 @@ def mean_corruption_error(errors: Mapping[tuple[str, int], float]) -> float | No
             return None
         ratios.append(100 * sum(found) / SEVERITY_COUNT / alexnet_error)
     return 100 * sum(ratios) / len(ratios)
+
+
+def average_severities(errors: Errors) -> dict[str, float]:
+    """The mean error in [0,1] of each corruption over its severities."""
+    by_name: dict[str, list[float]] = {}
+    for (name, _), error in errors.items():
+        by_name.setdefault(name, []).append(error)
+    return {name: sum(found) / len(found) for name, found in by_name.items()}
+
+
+def mean_error(errors: Errors) -> float:
+    """The mean over corruptions of their mean error over severities, in percent."""
+    by_name = average_severities(errors)
+    return 100 * sum(by_name.values()) / len(by_name)
+
+
+def compute_relative_error(errors: Errors, reference: Errors) -> float | None:
+    """The mean over corruptions of their error over a reference's, in percent.
+
+    It is what mCE is with AlexNet as the reference. None if the two have other corruptions or
+    severities, or the reference makes no error under one of them.
+    """
+    own, other = average_severities(errors), average_severities(reference)
+    if errors.keys() != reference.keys() or not all(other.values()):
+        return None
+    return 100 * sum(own[name] / other[name] for name in own) / len(own)
+
+
+def bound_mean_error(errors: Errors, image_count: int, value: float) -> float:
+    """Half of a 95 % interval, in percent, of a ratio of mean errors whose value is given.
+
+    The parts' errors count as fully correlated, as where each is of the same images: then their
+    standard deviations add up, and the interval is never too narrow. The reference counts as known.
+    """
+    mean = mean_error(errors)
+    if not mean:
+        return 0.0
+    deviation = sum((e * (1 - e) / image_count) ** 0.5 for e in errors.values()) / len(errors)
+    return NORMAL_QUANTILE * deviation * 100 * value / mean

@@ -16,7 +16,7 @@ from pipeline.report.attack_labels import DEFAULT_STEP_SIZE, PIXEL_TOLERANCE
 from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
 from pipeline.store.artefact import Artefact, Job, open_artefact
 
-REVISION = 2
+REVISION = 3
 
 CLEAN_POINT = AttackPoint("clean")
 DEFAULT_EPS = 8 / 255
@@ -30,10 +30,12 @@ class Outcome:
     Attributes:
         index: rows of the data set (N,), ascending.
         correctness: share of correct predictions for each row (N,), in [0,1].
+        confidence: probability of the predicted class for each row (N,); None under attack.
     """
 
     index: np.ndarray
     correctness: np.ndarray
+    confidence: np.ndarray | None = None
 
     @property
     def accuracy(self) -> float:
@@ -65,6 +67,7 @@ def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
     table = pq.read_table(path)
     index = table["index"].to_numpy()
     right = (table["label"].to_numpy() == table["prediction"].to_numpy()).astype(float)
+    confidence = table["confidence"].to_numpy()
     numbered = table.append_column("row", pa.array(np.arange(len(table))))
     grouped = numbered.group_by(POINT_COLUMNS, use_threads=False).aggregate([("row", "list")])
     records = grouped.select(POINT_COLUMNS).to_pylist()
@@ -72,7 +75,8 @@ def read_outcomes(path: Path) -> dict[AttackPoint, Outcome]:
     for record, listed in zip(records, grouped["row_list"], strict=True):
         rows = listed.values.to_numpy()
         rows = rows[np.argsort(index[rows])]
-        found[make_attack_point(record)] = Outcome(index[rows], right[rows])
+        known = None if np.isnan(confidence[rows]).any() else confidence[rows]
+        found[make_attack_point(record)] = Outcome(index[rows], right[rows], known)
     return found
 
 

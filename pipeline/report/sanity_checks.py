@@ -1,6 +1,7 @@
 """Signs that a robust accuracy cannot be trusted (Carlini et al., arXiv:1902.06705, Sec. 3)."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack_at
@@ -17,9 +18,11 @@ from pipeline.report.outcomes import (
     rank_by_columns,
     rank_by_strength,
 )
+from pipeline.report.output_doubts import find_model_doubts
+from pipeline.report.tables import escape_markdown
 from pipeline.upkeep.code_drift import list_code_changes
 
-REVISION = 2
+REVISION = 3
 
 MASKED_GRADIENT_GAP = 0.10  # AutoAttack this far below PGD suggests masked gradients
 SIGNIFICANCE_LEVEL = 0.05
@@ -27,14 +30,65 @@ SIGNIFICANCE_LEVEL = 0.05
 OutcomesByPoint = dict[AttackPoint, Outcome]
 
 
+@dataclass(frozen=True)
+class Suspicion:
+    """A doubt about one model's robust accuracy.
+
+    Attributes:
+        row: name of the row of the tables that it concerns.
+        kind: kind of the row.
+        model: name of the artefact, such as one seed of a student.
+        text: what was seen.
+    """
+
+    row: str
+    kind: str
+    model: str
+    text: str
+
+
+def find_suspicions(study: Study) -> list[Suspicion]:
+    """Every doubt about an evaluated student or teacher, in the order of the tables' rows."""
+    found = []
+    for group in study.evaluated_groups:
+        for member, outcomes in zip(group.members, group.outcomes, strict=True):
+            name = study.find_name(member.manifest.key)
+            lines = [*find_doubts(outcomes), *find_model_doubts(study, member, outcomes)]
+            found += [Suspicion(group.name, group.kind, name, text) for text in lines]
+    return found
+
+
 def list_suspicions(study: Study) -> list[str]:
     """One line for each doubt about an evaluated student or teacher."""
-    lines = []
-    for group in study.evaluated_groups:
-        for member, found in zip(group.members, group.outcomes, strict=True):
-            name = study.find_name(member.manifest.key)
-            lines += [f"{group.kind} {name}: {text}" for text in find_doubts(found)]
-    return lines
+    return [f"{s.kind} {s.model}: {s.text}" for s in find_suspicions(study)]
+
+
+def format_section(study: Study) -> list[str]:
+    """The section's Markdown: the checks of the numbers, and artefacts that older code has made."""
+    doubts, old = list_suspicions(study), list_outdated_artefacts(study)
+    checks = (
+        "Checked for each model, on the images that both attacks saw: accuracy under attack above "
+        "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
+        "points below it; a larger radius that leaves more accuracy. Of its outputs: softmax, "
+        "chance, rounding, no gradient, saturation; and clean accuracy far below validation's."
+    )
+    made = "Everything was made by today's code."
+    return [
+        "## Suspicious?",
+        checks,
+        format_bullets(doubts) or "Found: none.",
+        f"Made by other code than today's:\n\n{format_bullets(old)}" if old else made,
+    ]
+
+
+def format_bullets(lines: list[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {escape_markdown(line)}" for line in lines)
+
+
+def list_suspicious_rows(study: Study) -> set[tuple[str, str]]:
+    """Kind and name of the rows of the tables that a doubt concerns."""
+    return {(s.kind, s.row) for s in find_suspicions(study)}
 
 
 def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
@@ -101,7 +155,7 @@ def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
     """Lines where accuracy under AutoAttack is above, or far below, that under strongest PGD."""
     for point in list_attack_points(outcomes):
         rivals = [p for p in list_attack_points(outcomes) if is_rival(p, point)]
-        is_plain_autoattack = point == AttackPoint("autoattack", point.eps)
+        is_plain_autoattack = replace(point, variant=None) == AttackPoint("autoattack", point.eps)
         if not is_plain_autoattack or not rivals:
             continue
         yield from find_higher_accuracy(outcomes, point, rivals[-1])

@@ -1,6 +1,6 @@
 """The report's tables of accuracy, as aligned Markdown that is also legible in a terminal."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import product
 from math import ceil, floor
@@ -33,11 +33,13 @@ from pipeline.report.outcomes import (
 from pipeline.schema import make_plugin
 from pipeline.store.attempt_cost import sum_attempt_costs
 
-REVISION = 3
+REVISION = 4
 
 MISSING_CELL = "–"
+DOUBT_MARK = "(!)"  # beside a row whose robust accuracy may not be trusted
 ROUNDING_SLACK = 1e-9
 EQUAL_COST_FACTOR = 1.25  # costs within this factor count as equal
+MOST_SURROGATES = 4  # models that transfer attacks in the main table come from
 TableRows = Sequence[Sequence[str]]
 
 
@@ -76,23 +78,33 @@ def make_columns(groups: Sequence[ModelGroup]) -> list[Column]:
     """Columns of the main table: one for each attack, and the mean over corruptions.
 
     An attack counts at radius 8/255, or at its largest radius if it has no 8/255. Its remark names
-    another radius, and the number of images where that is smaller than for other attacks.
+    another radius, and the number of images where that is smaller than for other attacks. Transfer
+    attacks from many models have no columns here; they count in the worst case.
     """
     points = set().union(*(group.common_points for group in groups))
     columns = []
     attacks = {drop_radius(p) for p in points if not is_corruption(p)}
+    surrogates = {p.surrogate for p in attacks} - {None}
+    if len(surrogates) > MOST_SURROGATES:
+        attacks = {p for p in attacks if p.surrogate is None}
     for attack in sorted(attacks, key=rank_by_strength):
         radii = sorted(p.eps for p in points if drop_radius(p) == attack)
         default_radii = [eps for eps in radii if abs(eps - DEFAULT_EPS) < PIXEL_TOLERANCE]
         point = replace(attack, eps=default_radii[0] if default_radii else radii[-1])
         remark = format_remark(point, groups, bool(default_radii))
         columns.append(Column(format_attack(point), (point,), remark))
-    corruptions = tuple(sorted(filter(is_corruption, points), key=rank_by_columns))
-    if corruptions:
-        severities = "/".join(map(str, sorted({p.severity for p in corruptions})))
-        remark = f"mean of {len(corruptions)}, severity {severities}"
-        columns.append(Column("corruptions", corruptions, remark))
+    corruptions = sorted(filter(is_corruption, points), key=rank_by_columns)
+    for variant in sorted({p.variant for p in corruptions}, key=str):
+        averaged = tuple(p for p in corruptions if p.variant == variant)
+        columns.append(Column("corruptions", averaged, describe_corruptions(averaged)))
     return columns
+
+
+def describe_corruptions(points: Sequence[AttackPoint]) -> str:
+    """What a mean over corruptions of one variant covers: strengths, number and severities."""
+    severities = "/".join(map(str, sorted({p.severity for p in points})))
+    strengths = f"{points[0].variant} strengths, " if points[0].variant else ""
+    return f"{strengths}mean of {len(points)}, severity {severities}"
 
 
 def format_remark(point: AttackPoint, groups: Sequence[ModelGroup], is_default_eps: bool) -> str:
@@ -139,13 +151,20 @@ def describe_model_kind(group: ModelGroup) -> str:
     return "CLIP teacher" if is_clip_teacher else group.kind
 
 
-def format_results_table(groups: Sequence[ModelGroup], brief: bool = False) -> str:
-    """The main table; with ``brief`` it fits a terminal and remarks stand below it."""
+def format_results_table(
+    groups: Sequence[ModelGroup],
+    brief: bool = False,
+    suspicious: Set[tuple[str, str]] = frozenset(),
+) -> str:
+    """The main table; with ``brief`` it fits a terminal and remarks stand below it.
+
+    Rows whose kind and name are ``suspicious`` have a mark beside their name.
+    """
     columns = make_columns(groups)
     heads = [c.heading if brief and is_corruption(c.points[0]) else c.full_heading for c in columns]
     rows = [
         [
-            g.name,
+            f"{g.name} {DOUBT_MARK}" if (g.kind, g.name) in suspicious else g.name,
             describe_model_kind(g),
             *(format_cell(g, c, brief) for c in columns),
             g.image_count,
@@ -158,6 +177,7 @@ def format_results_table(groups: Sequence[ModelGroup], brief: bool = False) -> s
         return table
     remarks = [f"{c.heading}: {c.remark}." for c in columns if c.full_heading not in heads]
     note = f"Percent with 95 % intervals ({describe_intervals(groups)})."
+    remarks += [f"{DOUBT_MARK}: see the report's section «Suspicious?»."] if suspicious else []
     return "\n\n".join([table, " ".join([note, *remarks])]) + "\n"
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute
@@ -14,8 +15,15 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from pipeline.config.plugin_fields import extract_attack_paths
 from pipeline.config.specs import get_spec
-from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint, run_attack
+from pipeline.core.attack_protocol import (
+    POINT_COLUMNS,
+    AttackPoint,
+    get_attack_name,
+    list_radii,
+    run_attack,
+)
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.seeding import derive_seed
 from pipeline.data.dataset_artefact import open_dataset
@@ -23,15 +31,24 @@ from pipeline.data.splits import Split
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.models.classifier import MODEL_FILE, get_epoch_file_name
 from pipeline.models.loading import load_teacher
+from pipeline.models.output_checks import (
+    OutputChecks,
+    ZeroGradientClassifier,
+    check_outputs,
+    compute_confidences,
+)
 from pipeline.progress import WeightedProgress
 from pipeline.report import distribution_shift
 from pipeline.report.attack_labels import format_attack_at
 from pipeline.schema import make_plugin
 from pipeline.store.artefact import Job, Manifest, write_atomically
 
-REVISION = 2
+REVISION = 3
 
 OUTCOMES_FILE = "outcomes.parquet"
+CHECKED_IMAGES = 64
+GRADIENT_ATTACKS = ("fgsm", "pgd", "cw_linf", "apgd", "multitargeted", "autoattack")
+ADDED_QUERIES, ADDED_IMAGES = 1000, 200  # of Square beside gradient attacks that mislead
 CORRUPTED = re.compile(r"([a-z_]+)-([1-5])")  # a part of a test set such as ImageNet-C
 OUTCOME_SCHEMA = pa.schema(
     [
@@ -47,10 +64,12 @@ OUTCOME_SCHEMA = pa.schema(
         ("probe", pa.int64()),
         ("part", pa.string()),
         ("surrogate", pa.string()),
+        ("variant", pa.string()),
         ("epoch", pa.int64()),
         ("index", pa.int64()),
         ("label", pa.int64()),
         ("prediction", pa.int64()),
+        ("confidence", pa.float64()),  # of the prediction on images that no attack changed
     ]
 )
 
@@ -63,7 +82,7 @@ def run(job: Job) -> Manifest:
     table = pa.concat_tables([pq.read_table(path) for path in parts])
     with write_atomically(job.folder / OUTCOMES_FILE) as temporary:
         pq.write_table(table, temporary)
-    facts = {"accuracy": compute_accuracies(table)}
+    facts = {"accuracy": compute_accuracies(table), "outputs": asdict(check_model_outputs(job))}
     log.info("%s", "  ".join(map(in_words, facts["accuracy"])))
     return job.build_manifest([OUTCOMES_FILE], facts)
 
@@ -77,13 +96,20 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
     torch.backends.cudnn.allow_tf32 = False
     if get_spec(job).device == "cuda":
         torch.cuda.set_device(rank)
+    checks = check_model_outputs(job)
     models, data = load_attacked_and_judge(job), open_dataset(job.inputs["dataset"])
+    if not checks.has_gradient and "surrogate" not in job.inputs:
+        models = ZeroGradientClassifier(models[0]), models[1]
     if data.scored_labels:
         models = tuple(
             distribution_shift.ClassSubsetClassifier(model, data.scored_labels) for model in models
         )
     test = data.read_split("test")
-    parts = list(islice(iterate_chunks(job, len(test.labels)), rank, None, process_count))
+    attacks = list_attacks(job, checks)
+    for attack in (a for _, a in attacks if hasattr(a, "check_test_images")):
+        attack.check_test_images(test.images, test.labels)
+    chunks = iterate_chunks(attacks, job.state_folder, len(test.labels))
+    parts = list(islice(chunks, rank, None, process_count))
     missing = [part for part in parts if not part[0].exists()]
     work = [estimate_work(attack, rows, data.shape) for _, attack, rows in missing]
     progress = WeightedProgress("chunk", len(parts), work)
@@ -95,14 +121,47 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
     return [path for path, _, _ in parts]
 
 
-def iterate_chunks(job: Job, image_count: int) -> Iterator[tuple[Path, object, range]]:
-    """Yield every chunk's file, attack and rows of the test split."""
+def check_model_outputs(job: Job) -> OutputChecks:
+    """What the evaluated model's outputs look like on the first test images."""
+    judge, test = load_attacked_and_judge(job)[1], open_dataset(job.inputs["dataset"])
+    split, device = test.read_split("test"), get_spec(job).device
+    x = scale_to_unit_range(split.images[:CHECKED_IMAGES].to(device))
+    return check_outputs(judge, x, split.labels[:CHECKED_IMAGES].to(device))
+
+
+def list_attacks(job: Job, checks: OutputChecks) -> list[tuple[str, Any]]:
+    """The suite's attacks by name, and Square beside gradient attacks that cannot be trusted.
+
+    Square stands at the largest radius of each gradient attack on the model itself.
+    """
+    attacks = []
     for place, entry in enumerate(get_spec(job).attacks):
         ((name, options),) = entry.items()
-        attack = make_plugin("attacks", "Attack", name, options)
+        options = {**options, **extract_attack_paths(job.run, place)}
+        attacks.append((name, make_plugin("attacks", "Attack", name, options)))
+    if checks.is_differentiable or "surrogate" in job.inputs:
+        return attacks
+    known = {attack.eps for name, attack in attacks if name == "square"}
+    for name, attack in list(attacks):
+        eps = max(list_radii(attack.eps)) if name in GRADIENT_ATTACKS else 0.0
+        if eps > 0 and eps not in known:
+            known.add(eps)
+            options = {"eps": eps, "queries": ADDED_QUERIES, "n_eval": attack.n_eval}
+            if attack.n_eval is None or attack.n_eval > ADDED_IMAGES:
+                options["n_eval"] = ADDED_IMAGES
+            attacks.append(("square", make_plugin("attacks", "Attack", "square", options)))
+            log.warning("gradients of this model mislead: Square is added at %.3g/255", 255 * eps)
+    return attacks
+
+
+def iterate_chunks(
+    attacks: list[tuple[str, Any]], folder: Path, image_count: int
+) -> Iterator[tuple[Path, Any, range]]:
+    """Yield every chunk's file, attack and rows of the test split."""
+    for place, (name, attack) in enumerate(attacks):
         stop = image_count if attack.n_eval is None else min(attack.n_eval, image_count)
         for start in range(0, stop, attack.chunk):
-            path = job.state_folder / f"{place:02d}-{name}-{start:06d}.parquet"
+            path = folder / f"{place:02d}-{name}-{start:06d}.parquet"
             yield path, attack, range(start, min(start + attack.chunk, stop))
 
 
@@ -162,13 +221,17 @@ def attack_chunk(
     seed = derive_seed(spec.seed, "evaluate", rows.start) % 2**31
     known = {"epoch": spec.epoch}
     surrogate = job.inputs["surrogate"].name if "surrogate" in job.inputs else None
+    confidences = [None] * len(rows)
+    if get_attack_name(attack) == "clean":
+        with torch.no_grad():
+            confidences = compute_confidences(models[1](x)).tolist()
     tables = []
-    for point, prediction in run_attack(attack, models[0], x, y, seed, models[1]).items():
+    for point, prediction in run_attack(attack, models[0], x, y, seed, models[1], rows).items():
         points = by_row(replace(point, surrogate=surrogate), test, rows)
-        outcomes = zip(points, rows, y.tolist(), prediction.tolist(), strict=True)
+        outcomes = zip(points, rows, y.tolist(), prediction.tolist(), confidences, strict=True)
         records = [
-            {**asdict(p), **known, "index": i, "label": own, "prediction": said}
-            for p, i, own, said in outcomes
+            {**asdict(p), **known, "index": i, "label": own, "prediction": said, "confidence": sure}
+            for p, i, own, said, sure in outcomes
         ]
         tables.append(pa.Table.from_pylist(records, schema=OUTCOME_SCHEMA))
     return pa.concat_tables(tables)

@@ -1,6 +1,7 @@
 """Stage: a data set, cut to size, as tensors on disk."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -43,10 +44,21 @@ def run(job: Job) -> Manifest:
         "std": std,
         "shape": list(splits["train"].images.shape[1:]),
         "counts": {name: len(split.labels) for name, split in splits.items()},
+        **({"parts": cut_parts(source.parts, spec.test)} if source.parts else {}),
         **prepare_index.describe_stratified(spec, assign_sources(source.sizes, spec.stratified)),
     }
     log.info("data set ready: %s", facts["counts"])
     return job.build_manifest([f"{name}.safetensors" for name in SPLITS], facts)
+
+
+def cut_parts(parts: Sequence[tuple[str, int]], count: int) -> list[tuple[str, int]]:
+    """Name and number of rows of each part that is among the first ``count`` rows."""
+    kept, left = [], count
+    for name, rows in parts:
+        if left > 0:
+            kept.append((name, min(rows, left)))
+        left -= rows
+    return kept
 
 
 def load_split(source: DatasetPlugin, split: str, cache: Path) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,8 @@ from pipeline.report.results.answer import Answer, judge_threats, make_answers
 from pipeline.report.results.files import write_results
 from pipeline.report.results.rows import collect_measurements, make_result_rows
 from pipeline.report.results.threats import find_threats
+from pipeline.report.sanity_checks import list_suspicious_rows
+from pipeline.report.statistics import sections
 from pipeline.store.artefact import Job, Manifest, write_text
 
 REVISION = 2
@@ -38,11 +40,11 @@ def run(job: Job) -> Manifest:
     drawn = draw_figures(job.folder, study, spec.samples)
     accuracy = [
         *format_corruptions(study),
-        *format_optional_sections(study),
+        *format_optional_sections(study, spec.corruption_reference),
         *(part for make_section in EXTRA_SECTIONS for part in make_section(study)),
     ]
     comparisons, distances = format_comparisons(study), format_distances(job, study)
-    closing = [*format_suspicions(study), *format_reproduction(study)]
+    closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
     parts = [
         *format_opening(job, study, answers),
         *accuracy,
@@ -68,7 +70,7 @@ def run(job: Job) -> Manifest:
     files = ["report.md", "report.html", "table.md", *(figure.file for figure in drawn)]
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
     files += write_results(job.folder, study, make_result_rows(study, measurements))
-    return job.build_manifest(files, collect_facts(study))
+    return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
 
 
 def join_parts(parts: Sequence[str]) -> str:
@@ -83,14 +85,14 @@ def format_brief(study: Study, answers: Sequence[Answer]) -> str:
     """
     groups = study.evaluated_groups
     table = (
-        tables.format_results_table(groups, brief=True)
+        tables.format_results_table(groups, True, list_suspicious_rows(study))
         if groups or not has_shifted_tests(study)
         else shift_table.format_shift_table(study)
     )
     return "\n\n".join([table.rstrip(), *(answer.sentence for answer in answers)]) + "\n"
 
 
-def collect_facts(study: Study) -> dict:
+def collect_facts(study: Study, reference: str | None) -> dict:
     """The main table's accuracies in [0,1], and the number of suspicious results."""
     columns = tables.make_columns(study.evaluated_groups)
     found = {}
@@ -98,8 +100,10 @@ def collect_facts(study: Study) -> dict:
         estimates = {c.heading: group.estimate_accuracy(c.points) for c in columns}
         accuracy = {head: e.value for head, e in estimates.items() if e is not None}
         found[f"{group.kind}/{group.name}"] = accuracy
-    more = {"shifted": shift_table.collect_shift_facts(study)} if has_shifted_tests(study) else {}
-    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study)), **more}
+    shifted = shift_table.collect_shift_facts(study, reference)
+    return {"accuracy": found, "suspicions": len(sanity_checks.list_suspicions(study))} | (
+        {"shifted": shifted} if shifted else {}
+    )
 
 
 def format_distances(job: Job, study: Study) -> list[str]:
@@ -127,7 +131,7 @@ def format_opening(job: Job, study: Study, answers: Sequence[Answer]) -> list[st
         said,
         describe_setting(study),
         "## Accuracy",
-        tables.format_results_table(groups),
+        tables.format_results_table(groups, suspicious=list_suspicious_rows(study)),
         tables.format_caption(describe_columns(study)),
     ]
 
@@ -163,11 +167,12 @@ def has_shifted_tests(study: Study) -> bool:
     return any(get_spec(e.manifest).shifted for e in study.get_artefacts("evaluation").values())
 
 
-def format_optional_sections(study: Study) -> list[str]:
+def format_optional_sections(study: Study, reference: str | None) -> list[str]:
     """The sections that depend on what was evaluated."""
     specs = [get_spec(e.manifest) for e in study.get_artefacts("evaluation").values()]
     attacks = [name for spec in specs for attack in spec.attacks for name in attack]
-    parts = shift_table.format_section(study) if has_shifted_tests(study) else []
+    parts = sections.format_statistics(study)
+    parts += shift_table.format_section(study, reference) if has_shifted_tests(study) else []
     parts += (
         epoch_table.format_section(study) if any(spec.epoch is not None for spec in specs) else []
     )
@@ -212,28 +217,6 @@ def format_costs(study: Study) -> list[str]:
     shared = artefact_tables.format_reuse_table(study)
     note = "Direct readers; evaluations are those of the artefact itself and of the students."
     return [*parts, *(["## Reuse", shared, tables.format_caption(note)] if shared else [])]
-
-
-def format_suspicions(study: Study) -> list[str]:
-    """The automatic checks of the numbers, and the artefacts that older code has made."""
-    doubts, old = sanity_checks.list_suspicions(study), sanity_checks.list_outdated_artefacts(study)
-    checks = (
-        "Checked for each model, on the images that both attacks saw: accuracy under attack above "
-        "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
-        "points below it; a larger radius that leaves more accuracy."
-    )
-    made = "Everything was made by today's code."
-    return [
-        "## Suspicious?",
-        checks,
-        format_bullets(doubts) or "Found: none.",
-        f"Made by other code than today's:\n\n{format_bullets(old)}" if old else made,
-    ]
-
-
-def format_bullets(lines: list[str]) -> str:
-    """A Markdown list."""
-    return "\n".join(f"- {tables.escape_markdown(line)}" for line in lines)
 
 
 def format_reproduction(study: Study) -> list[str]:

@@ -35,6 +35,7 @@ def check_point(attack: Any, name: str, point: AttackPoint) -> None:
     require(named == name, f"a point names the attack {named!r}, not {name!r}")
     radii = list_radii(attack.eps) if hasattr(attack, "eps") else (0.0,)
     eps = stated.pop("eps")
+    stated.pop("variant", None)  # words that no option need hold
     require(eps in radii, f"a point states eps {eps:.4g}, which is none of the attack's")
     if point.corruption is not None and hasattr(attack, "names"):
         require(stated.pop("corruption") in attack.names, "a point states another corruption")

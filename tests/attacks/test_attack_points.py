@@ -22,7 +22,10 @@ UNUSUAL = (
 )
 
 
-@pytest.mark.parametrize("name", list_plugin_names("attacks"))
+NEEDS_FILE = ("from_file",)  # tested in test_from_file.py
+
+
+@pytest.mark.parametrize("name", sorted({*list_plugin_names("attacks")} - {*NEEDS_FILE}))
 def test_every_attack_states_its_own_settings(name):
     classes, size = (4, 8) if name != "corruptions" else (4, 32)
     options = {"steps": 3} if name == "cw_l2" else {}

@@ -14,6 +14,7 @@ from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
 from pipeline.core.threat_models import Linf
 from pipeline.errors import RetortError
+from pipeline.report.attack_labels import format_attack_at
 from pipeline.trials.attack import Watched, check_repeats_and_leaves_no_trace
 from pipeline.trials.requirements import make_plain_network as small_net
 from pipeline.trials.requirements import make_samples as samples
@@ -193,10 +194,26 @@ def test_autoattack_keeps_the_librarys_predictions_and_is_no_weaker_than_pgd(mon
     assert 0 < accuracy(found, y) <= accuracy(by_pgd, y) < accuracy(predict_classes(net, x), y)
 
 
-def test_autoattack_refuses_three_classes() -> None:
-    net = small_net(classes=3)
-    with pytest.raises(RetortError, match="at least 4 classes"):
-        autoattack.Attack()(net, *samples(net), 0)
+@pytest.mark.parametrize("classes", [2, 3])
+def test_autoattack_on_few_classes_says_which_attacks_it_ran(classes, monkeypatch) -> None:
+    import pyautoattack
+
+    ran = []
+
+    class Recorded(pyautoattack.AutoAttack):
+        def run_standard_evaluation(self, x: Tensor, y: Tensor, *, batch_size: int):
+            ran.extend(self.attacks_to_run)
+            return super().run_standard_evaluation(x, y, batch_size=batch_size)
+
+    monkeypatch.setattr(pyautoattack, "AutoAttack", Recorded)
+    net = small_net(classes=classes, size=8)
+    x, y = samples(net, 6, size=8)
+    (point,) = found = autoattack.Attack(EPS)(net, x, y, 7)
+    assert ran == ["apgd-ce", "fab", "square"]
+    assert point == AttackPoint("autoattack", EPS, variant="APGD-CE, FAB, Square")
+    assert format_attack_at(point) == "AutoAttack (APGD-CE, FAB, Square) at 8/255"
+    by_pgd = pgd.Attack(EPS)(net, x, y, 7)[pgd_point(20, EPS)]
+    assert accuracy(found[point], y) <= accuracy(by_pgd, y) < accuracy(predict_classes(net, x), y)
 
 
 @pytest.mark.parametrize("name", corruptions.Attack().names + corruptions.SEEDED_BY_ARGUMENT[:1])
@@ -207,7 +224,8 @@ def test_corruptions_depend_on_seed_and_image_alone(name: str) -> None:
     parts = [corruptions.corrupt_batch(part, name, 3, 5) for part in x.split(4)]
     assert torch.equal(torch.cat(parts), whole)
     other = corruptions.corrupt_batch(x, name, 3, 6)
-    assert torch.equal(other, whole) == (name in ("defocus_blur", "contrast", "jpeg_compression"))
+    fixed = ("defocus_blur", "contrast", "jpeg_compression")
+    assert torch.equal(other, whole) == (name in fixed)
     assert whole.shape == x.shape
     assert 0 <= whole.min() < whole.max() <= 1
     assert np.array_equal(np.random.get_state()[1], before)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import snakemake.cli
 
@@ -38,6 +39,7 @@ def named_files(tmp_path_factory) -> Path:
             (root / name / each).mkdir(parents=True)
             for number in range(IMAGES):
                 image(7 * label + number, label).save(root / name / each / f"{number}.png")
+    np.savez(root / "adversarial.npz", x_adv=np.zeros((64, 3, 32, 32), np.float32))
     for block in PLUGINS:
         write(root / "my_methods", f"{block.base}.py", block.text)
     return root

@@ -12,9 +12,9 @@ def pgd(steps: int, eps: float, step: float = 2 / 255, **unusual) -> AttackPoint
     return AttackPoint("pgd", eps, steps, step, **(usual | unusual))
 
 
-def corrupted(name: str, severity: int = 3) -> AttackPoint:
+def corrupted(name: str, severity: int = 3, variant: str | None = None) -> AttackPoint:
     """Images under a corruption of the attack ``corruptions``."""
-    return AttackPoint("corruptions", corruption=name, severity=severity)
+    return AttackPoint("corruptions", corruption=name, severity=severity, variant=variant)
 
 
 def on_path(sample: int, probe: int | None = None, eps: float = EPS, **shift) -> AttackPoint:

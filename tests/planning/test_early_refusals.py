@@ -22,6 +22,25 @@ def line_of(changes: dict[str, object]) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_plan_says_which_attacks_of_autoattack_few_classes_get(count, caplog):
+    raw = tiny()
+    raw["datasets"]["pets"] = {
+        "source": {"imagefolder": {"path": "pets", "version": "1", "folders": list("abc"[:count])}},
+        "train": 64,
+        "test": 8,
+    }
+    raw["teachers"]["pets"] = {"dataset": "pets", "model": "resnet8-s2-w8", "recipe": "tiny"}
+    raw["suites"]["two"] = {"attacks": ["clean", "autoattack"], "models": "teachers"}
+    with caplog.at_level("INFO", "retort.plan"):
+        make_plan_from_dict(raw)
+    (line,) = [text for text in caplog.messages if text.startswith("suites.two")]
+    assert line == (
+        f"suites.two.attacks.1.autoattack: the standard AutoAttack needs 4 classes, the model has "
+        f"{count}; APGD-CE, FAB, Square run, and the table says so (pets)"
+    )
+
+
 EXTRA = {"dataset": "other", "share": 0.5}
 PAIR = {"source": {"imagefolder": {"path": "pets", "version": "1", "folders": ["a", "b", "c"]}}}
 PETS = {
@@ -100,11 +119,6 @@ FAULTS = {
             "banks.dad.dataset": "other",
         },
         "banks.dad.dataset: 'other' has no training images; name one that has",
-    ),
-    "AutoAttack on three classes": (
-        {**PETS, "suites.two": {"attacks": ["clean", "autoattack"], "models": "teachers"}},
-        "suites.two.attacks.1.autoattack: on 'pets': needs at least 4 classes, the model has 3; "
-        "use pgd or cw_linf",
     ),
     "corruptions of small images": (
         {**SMALL, "suites.two": {"attacks": ["corruptions"], "models": "teachers"}},

@@ -1,20 +1,30 @@
 """Test sets other than a model's own: ImageNet-A's mask, numbered folders, corruptions, mCE."""
 
+from dataclasses import astuple
 from itertools import product
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import nn
 
+from pipeline.core.attack_protocol import AttackPoint
 from pipeline.data.imagenet import load_subset_labels, load_wordnet_ids
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.report.distribution_shift import (
     ALEXNET_ERRORS,
     ClassSubsetClassifier,
+    bound_mean_error,
+    compute_relative_error,
     mean_corruption_error,
+    mean_error,
 )
+from pipeline.report.intervals import wilson_interval
+from pipeline.report.outcomes import Outcome, Study
+from pipeline.report.shift_table import compute_measures, is_imagenet
 from tests.helpers.making import made
 from tests.helpers.pictures import CLASSES, folders, source
 
@@ -42,6 +52,19 @@ def test_there_is_no_mce_of_a_part_of_the_corruptions():
     errors = alexnet()
     del errors["snow", 5]
     assert mean_corruption_error(errors) is None
+
+
+def test_mean_errors_by_hand():
+    errors = {("fog", 1): 0.1, ("fog", 2): 0.3, ("snow", 1): 0.4}
+    reference = {("fog", 1): 0.2, ("fog", 2): 0.6, ("snow", 1): 0.2}
+    assert mean_error(errors) == pytest.approx(30)  # of 0.2 and 0.4
+    assert compute_relative_error(errors, reference) == pytest.approx(100 * (0.5 + 2) / 2)
+    assert compute_relative_error(errors, {("fog", 1): 0.2}) is None
+    assert compute_relative_error(errors, dict.fromkeys(errors, 0.0)) is None
+    # one part with error 0.2 of 100 images: 1.96 * 4 points, as a share of its own error
+    assert bound_mean_error({("fog", 1): 0.2}, 100, 20) == pytest.approx(1.96 * 4, abs=0.01)
+    assert bound_mean_error({("fog", 1): 0.2}, 100, 40) == pytest.approx(1.96 * 8, abs=0.01)
+    assert bound_mean_error({("fog", 1): 0.0}, 100, 0) == 0
 
 
 def test_a_prediction_is_made_among_the_scored_classes_alone():
@@ -102,7 +125,29 @@ def with_no_training(raw: dict) -> dict:
     return raw
 
 
-def test_other_sets_are_evaluated_by_part_and_reported_with_the_mce(small):
+def test_alexnet_s_errors_belong_to_imagenet_s_classes_alone():
+    def of(classes: list[str]) -> Study:
+        about = SimpleNamespace(manifest=SimpleNamespace(facts={"classes": classes}))
+        return Study({"dataset/k": about}, {"dataset/c": "dataset/k"})
+
+    assert is_imagenet(of(list(load_wordnet_ids())), "c")
+    assert not is_imagenet(of(["a", "b"]), "c")
+    index = np.arange(4)
+    points = {
+        AttackPoint("clean", corruption=n, severity=s): Outcome(index, np.float64([1, 0, 0, 1]))
+        for n, s in product(ALEXNET_ERRORS, SEVERITIES)
+    }
+    mce = mean_corruption_error(dict.fromkeys(product(ALEXNET_ERRORS, SEVERITIES), 0.5))
+    shared = {", mean of 75": 50.0}
+    assert compute_measures(points, True, None) == shared | {", mCE": pytest.approx(mce)}
+    assert compute_measures(points, False, None) == shared | {", mean corruption error": 50.0}
+    reference = dict.fromkeys(product(ALEXNET_ERRORS, SEVERITIES), 0.25)
+    relative = compute_measures(points, False, reference)[", relative mean corruption error"]
+    assert relative == pytest.approx(200)
+
+
+def test_other_sets_are_evaluated_by_part_and_reported_with_the_mean_error(small):
+    small["report"]["corruption_reference"] = "s"
     found = made(make_plan_from_dict(with_no_training(small)))
     table = pq.read_table(
         found["evaluation/s-0.c"].get_verified_path("outcomes.parquet")
@@ -117,12 +162,18 @@ def test_other_sets_are_evaluated_by_part_and_reported_with_the_mce(small):
             assert len(part) == 3 and {r["label"] for r in part} == {0, 1, 2}
             errors[name, s] = sum(r["label"] != r["prediction"] for r in part) / 3
     shown = found["report/report"].manifest.facts
-    assert shown["shifted"]["s"]["c, mCE"] == pytest.approx(mean_corruption_error(errors))
+    error = pytest.approx(mean_error(errors))
+    assert shown["shifted"]["s"]["c, mean corruption error"] == error
+    assert shown["shifted"]["s"]["c, relative mean corruption error to s"] == pytest.approx(100)
     (record,) = found["evaluation/s-0.v2"].manifest.facts["accuracy"]
     assert record["attack"] == "clean"
     assert shown["shifted"]["s"]["v2"] == pytest.approx(100 * record["accuracy"])
     text = found["report/report"].get_verified_path("report.md").read_text()
-    assert "## Under distribution shift" in text and "c, mCE" in text
+    assert "## Under distribution shift" in text and "c, mCE" not in text
+    assert "c, mean of 75 (3)" in text and "v2 (6)" in text
+    value, low, high = (100 * v for v in astuple(wilson_interval(record["accuracy"], 6)))
+    assert f"{value:.1f} [{low:.1f}, {high:.1f}]" in text
+    assert " gaussian noise |" in text and "3 images of each." in text
     assert set(shown["accuracy"]["student/s"]) == {"clean"}  # its own test set
 
 
@@ -148,6 +199,18 @@ def test_imagenet_a_is_scored_among_its_classes(tmp_path):
 
 
 REFUSED = [
+    (
+        {"folders": list(CLASSES[:2])},
+        4,
+        f"suites.v2.dataset: 'v2' has other classes than 'own', which 's' knows (it lacks "
+        f"'{CLASSES[2]}'); name a data set",
+    ),
+    (
+        {"folders": [*CLASSES[1:], CLASSES[0]]},
+        6,
+        "suites.v2.dataset: 'v2' has other classes than 'own', which 's' knows (the same in "
+        f"another order: label 0 is '{CLASSES[1]}' there and '{CLASSES[0]}' here)",
+    ),
     ({"folders": [*CLASSES[:2], "x"]}, 6, "suites.v2.dataset: 'v2' has other classes than 'own'"),
     ({"size": 16}, 6, "suites.v2.dataset: 's' knows images of another size than those of data"),
     ({}, 0, "datasets.v2.train: 0 images; ask for some"),

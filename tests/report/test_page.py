@@ -125,7 +125,11 @@ def write_outcomes(folder, accuracy):
         prediction = np.where(np.arange(n) < right, label, (label + 1) % 4)
         columns = {name: [value] * n for name, value in asdict(point).items()}
         columns |= {"index": np.arange(n), "label": label, "prediction": prediction}
-        tables.append(pa.table({"epoch": [None] * n, **columns}, schema=OUTCOME_SCHEMA))
+        tables.append(
+            pa.table(
+                {"epoch": [None] * n, "confidence": [None] * n, **columns}, schema=OUTCOME_SCHEMA
+            )
+        )
     write_chunk(folder / OUTCOMES_FILE, pa.concat_tables(tables))
     return [OUTCOMES_FILE]
 

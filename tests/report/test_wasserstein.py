@@ -73,7 +73,9 @@ def test_a_study_has_a_point_for_each_student_and_corruption(made, tmp_path):
         assert by["natural", shift].relative_distance == pytest.approx(1)
         assert by["natural", shift].distance == by["kd", shift].distance  # kd reads no samples
         assert by["dad", shift].distance != by["natural", shift].distance
-    accuracy = study.evaluated_groups[0].average_by_member([corrupted("fog")])[0].accuracy
+    accuracy = (
+        study.evaluated_groups[0].average_by_member([corrupted("fog", variant="cifar")])[0].accuracy
+    )
     assert by[study.evaluated_groups[0].name, "fog"].accuracy == accuracy
     distance_study.draw_scatter(tmp_path / "d.png", study, spots)
     assert (tmp_path / "d.png").stat().st_size > 5000

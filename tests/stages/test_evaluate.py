@@ -13,6 +13,7 @@ from pipeline.attacks import clean
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import make_generator
 from pipeline.data.splits import SPLITS, Split, save_split
+from pipeline.errors import RetortError
 from pipeline.models.classifier import MODEL_FILE, initialise_classifier, save_classifier
 from pipeline.report.outcomes import Study, read_outcomes
 from pipeline.stages import evaluate
@@ -154,3 +155,35 @@ def test_a_stop_is_granted_between_chunks(job, monkeypatch):
         "00-clean-000000.parquet"
     ]
     assert not (job.folder / evaluate.OUTCOMES_FILE).exists()
+
+
+def test_square_is_added_where_gradients_mislead(job, monkeypatch):
+    sound = evaluate.check_model_outputs(job)
+    attacks = evaluate.list_attacks(job, sound)
+    assert [name for name, _ in attacks] == ["clean", "pgd"]
+    for change in ({"rounded": 1.0}, {"random": 1.0}, {"zero_gradient": 1.0}):
+        *_, (name, square) = evaluate.list_attacks(job, replace(sound, **change))
+        assert (name, square.eps, square.n_eval, square.queries) == ("square", 8 / 255, 6, 1000)
+    job.inputs["surrogate"] = job.inputs["model"]
+    assert len(evaluate.list_attacks(job, replace(sound, rounded=1.0))) == 2
+
+
+def test_clean_images_have_confidences_and_the_manifest_what_outputs_look_like(job):
+    manifest = evaluate.run(job)
+    rows = outcomes(job)
+    assert all((row["confidence"] is None) == (row["attack"] != "clean") for row in rows)
+    assert all(1 / 3 <= row["confidence"] <= 1 for row in rows if row["attack"] == "clean")
+    found = read_outcomes(job.folder / evaluate.OUTCOMES_FILE)
+    assert found[AttackPoint("clean")].confidence.shape == (10,)
+    assert found[pgd(1, EPS, STEP)].confidence is None
+    assert manifest.facts["outputs"]["form"] == "logits"
+    assert manifest.facts["outputs"]["images"] == 10
+
+
+def test_weights_that_the_manifest_does_not_list_are_told_before_any_forward(job):
+    other = initialise_classifier("resnet8-s2-w8", 3, [0.5] * 3, [0.2] * 3, 1)
+    save_classifier(other, job.inputs["model"] / MODEL_FILE, "resnet8-s2-w8", CLASSES)
+    with pytest.raises(RetortError) as caught:
+        evaluate.run(job)
+    assert MODEL_FILE in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(job.state_folder.glob("*.parquet"))

@@ -217,3 +217,22 @@ def check_replayed(where: str, replayed: int, recipe: Recipe) -> None:
 def describe_class_count(known: tuple[str, ...], own: tuple[str, ...]) -> str:
     """The number of ``own`` classes in words; "others" is added if only the names differ."""
     return f"{len(own)} others" if len(own) == len(known) else f"{len(own)}"
+
+
+def describe_class_difference(given: tuple[str, ...], own: tuple[str, ...]) -> str:
+    """How the given classes differ from a model's own, in words."""
+    if set(given) == set(own):
+        place = next(n for n, pair in enumerate(zip(given, own, strict=True)) if len({*pair}) > 1)
+        return (
+            f"the same in another order: label {place} is '{given[place]}' there and "
+            f"'{own[place]}' here"
+        )
+    lacking = [name for name in own if name not in given]
+    further = [name for name in given if name not in own]
+    parts = [
+        f"{word} {', '.join(repr(name) for name in names[:3])}"
+        + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        for word, names in (("lacks", lacking), ("has besides", further))
+        if names
+    ]
+    return f"it {' and '.join(parts)}"

@@ -1,14 +1,19 @@
 """Evaluations: a suite of attacks on one model."""
 
+import logging
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
+from pipeline.config.plugin_fields import collect_key_options, pin_attack_files
 from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
-from pipeline.errors import RetortError
+from pipeline.config.suites import DEFAULT_EPS
+from pipeline.errors import RetortError, prefix_errors
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
     describe_class_count,
+    describe_class_difference,
     get_image_shape,
     list_dataset_classes,
 )
@@ -22,13 +27,17 @@ from pipeline.planning.components import (
 )
 from pipeline.planning.plan import EPOCH_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
+from pipeline.planning.suite_models import choose_models, list_candidates
 from pipeline.schema import dump_section, make_plugin
+
+log = logging.getLogger("retort.plan")
 
 COMPONENTS = (
     *CLASSIFIER,
     *DATA,
     "pipeline.core.attack_protocol",
     "pipeline.core.seeding",
+    "pipeline.models.output_checks",
     "pipeline.stages.evaluate",
 )
 OPTIONAL = {"dataset": ("pipeline.report.distribution_shift",)}
@@ -50,48 +59,86 @@ def plan_evaluations(
 ) -> None:
     """Plan the evaluations of one suite."""
     suite = resolver.config.suites[name]
-    models: dict[
-        str, tuple[PlannedArtefact, str]
-    ] = {}  # label -> artefact, and the teacher or student whose classes it knows
-    if "students" in suite.models:
-        models |= {e.name: (e, e.name.rpartition("-")[0]) for e in students}
-    if "teachers" in suite.models:
-        teachers = {n: (resolver.resolve_name("teachers", n), n) for n in resolver.config.teachers}
-        if twice := sorted(models.keys() & teachers.keys()):
-            raise RetortError(
-                f"teachers.{twice[0]}: a student of one seed is called '{twice[0]}' too, so suite "
-                f"'{name}' cannot tell them apart; rename one"
-            )
-        models |= teachers
-    if "generators" in suite.models:
-        models |= {f"{e.name}-warm": (e, teacher) for e, teacher in warm_generators}
+    candidates = list_candidates(resolver, students, warm_generators)
+    models = choose_models(resolver, name, candidates)
     components = (*COMPONENTS, *list_attack_modules(suite.attacks))
     components += OPTIONAL["dataset"] if suite.dataset else ()
-    spec = {"attacks": dump_section(suite)["attacks"], **resolver.make_common_spec()}
+    with prefix_errors(f"suites.{name}.attacks."):
+        data = Path(resolver.plan.run["data"])
+        attacks, outside = pin_attack_files(dump_section(suite)["attacks"], data)
+    spec = {"attacks": attacks, **resolver.make_common_spec()}
     spec |= {"shifted": True} if suite.dataset else {}
+    variants: dict[str, list[str]] = {}  # what an attack does instead -> models
     for label, model, base, asked in iterate_evaluated_models(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
         data = resolve_test_dataset(resolver, base, name)
-        check_attacks(resolver.config, name, label, base)
+        for line in check_attacks(resolver.config, name, label, base):
+            variants.setdefault(line, []).append(label)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
             inputs["surrogate"] = resolve_surrogate(resolver, name, base)
         resolver.plan.add_artefact(
-            PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components)
+            PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components, outside)
         )
+    for line, labels in variants.items():
+        log.info("%s (%s)", line, ", ".join(labels))
+    if suite.preset is not None:
+        plan_transfers(resolver, name, models)
 
 
-def check_attacks(config: Config, suite: str, label: str, model: str) -> None:
-    """Raise if an attack does not suit the test images, or the number of a model's classes."""
+def plan_transfers(
+    resolver: Resolver, suite: str, models: dict[str, tuple[PlannedArtefact, str]]
+) -> None:
+    """Plan transfer attacks on a suite's models from every other model of the same classes."""
+    config, settings = resolver.config, resolver.config.suites[suite]
+    options = {"eps": DEFAULT_EPS if settings.eps is None else settings.eps}
+    options |= {} if settings.n_eval is None else {"n_eval": settings.n_eval}
+    options |= {"step": options["eps"] / 4}
+    attack = make_plugin("attacks", "Attack", "pgd", options)
+    attacks = [{"pgd": collect_key_options(attack)}]
+    spec = {"attacks": attacks, **resolver.make_common_spec()}
+    components = (*COMPONENTS, *list_attack_modules(attacks))
+    for label, (model, base) in models.items():
+        data = resolve_test_dataset(resolver, base, suite)
+        for other in (*config.teachers, *config.students):
+            surrogate = resolver.resolve_classifier(other, f"suites.{suite}.preset")
+            if surrogate.ref == model.ref or not are_comparable(config, other, base):
+                continue
+            inputs = {"model": model, "dataset": data, "surrogate": surrogate}
+            name = f"{label}.{suite}-from-{other}"
+            resolver.plan.add_artefact(
+                PlannedArtefact("evaluation", name, spec, inputs, components)
+            )
+
+
+def are_comparable(config: Config, first: str, second: str) -> bool:
+    """Whether two classifiers know the same classes and take images of one shape."""
+    same = list_model_classes(config, first) == list_model_classes(config, second)
+    shapes = {get_image_shape(config, find_model_dataset(config, n)) for n in (first, second)}
+    return same and len(shapes) == 1
+
+
+def check_attacks(config: Config, suite: str, label: str, model: str) -> list[str]:
+    """What attacks do on a model other than their names say, a line each.
+
+    Raises:
+        RetortError: an attack does not suit the test images, or the number of a model's classes.
+    """
     own = find_model_dataset(config, model)
     shape = get_image_shape(config, config.suites[suite].dataset or own)
     class_count = len(list_dataset_classes(config, own))
+    lines = []
     for number, entry in enumerate(config.suites[suite].attacks):
         ((name, options),) = entry.items()
-        explain = getattr(make_plugin("attacks", "Attack", name, options), "explain_misfit", None)
+        attack, where = make_plugin("attacks", "Attack", name, options), f"attacks.{number}.{name}"
+        explain = getattr(attack, "explain_misfit", None)
         if explain is not None and (why := explain(shape, class_count)):
-            raise RetortError(f"suites.{suite}.attacks.{number}.{name}: on '{label}': {why}")
+            raise RetortError(f"suites.{suite}.{where}: on '{label}': {why}")
+        explain = getattr(attack, "explain_variant", None)
+        if explain is not None and (what := explain(shape, class_count)):
+            lines.append(f"suites.{suite}.{where}: {what}")
+    return lines
 
 
 def iterate_evaluated_models(
@@ -150,10 +197,12 @@ def resolve_test_dataset(resolver: Resolver, model: str, suite: str) -> PlannedA
     own, given = find_model_dataset(config, model), config.suites[suite].dataset
     name = given or own
     data = resolver.resolve_name("datasets", name, where)
-    if given and list_dataset_classes(config, given) != list_dataset_classes(config, own):
+    known = list_dataset_classes(config, own)
+    if given and (found := list_dataset_classes(config, given)) != known:
         raise RetortError(
-            f"{where}: '{given}' has other classes than '{own}', which '{model}' knows; name a "
-            "data set of these classes, or other models"
+            f"{where}: '{given}' has other classes than '{own}', which '{model}' knows "
+            f"({describe_class_difference(found, known)}); name a data set of these classes, or "
+            "other models"
         )
     if given:
         check_image_shape(config, where, model, own, given)

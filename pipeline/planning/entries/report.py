@@ -39,12 +39,22 @@ COMPONENTS = (
     "pipeline.report.results.paired",
     "pipeline.report.results.rows",
     "pipeline.report.results.threats",
+    "pipeline.models.output_checks",
+    "pipeline.report.output_doubts",
     "pipeline.report.sanity_checks",
+    "pipeline.report.statistics.calibration",
+    "pipeline.report.statistics.paired",
+    "pipeline.report.statistics.sections",
+    "pipeline.report.statistics.worst_case",
     "pipeline.report.tables",
     "pipeline.stages.report",
 )
 OPTIONAL = {
-    "shifts": ("pipeline.report.distribution_shift", "pipeline.report.shift_table"),
+    "shifts": (
+        "pipeline.data.imagenet",
+        "pipeline.report.distribution_shift",
+        "pipeline.report.shift_table",
+    ),
     "epochs": ("pipeline.report.epoch_table",),
     "boundaries": ("pipeline.report.boundary_table",),
     "wasserstein": (
@@ -74,6 +84,8 @@ def plan_report(resolver: Resolver) -> None:
     components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
+    if (reference := resolver.config.report.corruption_reference) is not None:
+        resolver.resolve_classifier(reference, "report.corruption_reference")
     if (study := resolver.config.report.wasserstein) is not None:
         place = "report.wasserstein.network"
         resolver.resolve_classifier(study.network, place)

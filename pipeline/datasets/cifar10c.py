@@ -1,0 +1,107 @@
+"""CIFAR-10-C (Hendrycks and Dietterich, ICLR 2019), the published files: a test set with parts.
+
+`<path>/<corruption>.npy` holds CIFAR-10's test images five times, mild before strong,
+and `<path>/labels.npy` their labels. A part is a corruption at a severity.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data import npy_files
+from pipeline.data.folder_layout import VERSION_PREFIX, FoundImages
+from pipeline.data.image_folder import find_source, locate_source
+from pipeline.datasets import cifar10
+from pipeline.errors import RetortError
+
+REVISION = 1
+COMPONENTS = (
+    "pipeline.core.seeding",
+    "pipeline.data.image_folder",
+    "pipeline.data.npy_files",
+    "pipeline.data.source_files",
+    "pipeline.datasets.cifar10",
+)
+
+DEFAULT_FOLDER = "CIFAR-10-C"
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of some corruptions and severities.
+
+    Attributes:
+        path: the folder, as given or below the data folder. Not in the key.
+        version: a name for its content; a digest over the files' names and sizes unless given.
+        names: the corruptions; the benchmark's fifteen unless given.
+        severities: of 1 (mild) to 5.
+        images: number of first images of each corruption and severity.
+    """
+
+    path: str = field(default="", metadata={"outside": True})
+    version: str = ""
+    names: tuple[str, ...] = npy_files.BENCHMARK
+    severities: tuple[int, ...] = npy_files.SEVERITIES
+    images: int = npy_files.IMAGES_PER_SEVERITY
+
+    def __post_init__(self):
+        npy_files.check_parts(self.names, self.severities, self.images)
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Rows of the splits; there are no training images."""
+        return {"train": 0, "test": len(self.names) * len(self.severities) * self.images}
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C,H,W)."""
+        return npy_files.SHAPE
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order, those of CIFAR-10."""
+        return cifar10.CLASSES
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """Name and number of rows of each part of the test split, in order."""
+        return npy_files.list_parts(self.names, self.severities, self.images)
+
+    def find(self, cache: Path, counts: bool) -> FoundImages:
+        """The version if none is given.
+
+        Raises:
+            RetortError: the folder or one of its files is missing.
+        """
+        if self.version:
+            return FoundImages()
+        folder = find_source(self.path, cache, DEFAULT_FOLDER)
+        if folder is None:
+            raise RetortError(
+                f"path: {self.path or DEFAULT_FOLDER} does not exist, neither here nor in {cache}; "
+                "unpack the published archive"
+            )
+        return FoundImages(
+            {"version": npy_files.find_version(folder, self.files, len(self.classes))}
+        )
+
+    @property
+    def files(self) -> list[str]:
+        """The files of images that are read."""
+        return [f"{name}.npy" for name in self.names]
+
+    def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The images (N,3,32,32) uint8 and labels (N,) int64 of "train" or "test".
+
+        Raises:
+            RetortError: a file is missing, was changed, or does not hold the published form.
+        """
+        if split == "train":
+            return np.empty((0, *npy_files.SHAPE), np.uint8), np.empty(0, np.int64)
+        folder = locate_source(self.path, cache, DEFAULT_FOLDER)
+        if self.version.startswith(VERSION_PREFIX):
+            npy_files.check_files(self.version, folder, [*self.files, npy_files.LABELS])
+        return npy_files.read_corruptions(
+            folder, self.names, self.severities, self.images, len(self.classes)
+        )

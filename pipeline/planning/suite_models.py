@@ -1,0 +1,110 @@
+"""Which models a suite evaluates: by kind, by name or pattern, and by the role of a teacher."""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pipeline.discovery import suggest_known
+from pipeline.errors import RetortError
+from pipeline.planning.plan import SEED_SEPARATOR, PlannedArtefact
+from pipeline.planning.resolver import Resolver
+
+KINDS = ("students", "teachers", "generators")
+ALL = "all"
+EXCLUDING = "!"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that a suite may evaluate.
+
+    Attributes:
+        label: its name in the evaluations' names.
+        kind: one of ``KINDS``.
+        names: what it may be called: its label, and its section's name.
+        roles: the roles that it has for students, of a teacher.
+        base: the teacher or student whose classes it knows.
+        artefact: the planned artefact; None for a teacher, which is resolved when it is chosen.
+    """
+
+    label: str
+    kind: str
+    names: tuple[str, ...]
+    roles: frozenset[str]
+    base: str
+    artefact: PlannedArtefact | None
+
+
+def list_candidates(
+    resolver: Resolver,
+    students: list[PlannedArtefact],
+    warm_generators: list[tuple[PlannedArtefact, str]],
+) -> list[Candidate]:
+    """Every model that can be evaluated: students seed by seed, teachers, warm students."""
+    found = []
+    sections = [
+        (name, seed) for name in resolver.config.students for seed in resolver.list_seeds(name)
+    ]
+    for (section, seed), entry in zip(sections, students, strict=True):
+        names = (entry.name, f"{section}-{seed}", section)  # equal sections share an artefact
+        found.append(Candidate(entry.name, "students", names, frozenset(), section, entry))
+    roles: dict[str, set[str]] = {name: set() for name in resolver.config.teachers}
+    for student in resolver.config.students.values():
+        for role, teacher in student.teachers.items():
+            roles.setdefault(teacher, set()).add(role)
+    for name in resolver.config.teachers:
+        found.append(Candidate(name, "teachers", (name,), frozenset(roles[name]), name, None))
+    for entry, teacher in warm_generators:
+        label = f"{entry.name}-warm"
+        names = (label, entry.name, entry.name.partition(SEED_SEPARATOR)[0])
+        found.append(Candidate(label, "generators", names, frozenset(), teacher, entry))
+    return found
+
+
+def matches(candidate: Candidate, pattern: str) -> bool:
+    """Whether a word of a suite's `models` means a model: its kind, name, a pattern, or a role."""
+    if pattern == ALL:
+        return True
+    if pattern in KINDS:
+        return candidate.kind == pattern
+    named = any(fnmatchcase(name, pattern) for name in candidate.names)
+    return named or pattern in candidate.roles
+
+
+def choose_models(
+    resolver: Resolver, suite: str, candidates: list[Candidate]
+) -> dict[str, tuple[PlannedArtefact, str]]:
+    """The models of a suite by label: the artefact, and the classifier whose classes it knows.
+
+    Raises:
+        RetortError: a word matches no model, none is left, or two have one label.
+    """
+    words = resolver.config.suites[suite].models
+    where = f"suites.{suite}.models"
+    for number, word in enumerate(words):
+        check_word(f"{where}.{number}", word.removeprefix(EXCLUDING), candidates)
+    wanted = [word for word in words if not word.startswith(EXCLUDING)]
+    unwanted = [word.removeprefix(EXCLUDING) for word in words if word.startswith(EXCLUDING)]
+    wanted = wanted or ([*KINDS] if unwanted else [])
+    chosen: dict[str, tuple[PlannedArtefact, str]] = {}
+    for candidate in candidates:
+        is_chosen = any(matches(candidate, word) for word in wanted)
+        if not is_chosen or any(matches(candidate, word) for word in unwanted):
+            continue
+        if candidate.label in chosen and candidate.kind == "teachers":
+            raise RetortError(
+                f"teachers.{candidate.label}: a student of one seed is called "
+                f"'{candidate.label}' too, so suite '{suite}' cannot tell them apart; rename one"
+            )
+        artefact = candidate.artefact or resolver.resolve_name("teachers", candidate.label)
+        chosen[candidate.label] = artefact, candidate.base
+    if unwanted and not chosen:
+        raise RetortError(f"{where}: leaves out every model; drop a word that begins with '!'")
+    return chosen
+
+
+def check_word(where: str, word: str, candidates: list[Candidate]) -> None:
+    """Raise RetortError if a word is no kind and matches no model."""
+    if word in (ALL, *KINDS) or any(matches(candidate, word) for candidate in candidates):
+        return
+    known = {name for c in candidates for name in (c.names[-1], *c.roles)} | {*KINDS}
+    raise RetortError(f"{where}: no model is called '{word}'{suggest_known(word, known)}")
