@@ -26,6 +26,7 @@ settings.register_profile("retort", deadline=None, derandomize=True, max_example
 settings.load_profile("retort")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items):
     """Of two processes one takes all tests on the made experiment, so that it is made once."""
     for item in items:

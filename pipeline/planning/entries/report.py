@@ -12,6 +12,7 @@ from pipeline.planning.resolver import Resolver
 from pipeline.schema import dump_section
 
 COMPONENTS = (
+    "pipeline.models.output_checks",
     *DATA,
     "pipeline.banks.image_codec",
     "pipeline.banks.shards",
@@ -25,7 +26,6 @@ COMPONENTS = (
     "pipeline.report.figures",
     "pipeline.report.intervals",
     "pipeline.report.outcomes",
-    "pipeline.models.output_checks",
     "pipeline.report.output_doubts",
     "pipeline.report.page.accuracy_charts",
     "pipeline.report.page.assets",

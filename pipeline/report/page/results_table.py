@@ -7,6 +7,7 @@ from pipeline.config.specs import get_spec
 from pipeline.report.outcomes import ModelGroup, Study
 from pipeline.report.results.rows import Measurements
 from pipeline.report.results.threats import Score, Threat, make_score
+from pipeline.report.sanity_checks import list_suspicious_rows
 from pipeline.report.tables import Column, describe_model_kind, make_columns
 
 REVISION = 1
@@ -44,13 +45,18 @@ class TableCell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """One model: its name and role, the key of its first seed, and its cells."""
+    """One model: its name and role, the key of its first seed, and its cells.
+
+    Attributes:
+        is_doubtful: whether a check of the numbers found something to look at.
+    """
 
     name: str
     role: str
     key: str
     seeds: str
     cells: tuple[TableCell | None, ...]
+    is_doubtful: bool
 
 
 ScoresByGroup = dict[tuple[str, str], Score]
@@ -60,7 +66,7 @@ def make_table(
     study: Study, measurements: Measurements, threats: Sequence[Threat]
 ) -> tuple[list[TableHead], list[TableRow]]:
     """Headings and rows of the main table; its last column is the worst case under attack."""
-    groups = study.evaluated_groups
+    groups, doubtful = study.evaluated_groups, list_suspicious_rows(study)
     by_model = select_own(measurements)
     scored = [(c.full_heading, score_column(groups, by_model, c)) for c in make_columns(groups)]
     worst = [t for t in threats if t.name == "attack"]
@@ -76,6 +82,7 @@ def make_table(
                 str(m.manifest.spec["seed"]) for m in group.members if "seed" in m.manifest.spec
             ),
             tuple(make_cell(group, scores.get((group.kind, group.name))) for _, scores in scored),
+            (group.kind, group.name) in doubtful,
         )
         for group in groups
     ]
