@@ -12,14 +12,6 @@ from pipeline.errors import RetortError
 from pipeline.report.outcomes import Outcome, open_study
 from pipeline.report.results import pivot
 from pipeline.report.results.answer import judge_threat, judge_threats, make_answers
-from pipeline.report.results.paired import (
-    RESAMPLES,
-    adjust_p_values,
-    compare_models,
-    draw_seeds,
-    mcnemar_test,
-    resample_accuracies,
-)
 from pipeline.report.results.rows import (
     collect_measurements,
     flatten_row,
@@ -28,7 +20,13 @@ from pipeline.report.results.rows import (
     make_result_rows,
     parse_csv,
 )
-from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats, take_worst
+from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats
+from pipeline.report.statistics.resampling import (
+    RESAMPLES,
+    compare_models,
+    draw_seeds,
+    resample_accuracies,
+)
 from pipeline.stages import report
 from pipeline.store.artefact import write_manifest
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
@@ -63,16 +61,6 @@ def reported(tmp_path_factory):
 def records(reported):
     """The rows of its results.csv."""
     return list(parse_csv((reported.folder / "results.csv").read_text()))
-
-
-def test_mcnemar_by_hand():
-    assert mcnemar_test(5, 1) == pytest.approx(2 * 7 / 64)  # P(5 or 6 of 6) = 7/64, two-sided
-    assert mcnemar_test(0, 0) == 1.0 and mcnemar_test(3, 3) == 1.0
-
-
-def test_holm_by_hand():
-    assert adjust_p_values([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert adjust_p_values([0.9, 0.8]) == [1.0, 1.0] and adjust_p_values([]) == []
 
 
 def test_seeds_are_drawn_with_the_spread_that_few_of_them_hide():
@@ -110,11 +98,6 @@ def test_a_difference_within_the_spread_of_seeds_is_none():
     resampled = resample_accuracies(correctness, np.random.default_rng(0))
     found = compare_models(*correctness.values(), (resampled["a"], resampled["b"]))
     assert found.value == pytest.approx(0.05) and found.low < 0 < found.high and found.p > 0.05
-
-
-def test_the_worst_case_is_taken_image_by_image():
-    found = take_worst([outcome(1, 1, 0, 1), outcome(1, 0, 1)])
-    assert found.index.tolist() == [0, 1, 2] and found.correctness.tolist() == [1, 0, 0]
 
 
 def test_attacks_are_those_at_8_255_or_at_the_largest_radius():

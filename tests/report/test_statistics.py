@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.outcomes import ModelGroup, Outcome
-from pipeline.report.statistics import calibration, paired, sections, worst_case
+from pipeline.report.statistics import calibration, paired, resampling, sections, worst_case
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 
 
@@ -22,16 +22,17 @@ def group(name: str, *members: dict) -> ModelGroup:
 
 
 def test_mcnemar_by_hand():
-    assert paired.mcnemar_test(0, 0) == 1
-    assert paired.mcnemar_test(5, 0) == pytest.approx(2 / 2**5)
-    assert paired.mcnemar_test(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
-    assert paired.mcnemar_test(3, 3) == pytest.approx(1)
+    assert resampling.mcnemar_test(0, 0) == 1
+    assert resampling.mcnemar_test(5, 0) == pytest.approx(2 / 2**5)
+    assert resampling.mcnemar_test(1, 4) == pytest.approx(2 * (1 + 5) / 2**5)
+    assert resampling.mcnemar_test(3, 3) == pytest.approx(1)
+    assert resampling.mcnemar_test(5, 1) == pytest.approx(2 * 7 / 64)  # P(5 or 6 of 6) = 7/64
 
 
 def test_holm_by_hand():
-    assert paired.correct_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert paired.correct_by_holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
-    assert paired.correct_by_holm([]) == []
+    assert resampling.correct_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert resampling.correct_by_holm([0.5, 0.6]) == pytest.approx([1.0, 1.0])
+    assert resampling.correct_by_holm([]) == []
 
 
 def test_a_pair_of_single_seeds_counts_discordant_images():

@@ -8,14 +8,14 @@ import numpy as np
 
 from pipeline.core.seeding import derive_seed
 from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes
-from pipeline.report.results.paired import (
+from pipeline.report.results.threats import Threat, join_words
+from pipeline.report.statistics.resampling import (
     LEVEL,
     Difference,
-    adjust_p_values,
     compare_models,
+    correct_by_holm,
     resample_accuracies,
 )
-from pipeline.report.results.threats import Threat, join_words
 from pipeline.store.attempt_cost import sum_attempt_costs
 
 REVISION = 1
@@ -74,7 +74,7 @@ def judge_threat(threat: Threat) -> Verdict | None:
         for name, rows in correctness.items()
         if name != best
     }
-    adjusted = adjust_p_values([difference.p for difference in found.values()])
+    adjusted = correct_by_holm([difference.p for difference in found.values()])
     differences = {
         name: Difference(d.value, d.low, d.high, p)
         for (name, d), p in zip(found.items(), adjusted, strict=True)

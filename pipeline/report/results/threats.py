@@ -23,6 +23,7 @@ from pipeline.report.outcomes import (
     rank_by_strength,
 )
 from pipeline.report.results.rows import Measurement, Measurements
+from pipeline.report.statistics.worst_case import take_worst
 
 REVISION = 1
 
@@ -129,13 +130,6 @@ def make_score(
     shared = Outcome(common, np.zeros(len(common)))
     keys = dict.fromkeys(m[p].evaluation.manifest.key for m in members for p in points)
     return Score(tuple(align_outcomes(o, shared)[0] for o in outcomes), tuple(keys))
-
-
-def take_worst(outcomes: Sequence[Outcome]) -> Outcome:
-    """For each common image whether it withstood all attacks."""
-    mean = average_outcomes(outcomes)
-    rows = [align_outcomes(outcome, mean)[0].correctness for outcome in outcomes]
-    return Outcome(mean.index, np.min(rows, axis=0))
 
 
 def choose_clean(points) -> list[AttackPoint]:

@@ -88,7 +88,7 @@ def compare_models(
     differences = resampled[0] - resampled[1]
     low, high = np.quantile(differences, (LEVEL / 2, 1 - LEVEL / 2))
     value = float(first.mean() - second.mean())
-    if len(first) == len(second) == 1 and is_binary(first) and is_binary(second):
+    if has_single_verdicts(first, second):
         p = mcnemar_test(int((first > second).sum()), int((first < second).sum()))
     else:
         spread = float(differences.std())
@@ -96,9 +96,10 @@ def compare_models(
     return Difference(value, float(low), float(high), p)
 
 
-def is_binary(values: np.ndarray) -> bool:
-    """Whether all values are 0 or 1."""
-    return bool(np.isin(values, (0, 1)).all())
+def has_single_verdicts(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether both models, (S,N) each, have one seed, and each image is right or wrong."""
+    one_seed = len(first) == len(second) == 1
+    return one_seed and bool(np.isin([first, second], (0, 1)).all())
 
 
 def mcnemar_test(first_only: int, second_only: int) -> float:
@@ -114,9 +115,12 @@ def mcnemar_test(first_only: int, second_only: int) -> float:
     return float(binomtest(first_only, total).pvalue) if total else 1.0
 
 
-def adjust_p_values(p_values: Sequence[float]) -> list[float]:
-    """Holm's p-values, which hold for all the comparisons together."""
-    order = np.argsort(p_values)
+def correct_by_holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the given order (Scand. J. Statist. 1979).
+
+    Rejecting those of at most 5 % keeps the chance of any false rejection in the family at 5 %.
+    """
+    order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(order), 0, -1)
     adjusted = np.maximum.accumulate(np.array(p_values)[order] * factors).clip(max=1)
     found = np.empty(len(order))
