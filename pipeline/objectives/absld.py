@@ -24,6 +24,7 @@ COMPONENTS = (
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
 )
+RELEASED = {"kd_scale": 0.1}
 COOLEST, HOTTEST = 0.5, 5.0  # bounds of a temperature, as in the released code
 
 

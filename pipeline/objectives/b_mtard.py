@@ -26,6 +26,7 @@ COMPONENTS = (
     "pipeline.core.threat_models",
     "pipeline.objectives.mtard",
 )
+RELEASED = {"kd_scale": 0.1}
 COOLEST, HOTTEST = 1.0, 10.0  # bounds of a temperature, as in the released code
 
 

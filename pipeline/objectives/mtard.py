@@ -25,6 +25,7 @@ COMPONENTS = (
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
 )
+RELEASED = {"kd_scale": 0.1}
 
 
 def shift_weight(weight: Tensor, first: Tensor, losses: Tensor, rate: float) -> Tensor:
@@ -54,7 +55,7 @@ class Objective(nn.Module):
     """
 
     inner_attack: InnerAttack = declare_attack_options()
-    kd_scale: float = 0.1
+    kd_scale: float = 1.0
     rate: float = 0.025
     milestones: tuple[float, ...] = (215 / 300, 260 / 300, 285 / 300)
     needs_whole_batch: ClassVar[str] = "its weights move once an update"

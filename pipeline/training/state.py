@@ -60,6 +60,7 @@ class TrainingState:
     step: int = 0
     best_checkpoint: dict | None = None
     kept_weights: dict[str, dict] = field(default_factory=dict)
+    first_norms: list[Tensor] = field(init=False, default_factory=list)
     watch: DivergenceWatch | None = field(init=False, default=None)  # None on a CPU
     ascents: AscentGraphs | None = field(init=False, default=None)
 

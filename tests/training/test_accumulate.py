@@ -68,7 +68,9 @@ def compute_update(
     """The terms' values and the gradient of each parameter, as the loop accumulates them."""
     objective, roles, batch = make_step(name, form, progress)
     parameters = list(roles.student.parameters())
-    training = SimpleNamespace(objective=objective, roles=roles, parameters=parameters)
+    training = SimpleNamespace(
+        objective=objective, roles=roles, parameters=parameters, read_term=Tensor.item
+    )
     accumulate = (
         accumulate_combined_gradients if hasattr(objective, "combine") else accumulate_gradients
     )
