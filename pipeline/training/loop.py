@@ -27,7 +27,12 @@ from pipeline.training.divergence import (
     make_divergence_error,
     read_numbers,
 )
-from pipeline.training.optim import compute_learning_rate, update_average
+from pipeline.training.optim import (
+    average_epoch,
+    compute_learning_rate,
+    is_averaged,
+    update_average,
+)
 from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
 from pipeline.training.validation import ValidationSplit
 
@@ -102,6 +107,8 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
             collectives.destroy_process_group()
             raise SystemExit(128 + stop_signal)
     check_watched_steps(training)
+    if is_averaged(training.recipe, training.epoch):
+        average_epoch(training.averaged_model, training.roles.student)
     sums = sorted(read_numbers(training.term_sums).items())
     record = {name: total / source.steps for name, total in sums}
     record |= {"epoch": training.epoch + 1, "lr": training.optimizer.param_groups[0]["lr"]}
@@ -189,7 +196,7 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     optimizer.step()
     if not recipe.sync_bn:
         collectives.average_tensors(training.list_float_buffers())
-    if training.averaged_model is not None:
+    if recipe.ema:
         is_first = training.epoch == 0 and training.step == 0
         update_average(training.averaged_model, training.roles.student, recipe.ema, is_first)
     for name, value in scalars.items():

@@ -92,8 +92,11 @@ class TrainingState:
 
     @property
     def exported_model(self) -> nn.Module:
-        """The model that is validated and exported: the moving average if there is one."""
-        return self.averaged_model.module if self.averaged_model is not None else self.roles.student
+        """The model that is validated and exported: the average, once there is one."""
+        averaged = self.averaged_model
+        if averaged is None or (self.recipe.swa_from and not averaged.n_averaged):
+            return self.roles.student
+        return averaged.module
 
     def list_float_buffers(self) -> list[Tensor]:
         """Floating-point buffers of student and objective, such as BatchNorm statistics."""
