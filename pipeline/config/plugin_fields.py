@@ -61,12 +61,30 @@ def make_plugin_validator(folder: str, class_name: str) -> Any:
         if name not in list_plugin_names(folder):
             raise make_unknown_key_error(name, list_plugin_names(folder))
         load_own_file(folder, name)
+        options = expand_preset(folder, name, options)
         try:
             return {name: collect_key_options(make_plugin(folder, class_name, name, options))}
         except RetortError as error:
             raise make_nested_error(str(error)) from error
 
     return BeforeValidator(resolve_options)
+
+
+def expand_preset(folder: str, name: str, options: dict) -> dict:
+    """The options, with a plug-in's ``RELEASED`` ones in the place of `preset: released`.
+
+    An option that is given beside it stays as given.
+
+    Raises:
+        PydanticCustomError: the preset is another word.
+    """
+    released = getattr(load_plugin(folder, name), "RELEASED", None)
+    if released is None or "preset" not in options:
+        return options
+    given = {option: value for option, value in options.items() if option != "preset"}
+    if (word := options["preset"]) != "released":
+        raise make_nested_error(f"{name}.preset: {word!r} is unknown; 'released' is the only one")
+    return released | given
 
 
 def load_own_file(folder: str, name: str) -> None:

@@ -37,6 +37,9 @@ class Recipe(Section):
             size and place; both flip. Drawn at each step, or for each file that is decoded.
         ema: decay of the moving average of weights, which is then validated and exported; 0 is
             none.
+        swa_from: share of training from which the weights at the ends of epochs are averaged, alike
+            (Izmailov et al., 2018), and then validated and exported; 0 is none. BatchNorm's
+            statistics are averaged with them.
         bf16: autocast of attacks (inner), of training passes (outer), or of both.
         channels_last: whether images and weights are stored channels last, which is faster on many
             machines.
@@ -93,6 +96,7 @@ class Recipe(Section):
     compile: Literal["none", "eager", "inductor", "graph"] = make_neutral_field("none")
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
+    swa_from: Share = make_neutral_field(0.0)
 
     @model_validator(mode="after")
     def check_epochs_and_batch(self):
@@ -103,6 +107,8 @@ class Recipe(Section):
             raise ValueError(f"keep_epochs {self.keep_epochs} go beyond epochs {self.epochs}")
         if self.batch % self.accumulate:
             raise ValueError(f"accumulate {self.accumulate} does not divide batch {self.batch}")
+        if self.swa_from and self.ema:
+            raise ValueError("swa_from: an average already has `ema`; drop one of them")
         if self.deterministic and self.cudnn_benchmark:
             raise ValueError(
                 "cudnn_benchmark: may choose otherwise in a second run; drop it, or deterministic"

@@ -47,6 +47,8 @@ class Batch:
         rng: this step's own generator, seeded by (seed, epoch, step).
         attack_dtype: dtype of the autocast in attacks on this batch; None runs them without.
         ascents: captures and repeats the inner attack's ascent; None runs it eagerly.
+        made: takes the images x* (B,C,H,W) that the objective's inner attack makes; None forgets
+            them.
     """
 
     x: Tensor
@@ -58,6 +60,7 @@ class Batch:
     rng: torch.Generator
     attack_dtype: torch.dtype | None = None
     ascents: AscentGraphs | None = None
+    made: list[Tensor] | None = None
 
     @property
     def labels(self) -> Tensor:
@@ -69,6 +72,17 @@ class Batch:
         if self.y is None:
             raise ValueError("batch: it has no labels; list 'label' among the objective's needs")
         return self.y
+
+    def note_made(self, x_adv: Tensor) -> Tensor:
+        """x* (B,C,H,W), which ``made`` takes if it is there."""
+        if self.made is not None:
+            self.made.append(x_adv)
+        return x_adv
+
+    @property
+    def hard_labels(self) -> Tensor:
+        """The class (B,) of each label: of a mixed one, that with the largest share."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
 
 
 class Discretizer(Protocol):

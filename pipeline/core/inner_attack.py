@@ -98,9 +98,11 @@ def make_adversarial_examples(
     with freeze_for_attack(student, *teachers, bn=attack.attack_bn):
         start = make_first_iterate(batch.x, attack.ball, attack.start, batch.rng).detach()
         if batch.ascents is None or reads is None or attack.attack_bn != "eval":
-            return ascend(start, batch.x, *given)
-        settings = attack, batch.attack_dtype
-        return batch.ascents.run(ascend, (student, *teachers), settings, start, batch.x, *given)
+            x_adv = ascend(start, batch.x, *given)
+        else:
+            about = (student, *teachers), (attack, batch.attack_dtype)
+            x_adv = batch.ascents.run(ascend, *about, start, batch.x, *given)
+    return batch.note_made(x_adv)
 
 
 def trace_adversarial_path(

@@ -24,6 +24,7 @@ COMPONENTS = (
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
 )
+RELEASED = {"kd_scale": 0.1}
 
 
 @dataclass(frozen=True)

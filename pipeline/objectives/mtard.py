@@ -25,6 +25,21 @@ COMPONENTS = (
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
 )
+RELEASED = {"kd_scale": 0.1}
+
+
+def shift_weight(weight: Tensor, first: Tensor, losses: Tensor, rate: float) -> Tensor:
+    """The natural term's weight, a scalar, moved in place towards the term that has fallen less.
+
+    Args:
+        weight: it moves.
+        first: the first losses (2,), of x* and of x; filled where they are 0.
+        losses: means over the batch (2,).
+        rate: share of the way to r_n / (r_a + r_n), r = losses / first.
+    """
+    first.copy_(torch.where(first > 0, first, losses.clamp_min(MIN_NORM)))
+    ratio = losses / first
+    return weight.lerp_(ratio[1] / ratio.sum().clamp_min(MIN_NORM), rate).clone()
 
 
 @dataclass(eq=False, repr=False)
@@ -40,7 +55,7 @@ class Objective(nn.Module):
     """
 
     inner_attack: InnerAttack = declare_attack_options()
-    kd_scale: float = 0.1
+    kd_scale: float = 1.0
     rate: float = 0.025
     milestones: tuple[float, ...] = (215 / 300, 260 / 300, 285 / 300)
     needs_whole_batch: ClassVar[str] = "its weights move once an update"
@@ -59,10 +74,8 @@ class Objective(nn.Module):
     @torch.no_grad()
     def update_natural_weight(self, losses: Tensor, progress: float) -> Tensor:
         """w_n, a scalar, one step nearer to r_n / (r_a + r_n), r = losses (2,) / first losses."""
-        self.first.copy_(torch.where(self.first > 0, self.first, losses.clamp_min(MIN_NORM)))
-        ratio, cuts = losses / self.first, sum(progress >= m for m in self.milestones)
-        share = ratio[1] / ratio.sum().clamp_min(MIN_NORM)
-        return self.weight.lerp_(share, self.rate * 0.1**cuts).clone()
+        rate = self.rate * 0.1 ** sum(progress >= m for m in self.milestones)
+        return shift_weight(self.weight, self.first, losses, rate)
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teachers = roles.student, roles.teachers

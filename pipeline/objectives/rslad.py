@@ -25,6 +25,7 @@ COMPONENTS = (
     "pipeline.core.pgd",
     "pipeline.core.threat_models",
 )
+RELEASED = {"kd_scale": 0.1}
 
 
 class SoftLabelObjective(Protocol):
@@ -86,7 +87,7 @@ class Objective:
     clean: CleanForward = declare_clean_forward()
     alpha: float = 5 / 6
     temperature: float = 1.0
-    kd_scale: float = 0.1
+    kd_scale: float = 1.0
 
     def needs(self) -> tuple[str, ...]:
         """The teacher's outputs on clean images."""

@@ -211,7 +211,8 @@ def compute_student_cost(config: Config, name: str) -> ArtefactCost:
     section = config.students[name]
     flop, size = measure_model(config, name)
     inputs = describe_student(config, section)
-    passes, uncounted = measure_objective(section.objective, inputs.roles, inputs.stored)
+    igdm = section.igdm.alpha if section.igdm else 0.0
+    passes, uncounted = measure_objective(section.objective, inputs.roles, inputs.stored, igdm)
     each = passes.student * flop
     for role, count in passes.teachers.items():
         teacher_name = section.teachers.get(role)  # no name: the student's own early weights

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles
 from pipeline.discovery import list_own_names
+from pipeline.errors import RetortError
 from pipeline.schema import make_plugin
+from pipeline.training.gradient_matching import GradientMatching
 
 IMAGE_SIDE, CLASS_COUNT, IMAGE_COUNT = 2, 4, 5  # of the batch that is run
 LATE_PROGRESS = 0.5  # share of training after which no method still uses its simpler first loss
@@ -159,19 +161,20 @@ class PassCounter:
 
 
 def measure_objective(
-    spec: dict, roles: Sequence[str], stored: Sequence[str]
+    spec: dict, roles: Sequence[str], stored: Sequence[str], igdm: float = 0.0
 ) -> tuple[StepCost, tuple[str, ...]]:
     """The passes of a step of an objective; its name and the reason where they cannot be counted.
 
     One of the user's own may read more of a network than the recorded ones have, and so raise
-    anything. One of ours that raises has a fault.
+    anything. One of ours that raises has a fault. ``igdm`` is the weight of that term, if carried.
     """
     ((name, options),) = spec.items()
     objective = make_plugin("objectives", "Objective", name, options)
+    objective = GradientMatching(objective, igdm) if igdm else objective
     try:
         return PassCounter(roles).measure_step(objective, stored), ()
     except Exception as error:
-        if name not in list_own_names("objectives"):
+        if name not in list_own_names("objectives") or isinstance(error, RetortError):
             raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return StepCost(0.0, dict.fromkeys(roles, 0.0), 0.0), (f"objective '{name}' ({reason})",)

@@ -16,6 +16,7 @@ from pipeline.models.classifier import MODEL_FILE, initialise_classifier, read_m
 from pipeline.models.pretrained import finetune_init
 from pipeline.schema import make_plugin
 from pipeline.store.artefact import Job, Manifest, open_artefact
+from pipeline.training.gradient_matching import GradientMatching
 from pipeline.training.job_setup import (
     load_teachers,
     make_checkpoint_settings,
@@ -100,6 +101,8 @@ def run_data_free(job: Job) -> Manifest:
 
 
 def make_objective(job: Job) -> nn.Module | object:
-    """The job's objective with its hyper-parameters."""
-    ((name, options),) = get_spec(job).objective.items()
-    return make_plugin("objectives", "Objective", name, options)
+    """The job's objective with its hyper-parameters, and IGDM's term where it carries one."""
+    spec = get_spec(job)
+    ((name, options),) = spec.objective.items()
+    objective = make_plugin("objectives", "Objective", name, options)
+    return GradientMatching(objective, spec.igdm.alpha) if spec.igdm else objective

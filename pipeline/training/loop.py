@@ -27,7 +27,12 @@ from pipeline.training.divergence import (
     make_divergence_error,
     read_numbers,
 )
-from pipeline.training.optim import compute_learning_rate, update_average
+from pipeline.training.optim import (
+    average_epoch,
+    compute_learning_rate,
+    is_averaged,
+    update_average,
+)
 from pipeline.training.state import CheckpointSettings, TrainingResult, TrainingState, copy_weights
 from pipeline.training.validation import ValidationSplit
 
@@ -36,6 +41,7 @@ REVISION = 1
 log = logging.getLogger("retort")
 
 CHECKPOINT_FILE = "checkpoint.pt"
+FIRST_BATCHES = 10  # whose gradient norms are logged
 
 
 def fit(
@@ -101,6 +107,8 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
             collectives.destroy_process_group()
             raise SystemExit(128 + stop_signal)
     check_watched_steps(training)
+    if is_averaged(training.recipe, training.epoch):
+        average_epoch(training.averaged_model, training.roles.student)
     sums = sorted(read_numbers(training.term_sums).items())
     record = {name: total / source.steps for name, total in sums}
     record |= {"epoch": training.epoch + 1, "lr": training.optimizer.param_groups[0]["lr"]}
@@ -108,6 +116,7 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
         record |= training.validation.measure_accuracy(training.exported_model)
     keep_weights(training, record)
     training.history.append(record)
+    log_first_norms(training)
     log_epoch(training, record, time.monotonic() - start_time, source.steps - first_step)
     training.epoch, training.step, training.term_sums = training.epoch + 1, 0, {}
 
@@ -128,6 +137,21 @@ def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: i
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
     eta = steps_left * seconds / max(steps, 1)
     log.info("epoch %d/%d  %s  %.0f s left", record["epoch"], training.recipe.epochs, numbers, eta)
+
+
+def measure_gradient(parameters: list[nn.Parameter]) -> Tensor:
+    """The Euclidean norm of the gradient, a scalar where the gradient lies; not read."""
+    norms = [p.grad.detach().norm().float() for p in parameters if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+def log_first_norms(training: TrainingState) -> None:
+    """Log once how large the first gradients were: losses of unlike scale show in it."""
+    if training.first_norms:
+        mean = torch.stack(training.first_norms).mean().item()
+        count = len(training.first_norms)
+        log.info("gradient norm %.3g, mean of the first %d batches", mean, count)
+        training.first_norms.clear()
 
 
 def keep_weights(training: TrainingState, record: dict) -> None:
@@ -165,12 +189,14 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     scalars = check_finite(training, batch, scalars)
     if not combines_gradients:
         collectives.average_tensors([p.grad for p in training.parameters if p.grad is not None])
+    if training.epoch == 0 and training.step < FIRST_BATCHES:
+        training.first_norms.append(measure_gradient(training.parameters))
     if recipe.clip_grad:
         nn.utils.clip_grad_norm_(training.parameters, recipe.clip_grad)
     optimizer.step()
     if not recipe.sync_bn:
         collectives.average_tensors(training.list_float_buffers())
-    if training.averaged_model is not None:
+    if recipe.ema:
         is_first = training.epoch == 0 and training.step == 0
         update_average(training.averaged_model, training.roles.student, recipe.ema, is_first)
     for name, value in scalars.items():

@@ -49,11 +49,11 @@ def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.opti
 
 
 def make_averaged_model(recipe: Recipe, student: nn.Module) -> AveragedModel | None:
-    """The moving average of weights and BatchNorm statistics; None if the recipe has none.
+    """The average of weights and BatchNorm statistics; None if the recipe has none.
 
     ``update_average`` moves it. Its own ``update_parameters`` makes the host wait for a GPU.
     """
-    return AveragedModel(student, use_buffers=True) if recipe.ema else None
+    return AveragedModel(student, use_buffers=True) if recipe.ema or recipe.swa_from else None
 
 
 @torch.no_grad()
@@ -78,3 +78,14 @@ def update_average(
     if copied:
         torch._foreach_copy_([a for a, _ in copied], [b for _, b in copied])
     averaged.n_averaged += 1
+
+
+def average_epoch(averaged: AveragedModel, student: nn.Module) -> None:
+    """Take an epoch's last weights into the mean of the epochs taken before."""
+    count = int(averaged.n_averaged)
+    update_average(averaged, student, count / (count + 1), is_first=count == 0)
+
+
+def is_averaged(recipe: Recipe, epoch: int) -> bool:
+    """Whether the weights after ``epoch``, counted from 0, go into the recipe's mean of epochs."""
+    return recipe.swa_from > 0 and (epoch + 1) / recipe.epochs >= recipe.swa_from

@@ -60,6 +60,7 @@ class TrainingState:
     step: int = 0
     best_checkpoint: dict | None = None
     kept_weights: dict[str, dict] = field(default_factory=dict)
+    first_norms: list[Tensor] = field(init=False, default_factory=list)
     watch: DivergenceWatch | None = field(init=False, default=None)  # None on a CPU
     ascents: AscentGraphs | None = field(init=False, default=None)
 
@@ -91,8 +92,11 @@ class TrainingState:
 
     @property
     def exported_model(self) -> nn.Module:
-        """The model that is validated and exported: the moving average if there is one."""
-        return self.averaged_model.module if self.averaged_model is not None else self.roles.student
+        """The model that is validated and exported: the average, once there is one."""
+        averaged = self.averaged_model
+        if averaged is None or (self.recipe.swa_from and not averaged.n_averaged):
+            return self.roles.student
+        return averaged.module
 
     def list_float_buffers(self) -> list[Tensor]:
         """Floating-point buffers of student and objective, such as BatchNorm statistics."""

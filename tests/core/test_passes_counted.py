@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from pipeline.objectives import (
+    absld,
     adaad,
     adaiad,
     akd,
     akd2,
     ard,
     ard_dad,
+    b_mtard,
     crdnd_like,
     dad,
     dad_augment,
@@ -29,6 +31,7 @@ from pipeline.objectives import (
     pgd_at,
     rslad,
     rslad_dad,
+    saad,
     trades,
 )
 from pipeline.planning.step_cost import PassCounter, StepCost
@@ -90,6 +93,12 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (make_objective(iad2, clean_forward=True), (), EARLY, 24, 2),
     (iad2.Objective(), (), LATE, 26, 2),  # the trust is read off the robust teacher's output
     (mtard.Objective(), (), EARLY, 26, 2),
+    (b_mtard.Objective(), (), EARLY, 26, 2),
+    (absld.Objective(), (), EARLY, 26, 1),
+    (absld.Objective(), CLEAN, EARLY, 26, 0),
+    (saad.Objective(), (), LATE, 27, 4),  # S(x*), S(2x-x*), S(x) for BatchNorm; T(x)'s gradient
+    (make_objective(saad, clean_forward=False), (), LATE, 26, 4),
+    (make_objective(saad, beta=0.5), (), LATE, 29, 4),
     (adaiad.Objective(), (), EARLY, 24, 21),  # AdaAD's, its clean forward for BatchNorm included
     (make_objective(adaiad, clean_forward=False), (), EARLY, 23, 21),
     (adaiad.Objective(), (), LATE, 26, 21),  # the trust is read off the target

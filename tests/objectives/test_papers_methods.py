@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
+from pipeline.config.plugin_fields import ObjectiveSpec
 from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.schema import get_defaults, parse_fractions
 
@@ -68,7 +70,7 @@ DEFAULTS = {
     "trades": LINF | {"start": "gauss", "beta": 6.0},
     "dist": {"beta": 1.0, "gamma": 1.0, "temperature": 1.0},
     "ard": LINF
-    | {"start": "uniform", "alpha": 1.0, "temperature": 30.0, "kd_scale": 0.1}
+    | {"start": "uniform", "alpha": 1.0, "temperature": 30.0, "kd_scale": 1.0}
     | {"clean_forward": True},
     "iad": LINF
     | {"start": "uniform", "alpha": 1.0, "beta": 0.1, "begin": 0.3, "temperature": 1.0}
@@ -78,18 +80,40 @@ DEFAULTS = {
     "iad2": LINF
     | {"start": "uniform", "alpha": 0.5, "natural_weight": 0.25, "beta": 0.1, "begin": 0.2}
     | {"temperature": 1.0, "clean_forward": False},
-    "mtard": LINF | {"start": "gauss", "rate": 0.025, "kd_scale": 0.1},
+    "mtard": LINF | {"start": "gauss", "rate": 0.025, "kd_scale": 1.0},
     "adaiad": LINF
     | {"start": "gauss", "alpha": 1.0, "beta": 0.1, "begin": 0.3, "temperature": 30.0}
     | {"kd_scale": 1.0},
-    "rslad": LINF | {"start": "gauss", "alpha": 5 / 6, "temperature": 1.0, "kd_scale": 0.1},
+    "rslad": LINF | {"start": "gauss", "alpha": 5 / 6, "temperature": 1.0, "kd_scale": 1.0},
     "adaad": LINF | {"start": "gauss", "alpha": 1.0, "temperature": 1.0, "kd_scale": 1.0},
     "pgd_at": LINF | {"start": "gauss", "clean_forward": True},
     "kd": {"alpha": 0.5, "temperature": 4.0},
+    "saad": LINF | {"start": "gauss", "alpha": 1.0, "beta": 0.0, "correction": 1.0},
+    "absld": LINF | {"start": "gauss", "alpha": 5 / 6, "kd_scale": 1.0, "rate": 0.1},
+    "b_mtard": LINF | {"start": "gauss", "rate": 0.025, "temperature_rate": 0.001, "kd_scale": 1.0},
 }
+RELEASED = {"ard", "rslad", "mtard", "adaad", "absld", "b_mtard"}  # CIFAR-10's mean over classes
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_the_defaults_are_the_papers(name):
     defaults = get_defaults(load_plugin("objectives", name).Objective)
     assert {option: defaults[option] for option in DEFAULTS[name]} == DEFAULTS[name]
+
+
+def test_the_released_scales_are_the_papers():
+    found = {name: getattr(load_plugin("objectives", name), "RELEASED", None) for name in NAMES}
+    assert {name: values for name, values in found.items() if values} == dict.fromkeys(
+        RELEASED, {"kd_scale": 0.1}
+    )
+
+
+def test_losses_are_of_one_scale_unless_a_preset_says_otherwise():
+    read = TypeAdapter(ObjectiveSpec).validate_python
+    assert read("rslad")["rslad"]["kd_scale"] == 1.0
+    assert read({"rslad": {"preset": "released"}}) == read({"rslad": {"kd_scale": 0.1}})
+    assert read({"ard": {"preset": "released", "kd_scale": 0.01}})["ard"]["kd_scale"] == 0.01
+    with pytest.raises(ValidationError, match="rslad.preset: 'paper' is unknown; 'released'"):
+        read({"rslad": {"preset": "paper"}})
+    with pytest.raises(ValidationError, match="preset: unknown"):
+        read({"kd": {"preset": "released"}})

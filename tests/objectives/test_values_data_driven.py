@@ -192,7 +192,7 @@ def plain_crdnd(s, t, b):
 CASES = {
     "trades": (make_objective(trades, steps=STEPS), plain_trades, 0),
     "dist": (dist.Objective(beta=3.0, gamma=5.0, temperature=2.0), plain_dist, 0),
-    "ard": (make_objective(ard, steps=STEPS), plain_ard, 0),
+    "ard": (make_objective(ard, steps=STEPS, kd_scale=0.1), plain_ard, 0),
     "ard_t1": (
         make_objective(ard, steps=STEPS, alpha=0.6, temperature=1.0, kd_scale=1.0),
         plain_ard_t1,
@@ -209,7 +209,7 @@ CASES = {
     "akd2": (make_objective(akd2, steps=STEPS), plain_akd2, 0),
     "iad2_before": (make_objective(iad2, steps=STEPS, temperature=2.0), plain_iad2, 0.19),
     "iad2": (make_objective(iad2, steps=STEPS, temperature=2.0), plain_iad2, 0.2),
-    "mtard": (make_objective(mtard, steps=STEPS), plain_mtard, 0),
+    "mtard": (make_objective(mtard, steps=STEPS, kd_scale=0.1), plain_mtard, 0),
     "adaiad_before": (make_objective(adaiad, steps=STEPS), plain_adaiad, BEFORE),
     "adaiad": (make_objective(adaiad, steps=STEPS), plain_adaiad, FROM),
     "adaiad_mixed": (make_objective(adaiad, steps=STEPS, alpha=0.7), plain_adaiad_mixed, FROM),

@@ -74,7 +74,7 @@ CASES = {
     "kd": (kd.Objective(alpha=0.3, temperature=3.0), plain_kd),
     "dad": (dad.Objective(), plain_dad),
     "pgd_at": (make_objective(pgd_at, steps=STEPS), plain_pgd_at),
-    "rslad": (make_objective(rslad, steps=STEPS), plain_rslad),
+    "rslad": (make_objective(rslad, steps=STEPS, kd_scale=0.1), plain_rslad),
     "adaad": (
         make_objective(adaad, steps=STEPS, alpha=0.8, temperature=3.0, kd_scale=2.0),
         plain_adaad,

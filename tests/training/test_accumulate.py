@@ -56,7 +56,10 @@ def make_step(name: str, form: str, progress: float) -> tuple[object, Roles, Bat
     fields = {"x_adv": x_adv, "y_adv": y_adv, "t_clean": t_clean, "t_adv": t_adv}
     stored = {key: value for key, value in fields.items() if key in needs}
     draws = torch.Generator().manual_seed(4)
-    return objective, roles, Batch(x, y, torch.arange(COUNT), stored, progress, 0, draws)
+    batch = Batch(x, y, torch.arange(COUNT), stored, progress, 0, draws)
+    if hasattr(objective, "prepare"):
+        objective.prepare(roles, batch)
+    return objective, roles, batch
 
 
 def compute_update(
@@ -65,7 +68,9 @@ def compute_update(
     """The terms' values and the gradient of each parameter, as the loop accumulates them."""
     objective, roles, batch = make_step(name, form, progress)
     parameters = list(roles.student.parameters())
-    training = SimpleNamespace(objective=objective, roles=roles, parameters=parameters)
+    training = SimpleNamespace(
+        objective=objective, roles=roles, parameters=parameters, read_term=Tensor.item
+    )
     accumulate = (
         accumulate_combined_gradients if hasattr(objective, "combine") else accumulate_gradients
     )

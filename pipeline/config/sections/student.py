@@ -13,7 +13,14 @@ from pipeline.config.sections.trained import (
     TrainedSettings,
     check_unlabelled_recipe,
 )
-from pipeline.schema import NonNegativeInt, PositiveInt, Section, Share, make_neutral_field
+from pipeline.schema import (
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    make_neutral_field,
+)
 
 
 class SamplingSettings(Section):
@@ -51,6 +58,16 @@ class ExtraDataSettings(ExtraSpec):
     dataset: str
 
 
+class GradientMatchingSettings(Section):
+    """IGDM's term, which any objective with an inner attack can carry.
+
+    Attributes:
+        alpha: weight of the term at the end of training; it rises from 0 with progress.
+    """
+
+    alpha: PositiveFloat
+
+
 class StudentForm(TrainedSettings):
     """The fields that a student's section and its spec share.
 
@@ -61,12 +78,15 @@ class StudentForm(TrainedSettings):
             seen as they are.
         surrogate: epoch of the generator's warm-up whose student, frozen, is the teacher in the
             role `natural`.
+        igdm: a term that matches the student's input gradients to its teacher's, added to an
+            objective that makes adversarial images.
     """
 
     sampling: SamplingSettings = SamplingSettings()
     model: str
     normalise: NormaliseOption = make_neutral_field("dataset")
     surrogate: PositiveInt | None = make_neutral_field(None)
+    igdm: GradientMatchingSettings | None = make_neutral_field(None)
 
 
 class StudentSpec(StudentForm, Computed):

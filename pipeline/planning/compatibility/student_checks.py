@@ -2,7 +2,7 @@
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.student import StudentSettings
-from pipeline.errors import RetortError
+from pipeline.errors import RetortError, prefix_errors
 from pipeline.planning.compatibility.banks import check_student_bank
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
@@ -23,6 +23,7 @@ from pipeline.planning.compatibility.students import (
     find_model_dataset,
     list_model_classes,
 )
+from pipeline.planning.step_cost import measure_objective
 
 
 def check_student(
@@ -41,6 +42,8 @@ def check_student(
     if inputs.discretizer and "discretizer" not in list_objective_needs(student.objective):
         (name,) = student.objective
         raise RetortError(f"{where}.discretizer: objective '{name}' does not use it; drop it")
+    if student.igdm:
+        check_igdm(where, student, inputs)
     if inputs.generator:
         check_student_generator(config, where, student)
     check_teachers(config, where, student, inputs)
@@ -48,6 +51,21 @@ def check_student(
     if attack is not None and attack.norm == "l2" and inputs.dataset:
         (name,) = student.objective
         check_l2_radius(config, f"{where}.objective.{name}.eps", attack.eps, inputs.dataset)
+
+
+def check_igdm(where: str, student: StudentSettings, inputs: StudentInputs) -> None:
+    """Raise if IGDM's term does not go with a student's objective or teachers.
+
+    Whether the objective makes adversarial images shows in a step on tiny networks.
+    """
+    (name,) = student.objective
+    if not {"robust"} & {*inputs.roles} and len(inputs.roles) != 1:
+        got = ", ".join(inputs.roles) or "none"
+        raise RetortError(
+            f"{where}.igdm: needs one teacher, or one in the role 'robust'; it is given {got}"
+        )
+    with prefix_errors(f"{where}.igdm: objective '{name}': "):
+        measure_objective(student.objective, inputs.roles, inputs.stored, student.igdm.alpha)
 
 
 def check_extraction(

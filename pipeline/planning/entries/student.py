@@ -42,6 +42,7 @@ OPTIONAL = {
     ),
     "mixture": ("pipeline.data.mixture",),
     "gpus": SEVERAL_GPUS,
+    "igdm": ("pipeline.training.gradient_matching",),
 }
 EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 INPUT_SECTIONS = {
@@ -101,6 +102,7 @@ def list_components(
     components += OPTIONAL["bank"] if section.bank else ()
     components += OPTIONAL["discretizer"] if about.discretizer else ()
     components += OPTIONAL["init"] if section.init else ()
+    components += OPTIONAL["igdm"] if section.igdm else ()
     if about.generator:
         own = list_generator_modules(config.generators[about.generator])
         components += OPTIONAL["generator"] + own

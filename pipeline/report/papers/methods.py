@@ -50,7 +50,7 @@ class MethodRule:
         )
 
 
-STUDENT = {"kind": "student", "is_initialised": False, "has_extra": False}
+STUDENT = {"kind": "student", "is_initialised": False, "has_extra": False, "has_igdm": False}
 TEACHER = {"kind": "teacher"}
 LINF_OBJECTIVES = {
     "PGD-AT": "pgd_at",

@@ -42,6 +42,7 @@ class Setting:
         losses: the losses of its generator; empty for DERD's, and without one.
         is_warm: whether its generator was warmed up; None without one.
         has_attacked_bank: whether the samples of its bank were attacked; None without samples.
+        has_igdm: whether its objective carries IGDM's term.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Setting:
     losses: str = ""
     is_warm: bool | None = None
     has_attacked_bank: bool | None = None
+    has_igdm: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class SettingReader:
             losses=next(iter(get_spec(generator.manifest).losses), "") if generator else "",
             is_warm=get_spec(generator.manifest).warm if generator else None,
             has_attacked_bank=self.find_bank_attack(model),
+            has_igdm=getattr(spec, "igdm", None) is not None,
         )
 
     def get_input(self, model: Artefact, role: str) -> Artefact | None:
