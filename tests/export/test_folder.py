@@ -61,8 +61,11 @@ def test_an_empty_folder_is_taken(place, capsys):
 def test_nothing_is_left_of_an_export_that_fails(place, monkeypatch):
     """A form whose logits differ, as where an exporter folds something wrongly."""
     model = open_finished_model(place / "store" / "student" / "ba9876543210")
-    other = lambda folder: lambda x: torch.zeros(len(x), 3)
-    monkeypatch.setattr(export_folder, "load_folder", other)
+
+    def load_other(folder):
+        return lambda x: torch.zeros(len(x), 3)
+
+    monkeypatch.setattr(export_folder, "load_folder", load_other)
     with pytest.raises(RetortError, match="hf gives other logits, by up to .*nothing is written"):
         export_folder.export_model(model, "hf", place / "out" / "model")
     assert list((place / "out").iterdir()) == []
