@@ -11,6 +11,13 @@ from pathlib import Path
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from pipeline.cli.parsing.model_verbs import add_model_verbs
+from pipeline.cli.parsing.verb_parser import (
+    CONFIGURATION,
+    add_configuration_option,
+    add_configured_verb,
+    add_verb,
+)
 from pipeline.errors import COMMAND
 from pipeline.store.artefact import STAGES_BY_KIND
 
@@ -20,7 +27,6 @@ FIRST_STEPS = f"""first steps:
   {COMMAND} init --images photos   write config.yaml for a folder of images (or --preset NAME)
   {COMMAND} run                    make everything that it names
   {COMMAND} results                print the table and where the report is"""
-CONFIGURATION = Path("config.yaml")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         add_run_verb,
         add_result_verbs,
         add_artefact_verbs,
+        add_model_verbs,
         add_store_verbs,
         add_check_verb,
         add_bank_verb,
@@ -48,57 +55,6 @@ def build_parser() -> argparse.ArgumentParser:
     ):
         add(verbs)
     return top
-
-
-def add_verb(
-    verbs, name: str, module: tuple[str, str], help_text: str, example: str
-) -> argparse.ArgumentParser:
-    """A verb of a module, with an example below its help.
-
-    Options are written in full: `--config` is one of Snakemake's, and no short `--configfile`.
-    """
-    verb = verbs.add_parser(
-        name,
-        help=help_text,
-        description=f"{help_text[0].upper()}{help_text[1:]}.",
-        epilog=f"example:\n  {COMMAND} {example}",
-        allow_abbrev=False,
-        formatter_class=RawDescriptionRichHelpFormatter,
-    )
-    verb.set_defaults(module=module)
-    return verb
-
-
-def add_configured_verb(
-    verbs,
-    name: str,
-    module: tuple[str, str],
-    help_text: str,
-    example: str,
-    *,
-    files: str | int = "+",
-) -> argparse.ArgumentParser:
-    """A verb of a module that reads a configuration, from one file or from several merged.
-
-    ``files`` is 1 for a verb with arguments of its own, which would be taken for files.
-    """
-    verb = add_verb(verbs, name, module, help_text, example)
-    add_configuration_option(verb, files)
-    return verb
-
-
-def add_configuration_option(verb: argparse.ArgumentParser, files: str | int) -> None:
-    """`--configfile`: where a verb finds the experiment."""
-    what = "the configuration; config.yaml unless given"
-    several = "; of several files a later one wins, key by key" if files == "+" else ""
-    verb.add_argument(
-        "--configfile",
-        type=Path,
-        nargs=files,
-        default=[CONFIGURATION],
-        metavar="FILE",
-        help=what + several,
-    )
 
 
 def add_init_verb(verbs) -> None:

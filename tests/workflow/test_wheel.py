@@ -69,7 +69,11 @@ def test_from_a_folder_of_images_to_a_table(retort, folder):
     assert (folder / ".gitignore").read_text().splitlines()[0] == "/store/"
     assert "nothing would run" in call(retort, folder, "why", "adaad")
     commands, code = read_example_script()
-    assert commands == ["retort init --images photos", "retort run --cores all", "retort results"]
+    made = ["retort init --images photos", "retort run --cores all", "retort results"]
+    assert commands[:3] == made
+    for command in commands[3:]:
+        call(retort, folder, *command.split()[1:])
+    assert (folder / "exported" / "README.md").exists()
     told = call(retort.with_name("python"), folder, "-c", code)
     assert "the student's logits on a grey image: [[" in told
 

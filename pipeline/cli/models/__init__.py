@@ -1,0 +1,1 @@
+"""Verbs on a finished model: a name comes in, files or predictions go out."""

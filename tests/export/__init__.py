@@ -1,0 +1,1 @@
+"""Tests of `pipeline/export`, and of the verbs that use it."""
