@@ -37,14 +37,12 @@ def run(job: Job) -> Manifest:
     threats = find_threats(study, measurements)
     answers = make_answers(study, judge_threats(threats))
     drawn = draw_figures(job.folder, study, spec.samples)
-    paper_parts, paper_files = paper_section.add_tables(job.folder, study, spec.tables)
     spots = measure_distances(study, spec.wasserstein) if spec.wasserstein else []
-    figure_parts, figure_files = figure_section.add_figures(job.folder, study, spec, spots)
+    paper_parts, paper_files = add_paper_sections(job, study, spots)
     accuracy = [
         *format_corruptions(study),
         *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
-        *figure_parts,
     ]
     comparisons, distances = format_comparisons(study), format_distances(job, study, spots)
     closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
@@ -66,17 +64,20 @@ def run(job: Job) -> Manifest:
     html = render_page(study, page, pictures, job.folder, measurements, threats)
     write_text(job.folder / "report.html", html)
     write_text(job.folder / "table.md", format_brief(study, answers))
-    files = [
-        "report.md",
-        "report.html",
-        "table.md",
-        *(f.file for f in drawn),
-        *paper_files,
-        *figure_files,
-    ]
+    files = ["report.md", "report.html", "table.md", *(f.file for f in drawn), *paper_files]
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
     files += write_results(job.folder, study, make_result_rows(study, measurements))
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
+
+
+def add_paper_sections(
+    job: Job, study: Study, spots: list[DistancePoint]
+) -> tuple[list[str], list[str]]:
+    """The sections of the papers' tables and figures, and the files written for them."""
+    spec = get_spec(job)
+    tables_parts, table_files = paper_section.add_tables(job.folder, study, spec.tables)
+    figure_parts, figure_files = figure_section.add_figures(job.folder, study, spec, spots)
+    return [*tables_parts, *figure_parts], [*table_files, *figure_files]
 
 
 def join_parts(parts: Sequence[str]) -> str:

@@ -98,8 +98,8 @@ def draw_attention(canvas: Canvas) -> str:
     return (
         "Grad-CAM for the image's own class, at the last feature map of each network, from 0 "
         f"(dark) to 1 (bright) in each image. The first n = {len(y)} test images without attack; "
-        "the first seed of each model; networks without a feature map are left out, and models after "
-        f"the first {MOST_COLUMNS}."
+        "the first seed of each model; networks without a feature map are "
+        f"left out, and models after the first {MOST_COLUMNS}."
     )
 
 

@@ -10,7 +10,7 @@ from pipeline.report.outcomes import Study
 from pipeline.schema import get_defaults
 from pipeline.store.artefact import Artefact
 
-REVISION = 1
+REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Setting:
         losses: the losses of its generator; empty for DERD's, and without one.
         is_warm: whether its generator was warmed up; None without one.
         has_attacked_bank: whether the samples of its bank were attacked; None without samples.
+        name: its name in the configuration.
     """
 
     kind: str
@@ -60,6 +61,7 @@ class Setting:
     losses: str = ""
     is_warm: bool | None = None
     has_attacked_bank: bool | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class SettingReader:
             losses=next(iter(get_spec(generator.manifest).losses), "") if generator else "",
             is_warm=get_spec(generator.manifest).warm if generator else None,
             has_attacked_bank=self.find_bank_attack(model),
+            name=self.study.find_name(manifest.key),
         )
 
     def get_input(self, model: Artefact, role: str) -> Artefact | None:
