@@ -1,4 +1,4 @@
-"""Names of the papers' tables that a report can show."""
+"""Names of the papers' tables and figures that a report can show."""
 
 from typing import Literal, get_args
 
@@ -35,5 +35,15 @@ PaperTable = Literal[
     "derd.4",
     "derd.5",
     "derd.6",
+]
+PaperFigure = Literal[
+    "adaad.2",
+    "adaad.3",
+    "darwin.3a",
+    "darwin.3b",
+    "darwin.4",
+    "derd.5",
+    "dad.2",
+    "dad.3",
 ]
 PAPER_TABLES = {name: name.replace(".", "_") for name in get_args(PaperTable)}  # -> its file's stem

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.paper_tables import PaperTable
+from pipeline.config.paper_tables import PaperFigure, PaperTable
 from pipeline.config.plugin_fields import AttackSpec, Plugin
 from pipeline.config.sections.trained import Computed
 from pipeline.schema import (
@@ -150,6 +150,9 @@ class ReportSettings(Section):
         samples: number of images in each of its rows of samples.
         wasserstein: settings of a figure that compares training images with shifted ones.
         tables: tables of the papers to be shown beside our numbers, such as `adaad.2`.
+        figures: figures of the papers to be drawn from the configuration's own models and banks,
+            such as `darwin.3b`.
+        figure_images: number of test images that `adaad.3` and `darwin.3a` attack, on the CPU.
         corruption_reference: name of a teacher or student by whose corruption errors those of all
             models are divided, on test sets with corruptions other than ImageNet-C.
     """
@@ -158,7 +161,16 @@ class ReportSettings(Section):
     samples: PositiveInt = 6
     wasserstein: WassersteinSettings | None = make_neutral_field(None)
     tables: tuple[PaperTable, ...] = Field(default=(), json_schema_extra={"neutral": []})
+    figures: tuple[PaperFigure, ...] = Field(default=(), json_schema_extra={"neutral": []})
+    figure_images: PositiveInt = make_neutral_field(100)
     corruption_reference: str | None = make_neutral_field(None)
+
+    @model_validator(mode="after")
+    def check_figures_fit(self):
+        """Checks that a figure of distances comes with the network that measures them."""
+        if "dad.2" in self.figures and self.wasserstein is None:
+            raise ValueError("figures: dad.2 needs 'wasserstein': {network: …}; add it")
+        return self
 
 
 class ReportSpec(ReportSettings):

@@ -18,6 +18,8 @@ from pipeline.planning.entries import evaluation, report, student
 from pipeline.planning.plan import Plan, PlannedArtefact, check_store, find_existing_place
 from pipeline.planning.resolver import SECTION_MODULES, Resolver
 
+GRAD_CAM = "darwin.4"  # the figure that needs an optional package
+
 
 def resolve_configuration(resolver: Resolver) -> None:
     """Resolve every section of the configuration, then its evaluations and its report."""
@@ -96,8 +98,10 @@ def make_plan_from_files(*paths: Path, given: Mapping[str, Any] | None = None) -
 
 
 def check_packages(plan: Plan) -> None:
-    """Raise if an evaluation that is not made yet needs a package that is not installed."""
+    """Raise if an evaluation or report that is not made yet needs a package that is missing."""
     for ref, entry in plan.artefacts.items():
+        if GRAD_CAM in entry.spec.get("figures", ()) and not plan.is_complete(ref):
+            check_grad_cam()
         if entry.kind != "evaluation" or plan.is_complete(ref):
             continue
         for name in (name for attack in entry.spec["attacks"] for name in attack):
@@ -107,6 +111,15 @@ def check_packages(plan: Plan) -> None:
                     f"suites.{entry.name.rpartition('.')[2]}: attack '{name}' needs a package that "
                     f"is not installed; {needed[1]}, or drop the attack"
                 )
+
+
+def check_grad_cam() -> None:
+    """Raise if the package that draws heat maps is not installed."""
+    if not is_installed("pytorch_grad_cam"):
+        raise RetortError(
+            f"report.figures: {GRAD_CAM} needs a package that is not installed; pip install "
+            "'retort[gradcam]', or drop the figure"
+        )
 
 
 def make_plan_from_dict(raw: dict) -> Plan:

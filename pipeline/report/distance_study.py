@@ -1,13 +1,14 @@
 """The report's study of distances between a student's training images and its test images.
 
 DAD (Zhou et al., NeurIPS 2023, Sec. 3.4) explains its gain by training images that lie nearer to
-shifted ones. A point is a student under one corruption: the Wasserstein distance W between its
-training images and the corrupted test images, and its accuracy on the latter.
+shifted ones. A point is a student under one shift, a corruption or another data set: the
+Wasserstein distance W between its training images and the shifted test images, and its accuracy on
+the latter.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipeline.models.loading import load_teacher
 from pipeline.report.attack_labels import format_shift
 from pipeline.report.figures import assign_line_styles, open_figure
 from pipeline.report.outcomes import ModelGroup, Study, is_corruption, rank_by_columns
+from pipeline.report.shift_table import read_shifted_outcomes
 from pipeline.report.tables import format_markdown_table
 from pipeline.report.wasserstein import (
     BatchNormStatistics,
@@ -34,7 +36,7 @@ from pipeline.report.wasserstein import (
 )
 from pipeline.store.artefact import Artefact
 
-REVISION = 2
+REVISION = 3
 
 BATCH_SIZE = 250  # images in one forward pass
 
@@ -48,6 +50,15 @@ class DistancePoint:
     distance: float
     relative_distance: float
     accuracy: float
+
+
+@dataclass(frozen=True)
+class ShiftedTest:
+    """A shift, the accuracies in [0,1] of each seed under it, and what measures its images."""
+
+    point: AttackPoint
+    accuracies: list[float]
+    measure: Callable[[], BatchNormStatistics]
 
 
 @dataclass(frozen=True)
@@ -97,28 +108,63 @@ class DistanceStudy:
         """A data set by its key."""
         return open_dataset(self.study.artefacts[f"dataset/{key}"].folder)
 
+    def measure_other_images(self, key: str, part: str) -> BatchNormStatistics:
+        """Statistics of another data set's test images, or of one of its parts."""
+        test = self.get_dataset(key).read_split("test")
+        rows = np.arange(len(test.labels))
+        if part and test.groups is not None:
+            rows = rows[np.asarray(test.groups.to_pylist()) == part]
+        chosen = torch.from_numpy(rows[: self.image_count])
+        return self.get_statistics((key, "test", part), [test.images[chosen]])
+
+    def iterate_shifts(self, group: ModelGroup) -> Iterator[ShiftedTest]:
+        """Yields every shift that a student was tested under: corruptions, and other data sets."""
+        dataset = group.members[0].manifest.inputs["dataset"]
+        for point in sorted(filter(is_corruption, group.common_points), key=rank_by_columns):
+            accuracies = [o.accuracy for o in group.average_by_member([point])]
+            measure = partial(self.measure_shifted_images, dataset, point)
+            yield ShiftedTest(point, accuracies, measure)
+        by_member = [read_shifted_outcomes(self.study, member) for member in group.members]
+        for name in sorted(set.intersection(*map(set, by_member))):
+            key = self.study.get_artefacts("dataset")[name].manifest.key
+            common = set.intersection(*(set(found[name]) for found in by_member))
+            for point in sorted(filter(is_unattacked, common), key=rank_by_columns):
+                accuracies = [found[name][point].accuracy for found in by_member]
+                part = format_shift(point)
+                measure = partial(self.measure_other_images, key, part)
+                shift = AttackPoint("clean", part=f"{name} {part}".rstrip())
+                yield ShiftedTest(shift, accuracies, measure)
+
     def iterate_points(self) -> Iterator[DistancePoint]:
-        """Yields a point for each student and corruption; accuracy is the mean over seeds."""
-        for group in self.study.evaluated_groups:
+        """Yields a point for each student and shift; accuracy is the mean over seeds."""
+        for group in self.study.groups:
             student = group.members[0]
             inputs = student.manifest.inputs
             if group.kind != "student" or "dataset" not in inputs:
                 continue
-            training_statistics = self.measure_training_images(student)
-            clean = self.get_dataset(inputs["dataset"]).read_split("train").images
-            clean_statistics = self.get_statistics(
-                (inputs["dataset"], ""), [clean[: min(self.image_count, len(clean))]]
-            )
-            for point in sorted(filter(is_corruption, group.common_points), key=rank_by_columns):
-                shifted_statistics = self.measure_shifted_images(inputs["dataset"], point)
+            for shifted in self.iterate_shifts(group):
+                training_statistics = self.measure_training_images(student)
+                clean = self.get_dataset(inputs["dataset"]).read_split("train").images
+                clean_statistics = self.get_statistics(
+                    (inputs["dataset"], ""), [clean[: min(self.image_count, len(clean))]]
+                )
+                shifted_statistics = shifted.measure()
                 shift_distance, clean_distance = (
                     wasserstein_distance(training_statistics, shifted_statistics),
                     wasserstein_distance(clean_statistics, shifted_statistics),
                 )
-                accuracy = float(np.mean([o.accuracy for o in group.average_by_member([point])]))
                 yield DistancePoint(
-                    group, point, shift_distance, shift_distance / clean_distance, accuracy
+                    group,
+                    shifted.point,
+                    shift_distance,
+                    shift_distance / clean_distance,
+                    float(np.mean(shifted.accuracies)),
                 )
+
+
+def is_unattacked(point: AttackPoint) -> bool:
+    """Whether an outcome is of images that no attack changed."""
+    return point.attack == "clean" and point.surrogate is None
 
 
 def reads_bank_samples(student: Artefact) -> bool:

@@ -12,10 +12,12 @@ from pipeline.report import (
     shift_table,
     tables,
 )
+from pipeline.report.distance_study import DistancePoint, measure_distances
 from pipeline.report.figure_files import FIGURES_FOLDER, FigureFile, draw_figures
 from pipeline.report.outcomes import Study, is_corruption, open_study
 from pipeline.report.page.render import PageText, Picture, render_page
 from pipeline.report.page.setting import describe_setting
+from pipeline.report.paper_figures import section as figure_section
 from pipeline.report.papers import section as paper_section
 from pipeline.report.results.answer import Answer, judge_threats, make_answers
 from pipeline.report.results.files import write_results
@@ -35,13 +37,14 @@ def run(job: Job) -> Manifest:
     threats = find_threats(study, measurements)
     answers = make_answers(study, judge_threats(threats))
     drawn = draw_figures(job.folder, study, spec.samples)
-    paper_parts, paper_files = paper_section.add_tables(job.folder, study, spec.tables)
+    spots = measure_distances(study, spec.wasserstein) if spec.wasserstein else []
+    paper_parts, paper_files = add_paper_sections(job, study, spots)
     accuracy = [
         *format_corruptions(study),
         *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
     ]
-    comparisons, distances = format_comparisons(study), format_distances(job, study)
+    comparisons, distances = format_comparisons(study), format_distances(job, study, spots)
     closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
     parts = [
         *format_opening(job, study, answers),
@@ -65,6 +68,16 @@ def run(job: Job) -> Manifest:
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
     files += write_results(job.folder, study, make_result_rows(study, measurements))
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
+
+
+def add_paper_sections(
+    job: Job, study: Study, spots: list[DistancePoint]
+) -> tuple[list[str], list[str]]:
+    """The sections of the papers' tables and figures, and the files written for them."""
+    spec = get_spec(job)
+    tables_parts, table_files = paper_section.add_tables(job.folder, study, spec.tables)
+    figure_parts, figure_files = figure_section.add_figures(job.folder, study, spec, spots)
+    return [*tables_parts, *figure_parts], [*table_files, *figure_files]
 
 
 def join_parts(parts: Sequence[str]) -> str:
@@ -100,14 +113,13 @@ def collect_facts(study: Study, reference: str | None) -> dict:
     )
 
 
-def format_distances(job: Job, study: Study) -> list[str]:
+def format_distances(job: Job, study: Study, spots: list[DistancePoint]) -> list[str]:
     """The section on distance to shifted images against accuracy; empty if it is not asked for."""
     wasserstein_spec = get_spec(job).wasserstein
     if wasserstein_spec is None:
         return []
-    spots = distance_study.measure_distances(study, wasserstein_spec)
     if not spots:
-        return ["## Distances", "No student of a data set was tested on corruptions."]
+        return ["## Distances", "No student of a data set was tested on shifted images."]
     file = f"{FIGURES_FOLDER}/distances.png"
     distance_study.draw_scatter(job.folder / file, study, spots)
     picture = f"![Accuracy against distance]({file})"

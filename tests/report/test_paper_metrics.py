@@ -8,8 +8,10 @@ from pipeline.report.boundary_table import BoundaryRisks
 from pipeline.report.distribution_shift import ALEXNET_ERRORS
 from pipeline.report.outcomes import Outcome
 from pipeline.report.papers.comparison import has_printed_teachers
+from pipeline.report.papers.methods import find_rule
 from pipeline.report.papers.metrics import ColumnQuery, Measurements, measure
 from pipeline.report.papers.networks import is_family, is_network, list_printed_teachers
+from pipeline.report.papers.printed import RowIdentity
 from pipeline.report.papers.settings import Setting, TeacherSetting
 from tests.helpers.points import CLEAN, EPS, pgd
 
@@ -120,3 +122,17 @@ def test_printed_networks_and_teachers_are_ours():
     assert has_printed_teachers("WRN-34-10", taught(teacher="wrn-34-10"))
     assert not has_printed_teachers("WRN-34-10", taught())
     assert not has_printed_teachers("ViT-B + DAT", taught(teacher="vit-base-p4"))
+
+
+def test_published_weights_stand_in_the_rows_of_methods_that_are_not_trained_here():
+    row = RowIdentity("imagenet", "", "ViT-B/16", "Advprop")
+    sets = frozenset({"imagenet"})
+    rule = find_rule("dad", "1", row)
+
+    def fits(kind: str, objective: str, name: str) -> bool:
+        model = Setting(kind, sets, sets, "vit-b", {}, objective, {}, None, name=name)
+        return rule.fits(model, row)
+
+    assert fits("teacher", "", "advprop") and fits("teacher", "", "advprop-vitb")
+    assert not fits("teacher", "", "advpropper") and not fits("teacher", "", "fast-advprop")
+    assert not fits("teacher", "natural", "advprop") and not fits("student", "", "advprop")

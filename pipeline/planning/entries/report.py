@@ -57,6 +57,22 @@ OPTIONAL = {
     ),
     "epochs": ("pipeline.report.epoch_table",),
     "boundaries": ("pipeline.report.boundary_table",),
+    "figures": (
+        *CLASSIFIER,
+        "pipeline.core.losses",
+        "pipeline.core.pairing",
+        "pipeline.core.pgd",
+        "pipeline.report.paper_figures.bank_rows",
+        "pipeline.report.paper_figures.canvas",
+        "pipeline.report.paper_figures.cosine",
+        "pipeline.report.paper_figures.grad_cam",
+        "pipeline.report.paper_figures.landscape",
+        "pipeline.report.paper_figures.path_accuracy",
+        "pipeline.report.paper_figures.radius",
+        "pipeline.report.paper_figures.section",
+        "pipeline.report.paper_figures.shift_distances",
+        "pipeline.report.paper_figures.training_radius",
+    ),
     "tables": (
         "pipeline.report.boundary_table",
         "pipeline.report.distribution_shift",
@@ -99,6 +115,7 @@ def plan_report(resolver: Resolver) -> None:
     components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()
+    components += OPTIONAL["figures"] if resolver.config.report.figures else ()
     components += OPTIONAL["tables"] if resolver.config.report.tables else ()
     if (reference := resolver.config.report.corruption_reference) is not None:
         resolver.resolve_classifier(reference, "report.corruption_reference")

@@ -9,7 +9,7 @@ from pipeline.report.papers.networks import PRINTED_NETWORKS, find_family
 from pipeline.report.papers.printed import RowIdentity
 from pipeline.report.papers.settings import Setting
 
-REVISION = 1
+REVISION = 2
 
 WHOLE_DARWIN = {"iakd": True, "dbkd": True, "weighting": "mixed", "gamma": 0.5}
 WHOLE_DERD = {"self_adversary": True, "expert": True, "harmonise": True, "sga": "decay"}
@@ -29,6 +29,7 @@ class MethodRule:
         traits: fields of the setting that must have these values.
         trained_on: name of the data set that the model learns from, if not that of its row.
         epoch: the epoch whose weights are looked at; None for those that the model exports.
+        named: what the model's name is or begins with, before a hyphen; empty for any name.
     """
 
     objectives: tuple[str, ...]
@@ -36,6 +37,7 @@ class MethodRule:
     traits: Mapping[str, Any] = field(default_factory=dict)
     trained_on: str | None = None
     epoch: int | None = None
+    named: str = ""
 
     def fits(self, setting: Setting, row: RowIdentity) -> bool:
         """Whether a model is made by this method, on the data set of the row."""
@@ -47,6 +49,7 @@ class MethodRule:
             and all(setting.options.get(name) == value for name, value in self.options.items())
             and all(getattr(setting, name) == value for name, value in self.traits.items())
             and (self.epoch is None or self.epoch in setting.kept_epochs)
+            and (not self.named or f"{setting.name}-".startswith(f"{self.named}-"))
         )
 
 
@@ -103,6 +106,18 @@ DAD_OBJECTIVES = {
 }
 
 
+PUBLISHED_MODELS = {  # methods that are not trained here -> what a teacher from a file is called
+    "Advprop": "advprop",
+    "AdvProp": "advprop",
+    "Fast Advprop": "fast-advprop",
+    "Fast AdvProp": "fast-advprop",
+    "Debiased": "debiased",
+    "Pyramid AT": "pyramid-at",
+    "AugReg-ViT + Pyramid AT": "augreg-pyramid-at",
+    "DrViT": "drvit",
+}
+
+
 def find_rule(paper: str, table: str, row: RowIdentity) -> MethodRule | None:
     """The rule of a printed row's method; None for a method that is none of ours."""
     if not row.student:
@@ -147,6 +162,9 @@ def find_derd_rule(table: str, row: RowIdentity) -> MethodRule | None:
 
 def find_dad_rule(table: str, row: RowIdentity) -> MethodRule | None:
     """The rule of a row of DAD's tables."""
+    if row.method in PUBLISHED_MODELS:
+        own_name = PUBLISHED_MODELS[row.method]
+        return MethodRule(("",), traits=TEACHER, named=own_name)
     name = DAD_OBJECTIVES.get(row.method)
     if name is None:
         return None

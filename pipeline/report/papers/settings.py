@@ -10,7 +10,7 @@ from pipeline.report.outcomes import Study
 from pipeline.schema import get_defaults
 from pipeline.store.artefact import Artefact
 
-REVISION = 1
+REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Setting:
         is_warm: whether its generator was warmed up; None without one.
         has_attacked_bank: whether the samples of its bank were attacked; None without samples.
         has_igdm: whether its objective carries IGDM's term.
+        name: its name in the configuration.
     """
 
     kind: str
@@ -62,6 +63,7 @@ class Setting:
     is_warm: bool | None = None
     has_attacked_bank: bool | None = None
     has_igdm: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class SettingReader:
             is_warm=get_spec(generator.manifest).warm if generator else None,
             has_attacked_bank=self.find_bank_attack(model),
             has_igdm=getattr(spec, "igdm", None) is not None,
+            name=self.study.find_name(manifest.key),
         )
 
     def get_input(self, model: Artefact, role: str) -> Artefact | None:

@@ -1,0 +1,1 @@
+"""The papers' figures from a configuration's own artefacts: one file for each sort of figure."""
