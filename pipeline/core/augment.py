@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -66,9 +67,7 @@ def draw_crop_box(width: int, height: int, rng: torch.Generator) -> tuple[int, i
 def resized_crop(x: Images, rng: torch.Generator) -> Images:
     """A random part of each image, resized to the old size; the places are drawn on the host."""
     size = x.shape[2:]
-    if placement.is_accelerator(
-        rng.device
-    ):  # reading its draws would wait for it, once for each image
+    if placement.is_accelerator(rng.device):  # reading its draws would wait, once for each image
         rng = make_generator(draw_host_seed(rng, "crop"))
     parts = []
     for image in x:
@@ -123,11 +122,15 @@ def strong_augment(x: Images, rng: torch.Generator) -> Images:
 
     A centred part of 95 to 100 % of each side, cut to whole pixels, is enlarged to the old size.
     Noise 0.001 N(0, I) follows, then a mirroring up to down and one left to right, each with
-    probability one half, and a turn by -15, 0 or 15 degrees with black corners.
+    probability one half, and a turn by -15, 0 or 15 degrees with black corners. A turn copies its
+    matrix to the device, for which a GPU's host waits.
     """
     from torchvision.transforms.functional import InterpolationMode, center_crop, resize, rotate
 
-    draws = torch.rand(5, generator=rng, device=rng.device).tolist()
+    if placement.is_accelerator(rng.device):  # reading its draws would wait for it
+        draws = np.random.default_rng(draw_host_seed(rng, "strong")).random(5).tolist()
+    else:
+        draws = torch.rand(5, generator=rng).tolist()
     sides = [
         int(side * (0.95 + 0.05 * draw)) for side, draw in zip(x.shape[2:], draws, strict=False)
     ]
