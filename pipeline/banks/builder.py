@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.banks import image_codec, rejected
+from pipeline.banks import generated, image_codec, rejected
 from pipeline.banks.shards import IMAGE_SUFFIXES, Block, ShardLayout
 from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.config.sections.bank import BankSpec
@@ -65,6 +65,11 @@ class BankBuilder:
         """The frozen discretizer Q."""
         path = open_artefact(self.job.inputs["discretizer"]).get_verified_path(MODEL_FILE)
         return vqgan.load(path).to(self.spec.device).requires_grad_(False)
+
+    @cached_property
+    def generated(self) -> Split:
+        """The generated images that stand for samples."""
+        return open_dataset(self.job.inputs["images"]).read_split("train")
 
     @cached_property
     def layout(self) -> ShardLayout:
@@ -129,7 +134,12 @@ class BankBuilder:
         }
         counts: dict[str, float] = {"rows": len(y)}
         if spec.has_samples:
-            samples, more = self.make_samples(x, y, rows, is_first)
+            from_images = "images" in self.job.inputs
+            samples, more = (
+                self.take_generated(x, y, rows)
+                if from_images
+                else self.make_samples(x, y, rows, is_first)
+            )
             block, counts = block | samples, counts | more
         if spec.views is None and "t_clean" in list_output_fields(spec):
             t_clean = self.teacher(x)
@@ -161,6 +171,15 @@ class BankBuilder:
         if is_first and attack is not None:
             counts |= self.measure_requantisation(q, tokens, flips)
         return self.make_sample_fields(kept, judged, attacked_tokens, flips), counts
+
+    def take_generated(self, x: Tensor, y: Tensor, rows: range) -> tuple[Block, dict]:
+        """Fields and counts of generated images in place of images x (B,C,H,W) with labels y."""
+        chosen = generated.choose_images(self.generated, y.tolist(), rows, self.spec.seed)
+        judged = self.judge_images(scale_to_unit_range(chosen.to(self.spec.device)))
+        accepted = judged[2].argmax(1) == y
+        tokens = torch.zeros(len(y), 0, 0)  # none are stored
+        fields = self.make_sample_fields(accepted, judged, tokens, torch.zeros(len(y)))
+        return fields, {"accepted": int(accepted.sum())}
 
     def measure_requantisation(self, q: Tensor, tokens: Tensor, flips: Tensor) -> dict:
         """Counts of the flips by re-quantising Q(x) alone, and of those with the attack."""

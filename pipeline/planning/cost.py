@@ -113,6 +113,8 @@ def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
         steps = section.attack.steps if section.perturbs_samples else 0
         ste = section.attack is not None and section.attack.grad_path == "ste"
         flop += steps * 2 * (model + ste * (encoder + decoder))
+    elif section.images is not None:
+        flop += model
     if section.views is not None:
         flop += section.views.count * count_stored_outputs(section) * model
     return ArtefactCost(rows * flop, rows, rows * count_row_bytes(config, section))
@@ -120,7 +122,7 @@ def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
 
 def count_stored_outputs(section: BankSettings) -> int:
     """How many of the two, clean images and samples, have their outputs stored."""
-    return section.stores_clean_outputs + (section.discretizer is not None)
+    return section.stores_clean_outputs + section.has_samples
 
 
 def count_row_bytes(config: Config, section: BankSettings) -> int:
@@ -132,7 +134,7 @@ def count_row_bytes(config: Config, section: BankSettings) -> int:
     views = 1 if section.views is None else 1 + section.views.count
     size = ROW_BYTES + views * count_stored_outputs(section) * logits
     if section.discretizer is None:
-        return size
+        return size + prod(shape) * section.has_samples
     tokens = (
         shape[1]
         // resolve_architecture(

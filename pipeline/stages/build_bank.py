@@ -130,6 +130,9 @@ def compute_bank_facts(totals: dict[str, float]) -> dict:
         found |= {
             "accepted": int(totals["accepted"]),
             "acceptance": totals["accepted"] / rows,
+        }
+    if "flips" in totals:
+        found |= {
             "token_flips": totals["flips"] / rows,
             "pixel_change": totals["change"] / rows,
         }

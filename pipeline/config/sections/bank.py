@@ -148,7 +148,9 @@ class BankSettings(BankForm):
     Attributes:
         dataset: name of the data set whose training images it holds samples of.
         teacher: name of the teacher that is attacked and whose outputs are stored.
-        discretizer: name of the discretizer; without one the bank holds outputs alone.
+        discretizer: name of the discretizer; without one or `images`, it holds outputs alone.
+        images: name of a data set of generated images; a training image of the same class stands
+            in the place of each sample.
         attack: settings of the perturbation; `null` stores Q(x) itself.
         reject: what happens to a sample for which the teacher no longer predicts its label: `drop`
             stores no sample, `keep` stores Q(x) instead.
@@ -161,6 +163,7 @@ class BankSettings(BankForm):
     dataset: str
     teacher: str
     discretizer: str | None = None
+    images: str | None = make_neutral_field(None)
     attack: BankAttackSettings | None = BankAttackSettings()
     reject: Literal["drop", "keep"] = "drop"
     encoding: Literal["auto", "blocks", "png", "jpeg", "tokens"] = make_neutral_field("auto")
@@ -169,7 +172,13 @@ class BankSettings(BankForm):
     @model_validator(mode="after")
     def check_fields_fit(self):
         """Checks that fields of samples come with a discretizer, and a quality with JPEG."""
-        if self.discretizer is None:
+        if self.images is not None:
+            if self.discretizer is not None or self.encoding == "tokens":
+                raise ValueError("images: are samples as they are; drop 'discretizer' and tokens")
+            for name in ("attack", "reject", "tokens"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name}: does not go with 'images'; drop it")
+        elif self.discretizer is None:
             for name in ("attack", "reject", "encoding", "quality", "tokens"):
                 if name in self.model_fields_set:
                     raise ValueError(f"{name}: goes with 'discretizer'; name one, or drop it")
@@ -180,6 +189,11 @@ class BankSettings(BankForm):
         return self
 
     @property
+    def has_samples(self) -> bool:
+        """Whether it holds samples as well as the teacher's outputs on clean images."""
+        return self.discretizer is not None or self.images is not None
+
+    @property
     def stores_clean_outputs(self) -> bool:
         """Whether outputs on clean images are stored."""
         return self.outputs is None or self.outputs.clean
@@ -187,5 +201,5 @@ class BankSettings(BankForm):
     @property
     def perturbs_samples(self) -> bool:
         """Whether samples are moved away from Q(x)."""
-        attack = self.attack
+        attack = self.attack if self.discretizer is not None else None
         return attack is not None and (attack.steps > 0 or attack.start_probability > 0)

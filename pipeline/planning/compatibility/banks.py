@@ -15,7 +15,7 @@ def changes_pixels(recipe: Recipe) -> bool:
 
 def list_bank_fields(bank: BankSettings, recipe: Recipe) -> tuple[str, ...]:
     """Fields of a bank that an objective may read; outputs only if pixels stay as stored."""
-    samples = bank.discretizer is not None
+    samples = bank.has_samples
     given = ("x_adv", "y_adv", "paired") if samples else ()
     mixes_views = bank.views is not None and (bank.views.mixup or bank.views.cutmix)
     if samples and not mixes_views:
@@ -53,7 +53,7 @@ def check_student_bank(config: Config, where: str, student: StudentSettings) -> 
             f"{where}.recipe: bank '{name}' has views of its own; set augment: none and drop "
             "rand_augment, mixup and cutmix, or drop the bank's 'views'"
         )
-    if bank.discretizer is None and changes_pixels(student.recipe):
+    if not bank.has_samples and changes_pixels(student.recipe):
         raise RetortError(
             f"{where}.recipe: bank '{name}' holds outputs on images as they are; set augment: none "
             "and drop rand_augment, mixup and cutmix, or give the bank 'views'"

@@ -32,6 +32,7 @@ COMPONENTS = (
 OPTIONAL = {
     "discretizer": ("pipeline.models.vqgan",),
     "reject": ("pipeline.banks.rejected",),
+    "images": ("pipeline.banks.generated",),
     "pictures": ("pipeline.banks.image_codec",),
     "top_k": ("pipeline.core.topk_logits",),
     "views": ("pipeline.banks.stored_views", "pipeline.core.augment"),
@@ -55,6 +56,10 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
         label = f"{where}.discretizer"
         inputs["discretizer"] = resolver.resolve_name("discretizers", section.discretizer, label)
         check_grid(resolver.config, label, get_spec(inputs["discretizer"]), section.dataset)
+    if section.images is not None:
+        label = f"{where}.images"
+        inputs["images"] = resolver.resolve_name("datasets", section.images, label)
+        check_generated(resolver.config, label, section)
     check_bank(resolver.config, where, section)
     spec = {**make_bank_spec(resolver.config, section), **resolver.make_common_spec()}
     return PlannedArtefact("bank", name, spec, inputs, list_components(section, spec))
@@ -62,13 +67,13 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
 
 def make_bank_spec(config: Config, bank: BankSettings) -> dict:
     """The part of a bank's spec from its section; settings that change nothing are left out."""
-    without = ["dataset", "teacher", "discretizer", "encoding", "outputs", "views"]
+    without = ["dataset", "teacher", "discretizer", "images", "encoding", "outputs", "views"]
     if bank.discretizer is None:
-        without += ["attack", "reject"]
+        without += ["attack"] if bank.has_samples else ["attack", "reject"]
     spec = dump_section(bank, without=tuple(without))
     if bank.discretizer is not None and not bank.perturbs_samples:
         spec["attack"] = None
-    if bank.discretizer is not None and (form := resolve_encoding(config, bank)) != "blocks":
+    if bank.has_samples and (form := resolve_encoding(config, bank)) != "blocks":
         spec["encoding"] = form
     if bank.outputs is not None and bank.outputs != type(bank.outputs)():
         spec["outputs"] = dump_section(bank.outputs)
@@ -93,11 +98,22 @@ def list_components(bank: BankSettings, spec: dict) -> tuple[str, ...]:
     used = {
         "discretizer": bank.discretizer is not None,
         "reject": bank.discretizer is not None and bank.reject == "keep",
+        "images": bank.images is not None,
         "pictures": spec.get("encoding") in ("png", "jpeg"),
         "top_k": "top_k" in (spec.get("outputs") or ()) and bank.outputs.top_k > 0,
         "views": bank.views is not None,
     }
     return COMPONENTS + tuple(m for name, needed in used.items() if needed for m in OPTIONAL[name])
+
+
+def check_generated(config: Config, where: str, bank: BankSettings) -> None:
+    """Raise if generated images have other classes or another size than a bank's data set."""
+    generated, own = bank.images or "", bank.dataset
+    if list_dataset_classes(config, generated) != list_dataset_classes(config, own):
+        raise RetortError(f"{where}: '{generated}' has other classes than '{own}'; name the same")
+    if get_image_shape(config, generated) != get_image_shape(config, own):
+        raise RetortError(f"{where}: '{generated}' has images of another size than '{own}'")
+    check_training_images(config, where, generated)
 
 
 def check_bank(config: Config, where: str, bank: BankSettings) -> None:

@@ -165,6 +165,8 @@ def find_dad_rule(table: str, row: RowIdentity) -> MethodRule | None:
     if row.method in PUBLISHED_MODELS:
         own_name = PUBLISHED_MODELS[row.method]
         return MethodRule(("",), traits=TEACHER, named=own_name)
+    if row.method == "Stable-Diffusion":
+        return MethodRule(("dad",), traits=STUDENT | {"has_generated_bank": True})
     name = DAD_OBJECTIVES.get(row.method)
     if name is None:
         return None

@@ -44,6 +44,7 @@ class Setting:
         has_attacked_bank: whether the samples of its bank were attacked; None without samples.
         has_igdm: whether its objective carries IGDM's term.
         name: its name in the configuration.
+        has_generated_bank: whether the samples of its bank are generated images.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Setting:
     has_attacked_bank: bool | None = None
     has_igdm: bool = False
     name: str = ""
+    has_generated_bank: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class SettingReader:
         manifest, spec = model.manifest, get_spec(model.manifest)
         generator = model if manifest.kind == "generator" else self.get_input(model, "generator")
         trained = getattr(spec, "checkpoint", None) is None and not is_from_open_clip(spec)
-        own = self.get_input(model, "dataset")
+        own, bank = self.get_input(model, "dataset"), self.get_input(model, "bank")
         objective, options = read_objective(spec)
         return Setting(
             kind=manifest.kind,
@@ -99,6 +101,7 @@ class SettingReader:
             has_attacked_bank=self.find_bank_attack(model),
             has_igdm=getattr(spec, "igdm", None) is not None,
             name=self.study.find_name(manifest.key),
+            has_generated_bank="images" in getattr(bank, "manifest", manifest).inputs,
         )
 
     def get_input(self, model: Artefact, role: str) -> Artefact | None:
@@ -133,9 +136,11 @@ class SettingReader:
         return found
 
     def find_bank_attack(self, model: Artefact) -> bool | None:
-        """Whether the samples of a model's bank were attacked; None if there is no bank."""
+        """Whether the samples of a model's bank were attacked; None without, or if generated."""
         bank = self.get_input(model, "bank")
-        return None if bank is None else get_spec(bank.manifest).attack is not None
+        if bank is None or "images" in bank.manifest.inputs:
+            return None
+        return get_spec(bank.manifest).attack is not None
 
 
 def make_setting_reader(study: Study) -> SettingReader:
