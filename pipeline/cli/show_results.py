@@ -10,15 +10,18 @@ from pipeline.planning.plan import Plan
 from pipeline.report.results import pivot
 from pipeline.report.results.files import RESULTS_FILE
 from pipeline.report.results.rows import format_csv, parse_csv
+from pipeline.store.artefact import open_artefact
 
 
 def run_verb(options: argparse.Namespace) -> None:
     """Print the table and the report's place, or the results in the format that is asked for."""
     folder = find_report(make_plan(read_config(*options.configfile)))
+    report = open_artefact(folder)
     if options.form is None and options.by is None:
-        print(f"{(folder / 'table.md').read_text()}\nReport: {folder / 'report.html'}")
+        table = report.get_verified_path("table.md").read_text()
+        print(f"{table}\nReport: {folder / 'report.html'}")
         return
-    records = list(parse_csv((folder / RESULTS_FILE).read_text()))
+    records = list(parse_csv(report.get_verified_path(RESULTS_FILE).read_text()))
     by = options.by.split(",") if options.by else None
     print(format_results(records, by, options.form or "markdown"))
 

@@ -33,6 +33,8 @@ import torch
 from pipeline.cli.main import main
 from pipeline.stages import prepare_data
 
+assert main(["prepare_data", sys.argv.pop()]) == 0  # whatever a job imports is there then
+
 pages = int(Path("/proc/self/statm").read_text().split()[0])
 limit = pages * resource.getpagesize() + 60 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -105,8 +107,14 @@ def test_a_store_nobody_may_write_to_is_one_line(ordered):
 
 def test_a_job_out_of_memory_names_itself_and_what_to_raise(ordered):
     folder, place = ordered
+    raw = tiny()
+    raw["datasets"] = {"other": {**raw["datasets"]["tiny"], "train": 64}}
+    folder.write({k: raw[k] for k in ("store", "seed", "run", "recipes", "datasets")})
+    status, _ = run(folder, lambda: None, "plan", "--write", "--configfile", "experiment.yaml")
+    assert status == 0
+    (twin,) = set(place.parent.iterdir()) - {place}
     ended = subprocess.run(  # a fork would find room in what earlier tests have freed
-        [sys.executable, "-c", SHORT_OF_MEMORY, "prepare_data", str(place)],
+        [sys.executable, "-c", SHORT_OF_MEMORY, "prepare_data", str(place), str(twin)],
         cwd=folder.path,
         env=environment(),
         capture_output=True,

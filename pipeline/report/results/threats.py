@@ -125,11 +125,23 @@ def make_score(
     combine: Callable = average_outcomes,
 ) -> Score:
     """The score of one model over some attack points, its seeds on their common images."""
-    outcomes = [combine([m[p].outcome for p in points]) for m in members]
+    outcomes = [combine_images([m[p].outcome for p in points], combine) for m in members]
     common = reduce(np.intersect1d, (o.index for o in outcomes))
     shared = Outcome(common, np.zeros(len(common)))
     keys = dict.fromkeys(m[p].evaluation.manifest.key for m in members for p in points)
     return Score(tuple(align_outcomes(o, shared)[0] for o in outcomes), tuple(keys))
+
+
+def combine_images(outcomes: Sequence[Outcome], combine: Callable) -> Outcome:
+    """Outcomes combined image by image; one after the other where they have no image in common.
+
+    So it is with the parts of a test set, such as the corruptions of ImageNet-C: their images are
+    other rows of one test split.
+    """
+    if len(reduce(np.intersect1d, (o.index for o in outcomes))):
+        return combine(outcomes)
+    index, first = np.unique(np.concatenate([o.index for o in outcomes]), return_index=True)
+    return Outcome(index, np.concatenate([o.correctness for o in outcomes])[first])
 
 
 def choose_clean(points) -> list[AttackPoint]:
