@@ -95,6 +95,15 @@ def test_weights_that_moved_are_captured_anew():
     assert tracer.captures == 2
 
 
+def test_numbers_of_the_host_keep_an_ascent_eager():
+    tracer, y = Tracer(), torch.zeros(6, dtype=torch.int64)
+    graphs = AscentGraphs(tracer)
+    for step in (1.0, 2.0, -1.0):
+        found = attacked(graphs, lambda z, y, s=step: torch.tensor(s) * loss_of(z, y), (y,))
+        assert torch.equal(found, attacked(None, lambda z, y, s=step: s * loss_of(z, y), (y,)))
+    assert tracer.captures == 0
+
+
 @pytest.mark.parametrize("reads", [None, ()])
 def test_a_loss_that_reads_what_it_does_not_declare_stays_eager(reads, caplog):
     tracer = Tracer()

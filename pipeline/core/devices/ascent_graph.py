@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_iter
 
 log = logging.getLogger("retort")
 
 WARM_UPS = 2  # runs on the side stream before the capture, in which libraries allocate and choose
+
+FROM_HOST = (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor)
 
 Ascent = Callable[..., Tensor]
 Capture = Callable[[Ascent, tuple[Tensor, ...]], Callable[[], Tensor]]
@@ -48,10 +50,11 @@ def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[
     return replay
 
 
-class ForeignReads(TorchDispatchMode):
-    """Notes whether an operator reads a tensor that was neither given nor made in the block.
+class ForeignReads(TorchFunctionMode):
+    """Notes whether a call of torch reads a tensor that was neither given nor made in the block.
 
-    What is not known lives as long as the block, so no storage made in it can be taken for it.
+    What is not known lives as long as the block, so no storage made in it can be taken for it. A
+    tensor made of the host's numbers counts as not made: a graph would repeat the first ones.
     """
 
     def __init__(self, known: Iterable[Tensor]):
@@ -59,18 +62,17 @@ class ForeignReads(TorchDispatchMode):
         self.storages = {tensor.untyped_storage()._cdata for tensor in known}
         self.found: list[str] = []
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        """The operator's result."""
+        """The call's result."""
         for value in tree_iter((args, kwargs or {})):
             if isinstance(value, Tensor) and value.untyped_storage()._cdata not in self.storages:
-                self.found.append(
-                    f"{func} reads a tensor {tuple(value.shape)} that is not declared"
-                )
+                form = tuple(value.shape)
+                self.found.append(f"{func.__name__} reads a tensor {form} that is not declared")
         made = func(*args, **(kwargs or {}))
         for value in tree_iter(made):
-            if isinstance(value, Tensor):
+            if isinstance(value, Tensor) and func not in FROM_HOST:
                 self.storages.add(value.untyped_storage()._cdata)
         return made
 
