@@ -96,7 +96,12 @@ def make_plan_from_files(*paths: Path, given: Mapping[str, Any] | None = None) -
 
 
 def check_packages(plan: Plan) -> None:
-    """Raise if an evaluation that is not made yet needs a package that is not installed."""
+    """Raise if a tracker, or an evaluation that is not made yet, needs a missing package."""
+    for name in plan.run["logging"]:
+        if not is_installed(name):
+            raise RetortError(
+                f"run.logging: {name} is not installed; pip install 'retort[{name}]', or drop it"
+            )
     for ref, entry in plan.artefacts.items():
         if entry.kind != "evaluation" or plan.is_complete(ref):
             continue

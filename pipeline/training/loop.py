@@ -15,6 +15,7 @@ from pipeline.core import collectives
 from pipeline.core.batch import Batch, Roles, Terms, compute_terms, split_batch
 from pipeline.core.seeding import derive_seed
 from pipeline.data.batches import BatchSource
+from pipeline.discovery import load_plugin
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
 from pipeline.store import checkpoint
@@ -109,6 +110,7 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
     keep_weights(training, record)
     training.history.append(record)
     log_epoch(training, record, time.monotonic() - start_time, source.steps - first_step)
+    track_epoch(training.checkpoint_settings, record)
     training.epoch, training.step, training.term_sums = training.epoch + 1, 0, {}
 
 
@@ -128,6 +130,14 @@ def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: i
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
     eta = steps_left * seconds / max(steps, 1)
     log.info("epoch %d/%d  %s  %.0f s left", record["epoch"], training.recipe.epochs, numbers, eta)
+
+
+def track_epoch(settings: CheckpointSettings, record: Mapping) -> None:
+    """Hand an epoch's record to the trackers, on rank 0: each has a folder beside the logs."""
+    if collectives.get_rank() == 0:
+        for name in settings.trackers:
+            tracker = load_plugin("training.trackers", name)
+            tracker.write_epoch(settings.state_folder.parent / "attempts" / name, record)
 
 
 def keep_weights(training: TrainingState, record: dict) -> None:
