@@ -98,7 +98,12 @@ def make_plan_from_files(*paths: Path, given: Mapping[str, Any] | None = None) -
 
 
 def check_packages(plan: Plan) -> None:
-    """Raise if an evaluation or report that is not made yet needs a package that is missing."""
+    """Raise if a tracker, or an evaluation or report not made yet, needs a missing package."""
+    for name in plan.run["logging"]:
+        if not is_installed(name):
+            raise RetortError(
+                f"run.logging: {name} is not installed; pip install 'retort[{name}]', or drop it"
+            )
     for ref, entry in plan.artefacts.items():
         if GRAD_CAM in entry.spec.get("figures", ()) and not plan.is_complete(ref):
             check_grad_cam()

@@ -23,8 +23,9 @@ HISTORY_FILE = "history.json"
 
 
 def make_checkpoint_settings(job: Job) -> CheckpointSettings:
-    """Where and how often a job saves its training state."""
-    return CheckpointSettings(job.state_folder, get_spec(job).device, job.run["checkpoint_seconds"])
+    """Where and how often a job saves its training state, and the trackers that follow it."""
+    seconds, trackers = job.run["checkpoint_seconds"], tuple(job.run.get("logging", ()))
+    return CheckpointSettings(job.state_folder, get_spec(job).device, seconds, trackers)
 
 
 def parse_recipe(job: Job) -> Recipe:

@@ -27,6 +27,12 @@ from pipeline.training.divergence import (
     make_divergence_error,
     read_numbers,
 )
+from pipeline.training.epoch_log import (
+    log_epoch,
+    log_first_norms,
+    measure_gradient,
+    track_epoch,
+)
 from pipeline.training.optim import (
     average_epoch,
     compute_learning_rate,
@@ -118,6 +124,7 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
     training.history.append(record)
     log_first_norms(training)
     log_epoch(training, record, time.monotonic() - start_time, source.steps - first_step)
+    track_epoch(training.checkpoint_settings, record)
     training.epoch, training.step, training.term_sums = training.epoch + 1, 0, {}
 
 
@@ -128,30 +135,6 @@ def save_state(training: TrainingState) -> None:
         checkpoint.save(
             training.checkpoint_settings.state_folder / CHECKPOINT_FILE, training.state_dict()
         )
-
-
-def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: int) -> None:
-    """Log an epoch's record in one line, with the remaining time in seconds."""
-    steps_left = (training.recipe.epochs - training.epoch - 1) * training.source.steps
-    shown = {k: v for k, v in record.items() if k not in ("epoch", "lr", "cosine")}
-    numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
-    eta = steps_left * seconds / max(steps, 1)
-    log.info("epoch %d/%d  %s  %.0f s left", record["epoch"], training.recipe.epochs, numbers, eta)
-
-
-def measure_gradient(parameters: list[nn.Parameter]) -> Tensor:
-    """The Euclidean norm of the gradient, a scalar where the gradient lies; not read."""
-    norms = [p.grad.detach().norm().float() for p in parameters if p.grad is not None]
-    return torch.stack(norms).norm() if norms else torch.zeros(())
-
-
-def log_first_norms(training: TrainingState) -> None:
-    """Log once how large the first gradients were: losses of unlike scale show in it."""
-    if training.first_norms:
-        mean = torch.stack(training.first_norms).mean().item()
-        count = len(training.first_norms)
-        log.info("gradient norm %.3g, mean of the first %d batches", mean, count)
-        training.first_norms.clear()
 
 
 def keep_weights(training: TrainingState, record: dict) -> None:

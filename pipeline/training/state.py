@@ -23,11 +23,12 @@ log = logging.getLogger("retort")
 
 @dataclass(frozen=True)
 class CheckpointSettings:
-    """Where training keeps its state and how often it saves it."""
+    """Where training keeps its state and how often it saves it; the trackers that follow it."""
 
     state_folder: Path
     device: str = "cpu"
     interval_seconds: float = 60.0
+    trackers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 import timm
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 import pipeline
 from pipeline.errors import RetortError
@@ -117,8 +118,6 @@ def test_hugging_face_folder_in_transformers(model, tmp_path):
     export_model(replace(model, licence="cc0-1.0"), "hf", tmp_path / "out")
     images, expected = compute_logits(model)
     is_ours = model.shape[-1] == OWN[1]
-    from safetensors.torch import load_file, save_file
-
     save_file({"images": images if is_ours else normalise(images)}, tmp_path / "images")
     places = [str(tmp_path / name) for name in ("out", "images", "logits")]
     outside = {"HF_HOME": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}

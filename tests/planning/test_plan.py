@@ -128,6 +128,7 @@ def test_the_report_follows_everything_and_the_order_of_names():
         ("run.data", "elsewhere"),
         ("run.checkpoint_seconds", 5),
         ("run.shards_per_job", 2),
+        ("run.logging", ["tensorboard"]),
         ("store", "elsewhere"),
     ],
 )

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from pipeline.training.loop import log_first_norms, measure_gradient
+from pipeline.training.epoch_log import log_first_norms, measure_gradient
 
 
 def test_the_norm_is_over_all_parameters_by_hand():

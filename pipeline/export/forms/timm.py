@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.errors import RetortError
 from pipeline.export.finished_model import FinishedModel
 from pipeline.models.classifier import Classifier
+from pipeline.store.artefact import read_json, write_json
 
 NEEDED_PACKAGES = ()
 PREFIX = "timm/"
@@ -54,6 +55,14 @@ def write_timm_files(model: FinishedModel, metadata: dict, folder: Path) -> None
         arguments,
         safe_serialization=True,
     )
+    state_class_count_once(folder / "config.json")
+
+
+def state_class_count_once(path: Path) -> None:
+    """Leave ``num_classes`` at the top alone: transformers refuses it among the arguments too."""
+    config = read_json(path, "export the model again")
+    config.get("model_args", {}).pop("num_classes", None)
+    write_json(path, config)
 
 
 def load(path: Path, record: dict) -> nn.Module:

@@ -1,0 +1,48 @@
+"""What a training tells of itself: a line an epoch, the first gradients' size, trackers' records.
+
+This module has no REVISION, because it changes no number.
+"""
+
+import logging
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.core import collectives
+from pipeline.discovery import load_plugin
+from pipeline.training.state import CheckpointSettings, TrainingState
+
+log = logging.getLogger("retort")
+
+
+def log_epoch(training: TrainingState, record: Mapping, seconds: float, steps: int) -> None:
+    """Log an epoch's record in one line, with the remaining time in seconds."""
+    steps_left = (training.recipe.epochs - training.epoch - 1) * training.source.steps
+    shown = {k: v for k, v in record.items() if k not in ("epoch", "lr", "cosine")}
+    numbers = "  ".join(f"{name} {value:.3f}" for name, value in shown.items())
+    eta = steps_left * seconds / max(steps, 1)
+    log.info("epoch %d/%d  %s  %.0f s left", record["epoch"], training.recipe.epochs, numbers, eta)
+
+
+def measure_gradient(parameters: list[nn.Parameter]) -> Tensor:
+    """The Euclidean norm of the gradient, a scalar where the gradient lies; not read."""
+    norms = [p.grad.detach().norm().float() for p in parameters if p.grad is not None]
+    return torch.stack(norms).norm() if norms else torch.zeros(())
+
+
+def log_first_norms(training: TrainingState) -> None:
+    """Log once how large the first gradients were: losses of unlike scale show in it."""
+    if training.first_norms:
+        mean = torch.stack(training.first_norms).mean().item()
+        count = len(training.first_norms)
+        log.info("gradient norm %.3g, mean of the first %d batches", mean, count)
+        training.first_norms.clear()
+
+
+def track_epoch(settings: CheckpointSettings, record: Mapping) -> None:
+    """Hand an epoch's record to the trackers, on rank 0: each has a folder beside the logs."""
+    if collectives.get_rank() == 0:
+        for name in settings.trackers:
+            tracker = load_plugin("training.trackers", name)
+            tracker.write_epoch(settings.state_folder.parent / "attempts" / name, record)
