@@ -21,7 +21,6 @@ BASES = {
     "Trained",
     "Protocol",
     "Exception",
-    "TorchDispatchMode",
 }
 BASES |= {"pickle.Unpickler"}
 BASES |= {"torch.autograd.Function", "TorchFunctionMode"}  # where torch asks for a class
