@@ -4,11 +4,18 @@ A file is checked before it is used: an array of other shape, type or range is r
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.folder_layout import check_version, compute_version
+from pipeline.data.folder_layout import (
+    VERSION_PREFIX,
+    FoundImages,
+    check_version,
+    compute_version,
+)
+from pipeline.data.image_folder import find_source, locate_source
 from pipeline.errors import RetortError, explain_denied_reading
 
 REVISION = 1
@@ -169,3 +176,65 @@ def find_version(folder: Path, names: Sequence[str], class_count: int) -> str:
 def check_files(version: str, folder: Path, names: Sequence[str]) -> None:
     """Raises RetortError unless a digest over names and sizes of some files is the given one."""
     check_version(version, list_sizes(folder, names), folder)
+
+
+@dataclass(frozen=True)
+class CorruptedFiles:
+    """A folder of corrupted test images, as CIFAR-10-C is published, and what is taken of it.
+
+    Attributes:
+        default_folder: name of the folder below the data folder if no path is given.
+        class_count: number of classes.
+        path: the folder, as given or below the data folder; empty for the default.
+        version: a name for its content, or a digest over its files' names and sizes.
+        names: the corruptions.
+        severities: of 1 (mild) to 5.
+        images: number of first images of each corruption and severity.
+    """
+
+    default_folder: str
+    class_count: int
+    path: str
+    version: str
+    names: tuple[str, ...]
+    severities: tuple[int, ...]
+    images: int
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Rows of the splits; there are no training images."""
+        return {"train": 0, "test": len(self.names) * len(self.severities) * self.images}
+
+    @property
+    def files(self) -> list[str]:
+        """The files of images that are read."""
+        return [f"{name}.npy" for name in self.names]
+
+    def find(self, cache: Path) -> FoundImages:
+        """The version if none is given.
+
+        Raises:
+            RetortError: the folder or one of its files is missing.
+        """
+        if self.version:
+            return FoundImages()
+        folder = find_source(self.path, cache, self.default_folder)
+        if folder is None:
+            raise RetortError(
+                f"path: {self.path or self.default_folder} does not exist, neither here nor in "
+                f"{cache}; unpack the published archive"
+            )
+        return FoundImages({"version": find_version(folder, self.files, self.class_count)})
+
+    def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
+        """The images (N,3,32,32) uint8 and labels (N,) int64 of "train" or "test".
+
+        Raises:
+            RetortError: a file is missing, was changed, or does not hold the published form.
+        """
+        if split == "train":
+            return np.empty((0, *SHAPE), np.uint8), np.empty(0, np.int64)
+        folder = locate_source(self.path, cache, self.default_folder)
+        if self.version.startswith(VERSION_PREFIX):
+            check_files(self.version, folder, [*self.files, LABELS])
+        return read_corruptions(folder, self.names, self.severities, self.images, self.class_count)

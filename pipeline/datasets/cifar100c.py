@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data import npy_files
-from pipeline.data.folder_layout import VERSION_PREFIX, FoundImages
-from pipeline.data.image_folder import find_source, locate_source
+from pipeline.data.folder_layout import FoundImages
 from pipeline.datasets import cifar100
-from pipeline.errors import RetortError
 
 REVISION = 1
 COMPONENTS = (
@@ -49,9 +47,15 @@ class Images:
         npy_files.check_parts(self.names, self.severities, self.images)
 
     @property
+    def taken(self) -> npy_files.CorruptedFiles:
+        """What is taken of the published files."""
+        about = (self.path, self.version, self.names, self.severities, self.images)
+        return npy_files.CorruptedFiles(DEFAULT_FOLDER, len(self.classes), *about)
+
+    @property
     def sizes(self) -> dict[str, int | None]:
         """Rows of the splits; there are no training images."""
-        return {"train": 0, "test": len(self.names) * len(self.severities) * self.images}
+        return self.taken.sizes
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -74,22 +78,7 @@ class Images:
         Raises:
             RetortError: the folder or one of its files is missing.
         """
-        if self.version:
-            return FoundImages()
-        folder = find_source(self.path, cache, DEFAULT_FOLDER)
-        if folder is None:
-            raise RetortError(
-                f"path: {self.path or DEFAULT_FOLDER} does not exist, neither here nor in {cache}; "
-                "unpack the published archive"
-            )
-        return FoundImages(
-            {"version": npy_files.find_version(folder, self.files, len(self.classes))}
-        )
-
-    @property
-    def files(self) -> list[str]:
-        """The files of images that are read."""
-        return [f"{name}.npy" for name in self.names]
+        return self.taken.find(cache)
 
     def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
         """The images (N,3,32,32) uint8 and labels (N,) int64 of "train" or "test".
@@ -97,11 +86,4 @@ class Images:
         Raises:
             RetortError: a file is missing, was changed, or does not hold the published form.
         """
-        if split == "train":
-            return np.empty((0, *npy_files.SHAPE), np.uint8), np.empty(0, np.int64)
-        folder = locate_source(self.path, cache, DEFAULT_FOLDER)
-        if self.version.startswith(VERSION_PREFIX):
-            npy_files.check_files(self.version, folder, [*self.files, npy_files.LABELS])
-        return npy_files.read_corruptions(
-            folder, self.names, self.severities, self.images, len(self.classes)
-        )
+        return self.taken.load(split, cache)
