@@ -88,7 +88,8 @@ def join_parts(parts: Sequence[str]) -> str:
 def format_brief(study: Study, answers: Sequence[Answer]) -> str:
     """What the verb ``results`` prints: the main table, and which student for which threat.
 
-    Where every suite names another test set, their table stands in place of the main one.
+    Where every suite names another test set, their table stands in place of the main one. Nothing
+    in it tells times: the same artefacts give the same bytes on every machine.
     """
     groups = study.evaluated_groups
     table = (
@@ -96,7 +97,7 @@ def format_brief(study: Study, answers: Sequence[Answer]) -> str:
         if groups or not has_shifted_tests(study)
         else shift_table.format_shift_table(study)
     )
-    return "\n\n".join([table.rstrip(), *(answer.sentence for answer in answers)]) + "\n"
+    return "\n\n".join([table.rstrip(), *(a.sentence for a in answers if not a.tells_times)]) + "\n"
 
 
 def collect_facts(study: Study, reference: str | None) -> dict:

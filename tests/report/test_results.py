@@ -134,7 +134,8 @@ def test_sentences_say_what_was_measured(reported):
     assert "the worst of PGD-20 and AutoAttack at 8/255" in attack and "of 4 images" in attack
     assert "mean of 2 corruptions, severity 3" in shift
     brief = (reported.folder / "table.md").read_text()
-    assert all(answer.sentence in brief for answer in answers)
+    assert [answer.sentence in brief for answer in answers] == [True, True, True, False]
+    assert "seconds" not in brief  # its bytes are the same on every machine
 
 
 def test_rows_come_back_from_their_file(reported, records):

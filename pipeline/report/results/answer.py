@@ -48,10 +48,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Answer:
-    """A sentence and its short heading, both plain text."""
+    """A sentence and its short heading, both plain text.
+
+    Attributes:
+        heading: a few words.
+        sentence: the answer.
+        tells_times: whether it differs from run to run, as seconds do.
+    """
 
     heading: str
     sentence: str
+    tells_times: bool = False
 
 
 def judge_threat(threat: Threat) -> Verdict | None:
@@ -94,7 +101,7 @@ def make_answers(study: Study, verdicts: Sequence[Verdict]) -> list[Answer]:
     by_name = {verdict.threat.name: verdict for verdict in verdicts}
     judged = by_name.get("attack") or by_name.get("clean")
     if judged is not None and judged.differences:
-        answers.append(Answer("For its cost", word_cost(study, judged)))
+        answers.append(Answer("For its cost", word_cost(study, judged), tells_times=True))
     return answers
 
 
