@@ -1,8 +1,8 @@
 """The inputs of a report: a configuration's artefacts, and each model's outcomes by image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +43,20 @@ class Outcome:
         return float(self.correctness.mean())
 
 
+def find_common_rows(indices: Iterable[np.ndarray]) -> np.ndarray:
+    """Rows (N,) that are in all of some lists of rows, each ascending; ascending, too."""
+    first, *others = indices
+    for index in others:
+        if not np.array_equal(first, index):  # most models saw the same images
+            first = np.intersect1d(first, index, assume_unique=True)
+    return first
+
+
 def align_outcomes(first: Outcome, second: Outcome) -> tuple[Outcome, Outcome]:
     """Both outcomes on their common images."""
     if np.array_equal(first.index, second.index):
         return first, second
-    common = np.intersect1d(first.index, second.index, assume_unique=True)
+    common = find_common_rows([first.index, second.index])
     return tuple(
         Outcome(common, o.correctness[np.searchsorted(o.index, common)]) for o in (first, second)
     )
@@ -143,9 +152,12 @@ class ModelGroup:
         return wilson_interval(found[0].accuracy, len(found[0].index)) if found else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Study:
-    """All artefacts of a configuration by ``kind/key``, and the configuration's names for them."""
+    """All artefacts of a configuration by ``kind/key``, and the configuration's names for them.
+
+    It compares and hashes by identity, so that what is found in it once can be kept.
+    """
 
     artefacts: dict[str, Artefact]
     refs_by_name: dict[str, str]  # kind/name -> kind/key, in the configuration's order
@@ -270,6 +282,7 @@ def find_accuracy_curves(groups: Sequence[ModelGroup]) -> dict[AttackPoint, list
     return {a: sorted(radii[a]) for a in sorted(radii, key=rank_by_strength) if len(radii[a]) > 1}
 
 
+@cache
 def rank_by_strength(point: AttackPoint) -> tuple:
     """A sort key: clean, FGSM, PGD by steps, others, AutoAttack; then transferred attacks."""
     rank = 2 if is_default_pgd(point) else 3

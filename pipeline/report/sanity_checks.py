@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack_at
@@ -47,7 +48,8 @@ class Suspicion:
     text: str
 
 
-def find_suspicions(study: Study) -> list[Suspicion]:
+@lru_cache(maxsize=1)
+def find_suspicions(study: Study) -> tuple[Suspicion, ...]:
     """Every doubt about an evaluated student or teacher, in the order of the tables' rows."""
     found = []
     for group in study.evaluated_groups:
@@ -55,7 +57,7 @@ def find_suspicions(study: Study) -> list[Suspicion]:
             name = study.find_name(member.manifest.key)
             lines = [*find_doubts(outcomes), *find_model_doubts(study, member, outcomes)]
             found += [Suspicion(group.name, group.kind, name, text) for text in lines]
-    return found
+    return tuple(found)
 
 
 def list_suspicions(study: Study) -> list[str]:

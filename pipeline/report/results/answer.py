@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
 from pipeline.core.seeding import derive_seed
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes
+from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes, find_common_rows
 from pipeline.report.results.threats import Threat, join_words
 from pipeline.report.statistics.resampling import (
     LEVEL,
@@ -67,8 +66,7 @@ def judge_threat(threat: Threat) -> Verdict | None:
     if not students:
         return None
     best = max(students, key=lambda name: students[name].interval.value)
-    indices = [outcome.index for score in students.values() for outcome in score.outcomes]
-    common = reduce(np.intersect1d, indices)
+    common = find_common_rows(o.index for score in students.values() for o in score.outcomes)
     shared = Outcome(common, np.zeros(len(common)))
     correctness = {
         name: np.stack([align_outcomes(o, shared)[0].correctness for o in score.outcomes])

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.intervals import ConfidenceInterval
-from pipeline.report.outcomes import ModelGroup, Outcome, align_outcomes
+from pipeline.report.outcomes import ModelGroup, Outcome, align_outcomes, find_common_rows
 from pipeline.report.statistics.resampling import (
     LEVEL,
     compare_models,
@@ -60,14 +60,6 @@ def stack_outcomes(outcomes: Sequence[Outcome], index: np.ndarray) -> np.ndarray
     return np.stack([align_outcomes(o, wanted)[0].correctness for o in outcomes])
 
 
-def find_common_images(outcomes: Sequence[Outcome]) -> np.ndarray:
-    """Rows (N,) of the images that are in all outcomes, ascending."""
-    index = outcomes[0].index
-    for outcome in outcomes[1:]:
-        index = np.intersect1d(index, outcome.index, assume_unique=True)
-    return index
-
-
 def compare_outcomes(
     models: Mapping[str, Sequence[Outcome]],
 ) -> list[PairedComparison]:
@@ -80,7 +72,7 @@ def compare_outcomes(
     """
     if len(models) < 2:
         return []
-    index = find_common_images([o for outcomes in models.values() for o in outcomes])
+    index = find_common_rows(o.index for outcomes in models.values() for o in outcomes)
     if not len(index):
         raise ValueError(f"{', '.join(models)} have no image in common")
     rows = {name: stack_outcomes(outcomes, index) for name, outcomes in models.items()}
