@@ -1,5 +1,6 @@
 """Killed at any moment, a stage goes on where it was and ends with the same bytes."""
 
+import base64
 import json
 import os
 import signal
@@ -101,6 +102,19 @@ def borrow(made: dict[str, Path], source: dict[str, Path], without: str) -> None
             (place / "spec.json").unlink()
             place.rmdir()
             place.symlink_to(source[name])
+
+
+def test_a_workflow_killed_as_a_job_ends_goes_on_with_all_that_is_missing(tmp_path, undisturbed):
+    folder, made = ready(tmp_path, graph())
+    borrow(made, undisturbed, without="student/derd-0")
+    # What Snakemake leaves where it dies between a job's end and its own note of it
+    output = f"store/teacher/{made['teacher/natural'].name}/manifest.json"
+    marks = tmp_path / ".snakemake" / "incomplete"
+    marks.mkdir(parents=True)
+    (marks / base64.b64encode(output.encode()).decode()).write_text('{"external_jobid": null}')
+    printed = folder.snakemake("--dry-run").stdout
+    assert "student derd-0" in printed
+    assert "teacher natural" not in printed
 
 
 @pytest.mark.parametrize("number", KILLS, ids=lambda s: s.name)
