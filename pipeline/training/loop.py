@@ -84,12 +84,18 @@ def fit(
             run_epoch(training, stop_request)
     if recipe.gpus > 1:
         data_parallel.end_other_ranks()
+    return finish_training(training)
+
+
+def finish_training(training: TrainingState) -> TrainingResult:
+    """The result; the student gets the weights to export, and what trained is in eval mode."""
+    student = training.roles.student
     final = training.exported_model.state_dict()
     if training.best_checkpoint is not None:
         training.kept_weights["last"] = copy_weights(training.exported_model)
         final = training.best_checkpoint["weights"]
-    roles.student.load_state_dict(final)
-    roles.student.eval()
+    student.load_state_dict(final)
+    student.eval()
     for teacher in training.trained_teachers:
         teacher.freeze()
     return TrainingResult(training.history, training.kept_weights)
