@@ -102,7 +102,7 @@ def check_needs(name: str) -> None:
     require(not fault, fault)
     require(isinstance(needs, tuple), "needs() gives a list; a tuple is expected")
     other = [about.role for about in find_trained_roles(objective) if about.role not in needs]
-    require(not other, f"trains() names {other}, which needs() does not name")
+    require(not other, f"trains() names {', '.join(map(repr, other))}, which needs() does not name")
 
 
 def check_terms_reach_the_student_alone(name: str, supply: Supply) -> None:
@@ -126,7 +126,9 @@ def check_terms_reach_the_student_alone(name: str, supply: Supply) -> None:
     for role, teacher in roles.teachers.items():
         reached = [k for k, p in teacher.named_parameters() if p.grad is not None]
         if role in trained:
-            require(reached, f"no gradient reaches the teacher '{role}', which trains() names")
+            require(
+                bool(reached), f"no gradient reaches the teacher '{role}', which trains() names"
+            )
             continue
         hint = "call the teacher below torch.no_grad()"
         require(not reached, f"a gradient reaches the teacher '{role}'; {hint}")

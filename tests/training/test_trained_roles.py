@@ -249,6 +249,16 @@ def test_a_generators_teacher_does_not_train(monkeypatch):
         make_plan_from_dict(tiny())
 
 
+def test_a_teacher_that_is_not_given_does_not_train(monkeypatch):
+    monkeypatch.setattr(
+        kd.Objective, "trains", lambda self: (TrainedRole("robust", 0.1),), raising=False
+    )
+    with pytest.raises(
+        RetortError, match=r"objective: objective 'kd' trains .* 'robust', which is"
+    ):
+        make_plan_from_dict(tiny())
+
+
 def test_its_module_is_in_the_keys_of_students_that_train_a_teacher_alone():
     plan = make_plan_from_dict(configured())
     module = "pipeline.training.trained_roles"

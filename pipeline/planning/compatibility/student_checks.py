@@ -61,7 +61,7 @@ def check_trained_roles(where: str, student: StudentSettings, inputs: StudentInp
         if role not in inputs.roles:
             raise RetortError(
                 f"{where}.objective: objective '{name}' trains the teacher in the role '{role}', "
-                "which is not given; list it among its needs"
+                "which is not given; add it to teachers"
             )
         if inputs.generator:
             raise RetortError(
