@@ -34,7 +34,7 @@ from pipeline.contracts.source_checks import (
 IMAGES_PER_CALL = 500  # default of an attack's option ``chunk``
 NO_OPTIONS = {"needs_whole_batch"}  # class attributes that are numbers and no options
 OPTIONAL_METHODS = {  # methods that a class may have, by its kind -> what they are called with
-    "objectives": {"prepare": ("roles", "batch")},
+    "objectives": {"prepare": ("roles", "batch"), "trains": ()},
     "attacks": {"count_passes": ("shape",), "explain_misfit": ("shape", "class_count")},
     "generator_losses": {"needs": (), "prepare": ("batch",), "remember": ("batch",)},
     "datasets": {

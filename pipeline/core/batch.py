@@ -96,6 +96,7 @@ class Discretizer(Protocol):
 class Roles:
     """The models of a step: the student is trained, the others are frozen and in eval mode.
 
+    A teacher whose role the objective's ``trains()`` names trains too, in train mode.
     ``discretizer`` is Q, for objectives that discretise samples themselves (DAT).
     """
 
@@ -108,6 +109,40 @@ class Roles:
         """The only teacher, whatever its role."""
         (teacher,) = self.teachers.values()
         return teacher
+
+
+@dataclass(frozen=True)
+class TrainedRole:
+    """A teacher that trains beside the student, by an SGD of its own on the objective's terms.
+
+    It learns what reaches it: an objective detaches the outputs that only the student shall learn.
+    It is in train mode from the first step on, also before it learns.
+
+    Attributes:
+        role: the teacher's role, one that the objective needs.
+        lr: learning rate at the start; it falls to 0 along a cosine until training ends.
+        momentum: of its SGD.
+        weight_decay: of its SGD.
+        start: share of training before which its weights stay.
+    """
+
+    role: str
+    lr: float
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    start: float = 0.0
+
+
+def find_trained_roles(method: Any) -> tuple[TrainedRole, ...]:
+    """The teachers that a method trains beside the student: its ``trains()``, or none.
+
+    Raises:
+        RetortError: it gives anything but a tuple of them; the message names its file.
+    """
+    found = method.trains() if hasattr(method, "trains") else ()
+    if not isinstance(found, tuple) or not all(isinstance(one, TrainedRole) for one in found):
+        raise RetortError(f"{describe_plugin(method)}: trains() gives no tuple of TrainedRole")
+    return found
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:

@@ -30,6 +30,16 @@ RELEASED = {"kd_scale": 0.1}
 COOLEST, HOTTEST = 1.0, 10.0  # bounds of a temperature, as in the released code
 
 
+def balance_temperatures(temperatures: Tensor, entropies: Tensor, rate: float) -> None:
+    """Moves temperatures (2,) in place, by ``rate`` each and within their bounds.
+
+    The teacher of the larger mean entropy, of ``entropies`` (2,), gets a lower temperature, the
+    other a higher one.
+    """
+    sign = (entropies - entropies.flip(0)).sign()
+    temperatures.copy_((temperatures - rate * sign).clamp(COOLEST, HOTTEST))
+
+
 @dataclass(eq=False, repr=False)
 class Objective(nn.Module):
     """w_a KL(T_rob(x*)/tau_a || S(x*)) + w_n KL(T_nat(x)/tau_n || S(x)), times kd_scale.
@@ -74,9 +84,7 @@ class Objective(nn.Module):
             progress: share of training done.
         """
         cut = 0.1 ** sum(progress >= m for m in self.milestones)
-        sign = (entropies - entropies.flip(0)).sign()
-        moved = self.temperatures - self.temperature_rate * cut * sign
-        self.temperatures.copy_(moved.clamp(COOLEST, HOTTEST))
+        balance_temperatures(self.temperatures, entropies, self.temperature_rate * cut)
         return shift_weight(self.weight, self.first, losses, self.rate * cut)
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:

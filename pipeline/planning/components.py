@@ -65,6 +65,10 @@ IN_MODEL_KEY = dict.fromkeys(  # modules that load a CLIP
     "counts through the key of the model",
 )
 
+NO_TRAINED_ROLE = dict.fromkeys(
+    ("pipeline.training.trained_roles",), "no teacher trains beside what this kind trains"
+)
+
 
 def list_data_parallel_components(recipe: Recipe) -> tuple[str, ...]:
     """The modules that split a recipe's batches; none where one process trains."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.batch import Batch, Roles
+from pipeline.core.batch import Batch, Roles, find_trained_roles
 from pipeline.discovery import list_own_names
 from pipeline.errors import RetortError
 from pipeline.schema import make_plugin
@@ -145,19 +145,22 @@ class PassCounter:
             objective.prepare(roles, batch)
         for network in (self.student, self.discretizer, *self.teacher_networks.values()):
             network.calls.clear()
+        teachers = [self.teacher_networks[t.role] for t in find_trained_roles(objective)]
+        learning = [p for network in (self.student, *teachers) for p in network.parameters()]
+        for parameter in learning:
+            parameter.requires_grad_(True)
         for terms in objective(roles, batch):
-            self.run_backward(list(terms.values()), per_term=hasattr(objective, "combine"))
+            run_backward(list(terms.values()), learning, per_term=hasattr(objective, "combine"))
         teacher_costs = {role: network.cost for role, network in self.teacher_networks.items()}
         return StepCost(self.student.cost, teacher_costs, self.discretizer.cost)
 
-    def run_backward(self, terms: list[Tensor], per_term: bool) -> None:
-        """Run backward as the training loop does: over the sum, or per term to merge gradients."""
-        groups = [[term] for term in terms] if per_term else [terms]
-        for group in groups:
-            loss = sum(term.mean() for term in group)
-            torch.autograd.grad(
-                loss, list(self.student.parameters()), retain_graph=True, allow_unused=True
-            )
+
+def run_backward(terms: list[Tensor], parameters: list[nn.Parameter], per_term: bool) -> None:
+    """Run backward as the training loop does: over the sum, or per term to merge gradients."""
+    groups = [[term] for term in terms] if per_term else [terms]
+    for group in groups:
+        loss = sum(term.mean() for term in group)
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
 
 
 def measure_objective(

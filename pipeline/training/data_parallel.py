@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.config.recipe import Recipe
 from pipeline.core import collectives
-from pipeline.core.batch import Batch, Roles
+from pipeline.core.batch import Batch, Roles, find_trained_roles
 from pipeline.data.batches import BatchSource
 from pipeline.errors import RetortError
 from pipeline.training.sync_batchnorm import convert_sync_batchnorm
@@ -78,7 +78,7 @@ class RankSource:
 def set_up_data_parallel(
     roles: Roles, objective: object, source: BatchSource, recipe: Recipe, device: str
 ) -> RankSource:
-    """The source of this rank's rows; prepares student and objective for several ranks.
+    """The source of this rank's rows; prepares all that trains for several ranks.
 
     A first signal stops training after its step; a second is ignored, since torchrun repeats them.
 
@@ -94,7 +94,8 @@ def set_up_data_parallel(
     for number in (signal.SIGTERM, signal.SIGINT):  # torchrun repeats what a scheduler sent
         signal.signal(number, signal.SIG_IGN)
     if recipe.sync_bn:
-        for network in (roles.student, objective):
+        teachers = [roles.teachers[about.role] for about in find_trained_roles(objective)]
+        for network in (roles.student, objective, *teachers):
             convert_sync_batchnorm(network, device)
     return RankSource(source, recipe.accumulate)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.core.batch import Batch, Roles, Terms, compute_terms
+from pipeline.core.batch import Batch, Roles, Terms, compute_terms, find_trained_roles
 from pipeline.core.losses import kl_divergence
 from pipeline.discovery import describe_plugin
 from pipeline.errors import RetortError
@@ -55,7 +55,8 @@ class GradientMatching(nn.Module):
     where it computes both, as AdaAD does.
 
     Raises:
-        RetortError: the objective makes no x*, merges gradients itself, or has this term.
+        RetortError: the objective makes no x*, merges gradients itself, trains a teacher, or has
+            this term.
     """
 
     def __init__(self, objective: Any, alpha: float) -> None:
@@ -68,6 +69,8 @@ class GradientMatching(nn.Module):
             self.prepare = objective.prepare
         if hasattr(objective, "combine"):
             raise RetortError(f"{describe_plugin(objective)}: merges gradients itself; drop igdm")
+        if find_trained_roles(objective):
+            raise RetortError(f"{describe_plugin(objective)}: trains its teacher; drop igdm")
 
     def needs(self) -> tuple[str, ...]:
         """What the objective needs, and a live teacher."""

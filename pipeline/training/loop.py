@@ -62,7 +62,8 @@ def fit(
 
     Resumes if ``place`` holds a checkpoint. On SIGTERM it saves and exits with status 143. At the
     end the student holds the weights to export: the moving average where the recipe has one, and
-    those of the best epoch on the validation split where the recipe selects on it.
+    those of the best epoch on the validation split where the recipe selects on it. Teachers that
+    the objective trains are trained in place too, and frozen at the end.
 
     With ``recipe.gpus`` above 1 every rank calls it with the same models and complete batches;
     only the first returns, the others end here with status 0.
@@ -83,12 +84,20 @@ def fit(
             run_epoch(training, stop_request)
     if recipe.gpus > 1:
         data_parallel.end_other_ranks()
+    return finish_training(training)
+
+
+def finish_training(training: TrainingState) -> TrainingResult:
+    """The result; the student gets the weights to export, and what trained is in eval mode."""
+    student = training.roles.student
     final = training.exported_model.state_dict()
     if training.best_checkpoint is not None:
         training.kept_weights["last"] = copy_weights(training.exported_model)
         final = training.best_checkpoint["weights"]
-    roles.student.load_state_dict(final)
-    roles.student.eval()
+    student.load_state_dict(final)
+    student.eval()
+    for teacher in training.trained_teachers:
+        teacher.freeze()
     return TrainingResult(training.history, training.kept_weights)
 
 
@@ -156,10 +165,7 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
         batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
     attack_dtype = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
     batch = replace(batch, attack_dtype=attack_dtype, ascents=training.ascents)
-    for group in optimizer.param_groups:
-        group["lr"] = compute_learning_rate(recipe, batch.progress)
-    optimizer.zero_grad(set_to_none=True)
-    training.roles.student.train()
+    prepare_step(training, batch.progress)
     uses_autocast = recipe.bf16 in ("outer", "both")
     combines_gradients = hasattr(training.objective, "combine")
     parts = split_batch(batch, recipe.accumulate)
@@ -177,6 +183,8 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     if recipe.clip_grad:
         nn.utils.clip_grad_norm_(training.parameters, recipe.clip_grad)
     optimizer.step()
+    for teacher in training.trained_teachers:
+        teacher.take_step()
     if not recipe.sync_bn:
         collectives.average_tensors(training.list_float_buffers())
     if recipe.ema:
@@ -184,6 +192,16 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
         update_average(training.averaged_model, training.roles.student, recipe.ema, is_first)
     for name, value in scalars.items():
         training.term_sums[name] = training.term_sums.get(name, 0.0) + value
+
+
+def prepare_step(training: TrainingState, progress: float) -> None:
+    """Set learning rates, gradients and modes of all that trains for the step at ``progress``."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = compute_learning_rate(training.recipe, progress)
+    training.optimizer.zero_grad(set_to_none=True)
+    training.roles.student.train()
+    for teacher in training.trained_teachers:
+        teacher.prepare_step(progress)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pipeline.core.devices.ascent_graph import AscentGraphs
 from pipeline.data.batches import BatchSource
 from pipeline.training.divergence import DivergenceWatch, Number, read_numbers
 from pipeline.training.optim import make_averaged_model, make_optimizer
+from pipeline.training.trained_roles import make_trained_teachers
 from pipeline.training.validation import ValidationSplit
 
 REVISION = 1
@@ -82,6 +83,8 @@ class TrainingState:
         if placement.is_accelerator(self.checkpoint_settings.device):
             self.watch = DivergenceWatch(torch.zeros((), device=self.checkpoint_settings.device))
             self.optimizer.found_inf = self.watch.found
+        found_inf = self.watch.found if self.watch is not None else None
+        self.trained_teachers = make_trained_teachers(self.objective, self.roles, found_inf)
         if self.recipe.compile == "graph":
             self.ascents = make_ascent_graphs(self.checkpoint_settings.device)
         elif self.recipe.compile != "none":
@@ -100,9 +103,10 @@ class TrainingState:
         return averaged.module
 
     def list_float_buffers(self) -> list[Tensor]:
-        """Floating-point buffers of student and objective, such as BatchNorm statistics."""
+        """Floating-point buffers of all that trains, such as BatchNorm statistics."""
         objective_modules = [self.objective] if isinstance(self.objective, nn.Module) else []
-        networks = [self.roles.student, *objective_modules]
+        teachers = [teacher.network for teacher in self.trained_teachers]
+        networks = [self.roles.student, *objective_modules, *teachers]
         return [b for n in networks for b in n.buffers() if b.is_floating_point()]
 
     def state_dict(self) -> dict:
@@ -114,6 +118,7 @@ class TrainingState:
             "objective": self.objective.state_dict()
             if isinstance(self.objective, nn.Module)
             else {},
+            "teachers": [teacher.state_dict() for teacher in self.trained_teachers],
             "source": self.source.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "counters": [self.epoch, self.step],
@@ -131,6 +136,9 @@ class TrainingState:
             self.averaged_model.load_state_dict(state["average"])
         if isinstance(self.objective, nn.Module):
             self.objective.load_state_dict(state["objective"])
+        if self.trained_teachers:
+            for teacher, saved in zip(self.trained_teachers, state["teachers"], strict=True):
+                teacher.load_state_dict(saved)
         self.source.load_state_dict(state["source"])
         torch.set_rng_state(state["torch_rng"].cpu())
         self.epoch, self.step = state["counters"]

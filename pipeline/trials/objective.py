@@ -16,6 +16,7 @@ from pipeline.core.batch import (
     Batch,
     Roles,
     compute_terms,
+    find_trained_roles,
     needs_whole_batch,
 )
 from pipeline.discovery import load_plugin
@@ -79,6 +80,8 @@ def make_setting(name: str, supply: Supply) -> tuple[Any, Roles]:
     roles = make_roles(objective.needs(), supply)
     if hasattr(objective, "prepare"):
         objective.prepare(roles, make_batch(objective.needs(), supply))
+    for about in find_trained_roles(objective):
+        roles.teachers[about.role].train()
     return objective, roles
 
 
@@ -92,15 +95,18 @@ def run_step(objective: Any, roles: Roles, batch: Batch) -> Found:
 
 
 def check_needs(name: str) -> None:
-    """Its needs are known words."""
-    needs = load_plugin("objectives", name).Objective().needs()
+    """Its needs are known words, and name the teachers that it trains."""
+    objective = load_plugin("objectives", name).Objective()
+    needs = objective.needs()
     fault = describe_bad_needs(needs, tuple(NEED_DESCRIPTIONS))
     require(not fault, fault)
     require(isinstance(needs, tuple), "needs() gives a list; a tuple is expected")
+    other = [about.role for about in find_trained_roles(objective) if about.role not in needs]
+    require(not other, f"trains() names {', '.join(map(repr, other))}, which needs() does not name")
 
 
 def check_terms_reach_the_student_alone(name: str, supply: Supply) -> None:
-    """Terms are finite and one a sample; their gradient reaches the student and no teacher."""
+    """Terms are finite and one a sample; their gradient reaches what trains and nothing else."""
     objective, roles = make_setting(name, supply)
     roles.student.train()
     for teacher in roles.teachers.values():
@@ -116,8 +122,14 @@ def check_terms_reach_the_student_alone(name: str, supply: Supply) -> None:
         require(grad is not None, f"no gradient reaches the student's {key}")
         require(bool(grad.isfinite().all()), f"the gradient of the student's {key} is not finite")
     require(sum(float(g.abs().sum()) for _, g in grads) > 0, "the student's gradient is all zero")
+    trained = {about.role for about in find_trained_roles(objective)}
     for role, teacher in roles.teachers.items():
         reached = [k for k, p in teacher.named_parameters() if p.grad is not None]
+        if role in trained:
+            require(
+                bool(reached), f"no gradient reaches the teacher '{role}', which trains() names"
+            )
+            continue
         hint = "call the teacher below torch.no_grad()"
         require(not reached, f"a gradient reaches the teacher '{role}'; {hint}")
 
@@ -142,13 +154,16 @@ def check_models_and_batch_stay(name: str, supply: Supply) -> None:
     before = read_state(roles)
     kept = {field: value.clone() for field, value in tensors.items()}
     weights = {role: copy.deepcopy(net.state_dict()) for role, net in roles.teachers.items()}
+    for about in find_trained_roles(objective):  # its running statistics may move
+        kept_names = dict(roles.teachers[about.role].named_parameters())
+        weights[about.role] = {k: v for k, v in weights[about.role].items() if k in kept_names}
     run_step(objective, roles, batch)
     require(read_state(roles) == before, "a model's train or eval mode, or what is frozen, changed")
     for field, value in kept.items():
         require(torch.equal(tensors[field], value), f"the batch's {field} was changed in place")
     for role, old in weights.items():
         state = roles.teachers[role].state_dict()
-        changed = [key for key, value in state.items() if not torch.equal(value, old[key])]
+        changed = [key for key, value in old.items() if not torch.equal(value, state[key])]
         require(not changed, f"the teacher '{role}' was changed: {', '.join(changed[:2])}")
 
 

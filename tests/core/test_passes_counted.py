@@ -12,6 +12,7 @@ from pipeline.objectives import (
     ard,
     ard_dad,
     b_mtard,
+    ciard,
     crdnd_like,
     dad,
     dad_augment,
@@ -94,6 +95,7 @@ TABLE = [  # objective, stored fields, progress, F of the student, F of the teac
     (iad2.Objective(), (), LATE, 26, 2),  # the trust is read off the robust teacher's output
     (mtard.Objective(), (), EARLY, 26, 2),
     (b_mtard.Objective(), (), EARLY, 26, 2),
+    (ciard.Objective(), (), EARLY, 26, 5),  # the robust teacher trains: 3; T_nat(x), T_nat(x*)
     (absld.Objective(), (), EARLY, 26, 1),
     (absld.Objective(), CLEAN, EARLY, 26, 0),
     (saad.Objective(), (), LATE, 27, 4),  # S(x*), S(2x-x*), S(x) for BatchNorm; T(x)'s gradient

@@ -60,6 +60,7 @@ def cases() -> dict[str, Case]:
         "parts": Case("rslad", {"accumulate": 2, "clip_grad": 0.1, "ema": 0.5}),
         "chosen": Case("trades", {"epochs": 2, "select_on": "val", "mixup": 0.2}),
         "own statistics": Case("natural", {"sync_bn": False}),
+        "own statistics of a teacher": Case("ciard", {"sync_bn": False}),
         "stopped": Case("natural", {"epochs": 2, "ema": 0.5}, stop=True),
         "unbroken": Case("natural", {"epochs": 2, "ema": 0.5}),
         "generated": Case("derd", {"batch": 8, "epochs": 2}, source="generated"),
@@ -214,7 +215,17 @@ def fitted(roles, objective, source, recipe, folder, watched=None) -> list[dict]
 def left(roles: Roles, objective: object, history: list[dict]) -> dict:
     """What a training leaves."""
     learnt = objective.state_dict() if isinstance(objective, nn.Module) else {}
-    return {"student": roles.student.state_dict(), "history": history, "objective": learnt}
+    teachers = {
+        f"{role}.{name}": value
+        for role, network in roles.teachers.items()
+        for name, value in network.state_dict().items()
+    }
+    return {
+        "student": roles.student.state_dict(),
+        "history": history,
+        "objective": learnt,
+        "teachers": teachers,
+    }
 
 
 def alone(count: int) -> dict:

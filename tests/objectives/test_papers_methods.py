@@ -91,8 +91,20 @@ DEFAULTS = {
     "saad": LINF | {"start": "gauss", "alpha": 1.0, "beta": 0.0, "correction": 1.0},
     "absld": LINF | {"start": "gauss", "alpha": 5 / 6, "kd_scale": 1.0, "rate": 0.1},
     "b_mtard": LINF | {"start": "gauss", "rate": 0.025, "temperature_rate": 0.001, "kd_scale": 1.0},
+    "ciard": LINF
+    | {"start": "gauss", "kd_scale": 1.0, "push": 1.0, "push_temperature": 5.0}
+    | {"temperature_rate": 0.001, "teacher_lr": 1e-4, "teacher_momentum": 0.1}
+    | {"teacher_decay": 2e-4, "teacher_start": 50 / 300},
 }
-RELEASED = {"ard", "rslad", "mtard", "adaad", "absld", "b_mtard"}  # CIFAR-10's mean over classes
+RELEASED = {
+    "ard",
+    "rslad",
+    "mtard",
+    "adaad",
+    "absld",
+    "b_mtard",
+    "ciard",
+}  # CIFAR-10's mean over classes
 
 
 @pytest.mark.parametrize("name", DEFAULTS)

@@ -9,7 +9,7 @@ from pipeline.planning.graph import make_plan_from_dict
 from tests.planning.test_plan import edited, small
 
 WHOLE = {"crdnd_like", "darwin", "darwin_lf", "derd", "dfard_like", "dfhl_rs", "dist"}
-WHOLE |= {"gacd_like", "mtard", "b_mtard", "saad"}
+WHOLE |= {"gacd_like", "mtard", "b_mtard", "ciard", "saad"}
 KD, VQ = "students.kd", "discretizers.vq"
 PARTS = {"epochs": 1, "batch": 64, "accumulate": 4}
 

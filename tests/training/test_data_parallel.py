@@ -25,6 +25,7 @@ from tests.helpers.graph import ROOT, Folder, environment, read_until, tiny
 
 VQ = ["discretiser", "adversary"]
 CASES = [*ranked.cases(), *VQ]
+OWN = [name for name in ranked.cases() if name.startswith("own statistics")]
 EXACT, SINGLE = 1e-9, 2e-5  # the VQGAN computes codes in single precision
 
 
@@ -54,19 +55,21 @@ def close(one: dict, two: dict, tolerance: float) -> None:
         torch.testing.assert_close(value, two[name], atol=tolerance, rtol=0, msg=name)
 
 
-@pytest.mark.parametrize("name", [c for c in CASES if c != "own statistics"])
+@pytest.mark.parametrize("name", [c for c in CASES if c not in OWN])
 def test_two_ranks_train_as_one_process_on_the_same_batches(found, name):
     one, two = found["one"][name], found[0][name]
     tolerance = SINGLE if name in VQ else EXACT
     close(one["student"], two["student"], tolerance)
     close(one["objective"], two["objective"], tolerance)
+    close(one["teachers"], two["teachers"], tolerance)
     for first, second in zip(one["history"], two["history"], strict=True):
         assert first == pytest.approx(second, abs=tolerance, rel=0)
 
 
-@pytest.mark.parametrize("name", [*ranked.list_plugin_names("objectives"), "own statistics", *VQ])
+@pytest.mark.parametrize("name", [*ranked.list_plugin_names("objectives"), *OWN, *VQ])
 def test_both_ranks_end_with_the_same_bits(found, name):
     close(found[0][name]["student"], found[1][name]["student"], 0)
+    close(found[0][name]["teachers"], found[1][name]["teachers"], 0)
 
 
 def test_the_trainings_move_their_weights(found):
@@ -74,6 +77,14 @@ def test_the_trainings_move_their_weights(found):
     for name in ranked.list_plugin_names("objectives"):
         moved = found[0][name]["student"]["network.fc.weight"] - start["network.fc.weight"]
         assert moved.abs().max() > 1e-4, name
+
+
+def test_a_teacher_that_trains_moves_on_both_ranks(found):
+    start = ranked.teacher(2).state_dict()
+    for name in ("ciard", "own statistics of a teacher"):
+        left = found[0][name]["teachers"]
+        for key in ("network.fc.weight", "network.norms.0.running_mean"):
+            assert not torch.equal(left[f"robust.{key}"], start[key])
 
 
 def test_own_statistics_are_another_training(found):

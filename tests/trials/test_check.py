@@ -39,6 +39,14 @@ def body(line: str) -> tuple[str, str]:
     return objective(BODY, f"{BODY}\n        {line}")
 
 
+def trained(role: str) -> tuple[str, str]:
+    """The smallest objective, which says that it trains a teacher."""
+    method = f'    def trains(self):\n        return (TrainedRole("{role}", 0.1),)\n\n'
+    text = OBJECTIVE.replace("import get_clean", "import TrainedRole, get_clean")
+    text = text.replace('"t_clean")', '"teacher")')
+    return "objectives", text.replace("    def __call__", f"{method}    def __call__")
+
+
 FAULTS = {
     "a scalar": (
         *objective(".mean(1)", ".mean()"),
@@ -60,6 +68,8 @@ FAULTS = {
         ).replace('"t_clean")', '"teacher")'),
         "a gradient reaches the teacher 'teacher'; call the teacher below torch.no_grad()",
     ),
+    "trains nothing": (*trained("teacher"), "no gradient reaches the teacher 'teacher', which tr"),
+    "trains another": (*trained("robust"), "trains() names 'robust', which needs() does not name"),
     "teacher's mode": (*body("[t.train() for t in roles.teachers.values()]"), "train or eval mode"),
     "images in place": (*body("batch.x.mul_(0.5)"), "the batch's x was changed in place"),
     "chance": (

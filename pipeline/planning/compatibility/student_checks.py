@@ -46,11 +46,28 @@ def check_student(
         check_igdm(where, student, inputs)
     if inputs.generator:
         check_student_generator(config, where, student)
+    check_trained_roles(where, student, inputs)
     check_teachers(config, where, student, inputs)
     attack = getattr(objective_of(student.objective), "inner_attack", None)
     if attack is not None and attack.norm == "l2" and inputs.dataset:
         (name,) = student.objective
         check_l2_radius(config, f"{where}.objective.{name}.eps", attack.eps, inputs.dataset)
+
+
+def check_trained_roles(where: str, student: StudentSettings, inputs: StudentInputs) -> None:
+    """Raise if an objective trains a teacher that it is not given, or that a generator asks."""
+    (name,) = student.objective
+    for role in inputs.trained:
+        if role not in inputs.roles:
+            raise RetortError(
+                f"{where}.objective: objective '{name}' trains the teacher in the role '{role}', "
+                "which is not given; add it to teachers"
+            )
+        if inputs.generator:
+            raise RetortError(
+                f"{where}.generator: objective '{name}' trains its teacher '{role}', and a "
+                "generator's teachers stay as they are; name a data set"
+            )
 
 
 def check_igdm(where: str, student: StudentSettings, inputs: StudentInputs) -> None:

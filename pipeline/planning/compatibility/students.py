@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from pipeline.config.reader import Config
 from pipeline.config.sections.student import StudentSettings
+from pipeline.core.batch import find_trained_roles
 from pipeline.planning.compatibility.banks import list_bank_fields
-from pipeline.planning.compatibility.fits import list_dataset_classes
+from pipeline.planning.compatibility.fits import list_dataset_classes, objective_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class StudentInputs:
         has_labels: whether the labels of all its images are of the classes that it learns.
         extracts: whether it learns its teachers' classes on images of other classes, or of none.
         discretizer: the discretizer that its objective may use; None without one.
+        trained: the roles of teachers that its objective trains beside it.
     """
 
     dataset: str | None
@@ -33,6 +35,7 @@ class StudentInputs:
     has_labels: bool
     extracts: bool
     discretizer: str | None = None
+    trained: tuple[str, ...] = ()
 
     @property
     def list_given(self) -> tuple[str, ...]:
@@ -67,6 +70,7 @@ def describe_student(config: Config, student: StudentSettings) -> StudentInputs:
         and all(own == list_learnt_classes for own in found),
         extracts=bool(found) and found[0] != list_learnt_classes,
         discretizer=student.discretizer,
+        trained=tuple(t.role for t in find_trained_roles(objective_of(student.objective))),
     )
 
 

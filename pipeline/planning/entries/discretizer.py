@@ -17,6 +17,7 @@ from pipeline.planning.components import (
     DATA,
     IN_DATASET_KEY,
     IN_MODEL_KEY,
+    NO_TRAINED_ROLE,
     SEVERAL_GPUS,
     TRAINING,
     list_data_parallel_components,
@@ -46,7 +47,7 @@ CHECKPOINT = (  # components of a discretizer from a file
     "pipeline.models.vqgan",
     "pipeline.stages.pretrained_discretizer",
 )
-EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
+EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY | NO_TRAINED_ROLE
 LEAST_VGG_SIDE = 16  # side in pixels below which VGG-16 pools images away
 
 

@@ -9,6 +9,7 @@ from pipeline.planning.components import (
     IN_DATASET_KEY,
     IN_MODEL_KEY,
     INVERSION_BATCHES,
+    NO_TRAINED_ROLE,
     SEVERAL_GPUS,
     TRAINING,
     list_data_parallel_components,
@@ -28,7 +29,7 @@ OPTIONAL = {
     "rounds": INVERSION_BATCHES,
     "gpus": SEVERAL_GPUS,
 }
-EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
+EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY | NO_TRAINED_ROLE
 
 
 def plan_artefact(resolver: Resolver, name: str, seed: int | None = None) -> PlannedArtefact:

@@ -17,6 +17,7 @@ from pipeline.planning.components import (
     CLASSIFIER,
     DATA,
     IN_DATASET_KEY,
+    NO_TRAINED_ROLE,
     SEVERAL_GPUS,
     TRAINING,
     find_objective_module,
@@ -56,7 +57,7 @@ OPEN_CLIP = (  # components of a CLIP from a file
     "pipeline.models.pretrained.state_dict_match",
     "pipeline.stages.open_clip_teacher",
 )
-EXEMPT = IN_DATASET_KEY
+EXEMPT = IN_DATASET_KEY | NO_TRAINED_ROLE
 KEYLESS = ("dataset", "unverified")  # fields of a section that are not in the spec
 
 
