@@ -11,6 +11,7 @@ from pipeline.schema import (
     PositiveInt,
     Section,
     Share,
+    TeacherForm,
     make_neutral_field,
 )
 
@@ -64,6 +65,8 @@ class Recipe(Section):
         gpus: number of processes that share every batch, each with a GPU of its own.
         sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses
             those of its own rows, and the running statistics are averaged.
+        teacher_form: `folded` computes a student's teachers with their BatchNorms folded into the
+            convolutions before them; with `bf16: both` their weights are held in bf16.
     """
 
     epochs: PositiveInt = 200
@@ -97,6 +100,7 @@ class Recipe(Section):
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
     swa_from: Share = make_neutral_field(0.0)
+    teacher_form: TeacherForm = make_neutral_field("as_trained")
 
     @model_validator(mode="after")
     def check_epochs_and_batch(self):

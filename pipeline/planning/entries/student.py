@@ -43,6 +43,7 @@ OPTIONAL = {
     "mixture": ("pipeline.data.mixture",),
     "gpus": SEVERAL_GPUS,
     "igdm": ("pipeline.training.gradient_matching",),
+    "teacher_form": ("pipeline.models.frozen_forms",),
 }
 EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 INPUT_SECTIONS = {
@@ -103,6 +104,7 @@ def list_components(
     components += OPTIONAL["discretizer"] if about.discretizer else ()
     components += OPTIONAL["init"] if section.init else ()
     components += OPTIONAL["igdm"] if section.igdm else ()
+    components += OPTIONAL["teacher_form"] if section.recipe.teacher_form != "as_trained" else ()
     if about.generator:
         own = list_generator_modules(config.generators[about.generator])
         components += OPTIONAL["generator"] + own
