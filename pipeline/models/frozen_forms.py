@@ -77,6 +77,19 @@ def hold_weights_in_bf16(network: nn.Module) -> nn.Module:
     return network
 
 
+def form_teacher(teacher: nn.Module, role: str, *, holds_bf16: bool) -> tuple[nn.Module, str]:
+    """A frozen teacher in the form ``folded``, and what that is in words.
+
+    Args:
+        role: names it in the log.
+        holds_bf16: whether it runs under bf16 autocast alone, so that it may hold its weights so.
+    """
+    folded, what = fold_batchnorms(teacher, role)
+    if not holds_bf16:
+        return folded, what
+    return hold_weights_in_bf16(folded), f"{what}, weights held in bf16"
+
+
 def fold_batchnorms(network: nn.Module, role: str) -> tuple[nn.Module, str]:
     """A copy whose BatchNorms are folded into the convolutions before them, and what was folded.
 

@@ -14,7 +14,7 @@ from pipeline.data.batches import BatchSource
 from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
 from pipeline.data_free.session import open_generator
 from pipeline.models.classifier import MODEL_FILE, initialise_classifier, read_metadata
-from pipeline.models.frozen_forms import fold_batchnorms, hold_weights_in_bf16
+from pipeline.models.frozen_forms import form_teacher
 from pipeline.models.pretrained import finetune_init
 from pipeline.schema import make_plugin
 from pipeline.store.artefact import Job, Manifest, open_artefact
@@ -59,12 +59,10 @@ def load_formed_teachers(job: Job) -> tuple[dict[str, nn.Module], dict]:
     teachers, recipe = load_teachers(job), get_spec(job).recipe
     if recipe.teacher_form == "as_trained":
         return teachers, {}
-    forms = {}
+    forms, rounds_all = {}, recipe.bf16 == "both"  # else some pass runs without autocast
     for role, teacher in teachers.items():
-        teachers[role], forms[role] = fold_batchnorms(teacher, f"teacher '{role}'")
-        if recipe.bf16 == "both":  # else some pass would run without autocast
-            hold_weights_in_bf16(teachers[role])
-            forms[role] += ", weights held in bf16"
+        about = teacher, f"teacher '{role}'"
+        teachers[role], forms[role] = form_teacher(*about, holds_bf16=rounds_all)
     return teachers, {"teacher_form": forms}
 
 
