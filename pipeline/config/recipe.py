@@ -60,8 +60,8 @@ class Recipe(Section):
         cudnn_benchmark: whether cuDNN tries its algorithms out and takes the fastest.
         deterministic: whether two runs on a GPU end with the same bytes; some operations then are
             slower or refused.
-        compile: torch.compile's backend for the student; `graph` captures the inner attack's steps
-            as one CUDA graph where the objective allows it.
+        compile: torch.compile's backend for the student; `graph` repeats the inner attack and the
+            networks' passes in a step as CUDA graphs, where that is possible.
         gpus: number of processes that share every batch, each with a GPU of its own.
         sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses
             those of its own rows, and the running statistics are averaged.

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from pipeline.core import inner_attack
 from pipeline.core.devices import ascent_graph, placement
 from pipeline.core.devices.ascent_graph import AscentGraphs
-from pipeline.core.devices.pass_graph import PassGraphs
 from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.schema import list_options
 from tests.helpers import plain, ranked
 from tests.helpers.graph import ROOT
-from tests.helpers.recorded import PassTracer, Tracer
+from tests.helpers.recorded import Tracer, record_steps
 
 STEPS = 3
 GUIDE = ROOT / "docs" / "howto" / "gpus.md"
@@ -38,13 +37,7 @@ def assert_captured_as_eager(name: str, count: int, folder, monkeypatch, **optio
     monkeypatch.setattr(ranked, "OPTIONS", own)
     recipe = {"epochs": 2, "batch": 6}  # 8 steps: one is watched, one captured, the others repeated
     eager = ranked.trained(ranked.Case(name, recipe), folder / "eager", 1)
-    tracer, passes = Tracer(), PassTracer()
-    state = "pipeline.training.state"
-    monkeypatch.setattr(f"{state}.make_ascent_graphs", lambda device: AscentGraphs(capture=tracer))
-    forwards = AscentGraphs("a forward pass", Tracer())
-    monkeypatch.setattr(
-        f"{state}.make_pass_graphs", lambda ascents: PassGraphs(ascents, passes, forwards)
-    )
+    tracer, passes = record_steps(monkeypatch)
     case = ranked.Case(name, {**recipe, "compile": "graph"})
     found = ranked.trained(case, folder / "graph", 1)
     assert (tracer.captures, tracer.replays) == (count, 7 * count)

@@ -19,18 +19,14 @@ from pipeline.banks.networks import form_teacher
 from pipeline.config.recipe import Recipe
 from pipeline.config.sections.bank import BankSpec
 from pipeline.core.batch import Roles
-from pipeline.core.devices import placement
-from pipeline.core.devices.ascent_graph import AscentGraphs
-from pipeline.core.devices.pass_graph import PassGraphs
 from pipeline.models.classifier import initialise_classifier
 from pipeline.models.frozen_forms import fold_batchnorms
 from pipeline.schema import list_options, make_plugin
-from pipeline.training import state
 from pipeline.training.loop import take_optimizer_step
 from pipeline.training.state import CheckpointSettings, TrainingState
 from tests.gpu.device import DEVICE, needs_device
 from tests.helpers.host_reads import noted
-from tests.helpers.recorded import PassTracer, Tracer
+from tests.helpers.recorded import record_steps
 
 pytestmark = [pytest.mark.gpu, needs_device]
 NETWORK, STEPS, WARM = "resnet8-s2-w8", 6, 3
@@ -44,12 +40,7 @@ def exact(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
     if DEVICE == "cpu":
-        monkeypatch.setattr(placement, "is_accelerator", lambda device: True)
-        monkeypatch.setattr(state, "make_ascent_graphs", lambda d: AscentGraphs(capture=Tracer()))
-        forwards = AscentGraphs("a forward pass", Tracer())
-        monkeypatch.setattr(
-            state, "make_pass_graphs", lambda ascents: PassGraphs(ascents, PassTracer(), forwards)
-        )
+        record_steps(monkeypatch)
 
 
 @contextmanager

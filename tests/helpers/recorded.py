@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from pipeline.core.devices.pass_graph import Forward, RecordedPass
+from pipeline.core.devices import placement
+from pipeline.core.devices.ascent_graph import AscentGraphs
+from pipeline.core.devices.pass_graph import Forward, PassGraphs, RecordedPass
 
 
 class Tracer:
@@ -65,6 +68,18 @@ class PassTracer:
                 place.copy_(grad)
 
         return RecordedPass(x, own, grad_output, grads, replay_forward, replay_backward)
+
+
+def record_steps(monkeypatch: pytest.MonkeyPatch) -> tuple[Tracer, PassTracer]:
+    """Lets `compile: graph` capture by tracers, which are returned; the CPU counts as a GPU."""
+    tracer, passes, state = Tracer(), PassTracer(), "pipeline.training.state"
+    forwards = AscentGraphs("a forward pass", Tracer())
+    monkeypatch.setattr(placement, "is_accelerator", lambda device: True)
+    monkeypatch.setattr(f"{state}.make_ascent_graphs", lambda device: AscentGraphs(capture=tracer))
+    monkeypatch.setattr(
+        f"{state}.make_pass_graphs", lambda ascents: PassGraphs(ascents, passes, forwards)
+    )
+    return tracer, passes
 
 
 class Replay:
