@@ -8,6 +8,7 @@ at every pass: under autocast nothing changes.
 import copy
 import logging
 from collections import Counter
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -21,27 +22,24 @@ log = logging.getLogger("retort")
 UNTRACEABLE = (fx.proxy.TraceError, RuntimeError, TypeError, ValueError, AttributeError, KeyError)
 
 
-class HeldConv2d(nn.Conv2d):
-    """A convolution whose weights are held in bf16; without autocast it computes as its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As `nn.Conv2d`'s."""
-        return self._conv_forward(x, *match_weights(self, x))
+def run_conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """As the layer's own forward."""
+    return layer._conv_forward(x, *match_weights(layer, x))
 
 
-class HeldLinear(nn.Linear):
-    """A linear layer whose weights are held in bf16; without autocast it computes as its input."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """As `nn.Linear`'s."""
-        return F.linear(x, *match_weights(self, x))
+def run_linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """As the layer's own forward."""
+    return F.linear(x, *match_weights(layer, x))
 
 
-HELD = {nn.Conv2d: HeldConv2d, nn.Linear: HeldLinear}  # whose weights autocast rounds at each pass
+HELD = {nn.Conv2d: run_conv, nn.Linear: run_linear}  # whose weights autocast rounds at each pass
 
 
 def match_weights(layer: nn.Conv2d | nn.Linear, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias in the dtype in which the layer computes on x."""
+    """Weight and bias, held in bf16, in the dtype in which the layer computes on x.
+
+    Without autocast that is x's own.
+    """
     weight, bias = layer.weight, layer.bias
     if torch.is_autocast_enabled(x.device.type):
         return weight, bias
@@ -73,7 +71,7 @@ def hold_weights_in_bf16(network: nn.Module) -> nn.Module:
     check_frozen(network)
     for module in network.modules():
         if type(module) in HELD:
-            module.to(torch.bfloat16).__class__ = HELD[type(module)]
+            module.to(torch.bfloat16).forward = partial(HELD[type(module)], module)
     return network
 
 

@@ -138,3 +138,12 @@ def test_a_normalisation_before_the_network_stays():
     folded = fold_batchnorms(network, "teacher")[0]
     assert isinstance(folded, Classifier)
     assert torch.equal(folded.mean, network.mean)
+
+
+def test_a_copy_of_a_network_that_holds_bf16_runs_on_its_own_weights():
+    held = hold_weights_in_bf16(classifier("resnet8-s2-w8"))
+    twin, x = copy.deepcopy(held), torch.rand(2, 3, 32, 32)
+    wanted = held(x)
+    for weight in held.parameters():
+        weight.zero_()
+    assert torch.equal(twin(x), wanted)
