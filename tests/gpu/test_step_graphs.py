@@ -30,7 +30,8 @@ from tests.helpers.recorded import record_steps
 
 pytestmark = [pytest.mark.gpu, needs_device]
 NETWORK, STEPS, WARM = "resnet8-s2-w8", 6, 3
-FORMS = [{}, {"bf16": "both", "channels_last": True, "teacher_form": "folded"}]
+FAST = {"bf16": "both", "channels_last": True, "teacher_form": "folded"}
+CASES = [*((method, {}) for method in TEACHERS), ("adaad", FAST), ("darwin", FAST)]
 
 
 @pytest.fixture(autouse=True)
@@ -98,8 +99,7 @@ def weights(training: TrainingState) -> dict[str, torch.Tensor]:
     return {k: v.float().cpu() for k, v in training.roles.student.state_dict().items()}
 
 
-@pytest.mark.parametrize("forms", FORMS, ids=["fp32", "bf16"])
-@pytest.mark.parametrize("method", TEACHERS)
+@pytest.mark.parametrize(("method", "forms"), CASES, ids=str)
 def test_steps_from_graphs_are_eager_ones_and_wait_for_nothing(method, forms, tmp_path):
     captured = trained(method, tmp_path, compile="graph", **forms)
     assert captured.ascents.made
