@@ -6,7 +6,7 @@ forward, a gradient of the input and a gradient of the weights are a pass each.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,6 +28,7 @@ from benchmarks.timing import (
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Batch, Roles
 from pipeline.models.classifier import initialise_classifier
+from pipeline.models.frozen_forms import form_teacher
 from pipeline.planning.step_cost import PassCounter
 from pipeline.schema import make_plugin
 from pipeline.training.loop import take_optimizer_step
@@ -105,6 +106,13 @@ def prepare_own_step(
     """One step of the training loop."""
     objective = make_plugin("objectives", "Objective", method, {})
     roles = Roles(workload.build(workload.student, 0), workload.build_teachers(method))
+    if recipe.teacher_form == "folded":
+        rounds_all = recipe.bf16 == "both"
+        teachers = {
+            role: form_teacher(teacher, role, holds_bf16=rounds_all)[0]
+            for role, teacher in roles.teachers.items()
+        }
+        roles = replace(roles, teachers=teachers)
     place = CheckpointSettings(folder, workload.x.device.type)
     source = OneBatch(workload)
     training = TrainingState(roles, objective, source, recipe, place, None)

@@ -54,6 +54,7 @@ PositiveFloat = Annotated[Number, Field(gt=0)]
 Device = Literal["cpu", "cuda"]
 DeviceChoice = Literal["cpu", "cuda", "auto"]
 NonNegativeFloat = Annotated[Number, Field(ge=0)]
+TeacherForm = Literal["as_trained", "folded"]
 
 
 def make_neutral_field(neutral: Any) -> Any:

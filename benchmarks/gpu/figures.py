@@ -25,6 +25,7 @@ from benchmarks.training_steps import (
     prepare_textbook_step,
 )
 from pipeline.banks.builder import BankBuilder
+from pipeline.banks.networks import form_discretizer, form_teacher
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Batch, Roles
 from pipeline.core.images import scale_to_unit_range
@@ -40,6 +41,14 @@ from pipeline.training.state import CheckpointSettings, TrainingState
 
 SMALL_SCALE = 0.1  # below it the networks are small, too
 CLASSES = 10
+FAST = {  # all that the recipes offer for speed, but TF32, which means nothing beside bf16
+    "lr": 1e-3,
+    "schedule": "constant",
+    "bf16": "both",
+    "channels_last": True,
+    "compile": "graph",
+    "teacher_form": "folded",
+}
 
 
 @dataclass(frozen=True)
@@ -124,13 +133,13 @@ def measure_all(report: Report, device: str, scale: float, deadline: float, roun
 
 
 def measure_step(measure: Measure, method: str, batch: int) -> None:
-    """A step of a method in bf16 beside a textbook step in single precision."""
+    """A step of a method, with all that is fast, beside a textbook step in single precision."""
     networks = measure.networks
     workload = make_workload(
         networks.student, networks.teacher, measure.size(batch), measure.device
     )
     images = len(workload.x)
-    recipe = Recipe(batch=images, lr=1e-3, schedule="constant", bf16="both", channels_last=True)
+    recipe = Recipe(batch=images, **FAST)
     with TemporaryDirectory() as folder:
         works = {
             "ours": prepare_own_step(workload, method, Path(folder), recipe),
@@ -153,7 +162,7 @@ def count_step_flop(workload: Workload, method: str) -> float:
 
 
 def make_builder(measure: Measure, count: int) -> BankBuilder:
-    """A builder of a bank whose networks have random weights and whose images are noise."""
+    """A builder of a bank in bf16 whose networks have random weights and whose images are noise."""
     networks, device = measure.networks, measure.device
     spec = {
         "seed": 0,
@@ -163,29 +172,38 @@ def make_builder(measure: Measure, count: int) -> BankBuilder:
         "encoding": "jpeg",
         "shards": 1,
         "block": count,
+        "bf16": True,
+        "teacher_form": "folded",
     }
     builder = BankBuilder(Job(Path(), "bank", "b", "b" * 12, spec, {}, {}))
     shape = (count, 3, networks.side, networks.side)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     labels = torch.arange(count) % CLASSES
-    teacher = initialise_classifier(networks.dad_teacher, CLASSES, (0.5,) * 3, (0.25,) * 3, 0)
     vars(builder)["split"] = Split(images, labels)
-    vars(builder)["teacher"] = teacher.to(device).eval().requires_grad_(False)
-    quantizer = VQGAN(networks.quantizer).to(device).eval().requires_grad_(False)
-    vars(builder)["discretizer"] = quantizer
+    teacher, quantizer = make_bank_networks(measure)
+    vars(builder)["teacher"] = form_teacher(teacher, builder.spec)
+    vars(builder)["discretizer"] = form_discretizer(quantizer, builder.spec)
     return builder
 
 
+def make_bank_networks(measure: Measure) -> tuple[nn.Module, VQGAN]:
+    """A bank's teacher and discretizer of random weights, in single precision."""
+    networks, device = measure.networks, measure.device
+    teacher = initialise_classifier(networks.dad_teacher, CLASSES, (0.5,) * 3, (0.25,) * 3, 0)
+    made = teacher.to(device).eval(), VQGAN(networks.quantizer).to(device).eval()
+    return made[0].requires_grad_(False), made[1].requires_grad_(False)
+
+
 def measure_bank(measure: Measure) -> None:
-    """A block of a bank, encoded as JPEG, beside a plain loop that encodes nothing."""
+    """A block of a bank in bf16, encoded as JPEG, beside a plain fp32 loop that encodes nothing."""
     networks, count = measure.networks, measure.size(128)
     builder = make_builder(measure, count)
     x = scale_to_unit_range(builder.split.images.to(measure.device))
     y = builder.split.labels.to(measure.device)
-    teacher: nn.Module = builder.teacher
+    teacher, quantizer = make_bank_networks(measure)
     works = {
         "ours": lambda: builder.build_block(range(count), False),
-        "textbook": lambda: dad_bank.make_samples(builder.discretizer, teacher, x, y),
+        "textbook": lambda: dad_bank.make_samples(quantizer, teacher, x, y),
     }
     seconds = measure.take_turns(works)
     shape = (3, networks.side, networks.side)
@@ -208,7 +226,7 @@ def measure_dad(measure: Measure) -> None:
     schedule = BatchSchedule(10**6, count, 0, "crop_flip", measure.device)
     source = DatasetSource(images, torch.arange(4 * count) % CLASSES, schedule)
     x = scale_to_unit_range(images[:count].to(measure.device))
-    recipe = Recipe(batch=count, lr=1e-3, schedule="constant", bf16="both", channels_last=True)
+    recipe = Recipe(batch=count, **FAST)
     with TemporaryDirectory() as folder:
         place = CheckpointSettings(Path(folder), measure.device)
         own = replace(workload, x=x, y=workload.y)

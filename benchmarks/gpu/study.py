@@ -88,6 +88,8 @@ def make_recipe(batch: int) -> dict:
         "augment": "crop_flip",
         "bf16": "both",
         "channels_last": True,
+        "compile": "graph",
+        "teacher_form": "folded",
     }
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.banks import generated, image_codec, rejected
+from pipeline.banks.networks import load_bank_discretizer, load_bank_teacher
 from pipeline.banks.shards import IMAGE_SUFFIXES, Block, ShardLayout
 from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.config.sections.bank import BankSpec
@@ -28,9 +29,7 @@ from pipeline.core.threat_models import L2, Linf
 from pipeline.data.dataset_artefact import open_dataset
 from pipeline.data.splits import Split
 from pipeline.models import vqgan
-from pipeline.models.classifier import MODEL_FILE
-from pipeline.models.loading import load_teacher
-from pipeline.store.artefact import Job, open_artefact
+from pipeline.store.artefact import Job
 
 FILES_FIELD = "files"  # a block's encoded images until it is written
 
@@ -58,13 +57,12 @@ class BankBuilder:
     @cached_property
     def teacher(self) -> nn.Module:
         """The frozen teacher."""
-        return load_teacher(self.job.inputs["teacher"], self.spec.device)
+        return load_bank_teacher(self.job)
 
     @cached_property
     def discretizer(self) -> vqgan.VQGAN:
         """The frozen discretizer Q."""
-        path = open_artefact(self.job.inputs["discretizer"]).get_verified_path(MODEL_FILE)
-        return vqgan.load(path).to(self.spec.device).requires_grad_(False)
+        return load_bank_discretizer(self.job)
 
     @cached_property
     def generated(self) -> Split:

@@ -11,6 +11,7 @@ from pipeline.schema import (
     PositiveInt,
     Section,
     Share,
+    TeacherForm,
     make_neutral_field,
 )
 
@@ -59,11 +60,13 @@ class Recipe(Section):
         cudnn_benchmark: whether cuDNN tries its algorithms out and takes the fastest.
         deterministic: whether two runs on a GPU end with the same bytes; some operations then are
             slower or refused.
-        compile: torch.compile's backend for the student; `graph` captures the inner attack's steps
-            as one CUDA graph where the objective allows it.
+        compile: torch.compile's backend for the student; `graph` repeats the inner attack and the
+            networks' passes in a step as CUDA graphs, where that is possible.
         gpus: number of processes that share every batch, each with a GPU of its own.
         sync_bn: whether BatchNorm uses the statistics of the whole batch. If not, each process uses
             those of its own rows, and the running statistics are averaged.
+        teacher_form: `folded` computes a student's teachers with their BatchNorms folded into the
+            convolutions before them; with `bf16: both` their weights are held in bf16.
     """
 
     epochs: PositiveInt = 200
@@ -97,6 +100,7 @@ class Recipe(Section):
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
     swa_from: Share = make_neutral_field(0.0)
+    teacher_form: TeacherForm = make_neutral_field("as_trained")
 
     @model_validator(mode="after")
     def check_epochs_and_batch(self):

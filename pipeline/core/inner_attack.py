@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
+from pipeline.core.devices.ascent_graph import AscentGraphs
 from pipeline.core.pgd import Start, freeze_for_attack, make_first_iterate, run_pgd
-from pipeline.core.threat_models import L2, Linf, Norm, check_steps
+from pipeline.core.threat_models import L2, Linf, Norm, ThreatModel, check_steps
 
 REVISION = 1
 
@@ -82,66 +83,111 @@ def make_adversarial_examples(
         reads: the tensors that the loss takes after z. If they are given, even none, nothing else
             of the step may change the loss; then `compile: graph` can repeat the ascent.
     """
-    given = reads or ()
-
-    def ascend(start: Tensor, x: Tensor, *given: Tensor) -> Tensor:
-        return run_pgd(
-            x,
-            lambda z: loss(z, *given),
-            attack.ball,
-            steps=attack.steps,
-            step_size=attack.step,
-            start=start,
-            dtype=batch.attack_dtype,
-        )
-
+    settings = PathSettings(attack.ball, attack.steps, attack.step, dtype=batch.attack_dtype)
     with freeze_for_attack(student, *teachers, bn=attack.attack_bn):
         start = make_first_iterate(batch.x, attack.ball, attack.start, batch.rng).detach()
-        if batch.ascents is None or reads is None or attack.attack_bn != "eval":
-            x_adv = ascend(start, batch.x, *given)
-        else:
-            about = (student, *teachers), (attack, batch.attack_dtype)
-            x_adv = batch.ascents.run(ascend, *about, start, batch.x, *given)
+        networks = (student, *teachers)
+        x_adv = climb_loss(settings, batch.x, loss, networks, start, batch.ascents, reads)
     return batch.note_made(x_adv)
+
+
+@dataclass(frozen=True)
+class PathSettings:
+    """What an ascent depends on beside tensors: `run_pgd` explains its fields."""
+
+    ball: ThreatModel
+    steps: int
+    step: float
+    sign: int = +1
+    dtype: torch.dtype | None = None
+
+
+def climb_loss(
+    settings: PathSettings,
+    x: Tensor,
+    loss: Callable[..., Tensor],
+    networks: tuple[nn.Module, ...],
+    start: Tensor,
+    ascents: AscentGraphs | None,
+    reads: tuple[Tensor, ...] | None,
+) -> Tensor:
+    """The last iterate (B,C,H,W), detached, of an ascent around x.
+
+    Args:
+        loss: maps z (B,C,H,W), and what it reads, to (B,).
+        networks: those that the loss runs; the caller has frozen them.
+        start: the first iterate.
+        ascents: captures and repeats the ascent; None runs it eagerly.
+        reads: as in `make_adversarial_examples`.
+    """
+    return trace_path(settings, x, loss, networks, start, ascents, reads)[-1]
+
+
+def trace_path(
+    settings: PathSettings,
+    x: Tensor,
+    loss: Callable[..., Tensor],
+    networks: tuple[nn.Module, ...],
+    start: Tensor,
+    ascents: AscentGraphs | None,
+    reads: tuple[Tensor, ...] | None,
+    *,
+    keeps_all: bool = False,
+) -> list[Tensor]:
+    """The iterates (B,C,H,W) of an ascent: the last one, or all; as `climb_loss`."""
+
+    def ascend(start: Tensor, x: Tensor, *given: Tensor) -> list[Tensor]:
+        path: list[Tensor] = []
+        last = run_pgd(
+            x,
+            lambda z: loss(z, *given),
+            settings.ball,
+            steps=settings.steps,
+            step_size=settings.step,
+            start=start,
+            sign=settings.sign,
+            iterates=path if keeps_all else None,
+            dtype=settings.dtype,
+        )
+        return path if keeps_all else [last]
+
+    if ascents is None or reads is None:
+        return ascend(start, x, *(reads or ()))
+    about = settings, keeps_all, getattr(loss, "__code__", type(loss))
+    return ascents.run(ascend, networks, about, start, x, *reads)
 
 
 def trace_adversarial_path(
     attack: InnerAttack,
     x: Tensor,
-    loss: Callable[[Tensor], Tensor],
+    loss: Callable[..., Tensor],
     *modules: nn.Module,
     start: Start | Tensor | None = None,
     rng: torch.Generator | None = None,
     sign: int = +1,
     dtype: torch.dtype | None = None,
+    ascents: AscentGraphs | None = None,
+    reads: tuple[Tensor, ...] | None = None,
 ) -> list[Tensor]:
     """The images (B,C,H,W) after each step of an attack around x: one path for each image.
 
     Args:
         attack: its radius, steps and BatchNorm mode; its start as well where none is given.
         x: centres of the ball, (B,C,H,W) in [0,1].
-        loss: maps z (B,C,H,W) to (B,).
+        loss: maps z (B,C,H,W), and what it reads, to (B,).
         modules: frozen during the attack; the first, the student, in the attack's BatchNorm mode.
         start: another start than the attack's, or a first iterate (B,C,H,W).
         rng: draws the start's noise; not needed for a clean or given start.
         sign: +1 raises the loss (an untargeted path), -1 lowers it (a targeted one).
         dtype: of the loss's autocast; None runs the loss without autocast.
+        ascents: captures and repeats the path; None runs it eagerly.
+        reads: as in `make_adversarial_examples`.
     """
-    path: list[Tensor] = []
+    settings = PathSettings(attack.ball, attack.steps, attack.step, sign, dtype)
     with freeze_for_attack(*modules, bn=attack.attack_bn):
-        run_pgd(
-            x,
-            loss,
-            attack.ball,
-            steps=attack.steps,
-            step_size=attack.step,
-            start=attack.start if start is None else start,
-            rng=rng,
-            sign=sign,
-            iterates=path,
-            dtype=dtype,
-        )
-    return path
+        chosen = attack.start if start is None else start
+        first = make_first_iterate(x, attack.ball, chosen, rng).detach()
+        return trace_path(settings, x, loss, modules, first, ascents, reads, keeps_all=True)
 
 
 @dataclass(frozen=True)
@@ -200,18 +246,24 @@ def iterate_training_views(
     objective: RobustObjective,
     student: nn.Module,
     batch: Batch,
-    attack_loss: Callable[[Tensor], Tensor],
+    attack_loss: Callable[..., Tensor],
+    reads: tuple[Tensor, ...] | None = None,
 ) -> Iterator[tuple[str, float, Tensor]]:
     """The outputs to train on: each the name and weight of a term, and its logits (B,K).
 
     ``attack: none`` yields S(x) alone. ``attack: rslad`` yields S(x*) with weight alpha and S(x)
-    with 1 - alpha, where x* raises ``attack_loss``, a loss (B,) of the student's logits.
+    with 1 - alpha, where x* raises ``attack_loss``, a loss (B,) of the student's logits and of what
+    it reads; ``reads`` is as in `make_adversarial_examples`.
     """
     if objective.attack == "none":
         yield "kd", 1.0, student(batch.x)
         return
     x_adv = make_adversarial_examples(
-        objective.inner_attack, batch, lambda z: attack_loss(student(z)), student
+        objective.inner_attack,
+        batch,
+        lambda z, *given: attack_loss(student(z), *given),
+        student,
+        reads=reads,
     )
     yield "kd_adv", objective.alpha, student(x_adv)
     yield "kd", 1 - objective.alpha, student(batch.x)

@@ -17,7 +17,7 @@ from pipeline.core.inner_attack import (
 )
 from pipeline.core.losses import cross_entropy, kl_divergence, triplet_loss, upcast_logits
 from pipeline.core.pairing import pair_different_labels
-from pipeline.core.pgd import Start, iterate_shared_pgd, make_first_iterate
+from pipeline.core.pgd import iterate_shared_pgd, make_first_iterate
 from pipeline.models.auxiliary_batchnorm import AuxiliaryBatchNorm
 
 REVISION = 2
@@ -46,10 +46,6 @@ class Supervision:
     attack_target: Tensor
     attack_loss: Callable[[Tensor, Tensor], Tensor]
     draw_pairs: Callable[[Tensor, Tensor, torch.Generator], tuple[Tensor, Tensor]]
-
-    def make_attack_loss(self, attack_target: Tensor) -> Callable[[Tensor], Tensor]:
-        """The attacks' loss as a function of the student's logits."""
-        return lambda logits: self.attack_loss(logits, attack_target)
 
 
 class DarwinObjective(Protocol):
@@ -89,21 +85,25 @@ def compute_step_weight(
 
 def generate_iterates(
     objective: DarwinObjective,
+    batch: Batch,
     network: Callable[[Tensor], Tensor],
     attacked_modules: Sequence[nn.Module],
-    loss: Callable[[Tensor], Tensor],
+    attack_loss: Callable[[Tensor, Tensor], Tensor],
     x: Tensor,
-    dtype: torch.dtype | None,
-    start: Start | Tensor,
+    goal: Tensor,
     sign: int,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K)."""
+    """Each sample z (B,C,H,W) that is trained on, and the student's logits there (B,K).
+
+    The attack around x has the loss ``attack_loss(logits, goal)``.
+    """
     attack, trains_intermediate = objective.inner_attack, objective.iakd or objective.dbkd
+    start = make_first_iterate(x, attack.ball, attack.start, batch.rng)
     if trains_intermediate and attack.attack_bn == "train":
         return iterate_shared_pgd(
             x,
             network,
-            loss,
+            lambda logits: attack_loss(logits, goal),
             attack.ball,
             steps=attack.steps,
             step_size=attack.step,
@@ -113,11 +113,13 @@ def generate_iterates(
     path = trace_adversarial_path(
         attack,
         x,
-        lambda z: loss(network(z)),
+        lambda z, goal: attack_loss(network(z), goal),
         *attacked_modules,
         start=start,
         sign=sign,
-        dtype=dtype,
+        dtype=batch.attack_dtype,
+        ascents=batch.ascents,
+        reads=(goal,),
     )
     return ((z, network(z)) for z in path[0 if trains_intermediate else -1 :])
 
@@ -132,18 +134,15 @@ def compute_darwin_terms(
     """
     student, m, attack = roles.student, objective.margin, objective.inner_attack
     p = upcast_logits(supervision.teacher_logits).softmax(1)
-    start = make_first_iterate(batch.x, attack.ball, attack.start, batch.rng)
-    loss = supervision.make_attack_loss(supervision.attack_target)
-    dtype = batch.attack_dtype
-    ascent = generate_iterates(objective, student, [student], loss, batch.x, dtype, start, +1)
+    loss, target = supervision.attack_loss, supervision.attack_target
+    ascent = generate_iterates(objective, batch, student, [student], loss, batch.x, target, +1)
     if objective.dbkd:
         pair = gather_pairs(objective, batch, supervision, p)
         if (auxiliary := objective.auxiliary) is None:
             raise ValueError("auxiliary: DBKD has no BatchNorms of its own; call prepare() first")
         branch = partial(auxiliary, student)
-        networks, loss = [student, auxiliary], supervision.make_attack_loss(pair.goal)
-        start = make_first_iterate(pair.x, attack.ball, attack.start, batch.rng)
-        descent = generate_iterates(objective, branch, networks, loss, pair.x, dtype, start, -1)
+        networks = [student, auxiliary]
+        descent = generate_iterates(objective, batch, branch, networks, loss, pair.x, pair.goal, -1)
     yield {"kd": kl_divergence(student(batch.x), supervision.teacher_logits)}
     for i in range(1 if objective.iakd or objective.dbkd else attack.steps, attack.steps + 1):
         z, logits = next(ascent)

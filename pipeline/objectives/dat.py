@@ -9,9 +9,14 @@ from torch import Tensor
 
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import repeat_for_ranks, take_own_rows
-from pipeline.core.inner_attack import InnerAttack, declare_attack_options
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    PathSettings,
+    climb_loss,
+    declare_attack_options,
+)
 from pipeline.core.losses import cross_entropy
-from pipeline.core.pgd import freeze_for_attack, make_first_iterate, run_pgd
+from pipeline.core.pgd import freeze_for_attack, make_first_iterate
 
 REVISION = 1
 COMPONENTS = (
@@ -56,14 +61,14 @@ def make_discrete_adversary(objective: DiscreteObjective, roles: Roles, batch: B
         noisy.view(-1, 1, 1, 1), make_first_iterate(q, threat_model, "uniform", batch.rng), q
     )
     with freeze_for_attack(student, bn=attack.attack_bn):
-        x_adv = run_pgd(
+        x_adv = climb_loss(
+            PathSettings(threat_model, attack.steps, attack.step, dtype=batch.attack_dtype),
             q,
-            lambda z: cross_entropy(student(z), batch.labels),
-            threat_model,
-            steps=attack.steps,
-            step_size=attack.step,
-            start=start,
-            dtype=batch.attack_dtype,
+            lambda z, y: cross_entropy(student(z), y),
+            (student,),
+            start,
+            batch.ascents,
+            (batch.labels,),
         )
     with torch.no_grad():
         return discretizer.reconstruct(x_adv)

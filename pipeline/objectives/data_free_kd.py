@@ -53,7 +53,5 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) nats."""
         target, t = get_clean_teacher_logits(roles, batch), self.temperature
-        found = iterate_training_views(
-            self, roles.student, batch, lambda logits: kl_divergence(logits, target)
-        )
+        found = iterate_training_views(self, roles.student, batch, kl_divergence, reads=(target,))
         yield {name: weight * kd_loss(logits, target, t) for name, weight, logits in found}

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms
+from pipeline.core.inner_attack import PathSettings, climb_loss
 from pipeline.core.losses import cross_entropy, kl_divergence, probability_gap
-from pipeline.core.pgd import freeze_modules, run_pgd
+from pipeline.core.pgd import freeze_modules
 from pipeline.core.threat_models import MIN_NORM, Unconstrained, check_radius
 from pipeline.objectives.data_free_kd import get_natural_logits
 
@@ -109,21 +110,17 @@ class Objective:
         natural, robust = roles.teachers["natural"], roles.teachers["robust"]
         label = get_natural_logits(roles, batch).argmax(1)
 
-        def compute_ascent_loss(z: Tensor) -> Tensor:
+        def compute_ascent_loss(z: Tensor, label: Tensor) -> Tensor:
             logits = natural(z)
             return self.measure_disagreement(logits, robust(z)) + self.lambda_d * cross_entropy(
                 logits, label
             )
 
-        with freeze_modules(natural, robust):
-            return run_pgd(
-                batch.x,
-                compute_ascent_loss,
-                Unconstrained(),
-                steps=self.steps,
-                step_size=self.step,
-                start="clean",
-                dtype=batch.attack_dtype,
+        settings = PathSettings(Unconstrained(), self.steps, self.step, dtype=batch.attack_dtype)
+        images, networks, reads = batch.x.detach(), (natural, robust), (label,)
+        with freeze_modules(*networks):
+            return climb_loss(
+                settings, images, compute_ascent_loss, networks, images, batch.ascents, reads
             )
 
     def compute_regulariser(self, student: nn.Module, rng: torch.Generator) -> Tensor:

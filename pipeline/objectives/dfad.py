@@ -40,7 +40,5 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) in logits."""
         target = get_clean_teacher_logits(roles, batch)
-        found = iterate_training_views(
-            self, roles.student, batch, lambda logits: kl_divergence(logits, target)
-        )
+        found = iterate_training_views(self, roles.student, batch, kl_divergence, reads=(target,))
         yield {name: weight * logit_gap(logits, target) for name, weight, logits in found}

@@ -68,7 +68,7 @@ class Objective(nn.Module):
         target, t = get_clean_teacher_logits(roles, batch), self.t.clone()
         terms = {}
         for name, weight, logits in iterate_training_views(
-            self, roles.student, batch, lambda z: kl_divergence(z, target)
+            self, roles.student, batch, kl_divergence, reads=(target,)
         ):
             terms[name] = weight * kd_loss(logits, target, t)
         self.ascend_temperature(all_gather(logits.detach()), all_gather(target))

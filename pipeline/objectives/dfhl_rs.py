@@ -10,9 +10,15 @@ from torch import Tensor, nn
 from pipeline.core.augment import strong_augment
 from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.collectives import repeat_for_ranks, take_own_rows
-from pipeline.core.inner_attack import InnerAttack, declare_attack_options, iterate_training_views
+from pipeline.core.inner_attack import (
+    InnerAttack,
+    PathSettings,
+    climb_loss,
+    declare_attack_options,
+    iterate_training_views,
+)
 from pipeline.core.losses import cross_entropy, softmax_entropy
-from pipeline.core.pgd import GAUSS_SCALE, freeze_modules, run_pgd
+from pipeline.core.pgd import GAUSS_SCALE, freeze_modules
 from pipeline.core.threat_models import Unconstrained, check_radius
 
 REVISION = 2
@@ -65,23 +71,21 @@ class Objective:
         x = strong_augment(batch.x, batch.rng) if self.strong_augment else batch.x
         shape, rng = repeat_for_ranks(x).shape, batch.rng
         noise = torch.randn(shape, generator=rng, device=x.device, dtype=x.dtype)
+        start = x + GAUSS_SCALE * take_own_rows(noise)
+        settings = PathSettings(
+            Unconstrained(), self.entropy_steps, self.entropy_step, dtype=batch.attack_dtype
+        )
+
+        def compute_entropy(z: Tensor) -> Tensor:
+            return softmax_entropy(student(z))
+
         with freeze_modules(student):
-            return run_pgd(
-                x,
-                lambda z: softmax_entropy(student(z)),
-                Unconstrained(),
-                steps=self.entropy_steps,
-                step_size=self.entropy_step,
-                start=x + GAUSS_SCALE * take_own_rows(noise),
-                dtype=batch.attack_dtype,
-            )
+            return climb_loss(settings, x, compute_entropy, (student,), start, batch.ascents, ())
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         """One dictionary with the term "kd", under attack also "kd_adv", (B,) nats."""
         batch = replace(batch, x=self.make_high_entropy_examples(roles.student, batch))
         with torch.no_grad():
             label = roles.teacher(batch.x).argmax(1)
-        found = iterate_training_views(
-            self, roles.student, batch, lambda logits: cross_entropy(logits, label)
-        )
+        found = iterate_training_views(self, roles.student, batch, cross_entropy, reads=(label,))
         yield {name: weight * cross_entropy(logits, label) for name, weight, logits in found}

@@ -57,7 +57,11 @@ class Objective:
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, t = roles.student, self.temperature
         x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z: cross_entropy(student(z), batch.labels), student
+            self.inner_attack,
+            batch,
+            lambda z, y: cross_entropy(student(z), y),
+            student,
+            reads=(batch.labels,),
         )
         with torch.no_grad():
             robust, natural = (roles.teachers[r](x_adv) for r in ("robust", "natural"))

@@ -59,7 +59,5 @@ class Objective:
 
     def compute_kl_terms(self, roles: Roles, batch: Batch, target: torch.Tensor) -> Terms:
         """The KL's terms for the teacher's logits (B,K)."""
-        found = iterate_training_views(
-            self, roles.student, batch, lambda logits: kl_divergence(logits, target)
-        )
+        found = iterate_training_views(self, roles.student, batch, kl_divergence, reads=(target,))
         return {name: weight * kl_divergence(logits, target) for name, weight, logits in found}

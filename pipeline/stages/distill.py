@@ -1,5 +1,6 @@
 """Stage: a student, distilled from its teachers on a data set, a bank or a generator."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -13,6 +14,7 @@ from pipeline.data.batches import BatchSource
 from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
 from pipeline.data_free.session import open_generator
 from pipeline.models.classifier import MODEL_FILE, initialise_classifier, read_metadata
+from pipeline.models.frozen_forms import form_teacher
 from pipeline.models.pretrained import finetune_init
 from pipeline.schema import make_plugin
 from pipeline.store.artefact import Job, Manifest, open_artefact
@@ -35,7 +37,7 @@ def run(job: Job) -> Manifest:
     if "generator" in job.inputs:
         return run_data_free(job)
     data, spec = open_dataset(job.inputs["dataset"]), get_spec(job)
-    classes, teachers = list_classes(job, data), load_teachers(job)
+    classes, (teachers, forms) = list_classes(job, data), load_formed_teachers(job)
     mean, std = resolve_normalisation(data, spec.normalise, spec.init)
     student = initialise_classifier(spec.model, len(classes), mean, std, spec.seed)
     if spec.init is not None:
@@ -48,7 +50,20 @@ def run(job: Job) -> Manifest:
     fitted = fit(
         roles, make_objective(job), source, spec.recipe, make_checkpoint_settings(job), validation
     )
-    return save_student(job, roles, classes, fitted)
+    manifest = save_student(job, roles, classes, fitted)
+    return replace(manifest, facts=manifest.facts | forms)
+
+
+def load_formed_teachers(job: Job) -> tuple[dict[str, nn.Module], dict]:
+    """The teachers by role, in the form that the recipe asks for, and that form as facts."""
+    teachers, recipe = load_teachers(job), get_spec(job).recipe
+    if recipe.teacher_form == "as_trained":
+        return teachers, {}
+    forms, rounds_all = {}, recipe.bf16 == "both"  # else some pass runs without autocast
+    for role, teacher in teachers.items():
+        about = teacher, f"teacher '{role}'"
+        teachers[role], forms[role] = form_teacher(*about, holds_bf16=rounds_all)
+    return teachers, {"teacher_form": forms}
 
 
 def list_classes(job: Job, data: DatasetArtefact) -> tuple[str, ...]:

@@ -170,7 +170,7 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     combines_gradients = hasattr(training.objective, "combine")
     parts = split_batch(batch, recipe.accumulate)
     autocast = torch.autocast(batch.x.device.type, torch.bfloat16, enabled=uses_autocast)
-    with seed_networks(batch), autocast:
+    with seed_networks(batch), autocast, training.serve_passes():
         accumulate_function = (
             accumulate_combined_gradients if combines_gradients else accumulate_gradients
         )

@@ -1,6 +1,7 @@
 """The state of a training, from step to step and from run to run."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
 from pipeline.core.devices import placement
 from pipeline.core.devices.ascent_graph import AscentGraphs
+from pipeline.core.devices.pass_graph import PassGraphs
 from pipeline.data.batches import BatchSource
 from pipeline.training.divergence import DivergenceWatch, Number, read_numbers
 from pipeline.training.optim import make_averaged_model, make_optimizer
@@ -65,6 +67,7 @@ class TrainingState:
     first_norms: list[Tensor] = field(init=False, default_factory=list)
     watch: DivergenceWatch | None = field(init=False, default=None)  # None on a CPU
     ascents: AscentGraphs | None = field(init=False, default=None)
+    passes: PassGraphs | None = field(init=False, default=None)
 
     def __post_init__(self):
         student = self.roles.student
@@ -87,12 +90,19 @@ class TrainingState:
         self.trained_teachers = make_trained_teachers(self.objective, self.roles, found_inf)
         if self.recipe.compile == "graph":
             self.ascents = make_ascent_graphs(self.checkpoint_settings.device)
+            self.passes = make_pass_graphs(self.ascents)
         elif self.recipe.compile != "none":
             student.compile(backend=self.recipe.compile)
 
     def read_term(self, value: Tensor) -> Number:
         """A term's scalar: read on a CPU; on an accelerator its float64 there, not yet read."""
         return value.item() if self.watch is None else value.detach().double()
+
+    def serve_passes(self) -> AbstractContextManager:
+        """Repeats the networks' passes from graphs within a step, if the recipe asks for it."""
+        if self.passes is None:
+            return nullcontext()
+        return self.passes.serve(self.roles.student, self.roles.teachers)
 
     @property
     def exported_model(self) -> nn.Module:
@@ -155,8 +165,13 @@ def make_ascent_graphs(device: str) -> AscentGraphs | None:
     """What captures inner ascents on a device; None, and a line of the log, on a CPU."""
     if placement.is_accelerator(device):
         return AscentGraphs()
-    log.info("compile: graph captures on a GPU alone; the ascent runs eagerly")
+    log.info("compile: graph captures on a GPU alone; all runs eagerly")
     return None
+
+
+def make_pass_graphs(ascents: AscentGraphs | None) -> PassGraphs | None:
+    """What captures the passes outside of ascents; None where ascents are not captured."""
+    return None if ascents is None else PassGraphs(ascents)
 
 
 def prepare_objective(objective: object, roles: Roles, source: BatchSource, device: str) -> None:

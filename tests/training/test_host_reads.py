@@ -18,6 +18,7 @@ from pipeline.models.classifier import initialise_classifier
 from pipeline.training import divergence, loop
 from tests.helpers import ranked
 from tests.helpers.host_reads import noted
+from tests.helpers.recorded import record_steps
 from tests.training.test_loop import run, weights
 
 OBJECTIVES = list_plugin_names("objectives")
@@ -57,6 +58,27 @@ def test_no_step_waits_for_the_device(case, accelerated, tmp_path, monkeypatch):
     assert steps
     allowed = ALLOWED.get(case.objective, "nothing")
     assert not [place for place in found if not place.startswith(allowed)]
+
+
+@pytest.mark.parametrize("name", ["adaad", "darwin", "dat"])
+def test_no_step_from_graphs_waits_for_the_device(name, tmp_path, monkeypatch):
+    tracer, passes = record_steps(monkeypatch)
+    found, steps, update = [], [], loop.take_optimizer_step
+
+    def watched(training, batch):
+        reads = []
+        with noted(reads):
+            update(training, batch)
+        found.extend(reads if len(steps) >= 3 else [])  # captures themselves may wait
+        steps.append(batch.progress)
+
+    monkeypatch.setattr(loop, "take_optimizer_step", watched)
+    case = ranked.Case(name, {"epochs": 2, "batch": 6, "compile": "graph"})
+    ranked.trained(case, tmp_path, 1)
+    assert len(steps) == 8
+    assert tracer.replays >= 7
+    assert passes.forwards >= 7
+    assert not found
 
 
 def replayed(source: BankSource) -> BankSource:

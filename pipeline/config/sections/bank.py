@@ -13,6 +13,7 @@ from pipeline.schema import (
     PositiveInt,
     Section,
     Share,
+    TeacherForm,
     make_nested_error,
     make_neutral_field,
 )
@@ -107,6 +108,10 @@ class BankForm(Section):
         quality: of a JPEG, 1 to 100. The teacher's outputs are those on the decoded JPEG.
         tokens: whether tokens are stored beside the pixels.
         views: settings of augmented views, stored with the teacher's outputs on them.
+        bf16: whether teacher, encoder and decoder compute under bf16 autocast. Latents are compared
+            with the codes in single precision.
+        teacher_form: `folded` computes the teacher with its BatchNorms folded into the convolutions
+            before them.
     """
 
     shards: PositiveInt = 8
@@ -114,6 +119,8 @@ class BankForm(Section):
     quality: Annotated[int, Field(ge=1, le=100)] = make_neutral_field(95)
     tokens: bool = make_neutral_field(False)
     views: ViewSettings | None = make_neutral_field(None)
+    bf16: bool = make_neutral_field(False)
+    teacher_form: TeacherForm = make_neutral_field("as_trained")
 
 
 class BankSpec(BankForm, Computed):

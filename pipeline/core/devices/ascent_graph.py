@@ -8,7 +8,8 @@ This module has no REVISION: it changes no number, and `compile: graph` is in th
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,14 +24,14 @@ WARM_UPS = 2  # runs on the side stream before the capture, in which libraries a
 
 FROM_HOST = (torch.tensor, torch.as_tensor, torch.asarray, torch.from_numpy, Tensor.new_tensor)
 
-Ascent = Callable[..., Tensor]
-Capture = Callable[[Ascent, tuple[Tensor, ...]], Callable[[], Tensor]]
+Ascent = Callable[..., list[Tensor]]
+Capture = Callable[[Ascent, tuple[Tensor, ...]], Callable[[], list[Tensor]]]
 
 
-def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[], Tensor]:
+def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[], list[Tensor]]:
     """A function that repeats ``ascend(*inputs)`` on what the inputs hold then.
 
-    Its result is overwritten by its next call.
+    Its results are overwritten by its next call.
     """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
@@ -41,11 +42,11 @@ def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[
     graph = torch.cuda.CUDAGraph()
     # other threads may copy images meanwhile
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = ascend(*inputs)
+        results = ascend(*inputs)
 
-    def replay() -> Tensor:
+    def replay() -> list[Tensor]:
         graph.replay()
-        return result
+        return results
 
     return replay
 
@@ -83,7 +84,7 @@ class Captured:
 
     inputs: tuple[Tensor, ...]
     places: tuple[int, ...]
-    replay: Callable[[], Tensor]
+    replay: Callable[[], list[Tensor]]
 
 
 @dataclass
@@ -91,30 +92,36 @@ class AscentGraphs:
     """The captured ascents of a training, one for each form of its inputs.
 
     The first ascent of a form runs eagerly and is watched: an ascent that reads what is neither
-    among its inputs nor a weight or buffer of its networks stays eager, and so does one that cannot
-    be captured. One line of the log says so.
+    among its inputs nor a weight or buffer of its networks stays eager, and so does one that draws
+    random numbers or cannot be captured. One line of the log says so.
 
     Attributes:
+        what: what is captured, for the log.
         capture: makes a replay of an ascent.
         made: the captured ascents; None stands for one that stays eager.
         seen: forms that were watched and are captured at their next ascent.
+        is_busy: whether an ascent is being watched or captured.
     """
 
+    what: str = "the ascent"
     capture: Capture = capture_cuda_graph
     made: dict[Hashable, Captured | None] = field(default_factory=dict)
     seen: set[Hashable] = field(default_factory=set)
+    is_busy: bool = field(init=False, default=False)
 
     def run(
         self, ascend: Ascent, networks: tuple[nn.Module, ...], settings: Hashable, *inputs: Tensor
-    ) -> Tensor:
+    ) -> list[Tensor]:
         """``ascend(*inputs)``, detached.
 
         Args:
-            ascend: depends on nothing but its inputs, the networks and the settings.
-            networks: those that it runs, in eval mode.
+            ascend: depends on nothing but its inputs, the networks and the settings; it changes
+                nothing but buffers of the networks.
+            networks: those that it runs.
             settings: of the ascent, such as its number of steps.
         """
-        form = settings, *((x.shape, x.dtype, x.stride()) for x in inputs)
+        modes = tuple((id(n), n.training) for n in networks)
+        form = settings, modes, *((x.shape, x.dtype, x.stride()) for x in inputs)
         if form not in self.seen:
             return self.watch(ascend, networks, form, inputs)
         places = list_places(networks)
@@ -122,12 +129,12 @@ class AscentGraphs:
         if form in self.made and captured is None:
             return ascend(*inputs)
         if captured is None or captured.places != places:
-            captured = self.made[form] = self.try_capture(ascend, places, inputs)
+            captured = self.made[form] = self.try_capture(ascend, networks, inputs)
             if captured is None:
                 return ascend(*inputs)
         for own, given in zip(captured.inputs, inputs, strict=True):
             own.copy_(given)
-        return captured.replay().clone()
+        return [z.clone() for z in captured.replay()]
 
     def watch(
         self,
@@ -135,28 +142,68 @@ class AscentGraphs:
         networks: tuple[nn.Module, ...],
         form: Hashable,
         inputs: tuple[Tensor, ...],
-    ) -> Tensor:
+    ) -> list[Tensor]:
         """The eager ascent; notes whether it may be captured."""
-        weights = [t for n in networks for t in (*n.parameters(), *n.buffers())]
-        with ForeignReads((*inputs, *weights)) as reads:
-            result = ascend(*inputs)
+        with self.stay_busy():
+            result, why = run_watched(ascend, networks, inputs)
         self.seen.add(form)
-        if reads.found:
+        if why:
             self.made[form] = None
-            log.info("compile: the ascent is not captured: %s; it runs eagerly", reads.found[0])
+            log.info("compile: %s is not captured: %s; it runs eagerly", self.what, why)
         return result
 
     def try_capture(
-        self, ascend: Ascent, places: tuple[int, ...], inputs: tuple[Tensor, ...]
+        self, ascend: Ascent, networks: tuple[nn.Module, ...], inputs: tuple[Tensor, ...]
     ) -> Captured | None:
         """The captured ascent; None, and a line of the log, if torch cannot capture it."""
-        own = tuple(x.detach().clone() for x in inputs)
+        own, places = tuple(x.detach().clone() for x in inputs), list_places(networks)
         try:
-            return Captured(own, places, self.capture(ascend, own))
+            with self.stay_busy(), keep_buffers(networks):
+                return Captured(own, places, self.capture(ascend, own))
         except RuntimeError as error:
-            what = str(error).partition("\n")[0]
-            log.info("compile: the ascent is not captured: %s; it runs eagerly", what)
+            why = str(error).partition("\n")[0]
+            log.info("compile: %s is not captured: %s; it runs eagerly", self.what, why)
             return None
+
+    @contextmanager
+    def stay_busy(self) -> Iterator[None]:
+        """Tells others, within the block, that an ascent is being watched or captured."""
+        self.is_busy = True
+        try:
+            yield
+        finally:
+            self.is_busy = False
+
+
+def run_watched(
+    function: Callable[..., Any], networks: tuple[nn.Module, ...], inputs: tuple[Tensor, ...]
+) -> tuple[Any, str]:
+    """``function(*inputs)``, and why it must not be captured; empty if it may be."""
+    weights = [t for n in networks for t in (*n.parameters(), *n.buffers())]
+    device = inputs[0].device
+    before = list_random_states(device)
+    with ForeignReads((*inputs, *weights)) as reads:
+        result = function(*inputs)
+    if not all(map(torch.equal, before, list_random_states(device))):
+        return result, "it draws random numbers"
+    return result, reads.found[0] if reads.found else ""
+
+
+def list_random_states(device: torch.device) -> list[Tensor]:
+    """The states of torch's global generators that a network on a device may draw from."""
+    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), *own]
+
+
+@contextmanager
+def keep_buffers(networks: tuple[nn.Module, ...]) -> Iterator[None]:
+    """Restores the networks' buffers, such as BatchNorm's statistics, after trial runs."""
+    saved = [(buffer, buffer.clone()) for n in networks for buffer in n.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in saved:
+            buffer.data.copy_(value)  # an earlier pass of the step may still have to go backward
 
 
 def list_places(networks: tuple[nn.Module, ...]) -> tuple[int, ...]:

@@ -68,6 +68,11 @@ def check_student_generator(config: Config, where: str, student: StudentSettings
             f"{where}.teachers{role}: generator '{name}' was made for teacher '{warm.teacher}'; "
             "name that one"
         )
+    if student.recipe.teacher_form != "as_trained":
+        raise RetortError(
+            f"{where}.recipe.teacher_form: the loss of generator '{name}' may read the teacher's "
+            "BatchNorms; drop it"
+        )
     own = student.sampling.replayed
     replayed = warm.replayed if own is None else own
     if replayed and not warm.pool:

@@ -36,6 +36,7 @@ OPTIONAL = {
     "pictures": ("pipeline.banks.image_codec",),
     "top_k": ("pipeline.core.topk_logits",),
     "views": ("pipeline.banks.stored_views", "pipeline.core.augment"),
+    "forms": ("pipeline.models.frozen_forms",),
 }
 EXEMPT = {
     "pipeline.core.batch": "Q's training objective alone",
@@ -102,6 +103,7 @@ def list_components(bank: BankSettings, spec: dict) -> tuple[str, ...]:
         "pictures": spec.get("encoding") in ("png", "jpeg"),
         "top_k": "top_k" in (spec.get("outputs") or ()) and bank.outputs.top_k > 0,
         "views": bank.views is not None,
+        "forms": bank.bf16 or bank.teacher_form != "as_trained",
     }
     return COMPONENTS + tuple(m for name, needed in used.items() if needed for m in OPTIONAL[name])
 

@@ -44,6 +44,7 @@ OPTIONAL = {
     "gpus": SEVERAL_GPUS,
     "igdm": ("pipeline.training.gradient_matching",),
     "trained roles": ("pipeline.training.trained_roles",),
+    "teacher_form": ("pipeline.models.frozen_forms",),
 }
 EXEMPT = IN_DATASET_KEY | IN_MODEL_KEY
 INPUT_SECTIONS = {
@@ -105,6 +106,7 @@ def list_components(
     components += OPTIONAL["init"] if section.init else ()
     components += OPTIONAL["igdm"] if section.igdm else ()
     components += OPTIONAL["trained roles"] if about.trained else ()
+    components += OPTIONAL["teacher_form"] if section.recipe.teacher_form != "as_trained" else ()
     if about.generator:
         own = list_generator_modules(config.generators[about.generator])
         components += OPTIONAL["generator"] + own
