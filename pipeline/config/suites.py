@@ -26,6 +26,8 @@ THOROUGH = (  # attacks of the preset, whose radius and number of images the sui
     {"square": {"queries": 5000}},
     {"autoattack": {}},
 )
+GRADIENT_ATTACKS = ("fgsm", "pgd", "cw_linf", "apgd", "multitargeted", "autoattack")
+ADDED_IMAGES = 200  # seen by the attacks that are added where gradients mislead
 STEPPING = ("pgd", "multitargeted")  # those whose step has to fit the radius
 
 
