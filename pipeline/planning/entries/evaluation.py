@@ -86,11 +86,23 @@ def plan_evaluations(
         )
     for line, labels in variants.items():
         log.info("%s (%s)", line, ", ".join(labels))
+    plan_suite_transfers(resolver, name, models, spec, plugins)
+
+
+def plan_suite_transfers(
+    resolver: Resolver,
+    name: str,
+    models: dict[str, tuple[PlannedArtefact, str]],
+    spec: dict,
+    attacks: list[tuple[str, object]],
+) -> None:
+    """Plan the transfers of a preset, and those to models whose gradients mislead."""
+    suite = resolver.config.suites[name]
     if suite.preset is not None:
         radii = {DEFAULT_EPS if suite.eps is None else suite.eps: suite.n_eval}
         plan_transfers(resolver, name, models, spec, make_transfer_attacks(radii))
     elif suite.surrogate is None and not suite.epochs:
-        radii = collect_attacked_radii(plugins)
+        radii = collect_attacked_radii(attacks)
         misled = find_misled_models(resolver.config, models) if radii else {}
         told = plan_transfers(resolver, name, misled, spec, make_transfer_attacks(radii))
         for label, others in told.items():
