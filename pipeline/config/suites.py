@@ -26,6 +26,8 @@ THOROUGH = (  # attacks of the preset, whose radius and number of images the sui
     {"square": {"queries": 5000}},
     {"autoattack": {}},
 )
+GRADIENT_ATTACKS = ("fgsm", "pgd", "cw_linf", "apgd", "multitargeted", "autoattack")
+ADDED_IMAGES = 200  # seen by the attacks that are added where gradients mislead
 STEPPING = ("pgd", "multitargeted")  # those whose step has to fit the radius
 
 
@@ -229,7 +231,8 @@ class RunSettings(Section):
         checkpoint_seconds: time between two checkpoints of a training, in seconds.
         shards_per_job: number of a bank's shards that one job makes.
         gpus_per_evaluation: number of GPUs among which one evaluation splits its images.
-        logging: trackers that get every epoch's numbers while a model trains: `tensorboard`.
+        logging: trackers that get every epoch's numbers while a model trains:
+            `tensorboard`, `mlflow`.
         resources: what jobs ask of a cluster, by kind.
     """
 
@@ -237,5 +240,5 @@ class RunSettings(Section):
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
     shards_per_job: PositiveInt = 1
     gpus_per_evaluation: PositiveInt = 1
-    logging: tuple[Literal["tensorboard"], ...] = ()
+    logging: tuple[Literal["tensorboard", "mlflow"], ...] = ()
     resources: ResourceSettings = ResourceSettings()

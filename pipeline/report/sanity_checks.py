@@ -23,7 +23,7 @@ from pipeline.report.output_doubts import find_model_doubts
 from pipeline.report.tables import escape_markdown
 from pipeline.upkeep.code_drift import list_code_changes
 
-REVISION = 3
+REVISION = 4
 
 MASKED_GRADIENT_GAP = 0.10  # AutoAttack this far below PGD suggests masked gradients
 SIGNIFICANCE_LEVEL = 0.05
@@ -71,7 +71,8 @@ def format_section(study: Study) -> list[str]:
     checks = (
         "Checked for each model, on the images that both attacks saw: accuracy under attack above "
         "clean; PGD weaker than FGSM, or than PGD with fewer steps; AutoAttack above PGD, or ten "
-        "points below it; a larger radius that leaves more accuracy. Of its outputs: softmax, "
+        "points below it; an attack from another model below PGD; a larger radius that leaves more "
+        "accuracy. Of its outputs: softmax, "
         "chance, rounding, no gradient, saturation; and clean accuracy far below validation's."
     )
     made = "Everything was made by today's code."
@@ -99,6 +100,7 @@ def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
         *find_above_clean(outcomes),
         *find_weak_pgd(outcomes),
         *find_autoattack_doubts(outcomes),
+        *find_strong_transfers(outcomes),
         *find_rising_accuracy(outcomes),
     ]
 
@@ -168,6 +170,15 @@ def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
                 f"{100 * weak.accuracy:.1f} % under {format_attack_at(rivals[-1])} "
                 f"({len(strong.index)} images): gradients may be masked"
             )
+
+
+def find_strong_transfers(outcomes: OutcomesByPoint) -> Iterator[str]:
+    """Lines where an attack made on another model leaves less accuracy than PGD on the model."""
+    points = list_attack_points(outcomes)
+    for point in (p for p in points if p.surrogate is not None and not is_shifted(p)):
+        rivals = [p for p in points if is_rival(p, point)]
+        if rivals:
+            yield from find_higher_accuracy(outcomes, rivals[-1], point)
 
 
 def find_rising_accuracy(outcomes: OutcomesByPoint) -> Iterator[str]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from pipeline.config.plugin_fields import extract_attack_paths
 from pipeline.config.specs import get_spec
+from pipeline.config.suites import ADDED_IMAGES, GRADIENT_ATTACKS
 from pipeline.core.attack_protocol import (
     POINT_COLUMNS,
     AttackPoint,
@@ -47,8 +48,7 @@ REVISION = 3
 
 OUTCOMES_FILE = "outcomes.parquet"
 CHECKED_IMAGES = 64
-GRADIENT_ATTACKS = ("fgsm", "pgd", "cw_linf", "apgd", "multitargeted", "autoattack")
-ADDED_QUERIES, ADDED_IMAGES = 1000, 200  # of Square beside gradient attacks that mislead
+ADDED_QUERIES = 1000  # of Square beside gradient attacks that mislead
 CORRUPTED = re.compile(r"([a-z_]+)-([1-5])")  # a part of a test set such as ImageNet-C
 OUTCOME_SCHEMA = pa.schema(
     [

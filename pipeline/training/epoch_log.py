@@ -40,9 +40,15 @@ def log_first_norms(training: TrainingState) -> None:
         training.first_norms.clear()
 
 
-def track_epoch(settings: CheckpointSettings, record: Mapping) -> None:
-    """Hand an epoch's record to the trackers, on rank 0: each has a folder beside the logs."""
-    if collectives.get_rank() == 0:
-        for name in settings.trackers:
-            tracker = load_plugin("training.trackers", name)
-            tracker.write_epoch(settings.state_folder.parent / "attempts" / name, record)
+def track_epochs(settings: CheckpointSettings, history: list[dict], epochs: int) -> None:
+    """Hand the records so far, of a training of some epochs, to the trackers, on rank 0.
+
+    Each tracker has a folder beside the logs.
+    """
+    if collectives.get_rank() != 0 or not settings.trackers:
+        return
+    numbers = {r["epoch"]: {k: v for k, v in r.items() if k != "epoch"} for r in history}
+    for name in settings.trackers:
+        tracker = load_plugin("training.trackers", name)
+        folder = settings.state_folder.parent / "attempts" / name
+        tracker.write_epoch(folder, numbers, is_finished=len(history) == epochs)

@@ -31,7 +31,7 @@ from pipeline.training.epoch_log import (
     log_epoch,
     log_first_norms,
     measure_gradient,
-    track_epoch,
+    track_epochs,
 )
 from pipeline.training.optim import (
     average_epoch,
@@ -133,7 +133,7 @@ def run_epoch(training: TrainingState, stop_request: StopRequest) -> None:
     training.history.append(record)
     log_first_norms(training)
     log_epoch(training, record, time.monotonic() - start_time, source.steps - first_step)
-    track_epoch(training.checkpoint_settings, record)
+    track_epochs(training.checkpoint_settings, training.history, training.recipe.epochs)
     training.epoch, training.step, training.term_sums = training.epoch + 1, 0, {}
 
 

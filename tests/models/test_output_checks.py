@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.attacks import autoattack, fgsm, pgd
+from pipeline.core.attack_protocol import run_attack
 from pipeline.models.output_checks import (
     OutputChecks,
     ZeroGradientClassifier,
@@ -19,6 +20,7 @@ from pipeline.models.output_checks import (
 )
 from pipeline.report.outcomes import Outcome
 from pipeline.report.output_doubts import find_output_doubts, find_preparation_doubts
+from pipeline.report.sanity_checks import find_doubts
 from pipeline.trials.requirements import make_plain_network, make_samples
 from tests.helpers.points import CLEAN
 
@@ -93,6 +95,26 @@ def test_attacks_run_where_there_is_no_gradient(samples):
     for attack in (fgsm.Attack(), pgd.Attack(steps=2), autoattack.Attack()):
         (found,) = attack(model, x, y, 0).values()
         assert found.shape == (4,)
+
+
+@pytest.mark.parametrize("name", ["few bits", "JPEG"])
+def test_a_transfer_is_stronger_than_the_attack_on_a_broken_defence(name, samples):
+    """PGD finds nothing on a network without gradients, which PGD from its bare network misleads.
+
+    The report says so.
+    """
+    x, bare = samples[0], make_plain_network(4, SIDE)
+    broken = ZeroGradientClassifier(Defended(DEFENCES[name][0])).eval()
+    y = broken(x).argmax(1)
+    attack, found = pgd.Attack(steps=20, n_eval=COUNT), {}
+    for surrogate, model in ((None, broken), ("bare", bare)):
+        ((point, predictions),) = run_attack(attack, model, x, y, 0, broken).items()
+        right = (predictions == y).double().numpy()
+        found[replace(point, surrogate=surrogate)] = Outcome(np.arange(COUNT), right)
+    white_box, transferred = (outcome.accuracy for outcome in found.values())
+    assert transferred < white_box
+    (line,) = find_doubts(found)
+    assert f"{100 * transferred:.1f} % under PGD-20 from bare at 8/255" in line
 
 
 def test_confidences_by_hand():

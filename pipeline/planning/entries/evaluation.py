@@ -1,15 +1,15 @@
 """Evaluations: a suite of attacks on one model."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from pipeline.config.plugin_fields import collect_key_options, pin_attack_files
 from pipeline.config.reader import Config
 from pipeline.config.specs import get_spec
-from pipeline.config.suites import DEFAULT_EPS
-from pipeline.core.attack_protocol import explain_bad_settings
+from pipeline.config.suites import ADDED_IMAGES, DEFAULT_EPS, GRADIENT_ATTACKS
+from pipeline.core.attack_protocol import explain_bad_settings, list_radii
 from pipeline.errors import RetortError, prefix_errors
 from pipeline.planning.compatibility.fits import (
     check_image_shape,
@@ -26,6 +26,7 @@ from pipeline.planning.components import (
     IN_MODEL_KEY,
     list_attack_modules,
 )
+from pipeline.planning.gradient_trial import has_misleading_gradients
 from pipeline.planning.plan import EPOCH_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
 from pipeline.planning.suite_models import choose_models, list_candidates
@@ -85,33 +86,101 @@ def plan_evaluations(
         )
     for line, labels in variants.items():
         log.info("%s (%s)", line, ", ".join(labels))
+    plan_suite_transfers(resolver, name, models, spec, plugins)
+
+
+def plan_suite_transfers(
+    resolver: Resolver,
+    name: str,
+    models: dict[str, tuple[PlannedArtefact, str]],
+    spec: dict,
+    attacks: list[tuple[str, object]],
+) -> None:
+    """Plan the transfers of a preset, and those to models whose gradients mislead."""
+    suite = resolver.config.suites[name]
     if suite.preset is not None:
-        plan_transfers(resolver, name, models)
+        radii = {DEFAULT_EPS if suite.eps is None else suite.eps: suite.n_eval}
+        plan_transfers(resolver, name, models, spec, make_transfer_attacks(radii))
+    elif suite.surrogate is None and not suite.epochs:
+        radii = collect_attacked_radii(attacks)
+        misled = find_misled_models(resolver.config, models) if radii else {}
+        told = plan_transfers(resolver, name, misled, spec, make_transfer_attacks(radii))
+        for label, others in told.items():
+            log.info("suites.%s: %s", name, describe_added_attacks(label, others))
+
+
+def collect_attacked_radii(attacks: list[tuple[str, object]]) -> dict[float, int]:
+    """The largest radius of each attack by gradients, with the images that transfers see there."""
+    radii: dict[float, int] = {}
+    for place, attack in attacks:
+        if place.rpartition(".")[2] in GRADIENT_ATTACKS:
+            count = min(attack.n_eval or ADDED_IMAGES, ADDED_IMAGES)
+            eps = max(list_radii(attack.eps))
+            radii[eps] = max(count, radii.get(eps, 0))
+    return {eps: count for eps, count in radii.items() if eps > 0}
+
+
+def find_misled_models(
+    config: Config, models: dict[str, tuple[PlannedArtefact, str]]
+) -> dict[str, tuple[PlannedArtefact, str]]:
+    """The models of a suite on which attacks by gradients cannot be trusted."""
+    return {
+        label: (model, base)
+        for label, (model, base) in models.items()
+        if has_misleading_gradients(config, model, base)
+    }
+
+
+def describe_added_attacks(label: str, others: list[str]) -> str:
+    """What a model whose gradients mislead gets beside a suite's attacks, in a line."""
+    if others:
+        return f"gradients of '{label}' mislead: adds Square, and PGD-20 from {', '.join(others)}"
+    return (
+        f"gradients of '{label}' mislead: adds Square, but no transfer attack, since no other "
+        "model knows its classes and has gradients; add a teacher that does"
+    )
+
+
+def make_transfer_attacks(radii: Mapping[float, int | None]) -> list[dict]:
+    """PGD-20 at each radius on a number of first images, None for all, as a spec has it."""
+    attacks = []
+    for eps, count in radii.items():
+        options = {"eps": eps, "step": eps / 4} | ({} if count is None else {"n_eval": count})
+        attack = make_plugin("attacks", "Attack", "pgd", options)
+        attacks.append({"pgd": collect_key_options(attack)})
+    return attacks
 
 
 def plan_transfers(
-    resolver: Resolver, suite: str, models: dict[str, tuple[PlannedArtefact, str]]
-) -> None:
-    """Plan transfer attacks on a suite's models from every other model of the same classes."""
-    config, settings = resolver.config, resolver.config.suites[suite]
-    options = {"eps": DEFAULT_EPS if settings.eps is None else settings.eps}
-    options |= {} if settings.n_eval is None else {"n_eval": settings.n_eval}
-    options |= {"step": options["eps"] / 4}
-    attack = make_plugin("attacks", "Attack", "pgd", options)
-    attacks = [{"pgd": collect_key_options(attack)}]
-    spec = {"attacks": attacks, **resolver.make_common_spec()}
+    resolver: Resolver,
+    suite: str,
+    models: dict[str, tuple[PlannedArtefact, str]],
+    asked: dict,
+    attacks: list[dict],
+) -> dict[str, list[str]]:
+    """Plan attacks on a suite's models from every other model of the same classes.
+
+    A model whose own gradients mislead is no surrogate. Returns the surrogates of each model.
+    """
+    config, spec = resolver.config, asked | {"attacks": attacks}
     components = (*COMPONENTS, *list_attack_modules(attacks))
+    components += OPTIONAL["dataset"] if config.suites[suite].dataset else ()
+    found: dict[str, list[str]] = {label: [] for label in models}
     for label, (model, base) in models.items():
         data = resolve_test_dataset(resolver, base, suite)
         for other in (*config.teachers, *config.students):
-            surrogate = resolver.resolve_classifier(other, f"suites.{suite}.preset")
+            surrogate = resolver.resolve_classifier(other, f"suites.{suite}")
             if surrogate.ref == model.ref or not are_comparable(config, other, base):
+                continue
+            if has_misleading_gradients(config, surrogate, other):
                 continue
             inputs = {"model": model, "dataset": data, "surrogate": surrogate}
             name = f"{label}.{suite}-from-{other}"
             resolver.plan.add_artefact(
                 PlannedArtefact("evaluation", name, spec, inputs, components)
             )
+            found[label].append(other)
+    return found
 
 
 def are_comparable(config: Config, first: str, second: str) -> bool:

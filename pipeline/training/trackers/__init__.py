@@ -1,5 +1,7 @@
 """Experiment trackers: one file each, and the file's name is its name under ``run.logging``.
 
-``write_epoch(folder, record)`` takes an epoch's numbers by name, among them ``epoch``, and writes
-them where the tracker finds them. No result depends on what is written.
+``write_epoch(folder, history, is_finished)`` gets the numbers of every epoch so far, by epoch and
+name, and whether the last one ends the training. It writes the last epoch where the tracker's own
+tools find it; epochs that a killed process wrote and this one trains again are there once. No
+result depends on what is written.
 """
