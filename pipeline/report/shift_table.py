@@ -34,7 +34,6 @@ from pipeline.report.outcomes import (
     Study,
     is_corruption,
     merge_outcomes,
-    read_outcomes,
 )
 from pipeline.report.tables import (
     MISSING_CELL,
@@ -79,7 +78,7 @@ def read_shifted_outcomes(study: Study, model: Artefact) -> OutcomesByTestSet:
         manifest = evaluation.manifest
         if get_spec(manifest).shifted and manifest.inputs["model"] == model.manifest.key:
             name = study.find_name(manifest.inputs["dataset"])
-            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            points = study.outcomes_by_evaluation[manifest.key]
             merge_outcomes(found.setdefault(name, {}), points)
     return found
 
