@@ -1,6 +1,7 @@
 """Results as data: rows, means over seeds, paired comparisons and the sentences made of them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,16 @@ import pytest
 from pipeline.cli.show_results import format_results
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.errors import RetortError
-from pipeline.report.outcomes import Outcome, open_study
+from pipeline.report.outcomes import ModelGroup, Outcome, open_study
+from pipeline.report.page.provenance import link_artefacts
 from pipeline.report.results import pivot
-from pipeline.report.results.answer import judge_threat, judge_threats, make_answers
+from pipeline.report.results.answer import (
+    Verdict,
+    judge_threat,
+    judge_threats,
+    list_names,
+    make_answers,
+)
 from pipeline.report.results.rows import (
     collect_measurements,
     flatten_row,
@@ -23,6 +31,7 @@ from pipeline.report.results.rows import (
 from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats
 from pipeline.report.statistics.resampling import (
     RESAMPLES,
+    Difference,
     compare_models,
     draw_seeds,
     resample_accuracies,
@@ -121,6 +130,17 @@ def test_a_verdict_names_those_that_the_images_cannot_tell_apart():
     assert judge_threat(threat(alone=good)).differences == {}
 
 
+def test_five_percent_is_a_difference_as_in_the_table_of_pairs():
+    differences = {"at": Difference(0.1, 0.0, 0.2, 0.05), "above": Difference(0.1, 0.0, 0.2, 0.051)}
+    assert Verdict(threat(best=[1]), "best", differences, 1).equals == ["above"]
+
+
+def test_a_long_list_of_names_ends_in_a_count():
+    assert list_names("abcd") == "a, b, c and d"
+    assert list_names("abcde") == "a, b, c, d and 1 other"
+    assert list_names("abcdef") == "a, b, c, d and 2 others"
+
+
 def test_sentences_say_what_was_measured(reported):
     study = open_study(reported)
     threats = find_threats(study, collect_measurements(study))
@@ -189,6 +209,17 @@ def test_every_format_is_that_format(records, by):
 def test_an_unknown_column_is_named(records):
     with pytest.raises(RetortError, match="--by epss: no such column; choose from model, role"):
         format_results(records, ["epss"], "csv")
+
+
+def test_a_row_s_name_is_a_link_and_its_sources_are_told_on_hover():
+    """A name that also stands in the row's markup and in the text on hover."""
+    member = SimpleNamespace(manifest=SimpleNamespace(key="0123456789ab", spec={"seed": 0}))
+    study = SimpleNamespace(groups=[ModelGroup("td", "student", (member,), ({},))], artefacts={})
+    found = link_artefacts("<tr><td>td</td><td>student</td></tr>", study, {})
+    assert found == (
+        '<tr title="td: seed 0 0123456789ab; evaluations: none">'
+        '<td><a href="#artefact-0123456789ab">td</a></td><td>student</td></tr>'
+    )
 
 
 def test_a_study_of_other_test_sets_alone_has_a_table(tmp_path):

@@ -74,7 +74,9 @@ def link_artefacts(body: str, study: Study, measurements: Measurements) -> str:
             return match[0]
         hover = html.escape(describe_sources(group, measurements))
         link = f'<a href="#artefact-{group.members[0].manifest.key}">{match["name"]}</a>'
-        return match[0].replace("<tr>", f'<tr title="{hover}">').replace(match["name"], link, 1)
+        start, end = (place - match.start() for place in match.span("name"))
+        opened = match[0][:start].replace("<tr>", f'<tr title="{hover}">')
+        return f"{opened}{link}{match[0][end:]}"
 
     body = ROW_PATTERN.sub(link_row, body)
     return KEY_PATTERN.sub(

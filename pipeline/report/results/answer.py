@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
 from pipeline.core.seeding import derive_seed
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes
+from pipeline.report.outcomes import ModelGroup, Study
 from pipeline.report.results.threats import Threat, join_words
+from pipeline.report.statistics.paired import find_common_images, stack_outcomes
 from pipeline.report.statistics.resampling import (
     LEVEL,
     Difference,
@@ -43,7 +43,7 @@ class Verdict:
     @property
     def equals(self) -> list[str]:
         """The students whose difference from the best these images cannot show."""
-        return [name for name, found in self.differences.items() if found.p >= LEVEL]
+        return [name for name, found in self.differences.items() if found.p > LEVEL]
 
 
 @dataclass(frozen=True)
@@ -67,13 +67,8 @@ def judge_threat(threat: Threat) -> Verdict | None:
     if not students:
         return None
     best = max(students, key=lambda name: students[name].interval.value)
-    indices = [outcome.index for score in students.values() for outcome in score.outcomes]
-    common = reduce(np.intersect1d, indices)
-    shared = Outcome(common, np.zeros(len(common)))
-    correctness = {
-        name: np.stack([align_outcomes(o, shared)[0].correctness for o in score.outcomes])
-        for name, score in students.items()
-    }
+    common = find_common_images([o for score in students.values() for o in score.outcomes])
+    correctness = {name: stack_outcomes(s.outcomes, common) for name, s in students.items()}
     rng = np.random.default_rng(derive_seed(0, "verdict", threat.name))
     resampled = resample_accuracies(correctness, rng) if len(students) > 1 else {}
     found = {
@@ -142,7 +137,8 @@ def word_rivals(verdict: Verdict) -> str:
 def list_names(names: Sequence[str]) -> str:
     """Names as a sentence lists them, the first few of many."""
     shown = list(names[:MOST_NAMES])
-    more = [f"{len(names) - MOST_NAMES} others"] if len(names) > MOST_NAMES else []
+    left = len(names) - MOST_NAMES
+    more = [f"{left} other{'s' if left > 1 else ''}"] if left > 0 else []
     return join_words(shown + more)
 
 

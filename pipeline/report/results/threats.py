@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from pipeline.report.outcomes import (
     rank_by_strength,
 )
 from pipeline.report.results.rows import Measurement, Measurements
+from pipeline.report.statistics.paired import find_common_images
 from pipeline.report.statistics.worst_case import take_worst
 
 REVISION = 1
@@ -126,7 +126,7 @@ def make_score(
 ) -> Score:
     """The score of one model over some attack points, its seeds on their common images."""
     outcomes = [combine_images([m[p].outcome for p in points], combine) for m in members]
-    common = reduce(np.intersect1d, (o.index for o in outcomes))
+    common = find_common_images(outcomes)
     shared = Outcome(common, np.zeros(len(common)))
     keys = dict.fromkeys(m[p].evaluation.manifest.key for m in members for p in points)
     return Score(tuple(align_outcomes(o, shared)[0] for o in outcomes), tuple(keys))
@@ -138,7 +138,7 @@ def combine_images(outcomes: Sequence[Outcome], combine: Callable) -> Outcome:
     So it is with the parts of a test set, such as the corruptions of ImageNet-C: their images are
     other rows of one test split.
     """
-    if len(reduce(np.intersect1d, (o.index for o in outcomes))):
+    if len(find_common_images(outcomes)):
         return combine(outcomes)
     index, first = np.unique(np.concatenate([o.index for o in outcomes]), return_index=True)
     return Outcome(index, np.concatenate([o.correctness for o in outcomes])[first])
