@@ -1,5 +1,7 @@
 """The papers' figures: what is computed for each by hand, and all of them from a tiny store."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,11 @@ from pipeline.report.paper_figures import (
 from pipeline.report.paper_figures.canvas import Canvas
 from pipeline.report.paper_figures.section import PAPER_FIGURES, add_figures
 from pipeline.stages import report
+from pipeline.store.artefact import Artefact, Manifest
 from pipeline.training.loop import write_history
 from tests.helpers.graph import tiny
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
+from tests.helpers.specs import completed
 from tests.report.test_page import (
     BANK_FACTS,
     CLASSES,
@@ -175,6 +179,17 @@ def test_series_of_radii_differ_in_the_radius_alone(study):
     assert attack == autoattack(8 / 255)
     values = training_radius.estimate_series(series, attack)
     assert [e.value for e in values.values()] == [0.25, 0.25]
+
+
+def test_a_student_that_carries_another_term_is_of_another_series():
+    def key(**more):
+        spec = {"objective": {"adaad": {"eps": 0.1}}, "model": MODEL, "recipe": RECIPE, **more}
+        manifest = Manifest("student", "s-0", "k", completed("student", spec), {}, {}, {}, {})
+        group = ModelGroup("s", "student", (Artefact(Path("s"), manifest),), ({},))
+        return training_radius.make_series_key(group)
+
+    assert key() == key(seed=1) == key(objective={"adaad": {"eps": 0.2}})
+    assert key() != key(igdm={"alpha": 20.0}) and key() != key(objective={"adaad": {"steps": 2}})
 
 
 def test_a_radius_curve_begins_on_the_same_images():
