@@ -15,7 +15,7 @@ from pipeline.data.folder_layout import (
     check_version,
     compute_version,
 )
-from pipeline.data.image_folder import find_source, locate_source
+from pipeline.data.image_folder import describe_missing, find_source, locate_source
 from pipeline.errors import RetortError, explain_denied_reading
 
 REVISION = 1
@@ -220,10 +220,8 @@ class CorruptedFiles:
             return FoundImages()
         folder = find_source(self.path, cache, self.default_folder)
         if folder is None:
-            raise RetortError(
-                f"path: {self.path or self.default_folder} does not exist, neither here nor in "
-                f"{cache}; unpack the published archive"
-            )
+            missing = describe_missing(self.path, cache, self.default_folder)
+            raise RetortError(f"path: {missing}; unpack the published archive")
         return FoundImages({"version": find_version(folder, self.files, self.class_count)})
 
     def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
