@@ -105,6 +105,27 @@ def make_adversarial_examples(
     return batch.note_made(x_adv)
 
 
+def make_examples_against(
+    attack: InnerAttack,
+    batch: Batch,
+    student: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    target: Tensor,
+) -> Tensor:
+    """Images x* (B,C,H,W), detached, that raise ``loss(S(x'), target)``, a target that stays.
+
+    Args:
+        attack: its radius, steps, start and BatchNorm mode.
+        batch: its generator draws the start's noise; its dtype rounds the attack.
+        student: frozen while it is attacked; its BatchNorm mode is that of the attack.
+        loss: maps the student's logits (B,K) and the target to (B,).
+        target: labels (B,), mixed labels (B,K) or a teacher's logits (B,K).
+    """
+    return make_adversarial_examples(
+        attack, batch, lambda z, fixed: loss(student(z), fixed), student, reads=(target,)
+    )
+
+
 def trace_adversarial_path(
     attack: InnerAttack,
     x: Tensor,

@@ -17,7 +17,7 @@ from tests.helpers import plain, ranked
 
 STEPS = 3
 CAPTURED = ["adaad", "adaiad", "akd", "akd2", "ard", "crdnd_like", "gacd_like", "iad", "mtard"]
-CAPTURED += ["pgd_at", "rslad", "trades", "absld", "b_mtard", "saad"]
+CAPTURED += ["pgd_at", "rslad", "trades", "absld", "b_mtard", "iad2", "saad"]
 
 
 class Tracer:
