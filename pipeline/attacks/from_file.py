@@ -67,8 +67,7 @@ class Attack:
     chunk: int = 500
 
     def __post_init__(self) -> None:
-        if self.norm == "linf":
-            check_radius("eps", self.eps)
+        check_radius("eps", self.eps, self.norm)
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
         if self.path and Path(self.path).suffix not in SUFFIXES:

@@ -105,6 +105,13 @@ def test_an_l2_radius_is_the_length_of_the_change(clean, tmp_path):
         replace(attack, eps=0.4 * length).check_test_images(clean, torch.zeros(COUNT))
 
 
+@pytest.mark.parametrize("eps", [-0.1, float("nan")])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_radius_that_cannot_be_meant_is_refused(norm, eps):
+    with pytest.raises(ValueError, match="eps: .* is negative"):
+        from_file.Attack(norm=norm, eps=eps)
+
+
 def test_an_evaluation_stops_before_its_first_chunk(job, tmp_path):  # noqa: F811
     path = write(tmp_path / "a.npz", np.zeros((10, 3, 16, 16), np.float32))
     options = {"eps": EPS, "norm": "linf", "array": "x_adv", "name": "a", "sha256": "0" * 64}

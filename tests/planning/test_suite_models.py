@@ -96,7 +96,12 @@ def test_the_preset_runs_every_attack_and_transfers_from_all_others():
     assert (pgd["steps"], pgd["restarts"], pgd["step"]) == (100, 10, 1 / 255)
     assert (ce["loss"], mse["loss"], square["queries"]) == ("ce", "mse", 5000)
     sources = {name.partition("-from-")[2] for name in found} - {""}
-    assert sources == {*STUDENTS, *TEACHERS} - {"adaad"}
+    assert sources == {*STUDENTS, *TEACHERS, "natural-0"} - {"adaad"}
+    namesakes = [found[f"adaad-0.x-from-{n}"].inputs["surrogate"] for n in ("natural", "natural-0")]
+    assert [(e.kind, e.name) for e in namesakes] == [
+        ("teacher", "natural"),
+        ("student", "natural-0"),
+    ]
     (transfer,) = found["adaad-0.x-from-robust"].spec["attacks"]
     assert transfer["pgd"]["eps"] == 4 / 255 and transfer["pgd"]["steps"] == 20
 

@@ -18,7 +18,11 @@ from pipeline.planning.compatibility.fits import (
     get_image_shape,
     list_dataset_classes,
 )
-from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
+from pipeline.planning.compatibility.students import (
+    find_class_source,
+    find_model_dataset,
+    list_model_classes,
+)
 from pipeline.planning.components import (
     CLASSIFIER,
     DATA,
@@ -101,24 +105,41 @@ def plan_transfers(
     attacks = [{"pgd": collect_key_options(attack)}]
     spec = {"attacks": attacks, **resolver.make_common_spec()}
     components = (*COMPONENTS, *list_attack_modules(attacks))
+    surrogates = list_surrogates(resolver)
     for label, (model, base) in models.items():
         data = resolve_test_dataset(resolver, base, suite)
-        for other in (*config.teachers, *config.students):
-            surrogate = resolver.resolve_classifier(other, f"suites.{suite}.preset")
-            if surrogate.ref == model.ref or not are_comparable(config, other, base):
+        own = find_model_dataset(config, base)
+        for source, (surrogate, dataset) in surrogates.items():
+            if surrogate.ref == model.ref or not are_comparable(config, dataset, own):
                 continue
             inputs = {"model": model, "dataset": data, "surrogate": surrogate}
-            name = f"{label}.{suite}-from-{other}"
+            name = f"{label}.{suite}-from-{source}"
             resolver.plan.add_artefact(
                 PlannedArtefact("evaluation", name, spec, inputs, components)
             )
 
 
+def list_surrogates(resolver: Resolver) -> dict[str, tuple[PlannedArtefact, str]]:
+    """Every teacher and student: the artefact, and the data set whose classes it knows.
+
+    A student that is called as a teacher is has its seed in its name.
+    """
+    config = resolver.config
+    found = {
+        name: (resolver.resolve_name("teachers", name), teacher.dataset)
+        for name, teacher in config.teachers.items()
+    }
+    for name, student in config.students.items():
+        artefact = resolver.resolve_name("students", name)
+        label = artefact.name if name in config.teachers else name
+        found[label] = artefact, find_class_source(config, student)
+    return found
+
+
 def are_comparable(config: Config, first: str, second: str) -> bool:
-    """Whether two classifiers know the same classes and take images of one shape."""
-    same = list_model_classes(config, first) == list_model_classes(config, second)
-    shapes = {get_image_shape(config, find_model_dataset(config, n)) for n in (first, second)}
-    return same and len(shapes) == 1
+    """Whether two data sets have the same classes and images of one shape."""
+    same = list_dataset_classes(config, first) == list_dataset_classes(config, second)
+    return same and get_image_shape(config, first) == get_image_shape(config, second)
 
 
 def make_suite_attacks(attacks: Iterable[dict]) -> list[tuple[str, object]]:
