@@ -108,6 +108,7 @@ def test_the_preset_runs_every_attack_and_transfers_from_all_others():
 
 BAD_PRESETS = [
     ({"preset": "thorough", "attacks": ["clean"]}, "preset: goes with no attacks"),
+    ({"preset": "thorough", "epochs": [1]}, "preset: goes with no attacks, surrogate, dataset or"),
     ({"preset": "thorough", "eps": 0}, "eps: 0 is no radius above 0"),
     ({"attacks": ["clean"], "n_eval": 8}, "eps: and 'n_eval' go with 'preset'"),
     ({"preset": "quick"}, "preset: 'quick' is unknown"),
