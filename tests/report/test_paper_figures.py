@@ -231,6 +231,23 @@ def test_rows_that_all_banks_have(study):
     assert bank_rows.choose_common_rows({"a": same, "b": {1: np.zeros(2), 2: np.ones(2)}}, 1) == [2]
 
 
+def test_a_white_sample_has_a_frame_and_a_bank_left_out_a_word(study, tmp_path, monkeypatch):
+    shown, show, read = [], bank_rows.show_image, bank_rows.read_samples_by_row
+    monkeypatch.setattr(bank_rows, "show_image", lambda *a: shown.append(a[0]) or show(*a))
+    (tmp_path / "figures").mkdir()
+    one = Canvas(tmp_path, "dad.3", study, WANTED)
+    assert bank_rows.draw_bank_rows(one).endswith("in which they differ; one seed.")
+    assert len(shown) == 6  # clean, first and second, of two images
+    spines = [spine for axes in shown for spine in axes.spines.values()]
+    assert all(s.get_visible() and s.get_edgecolor() == (0.7, 0.7, 0.7, 1) for s in spines)
+    first = study.get_artefacts("bank")["first"]
+    monkeypatch.setattr(
+        bank_rows, "read_samples_by_row", lambda bank: read(bank) if bank is first else {}
+    )
+    told = bank_rows.draw_bank_rows(one)
+    assert told.endswith("Left out, of other images or without pixels: second.")
+
+
 def test_distances_to_other_test_sets(study):
     spots = measure_distances(study, WANTED.wasserstein)
     found = {(s.group.name, s.shift.corruption or s.shift.part): s for s in spots}
