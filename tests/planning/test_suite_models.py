@@ -65,6 +65,20 @@ def test_a_section_that_equals_another_is_chosen_by_its_own_name():
         assert {name for kind, name in plan.refs_by_name if kind == "evaluation"} == {"kd-0.x"}
 
 
+def test_a_student_called_as_a_teacher_is_is_tested_on_its_own_images():
+    raw = tiny()
+    raw["datasets"]["more"] = {"source": "cifar100", "train": 512, "val": 64, "test": 64}
+    raw["students"]["natural"] = {**raw["students"]["natural"], "dataset": "more"}
+    raw["suites"] = {"x": {"attacks": ["clean"], "models": "natural"}}
+    plan = make_plan_from_dict(raw)
+    found = {
+        name: plan.artefacts[ref].inputs["dataset"].name
+        for (kind, name), ref in plan.refs_by_name.items()
+        if kind == "evaluation"
+    }
+    assert found == {"natural-0.x": "more", "natural.x": "tiny"}
+
+
 WRONG = [
     (["adad"], "suites.x.models.0: no model is called 'adad'; did you mean 'adaad'?"),
     (["students", "!zz*"], "suites.x.models.1: no model is called 'zz*'; known: adaad"),

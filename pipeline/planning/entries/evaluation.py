@@ -75,15 +75,15 @@ def plan_evaluations(
     spec |= {"shifted": True} if suite.dataset else {}
     plugins = make_suite_attacks(suite.attacks)
     variants: dict[str, list[str]] = {}  # what an attack does instead -> models
-    for label, model, base, asked in iterate_evaluated_models(
+    for label, model, own, asked in iterate_evaluated_models(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
-        data = resolve_test_dataset(resolver, base, name)
-        for line in check_attacks(resolver.config, name, label, base, plugins):
+        data = resolve_test_dataset(resolver, label, own, name)
+        for line in check_attacks(resolver.config, name, label, own, plugins):
             variants.setdefault(line, []).append(label)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
-            inputs["surrogate"] = resolve_surrogate(resolver, name, base)
+            inputs["surrogate"] = resolve_surrogate(resolver, name, label, own)
         resolver.plan.add_artefact(
             PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components, outside)
         )
@@ -106,9 +106,8 @@ def plan_transfers(
     spec = {"attacks": attacks, **resolver.make_common_spec()}
     components = (*COMPONENTS, *list_attack_modules(attacks))
     surrogates = list_surrogates(resolver)
-    for label, (model, base) in models.items():
-        data = resolve_test_dataset(resolver, base, suite)
-        own = find_model_dataset(config, base)
+    for label, (model, own) in models.items():
+        data = resolve_test_dataset(resolver, label, own, suite)
         for source, (surrogate, dataset) in surrogates.items():
             if surrogate.ref == model.ref or not are_comparable(config, dataset, own):
                 continue
@@ -152,14 +151,13 @@ def make_suite_attacks(attacks: Iterable[dict]) -> list[tuple[str, object]]:
 
 
 def check_attacks(
-    config: Config, suite: str, label: str, model: str, attacks: list[tuple[str, object]]
+    config: Config, suite: str, label: str, own: str, attacks: list[tuple[str, object]]
 ) -> list[str]:
-    """What attacks do on a model other than their names say, a line each.
+    """What attacks do on a model of data set ``own`` other than their names say, a line each.
 
     Raises:
         RetortError: an attack does not suit the test images, or the number of a model's classes.
     """
-    own = find_model_dataset(config, model)
     shape = get_image_shape(config, config.suites[suite].dataset or own)
     class_count = len(list_dataset_classes(config, own))
     lines = []
@@ -178,7 +176,7 @@ def check_attacks(
 def iterate_evaluated_models(
     models: dict[str, tuple[PlannedArtefact, str]], epochs: tuple[int, ...], spec: dict, where: str
 ) -> Iterator[tuple[str, PlannedArtefact, str, dict]]:
-    """What a suite evaluates: label, artefact, the classifier whose classes it knows, and spec.
+    """What a suite evaluates: label, artefact, the data set whose classes it knows, and spec.
 
     With epochs, each model is evaluated at those that its recipe keeps.
 
@@ -194,9 +192,9 @@ def iterate_evaluated_models(
                 "keep_epochs in the recipe of one"
             )
     asked = {epoch: spec | {"epoch": epoch} for epoch in epochs}
-    for label, (model, base) in models.items():
+    for label, (model, own) in models.items():
         for epoch in filter(partial(keeps_epoch, model), epochs):
-            yield f"{label}{EPOCH_SEPARATOR}{epoch}", model, base, asked[epoch]
+            yield f"{label}{EPOCH_SEPARATOR}{epoch}", model, own, asked[epoch]
 
 
 def keeps_epoch(model: PlannedArtefact, epoch: int) -> bool:
@@ -204,31 +202,29 @@ def keeps_epoch(model: PlannedArtefact, epoch: int) -> bool:
     return epoch in get_spec(model).recipe.keep_epochs
 
 
-def resolve_surrogate(resolver: Resolver, suite: str, model: str) -> PlannedArtefact:
-    """The model that a suite's attacks are computed on; it must know the same classes."""
+def resolve_surrogate(resolver: Resolver, suite: str, model: str, own: str) -> PlannedArtefact:
+    """The model that a suite's attacks are computed on; it must know the classes of ``own``."""
     config, where = resolver.config, f"suites.{suite}.surrogate"
     name = config.suites[suite].surrogate
     entry = resolver.resolve_classifier(name, where)
-    known, own = list_model_classes(config, name), list_model_classes(config, model)
-    if known != own:
+    known, wanted = list_model_classes(config, name), list_dataset_classes(config, own)
+    if known != wanted:
         raise RetortError(
             f"{where}: '{name}' knows {len(known)} classes, '{model}' knows "
-            f"{describe_class_count(known, own)}; "
+            f"{describe_class_count(known, wanted)}; "
             "name a surrogate of the same classes, or other models"
         )
-    check_image_shape(
-        config, where, name, find_model_dataset(config, name), find_model_dataset(config, model)
-    )
+    check_image_shape(config, where, name, find_model_dataset(config, name), own)
     return entry
 
 
-def resolve_test_dataset(resolver: Resolver, model: str, suite: str) -> PlannedArtefact:
+def resolve_test_dataset(resolver: Resolver, model: str, own: str, suite: str) -> PlannedArtefact:
     """The data set that a model is evaluated on, which must have test images.
 
-    It is the model's own or the suite's, whose classes and image size must be the same.
+    It is the model's ``own`` or the suite's, whose classes and image size must be the same.
     """
     config, where = resolver.config, f"suites.{suite}.dataset"
-    own, given = find_model_dataset(config, model), config.suites[suite].dataset
+    given = config.suites[suite].dataset
     name = given or own
     data = resolver.resolve_name("datasets", name, where)
     known = list_dataset_classes(config, own)
