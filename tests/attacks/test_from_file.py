@@ -82,6 +82,8 @@ BAD = {
     "another order": (lambda z, x: z[::-1], {}, "is the order that of the test images?"),
     "no number": (lambda z, x: np.full(z.shape, np.nan, "f4"), {}, "no finite numbers"),
     "three axes": (lambda z, x: z[:, 0], {}, "images (N,C,H,W) or (N,H,W,C) are expected"),
+    "labels in words": (lambda z, x: z, {"y": np.array(["cat"] * COUNT)}, "'y' holds other than"),
+    "shares for labels": (lambda z, x: z, {"y": np.full(COUNT, 0.5)}, "'y' holds other than whole"),
     "other labels": (lambda z, x: z, {"label": np.arange(COUNT)}, "its labels are not those of"),
 }
 
