@@ -148,7 +148,7 @@ def test_another_test_set_is_counted_by_its_own_images():
     )
 
 
-def test_a_student_called_as_a_teacher_is_costs_what_its_own_network_does():
+def test_a_namesake_of_a_teacher_costs_what_its_own_network_does():
     raw = tiny()
     raw["students"]["natural"] = {**raw["students"]["kd"], "model": "resnet8-s2-w16"}
     config = parse_config(raw)

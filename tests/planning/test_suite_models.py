@@ -65,7 +65,7 @@ def test_a_section_that_equals_another_is_chosen_by_its_own_name():
         assert {name for kind, name in plan.refs_by_name if kind == "evaluation"} == {"kd-0.x"}
 
 
-def test_a_student_called_as_a_teacher_is_is_tested_on_its_own_images():
+def test_a_namesake_of_a_teacher_is_tested_on_its_own_images():
     raw = tiny()
     raw["datasets"]["more"] = {"source": "cifar100", "train": 512, "val": 64, "test": 64}
     raw["students"]["natural"] = {**raw["students"]["natural"], "dataset": "more"}

@@ -121,7 +121,7 @@ def plan_transfers(
 def list_surrogates(resolver: Resolver) -> dict[str, tuple[PlannedArtefact, str]]:
     """Every teacher and student: the artefact, and the data set whose classes it knows.
 
-    A student that is called as a teacher is has its seed in its name.
+    A student with the name of a teacher is told apart by its seed: `natural-0`.
     """
     config = resolver.config
     found = {
