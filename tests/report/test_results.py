@@ -29,6 +29,7 @@ from pipeline.report.results.rows import (
     parse_csv,
 )
 from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats
+from pipeline.report.shift_table import collect_shift_facts
 from pipeline.report.statistics.resampling import (
     RESAMPLES,
     Difference,
@@ -214,7 +215,8 @@ def test_an_unknown_column_is_named(records):
 def test_a_row_s_name_is_a_link_and_its_sources_are_told_on_hover():
     """A name that also stands in the row's markup and in the text on hover."""
     member = SimpleNamespace(manifest=SimpleNamespace(key="0123456789ab", spec={"seed": 0}))
-    study = SimpleNamespace(groups=[ModelGroup("td", "student", (member,), ({},))], artefacts={})
+    groups = [ModelGroup("td", "student", (member,), ({},))]
+    study = SimpleNamespace(groups=groups, artefacts={}, label_group=lambda group: group.name)
     found = link_artefacts("<tr><td>td</td><td>student</td></tr>", study, {})
     assert found == (
         '<tr title="td: seed 0 0123456789ab; evaluations: none">'
@@ -241,3 +243,31 @@ def test_a_study_of_other_test_sets_alone_has_a_table(tmp_path):
     assert "75.0" in brief and "On clean images of other, a is right most often" in brief
     table = format_results(list(parse_csv((job.folder / "results.csv").read_text())), None, "latex")
     assert "clean on other (n=16)" in table and "75.0 [50.5, 89.8]" in table
+
+
+def test_a_teacher_and_a_student_of_one_name_have_rows_of_their_own(tmp_path):
+    """A student's seeds need not begin at 0."""
+    store = Store(tmp_path)
+    counts = {"train": 16, "val": 16, "test": 16}
+    for name in ("own", "other"):
+        store.add("dataset", name, {}, {}, write_data, {"classes": CLASSES, "counts": counts})
+    spec = {"model": "r8", "recipe": RECIPE, "device": "cpu", "objective": {"kd": {}}}
+    for ref, right in (("teacher/kd", 12), ("student/kd-3", 4), ("student/alone-3", 8)):
+        kind, _, name = ref.partition("/")
+        store.add(kind, name, spec, {"dataset": "dataset/own"}, write_trained)
+        store.add(
+            "evaluation", f"{name}.main", {"shifted": True},
+            {"dataset": "dataset/other", "model": ref},
+            lambda at, right=right: write_outcomes(at, {CLEAN: (right, 16)}),
+        )  # fmt: skip
+    study = open_study(store.job())
+    assert collect_shift_facts(study, "kd") == {
+        "kd": {"other": 25}, "alone": {"other": 50}, "kd (teacher)": {"other": 75},
+    }  # fmt: skip
+    assert study.find_group("kd").kind == "teacher"
+    keys = {
+        label.partition(" ")[0]: ref.partition("/")[2] for label, ref in study.refs_by_name.items()
+    }
+    linked = link_artefacts("<tr><td>kd (teacher)</td></tr><tr><td>kd</td></tr>", study, {})
+    assert linked.index(keys["teacher/kd"]) < linked.index(keys["student/kd-3"])
+    assert study.find_group("alone").members[0].manifest.name == "alone-3"

@@ -64,12 +64,12 @@ def link_artefacts(body: str, study: Study, measurements: Measurements) -> str:
     A row is a model's if its first cell is the model's name; a second cell may be its role.
     """
     models = {(g.name, g.kind): g for g in reversed(study.groups)}
-    by_name = {group.name: group for group in reversed(study.groups)}
+    by_label = {study.label_group(group): group for group in reversed(study.groups)}
     keys = {artefact.manifest.key for artefact in study.artefacts.values()}
 
     def link_row(match: re.Match) -> str:
         name, role = html.unescape(match["name"]), (match["role"] or "").rpartition(" ")[2]
-        group = models.get((name, role)) or by_name.get(name)
+        group = models.get((name, role)) or by_label.get(name)
         if group is None:
             return match[0]
         hover = html.escape(describe_sources(group, measurements))
