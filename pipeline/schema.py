@@ -55,11 +55,13 @@ Device = Literal["cpu", "cuda"]
 DeviceChoice = Literal["cpu", "cuda", "auto"]
 NonNegativeFloat = Annotated[Number, Field(ge=0)]
 TeacherForm = Literal["as_trained", "folded"]
+Folder = Annotated[str, Field(min_length=1, description="the path of a folder")]
 
 
 def make_neutral_field(neutral: Any) -> Any:
     """A field that is left out of the key while it equals ``neutral``, its default."""
-    return Field(default=neutral, json_schema_extra={"neutral": neutral})
+    as_json = list(neutral) if isinstance(neutral, tuple) else neutral
+    return Field(default=neutral, json_schema_extra={"neutral": as_json})
 
 
 class Section(BaseModel):

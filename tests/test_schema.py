@@ -18,10 +18,12 @@ from pipeline.schema import (
     Number,
     Section,
     build_instance,
+    dump_section,
     flatten_options,
     format_validation_error,
     get_defaults,
     list_options,
+    make_neutral_field,
     make_plugin,
     parse_fractions,
     parse_named_options,
@@ -224,3 +226,16 @@ def test_a_groups_settings_are_flat_options():
 def test_a_fault_in_a_group_is_named_by_its_option(options, line):
     with pytest.raises(ValueError, match=f"^{re.escape(line)}"):
         build_instance(Walker, options)
+
+
+def test_a_neutral_default_is_in_no_key_whatever_its_type():
+    """In JSON a tuple is a list."""
+
+    class Parts(Section):
+        none: str | None = make_neutral_field(None)
+        names: tuple[str, ...] = make_neutral_field(())
+        pair: tuple[int, int] = make_neutral_field((1, 2))
+        options: dict[str, int] = make_neutral_field({})
+
+    assert dump_section(Parts()) == {}
+    assert dump_section(Parts(names=("a",), pair=(2, 1))) == {"names": ["a"], "pair": [2, 1]}

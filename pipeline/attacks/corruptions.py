@@ -22,6 +22,7 @@ from pipeline.core.attack_protocol import (
     predict_classes,
 )
 from pipeline.core.corruptions import cifar
+from pipeline.core.corruptions.names import CORRUPTIONS
 from pipeline.core.seeding import derive_seed
 from pipeline.errors import RetortError
 
@@ -35,12 +36,6 @@ COMPONENTS = (
     "pipeline.core.threat_models",
 )
 
-CORRUPTIONS = (
-    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
-    *("motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast"),
-    *("elastic_transform", "pixelate", "jpeg_compression", "speckle_noise", "gaussian_blur"),
-    *("spatter", "saturate"),
-)
 SEEDED_BY_ARGUMENT = ("impulse_noise", "glass_blur")  # these ignore numpy's global generator
 MIN_SIDE = 32
 LARGE_SIDE = 64  # smaller images get CIFAR-10-C's strengths unless the suite says otherwise

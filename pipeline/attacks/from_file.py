@@ -67,8 +67,7 @@ class Attack:
     chunk: int = 500
 
     def __post_init__(self) -> None:
-        if self.norm == "linf":
-            check_radius("eps", self.eps)
+        check_radius("eps", self.eps, self.norm)
         check_count("n_eval", self.n_eval)
         check_count("chunk", self.chunk)
         if self.path and Path(self.path).suffix not in SUFFIXES:
@@ -178,9 +177,14 @@ def read_file(path: str, name: str) -> tuple[Tensor, Tensor | None]:
         images = images.transpose(0, 3, 1, 2)
     if fault := describe_bad_pixels(images):
         raise RetortError(f"{path}: '{name}' {fault}")
-    labels = next((arrays[n] for n in LABEL_NAMES if n in arrays), None)
     pixels = torch.from_numpy(np.ascontiguousarray(images))
-    return pixels, None if labels is None else torch.from_numpy(labels.reshape(-1).astype("int64"))
+    label_name = next((n for n in LABEL_NAMES if n in arrays), None)
+    if label_name is None:
+        return pixels, None
+    labels = arrays[label_name]
+    if labels.dtype.kind not in "iuf" or (labels != np.round(labels)).any():
+        raise RetortError(f"{path}: '{label_name}' holds other than whole numbers; store those")
+    return pixels, torch.from_numpy(labels.reshape(-1).astype("int64"))
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

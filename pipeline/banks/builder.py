@@ -262,12 +262,12 @@ def draw_block_start(
     A uniform or, for L2, a normal noise of the image's shape; the first draw says whether it is
     used.
     """
-    count = q[0].numel()
-    draws = draw_device_uniforms(seed, np.arange(rows.start, rows.stop), 0, 1 + 2 * count, q.device)
-    noisy, first, second = draws[:, 0] < start_probability, *draws[:, 1:].split(count, 1)
-    noise = first
-    if isinstance(threat_model, L2):  # by Box and Muller; 1 - u is never 0
-        noise = (-2 * (1 - first).log()).sqrt() * (2 * math.pi * second).cos()
+    count, is_normal = q[0].numel(), isinstance(threat_model, L2)
+    needed = 1 + (2 * count if is_normal else count)
+    draws = draw_device_uniforms(seed, np.arange(rows.start, rows.stop), 0, needed, q.device)
+    noisy, noise = draws[:, 0] < start_probability, draws[:, 1 : 1 + count]
+    if is_normal:  # by Box and Muller; 1 - u is never 0
+        noise = (-2 * (1 - noise).log()).sqrt() * (2 * math.pi * draws[:, 1 + count :]).cos()
     placed = threat_model.place_noise(q, noise.to(q.dtype).view_as(q))
     return torch.where(noisy.view(-1, 1, 1, 1), placed, q)
 

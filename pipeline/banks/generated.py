@@ -22,8 +22,9 @@ def choose_images(generated: Split, labels: Sequence[int], rows: range, seed: in
         RetortError: there is no generated image of a label.
     """
     chosen = []
+    places = {label: (generated.labels == label).nonzero().flatten() for label in set(labels)}
     for label, row in zip(labels, rows, strict=True):
-        of_class = (generated.labels == label).nonzero().flatten()
+        of_class = places[label]
         if not len(of_class):
             raise RetortError(
                 f"banks: 'images' has no training image of class {label}; add one, or take the "

@@ -78,7 +78,8 @@ def add_run_verb(verbs) -> None:
     verb = add_verb(verbs, "run", ("cli", "run_workflow"), what, "run --cores all --dry-run")
     add_configuration_option(verb, "+")
     verb.add_argument("--cores", metavar="N", help="how many cores; all unless given")
-    verb.add_argument("--profile", metavar="NAME", help="slurm, or a folder with a profile")
+    profile = "slurm, a folder with a profile, or one in ~/.config/snakemake by its name"
+    verb.add_argument("--profile", metavar="NAME", help=profile)
     verb.add_argument("-n", "--dry-run", action="store_true", help="only say what would run")
     verb.epilog += "\n\nEvery other option goes to snakemake, such as --until dataset or --jobs 50."
 

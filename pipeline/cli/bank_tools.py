@@ -98,8 +98,8 @@ def verify(job: Job, mend: bool) -> None:
     count = f"{len(broken)} of {shards} shards"
     if not mend:
         raise RetortError(
-            f"{job.folder}: {count} are not whole; run 'bank verify --mend', then snakemake: it "
-            "makes those again and no others"
+            f"{job.folder}: {count} are not whole; add --mend, and 'retort run' makes those again "
+            "and no others"
         )
     with hold_lease(job.folder, NEVER_MADE):
         (job.folder / MANIFEST_FILE).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pipeline.config.reader import Config, read_config
 from pipeline.errors import RetortError
 from pipeline.planning import cost, flops
 from pipeline.planning.cost import ArtefactCost
+from pipeline.planning.evaluation_cost import compute_evaluation_cost, list_attack_costs
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
 from pipeline.report.tables import format_markdown_table
@@ -63,16 +64,19 @@ def run_verb(options: argparse.Namespace) -> None:
         f"Hours at {rate:,.1f} GFLOP/s ({source}), one job at a time. FLOP of attacks and bytes of "
         "banks are upper bounds: attacks leave off images that fall, a bank drops samples."
     )
-    for warning in list_dominating_attacks(config, lines, rate):
+    for warning in list_dominating_attacks(config, plan, lines, rate):
         print(warning)
 
 
-def list_dominating_attacks(config: Config, lines: list[CostLine], rate: float) -> list[str]:
+def list_dominating_attacks(
+    config: Config, plan: Plan, lines: list[CostLine], rate: float
+) -> list[str]:
     """A line for each attack that takes a third or more of the hours that are due."""
     flop_by_attack: dict[str, float] = {}
     for line in lines:
         if line.kind == "evaluation" and not line.is_made:
-            for attack, spent in cost.list_attack_costs(config, line.names.split(" = ")[0]):
+            entry = plan.artefacts[plan.refs_by_name[line.kind, line.names.split(" = ")[0]]]
+            for attack, spent in list_attack_costs(config, entry):
                 flop_by_attack[attack] = flop_by_attack.get(attack, 0.0) + spent.flop
     whole = sum(line.due_cost.flop for line in lines)
     return [
@@ -93,14 +97,17 @@ def format_uncounted(lines: list[CostLine]) -> str:
 
 def has_cost(kind: str) -> bool:
     """Whether a kind has a cost; a report has none."""
-    return hasattr(cost, f"compute_{kind}_cost")
+    return kind == "evaluation" or hasattr(cost, f"compute_{kind}_cost")
 
 
 def make_line(config: Config, plan: Plan, ref: str) -> CostLine:
     """An artefact's line."""
     entry = plan.artefacts[ref]
-    name = entry.name.rpartition("-")[0] if entry.kind == "student" else entry.name
-    artefact_cost = getattr(cost, f"compute_{entry.kind}_cost")(config, name)
+    if entry.kind == "evaluation":
+        artefact_cost = compute_evaluation_cost(config, entry)
+    else:
+        name = entry.name.rpartition("-")[0] if entry.kind == "student" else entry.name
+        artefact_cost = getattr(cost, f"compute_{entry.kind}_cost")(config, name)
     names = " = ".join(n for (_, n), other in plan.refs_by_name.items() if other == ref)
     return CostLine(entry.kind, names, artefact_cost, plan.is_complete(ref))
 

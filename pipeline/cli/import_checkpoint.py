@@ -36,7 +36,7 @@ def run_verb(options: argparse.Namespace) -> None:
     path, out = options.file, options.out
     if out.suffix != ".safetensors":
         raise RetortError(f"{out}: is written as safetensors; let its name end in .safetensors")
-    start = read_file_header(path)
+    start = read_file_header(path, "name the file to import")
     if start[8:9] == b"{":
         raise RetortError(f"{path}: is a safetensors file already; name it as it is")
     check_sha256(path, options.sha256)

@@ -32,7 +32,7 @@ def list_arguments(options: argparse.Namespace) -> list[str]:
     arguments = ["--snakefile", str(find_workflow_root() / "Snakefile")]
     arguments += ["--configfile", *map(str, options.configfile)]
     if options.profile:
-        arguments += ["--profile", str(find_profile(options.profile))]
+        arguments += ["--profile", find_profile(options.profile)]
     if options.cores or not options.profile:
         arguments += ["--cores", options.cores or "all"]
     if options.dry_run:
@@ -40,15 +40,22 @@ def list_arguments(options: argparse.Namespace) -> list[str]:
     return arguments + options.rest
 
 
-def find_profile(name: str) -> Path:
-    """A profile's folder: a path as it is given, or one of the workflow's own by its name.
+def find_profile(name: str) -> str:
+    """A profile as Snakemake takes it: a path, one of the workflow's own, or any it finds by name.
 
     Raises:
-        RetortError: it is neither.
+        RetortError: it is none of them.
     """
     own = find_workflow_root() / "profiles"
     for folder in (Path(name), own / name):
         if (folder / "config.yaml").is_file():
-            return folder
+            return str(folder)
+    from snakemake.cli import get_profile_dir  # loads nearly all of Snakemake
+
+    if get_profile_dir(name) is not None:
+        return name
     known = ", ".join(sorted(path.name for path in own.iterdir()))
-    raise RetortError(f"--profile {name}: no folder with a config.yaml; Retort's own are {known}")
+    raise RetortError(
+        f"--profile {name}: no folder with a config.yaml, neither here nor where Snakemake looks; "
+        f"Retort's own are {known}"
+    )

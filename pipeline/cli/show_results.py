@@ -16,14 +16,12 @@ from pipeline.store.artefact import open_artefact
 def run_verb(options: argparse.Namespace) -> None:
     """Print the table and the report's place, or the results in the format that is asked for."""
     folder = find_report(make_plan(read_config(*options.configfile)))
-    report = open_artefact(folder)
     if options.form is None and options.by is None:
-        table = report.get_verified_path("table.md").read_text()
+        table = open_artefact(folder).get_verified_path("table.md").read_text()
         print(f"{table}\nReport: {folder / 'report.html'}")
         return
-    records = list(parse_csv(report.get_verified_path(RESULTS_FILE).read_text()))
     by = options.by.split(",") if options.by else None
-    print(format_results(records, by, options.form or "markdown"))
+    print(format_results(read_records(folder), by, options.form or "markdown"))
 
 
 def find_report(plan: Plan) -> Path:
@@ -39,6 +37,12 @@ def find_report(plan: Plan) -> Path:
     if not plan.is_complete(ref):
         raise RetortError(f"{folder}: is not made yet; run 'retort run'")
     return folder
+
+
+def read_records(folder: Path) -> list[dict]:
+    """The records of a finished report's ``results.csv``."""
+    path = open_artefact(folder).get_verified_path(RESULTS_FILE)
+    return list(parse_csv(path.read_text()))
 
 
 def format_results(records: list[dict], by: list[str] | None, form: str) -> str:

@@ -24,6 +24,7 @@ from pipeline.errors import RetortError
 from pipeline.resources import find_device
 from pipeline.schema import (
     DeviceChoice,
+    Folder,
     NonNegativeInt,
     PositiveInt,
     Section,
@@ -55,7 +56,7 @@ class Config(Section):
         report: the page with all results; without this section none is written.
     """
 
-    store: str = "store"
+    store: Folder = "store"
     seed: NonNegativeInt = 0
     device: DeviceChoice = "cpu"
     strict_code: bool = False  # the code's fingerprint is in every key

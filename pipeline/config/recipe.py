@@ -86,7 +86,7 @@ class Recipe(Section):
     channels_last: bool = False
     clip_grad: NonNegativeFloat = 0.0
     select_on: Literal["last", "val", "test"] = "last"
-    keep_epochs: tuple[PositiveInt, ...] = make_neutral_field(())
+    keep_epochs: tuple[PositiveInt, ...] = ()  # in every key, also where there are none
     accumulate: PositiveInt = make_neutral_field(1)
     smoothing: Share = make_neutral_field(0.0)
     mixup: NonNegativeFloat = make_neutral_field(0.0)

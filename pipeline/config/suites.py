@@ -8,6 +8,7 @@ from pipeline.config.paper_tables import PaperFigure, PaperTable
 from pipeline.config.plugin_fields import AttackSpec, Plugin
 from pipeline.config.sections.trained import Computed
 from pipeline.schema import (
+    Folder,
     NonNegativeInt,
     Number,
     PositiveInt,
@@ -49,7 +50,8 @@ class SuiteSettings(Section):
             (`keep_epochs`).
         preset: `thorough` in place of attacks: PGD-100 with ten starts, APGD on cross-entropy and
             on the squared error, MultiTargeted, Square with 5,000 queries, AutoAttack, and PGD-20
-            transferred from every other model of the run that knows the same classes.
+            transferred from every other model of the run that knows the same classes. It goes with
+            neither `surrogate`, `dataset` nor `epochs`.
         eps: radius of the preset's attacks, in pixels of [0,1]; 8/255 unless given.
         n_eval: number of first images that the preset's attacks see; all unless given.
     """
@@ -75,8 +77,10 @@ class SuiteSettings(Section):
             return value
         if value["preset"] != "thorough":
             raise ValueError(f"preset: {value['preset']!r} is unknown; known: thorough")
-        if value.get("attacks") or value.get("surrogate") or value.get("dataset"):
-            raise ValueError("preset: goes with no attacks, surrogate or dataset; drop them")
+        if any(value.get(name) for name in ("attacks", "surrogate", "dataset", "epochs")):
+            raise ValueError(
+                "preset: goes with no attacks, surrogate, dataset or epochs; drop them"
+            )
         seen = {"n_eval": value["n_eval"]} if value.get("n_eval") is not None else {}
         eps = DEFAULT_EPS if value.get("eps") is None else parse_fractions(value["eps"])
         if isinstance(eps, bool) or not isinstance(eps, int | float) or eps <= 0:
@@ -162,8 +166,8 @@ class ReportSettings(Section):
     title: str = "Robust students, one teacher bank"
     samples: PositiveInt = 6
     wasserstein: WassersteinSettings | None = make_neutral_field(None)
-    tables: tuple[PaperTable, ...] = Field(default=(), json_schema_extra={"neutral": []})
-    figures: tuple[PaperFigure, ...] = Field(default=(), json_schema_extra={"neutral": []})
+    tables: tuple[PaperTable, ...] = make_neutral_field(())
+    figures: tuple[PaperFigure, ...] = make_neutral_field(())
     figure_images: PositiveInt = make_neutral_field(100)
     corruption_reference: str | None = make_neutral_field(None)
 
@@ -236,7 +240,7 @@ class RunSettings(Section):
         resources: what jobs ask of a cluster, by kind.
     """
 
-    data: str = "data"
+    data: Folder = "data"
     checkpoint_seconds: Annotated[Number, Field(ge=0)] = 60.0
     shards_per_job: PositiveInt = 1
     gpus_per_evaluation: PositiveInt = 1

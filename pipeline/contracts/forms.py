@@ -35,7 +35,13 @@ IMAGES_PER_CALL = 500  # default of an attack's option ``chunk``
 NO_OPTIONS = {"needs_whole_batch"}  # class attributes that are numbers and no options
 OPTIONAL_METHODS = {  # methods that a class may have, by its kind -> what they are called with
     "objectives": {"prepare": ("roles", "batch"), "trains": ()},
-    "attacks": {"count_passes": ("shape",), "explain_misfit": ("shape", "class_count")},
+    "attacks": {
+        "count_passes": ("shape",),
+        "explain_misfit": ("shape", "class_count"),
+        "explain_variant": ("shape", "class_count"),
+        "find_files": ("data",),
+        "check_test_images": ("images", "labels"),
+    },
     "generator_losses": {"needs": (), "prepare": ("batch",), "remember": ("batch",)},
     "datasets": {
         "load": ("split", "cache"),
@@ -85,6 +91,11 @@ def complete_attacks(form: Form) -> None:
     kind = check_dataclass(form)
     check_method(form, kind, "__call__", ("model", "x", "y", "seed"), ("judge",))
     known = {field.name: field for field in dataclasses.fields(kind)}
+    outside = [name for name, field in known.items() if "outside" in field.metadata]
+    if outside and not hasattr(kind, "find_files"):
+        form.refuse(
+            f"Attack.{outside[0]} lies outside; write Attack.find_files(self, data)", "Attack"
+        )
     added: list[Any] = []
     for name, hint, default in (("n_eval", int | None, None), ("chunk", int, IMAGES_PER_CALL)):
         if name in known and type(known[name].default) not in (int, type(None)):

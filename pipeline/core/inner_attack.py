@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch
-from pipeline.core.devices.ascent_graph import AscentGraphs
+from pipeline.core.devices.ascent_graph import AscentGraphs, identify_function
 from pipeline.core.pgd import Start, freeze_for_attack, make_first_iterate, run_pgd
 from pipeline.core.threat_models import L2, Linf, Norm, ThreatModel, check_steps
 
@@ -153,8 +153,29 @@ def trace_path(
 
     if ascents is None or reads is None:
         return ascend(start, x, *(reads or ()))
-    about = settings, keeps_all, getattr(loss, "__code__", type(loss))
+    about = settings, keeps_all, identify_function(loss)
     return ascents.run(ascend, networks, about, start, x, *reads)
+
+
+def make_examples_against(
+    attack: InnerAttack,
+    batch: Batch,
+    student: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    target: Tensor,
+) -> Tensor:
+    """Images x* (B,C,H,W), detached, that raise ``loss(S(x'), target)``, a target that stays.
+
+    Args:
+        attack: its radius, steps, start and BatchNorm mode.
+        batch: its generator draws the start's noise; its dtype rounds the attack.
+        student: frozen while it is attacked; its BatchNorm mode is that of the attack.
+        loss: maps the student's logits (B,K) and the target to (B,).
+        target: labels (B,), mixed labels (B,K) or a teacher's logits (B,K).
+    """
+    return make_adversarial_examples(
+        attack, batch, lambda z, fixed: loss(student(z), fixed), student, reads=(target,)
+    )
 
 
 def trace_adversarial_path(

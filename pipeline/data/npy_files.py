@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.corruptions.names import CORRUPTIONS
 from pipeline.data.folder_layout import (
     VERSION_PREFIX,
     FoundImages,
     check_version,
     compute_version,
 )
-from pipeline.data.image_folder import find_source, locate_source
+from pipeline.data.image_folder import describe_missing, find_source, locate_source
 from pipeline.errors import RetortError, explain_denied_reading
 
 REVISION = 1
@@ -25,12 +26,6 @@ SHAPE = (3, SIDE, SIDE)
 SEVERITIES = (1, 2, 3, 4, 5)
 IMAGES_PER_SEVERITY = 10_000
 LABELS = "labels.npy"
-BENCHMARK = (  # the corruptions that a mean corruption error is over
-    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur"),
-    *("motion_blur", "zoom_blur", "snow", "frost", "fog", "brightness", "contrast"),
-    *("elastic_transform", "pixelate", "jpeg_compression"),
-)
-FURTHER = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
 
 
 def open_array(path: Path) -> np.ndarray:
@@ -110,11 +105,10 @@ def describe_bad_labels(labels: np.ndarray, class_count: int) -> str:
 
 def check_parts(names: Sequence[str], severities: Sequence[int], images: int) -> None:
     """Raises ValueError unless corruptions, severities and number of images are of the set's."""
-    known = (*BENCHMARK, *FURTHER)
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in CORRUPTIONS]
     if unknown or not names or len(set(names)) < len(names):
         wrong = f"unknown {', '.join(unknown)}" if unknown else "none, or one twice"
-        raise ValueError(f"names: {wrong}; choose from {', '.join(known)}")
+        raise ValueError(f"names: {wrong}; choose from {', '.join(CORRUPTIONS)}")
     if not severities or not set(severities) <= set(SEVERITIES):
         raise ValueError(f"severities: {list(severities)} are not among 1 to 5")
     if not 1 <= images <= IMAGES_PER_SEVERITY:
@@ -220,10 +214,8 @@ class CorruptedFiles:
             return FoundImages()
         folder = find_source(self.path, cache, self.default_folder)
         if folder is None:
-            raise RetortError(
-                f"path: {self.path or self.default_folder} does not exist, neither here nor in "
-                f"{cache}; unpack the published archive"
-            )
+            missing = describe_missing(self.path, cache, self.default_folder)
+            raise RetortError(f"path: {missing}; unpack the published archive")
         return FoundImages({"version": find_version(folder, self.files, self.class_count)})
 
     def load(self, split: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:

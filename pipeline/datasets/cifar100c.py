@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.core.corruptions.names import BENCHMARK
 from pipeline.data import npy_files
 from pipeline.data.folder_layout import FoundImages
 from pipeline.datasets import cifar100
@@ -39,7 +40,7 @@ class Images:
 
     path: str = field(default="", metadata={"outside": True})
     version: str = ""
-    names: tuple[str, ...] = npy_files.BENCHMARK
+    names: tuple[str, ...] = BENCHMARK
     severities: tuple[int, ...] = npy_files.SEVERITIES
     images: int = npy_files.IMAGES_PER_SEVERITY
 

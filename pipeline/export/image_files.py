@@ -35,7 +35,8 @@ def list_image_files(places: Sequence[Path]) -> list[Path]:
 
 
 def check_image_files(model: FinishedModel, paths: Sequence[Path]) -> None:
-    """Raise RetortError that names files which are no images."""
+    """Raise RetortError that names files which are no images, or if the model's are not square."""
+    check_square(model)
     faults = []
     for path in paths:
         try:
@@ -52,17 +53,23 @@ def read_image_files(model: FinishedModel, paths: Sequence[Path]) -> Tensor:
     Raises:
         RetortError: a file is no image, or the model's images are not square.
     """
+    check_square(model)
     return torch.stack([read_image_file(model, path) for path in paths]).float() / 255
 
 
-def read_image_file(model: FinishedModel, path: Path) -> Tensor:
-    """An image (C,H,W) uint8."""
-    channels, height, width = model.shape
+def check_square(model: FinishedModel) -> None:
+    """Raise RetortError if the model's images are not square."""
+    _, height, width = model.shape
     if height != width:
         raise RetortError(
             f"{model.name}: takes images of {height} x {width}, and files are cropped to squares; "
             "use pipeline.load on arrays of that shape"
         )
+
+
+def read_image_file(model: FinishedModel, path: Path) -> Tensor:
+    """An image (C,H,W) uint8."""
+    channels, height, _ = model.shape
     with explain_denied_reading(path):
         data = path.read_bytes()
     image = decode_image(data, str(path), model.decode)

@@ -11,7 +11,7 @@ from pipeline.core.collectives import all_gather
 from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import cross_entropy, kl_divergence
 from pipeline.core.threat_models import MIN_NORM
@@ -96,13 +96,7 @@ class Objective(nn.Module):
         self.move_temperatures(batch.epoch, batch.progress)
         clean = get_clean_teacher_logits(roles, batch)
         hot, mild = (clean / t[labels, None].to(clean.dtype) for t in self.temperatures)
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, t: kl_divergence(student(z), t),
-            student,
-            reads=(hot,),
-        )
+        x_adv = make_examples_against(self.inner_attack, batch, student, kl_divergence, hot)
         outputs = student(x_adv), student(batch.x)
         self.note_losses(labels, *outputs)
         yield {

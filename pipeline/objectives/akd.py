@@ -9,7 +9,7 @@ from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import cross_entropy
 
@@ -43,12 +43,8 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student = roles.student
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, y: cross_entropy(student(z), y),
-            student,
-            reads=(batch.labels,),
+        x_adv = make_examples_against(
+            self.inner_attack, batch, student, cross_entropy, batch.labels
         )
         with torch.no_grad():
             soft = roles.teacher(x_adv).softmax(1)

@@ -9,7 +9,7 @@ from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import cross_entropy, kd_loss
 
@@ -46,12 +46,8 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, t = roles.student, self.temperature
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, y: cross_entropy(student(z), y),
-            student,
-            reads=(batch.labels,),
+        x_adv = make_examples_against(
+            self.inner_attack, batch, student, cross_entropy, batch.labels
         )
         with torch.no_grad():
             robust, natural = (roles.teachers[r](x_adv) for r in ("robust", "natural"))

@@ -9,7 +9,7 @@ from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
     declare_clean_forward,
-    make_adversarial_examples,
+    make_examples_against,
     show_clean_images,
 )
 from pipeline.core.losses import cross_entropy, kd_loss
@@ -52,12 +52,8 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target = roles.student, get_clean_teacher_logits(roles, batch)
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, y: cross_entropy(student(z), y),
-            student,
-            reads=(batch.labels,),
+        x_adv = make_examples_against(
+            self.inner_attack, batch, student, cross_entropy, batch.labels
         )
         kd = kd_loss(student(x_adv), target, self.temperature)
         terms = {"kd_adv": self.kd_scale * self.alpha * kd}

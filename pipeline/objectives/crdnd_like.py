@@ -12,7 +12,7 @@ from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
     declare_clean_forward,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import kl_divergence, pairwise_cosine_similarity, softmax_entropy
 from pipeline.objectives.rslad import compute_soft_label_terms
@@ -66,13 +66,7 @@ class Objective:
         )
         relative_entropy = softmax_entropy(raw) / math.log(raw.shape[1])
         target = raw * (1 + self.sharpen * relative_entropy)[:, None]
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, t: kl_divergence(student(z), t),
-            student,
-            reads=(target,),
-        )
+        x_adv = make_examples_against(self.inner_attack, batch, student, kl_divergence, target)
         logits = student(x_adv)
         relation_logits = (pairwise_cosine_similarity(all_gather(z)) / t for z in (logits, raw))
         relation = self.beta * take_own_rows(kl_divergence(*relation_logits))

@@ -13,7 +13,7 @@ from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
     declare_clean_forward,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import info_nce, kl_divergence
 from pipeline.core.pgd import freeze_modules
@@ -101,13 +101,7 @@ class Objective(nn.Module):
         )
         with no_grad():
             target = teacher.head(anchors := teacher.features(batch.x))
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, t: kl_divergence(student(z), t),
-            student,
-            reads=(target,),
-        )
+        x_adv = make_examples_against(self.inner_attack, batch, student, kl_divergence, target)
         features = halves.features(x_adv)
         all_anchors, all_positives = (
             all_gather(anchors @ self.anchor),

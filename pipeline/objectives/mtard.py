@@ -12,7 +12,7 @@ from pipeline.core.collectives import all_gather
 from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import cross_entropy, kl_divergence
 from pipeline.core.threat_models import MIN_NORM
@@ -79,12 +79,8 @@ class Objective(nn.Module):
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, teachers = roles.student, roles.teachers
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, y: cross_entropy(student(z), y),
-            student,
-            reads=(batch.labels,),
+        x_adv = make_examples_against(
+            self.inner_attack, batch, student, cross_entropy, batch.labels
         )
         with torch.no_grad():
             targets = teachers["robust"](x_adv), teachers["natural"](batch.x)

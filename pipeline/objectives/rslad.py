@@ -12,7 +12,7 @@ from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
     declare_clean_forward,
-    make_adversarial_examples,
+    make_examples_against,
     show_clean_images,
 )
 from pipeline.core.losses import kd_loss
@@ -95,7 +95,5 @@ class Objective:
 
     def __call__(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, target, t = roles.student, get_clean_teacher_logits(roles, batch), self.temperature
-        x_adv = make_adversarial_examples(
-            self.inner_attack, batch, lambda z, t: kd_loss(student(z), t), student, reads=(target,)
-        )
+        x_adv = make_examples_against(self.inner_attack, batch, student, kd_loss, target)
         yield compute_soft_label_terms(self, student, batch.x, student(x_adv), target, t)

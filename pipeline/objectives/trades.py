@@ -9,7 +9,7 @@ from pipeline.core.batch import Batch, Roles, Terms
 from pipeline.core.inner_attack import (
     InnerAttack,
     declare_attack_options,
-    make_adversarial_examples,
+    make_examples_against,
 )
 from pipeline.core.losses import cross_entropy, kl_divergence
 from pipeline.core.pgd import freeze_for_attack
@@ -45,12 +45,8 @@ class Objective:
         student = roles.student
         with torch.no_grad(), freeze_for_attack(student, bn=self.inner_attack.attack_bn):
             fixed_logits = student(batch.x)
-        x_adv = make_adversarial_examples(
-            self.inner_attack,
-            batch,
-            lambda z, t: kl_divergence(student(z), t),
-            student,
-            reads=(fixed_logits,),
+        x_adv = make_examples_against(
+            self.inner_attack, batch, student, kl_divergence, fixed_logits
         )
         clean = student(batch.x)
         yield {

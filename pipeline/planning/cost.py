@@ -24,8 +24,14 @@ from pipeline.planning.compatibility.students import (
     find_model_dataset,
     list_model_classes,
 )
-from pipeline.planning.network_cost import measure_discretizer, measure_model, resolve_architecture
-from pipeline.planning.plan import EPOCH_SEPARATOR, SEED_SEPARATOR
+from pipeline.planning.network_cost import (
+    measure_discretizer,
+    measure_model,
+    measure_student,
+    measure_teacher,
+    resolve_architecture,
+)
+from pipeline.planning.plan import SEED_SEPARATOR
 from pipeline.planning.step_cost import measure_objective
 from pipeline.schema import make_plugin
 
@@ -33,7 +39,6 @@ WEIGHT_BYTES = 4  # bytes of a weight
 OUTPUT_BYTES = 2  # bytes of a stored output
 ROW_BYTES = 64  # bytes of a row's numbers and of its share of the tar file
 INDEXED_IMAGE_BYTES = 200  # bytes of an indexed image's path in the index
-OUTCOME_BYTES = 12  # bytes of an image's outcome under one attack, compressed
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ def compute_dataset_cost(config: Config, name: str) -> ArtefactCost:
 def compute_teacher_cost(config: Config, name: str) -> ArtefactCost:
     """Cost of a teacher: its training, or only the bytes of one loaded from a file."""
     section = config.teachers[name]
-    flop, size = measure_model(config, name)
+    flop, size = measure_teacher(config, name)
     if section.checkpoint is not None or section.open_clip is not None:
         return ArtefactCost(disk_bytes=WEIGHT_BYTES * size)
     images = count_images_shown(section.recipe, config.datasets[section.dataset].train)
@@ -149,11 +154,9 @@ def count_row_bytes(config: Config, section: BankSettings) -> int:
 def compute_generator_cost(config: Config, name: str) -> ArtefactCost:
     """Cost of stage I: the generator's steps through its teacher, and the student's steps."""
     section = config.generators[strip_seed(config, name)]
-    shape, count = (
-        get_image_shape(config, find_model_dataset(config, section.teacher)),
-        count_teacher_classes(config, section),
-    )
-    student, size = flops.measure_classifier(section.model, shape, count)
+    shape = get_image_shape(config, find_model_dataset(config, section.teacher))
+    count = len(list_model_classes(config, section.teacher))
+    student, size = measure_warm_student(config, section)
     _, weights = measure_generator_network(config, section)
     images, own = measure_synthesis(config, section, section.recipe, student)
     if not section.warm:
@@ -169,9 +172,11 @@ def strip_seed(config: Config, name: str) -> str:
     return name if name in config.generators else name.rpartition(SEED_SEPARATOR)[0]
 
 
-def count_teacher_classes(config: Config, section: GeneratorSettings) -> int:
-    """Number of classes that a generator's teacher knows."""
-    return len(list_model_classes(config, section.teacher))
+def measure_warm_student(config: Config, section: GeneratorSettings) -> tuple[float, int]:
+    """FLOP and parameters of the student that a generator warms up."""
+    shape = get_image_shape(config, find_model_dataset(config, section.teacher))
+    count = len(list_model_classes(config, section.teacher))
+    return flops.measure_classifier(section.model, shape, count)
 
 
 def measure_generator_network(config: Config, section: GeneratorSettings) -> tuple[float, int]:
@@ -211,7 +216,7 @@ def measure_synthesis(
 def compute_student_cost(config: Config, name: str) -> ArtefactCost:
     """Cost of a student: the passes of every network in a step of its objective."""
     section = config.students[name]
-    flop, size = measure_model(config, name)
+    flop, size = measure_student(config, name)
     inputs = describe_student(config, section)
     igdm = section.igdm.alpha if section.igdm else 0.0
     passes, uncounted = measure_objective(section.objective, inputs.roles, inputs.stored, igdm)
@@ -241,50 +246,3 @@ def measure_training_images(
     source = config.generators[inputs.generator]
     known = {name: value for name, value in asked.items() if hasattr(source, name)}
     return measure_synthesis(config, source.model_copy(update=known), section.recipe, flop)
-
-
-def compute_evaluation_cost(config: Config, name: str) -> ArtefactCost:
-    """Cost of an evaluation, named `model.suite`: an upper bound over the suite's attacks.
-
-    Attacks stop early on images that are misclassified already.
-    """
-    costs = [cost for _, cost in list_attack_costs(config, name)]
-    images = sum(cost.images for cost in costs)
-    uncounted = tuple(name for cost in costs for name in cost.uncounted)
-    return ArtefactCost(sum(cost.flop for cost in costs), images, images * OUTCOME_BYTES, uncounted)
-
-
-def list_attack_costs(config: Config, name: str) -> list[tuple[str, ArtefactCost]]:
-    """Name and cost of each attack of an evaluation, without the bytes of its outcomes."""
-    label, _, suite = name.rpartition(".")
-    section = config.suites[suite]
-    label = label.rpartition(EPOCH_SEPARATOR)[0] if section.epochs else label
-    own, base = measure_evaluated_model(config, label)
-    data = config.datasets[find_model_dataset(config, base)]
-    shape = get_image_shape(config, find_model_dataset(config, base))
-    attacked = measure_model(config, section.surrogate)[0] if section.surrogate else own
-    costs = []
-    for spec in section.attacks:
-        ((name, options),) = spec.items()
-        attack = make_plugin("attacks", "Attack", name, options)
-        count = min(attack.n_eval or data.test, data.test)
-        if hasattr(attack, "count_passes"):
-            flop = count * ((attack.count_passes(shape) - 1) * attacked + own)
-            costs.append((name, ArtefactCost(flop, count)))
-        else:
-            costs.append((name, ArtefactCost(0.0, count, 0, (f"attack '{name}'",))))
-    return costs
-
-
-def measure_evaluated_model(config: Config, label: str) -> tuple[float, str]:
-    """FLOP of an evaluated model, and the teacher or student whose data set it is tested on."""
-    if label in config.teachers:
-        return measure_model(config, label)[0], label
-    warm = strip_seed(config, label.removesuffix("-warm"))
-    if label.endswith("-warm") and warm in config.generators:
-        section = config.generators[warm]
-        shape = get_image_shape(config, find_model_dataset(config, section.teacher))
-        count = len(list_model_classes(config, section.teacher))
-        return flops.measure_classifier(section.model, shape, count)[0], section.teacher
-    base = label.rpartition("-")[0]
-    return measure_model(config, base)[0], base

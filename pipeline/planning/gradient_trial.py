@@ -12,22 +12,21 @@ from pipeline.core.seeding import make_generator
 from pipeline.discovery import cache_by_plugins
 from pipeline.models.classifier import Classifier, find_model_family, initialise_classifier
 from pipeline.models.output_checks import GREY_LEVEL, check_outputs
-from pipeline.planning.compatibility.fits import get_image_shape
-from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
+from pipeline.planning.compatibility.fits import get_image_shape, list_dataset_classes
 from pipeline.planning.flops import ImageShape
 from pipeline.planning.plan import PlannedArtefact
 
 TRIED_IMAGES = 2
 
 
-def has_misleading_gradients(config: Config, model: PlannedArtefact, base: str) -> bool:
-    """Whether a model is an own network whose gradients mislead; ``base`` knows its classes."""
+def has_misleading_gradients(config: Config, model: PlannedArtefact, data: str) -> bool:
+    """Whether a model is an own network whose gradients mislead; ``data`` has its classes."""
     name, side = model.spec.get("model"), model.spec.get("resize")
     if not isinstance(name, str) or not is_own(find_model_family(name).__name__):
         return False
-    channels, *sides = get_image_shape(config, find_model_dataset(config, base))
+    channels, *sides = get_image_shape(config, data)
     shape = (channels, side, side) if side else (channels, *sides)
-    return not try_gradients(name, len(list_model_classes(config, base)), shape)
+    return not try_gradients(name, len(list_dataset_classes(config, data)), shape)
 
 
 @cache_by_plugins

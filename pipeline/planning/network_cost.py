@@ -5,19 +5,32 @@ from pipeline.config.sections.discretizer import DiscretizerSettings
 from pipeline.config.sections.teacher import TeacherSettings
 from pipeline.models.vqgan import VQGANArchitecture
 from pipeline.planning import flops
-from pipeline.planning.compatibility.fits import get_image_shape
-from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
+from pipeline.planning.compatibility.fits import get_image_shape, list_dataset_classes
+from pipeline.planning.compatibility.students import find_class_source
 
 
 def measure_model(config: Config, name: str) -> tuple[float, int]:
-    """FLOP of a forward pass on one image, and parameters, of a teacher or student."""
-    shape, count = (
-        get_image_shape(config, find_model_dataset(config, name)),
-        len(list_model_classes(config, name)),
-    )
-    if name in config.students:
-        return flops.measure_classifier(config.students[name].model, shape, count)
+    """FLOP of a forward pass on one image, and parameters, of the teacher of a name.
+
+    Where there is none, they are those of the student of this name.
+    """
+    measure = measure_teacher if name in config.teachers else measure_student
+    return measure(config, name)
+
+
+def measure_student(config: Config, name: str) -> tuple[float, int]:
+    """FLOP of a forward pass of a student on one image, and its parameters."""
+    section = config.students[name]
+    learnt = find_class_source(config, section)
+    shape, count = get_image_shape(config, learnt), len(list_dataset_classes(config, learnt))
+    return flops.measure_classifier(section.model, shape, count)
+
+
+def measure_teacher(config: Config, name: str) -> tuple[float, int]:
+    """FLOP of a forward pass of a teacher on one image, and its parameters."""
     section = config.teachers[name]
+    shape = get_image_shape(config, section.dataset)
+    count = len(list_dataset_classes(config, section.dataset))
     if section.resize:
         shape = (shape[0], section.resize, section.resize)
     if section.model is not None:

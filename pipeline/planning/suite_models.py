@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 
 from pipeline.discovery import suggest_known
 from pipeline.errors import RetortError
+from pipeline.planning.compatibility.students import find_class_source, find_model_dataset
 from pipeline.planning.plan import SEED_SEPARATOR, PlannedArtefact
 from pipeline.planning.resolver import Resolver
 
@@ -22,7 +23,7 @@ class Candidate:
         kind: one of ``KINDS``.
         names: what it may be called: its label, and its section's name.
         roles: the roles that it has for students, of a teacher.
-        base: the teacher or student whose classes it knows.
+        dataset: the data set whose classes it knows, and on which it is tested.
         artefact: the planned artefact; None for a teacher, which is resolved when it is chosen.
     """
 
@@ -30,7 +31,7 @@ class Candidate:
     kind: str
     names: tuple[str, ...]
     roles: frozenset[str]
-    base: str
+    dataset: str
     artefact: PlannedArtefact | None
 
 
@@ -40,23 +41,24 @@ def list_candidates(
     warm_generators: list[tuple[PlannedArtefact, str]],
 ) -> list[Candidate]:
     """Every model that can be evaluated: students seed by seed, teachers, warm students."""
-    found = []
-    sections = [
-        (name, seed) for name in resolver.config.students for seed in resolver.list_seeds(name)
-    ]
+    config, found = resolver.config, []
+    sections = [(name, seed) for name in config.students for seed in resolver.list_seeds(name)]
     for (section, seed), entry in zip(sections, students, strict=True):
         names = (entry.name, f"{section}-{seed}", section)  # equal sections share an artefact
-        found.append(Candidate(entry.name, "students", names, frozenset(), section, entry))
-    roles: dict[str, set[str]] = {name: set() for name in resolver.config.teachers}
-    for student in resolver.config.students.values():
+        dataset = find_class_source(config, config.students[section])
+        found.append(Candidate(entry.name, "students", names, frozenset(), dataset, entry))
+    roles: dict[str, set[str]] = {name: set() for name in config.teachers}
+    for student in config.students.values():
         for role, teacher in student.teachers.items():
             roles.setdefault(teacher, set()).add(role)
-    for name in resolver.config.teachers:
-        found.append(Candidate(name, "teachers", (name,), frozenset(roles[name]), name, None))
+    for name, section in config.teachers.items():
+        about = (frozenset(roles[name]), section.dataset, None)
+        found.append(Candidate(name, "teachers", (name,), *about))
     for entry, teacher in warm_generators:
         label = f"{entry.name}-warm"
         names = (label, entry.name, entry.name.partition(SEED_SEPARATOR)[0])
-        found.append(Candidate(label, "generators", names, frozenset(), teacher, entry))
+        about = (frozenset(), find_model_dataset(config, teacher), entry)
+        found.append(Candidate(label, "generators", names, *about))
     return found
 
 
@@ -73,7 +75,7 @@ def matches(candidate: Candidate, pattern: str) -> bool:
 def choose_models(
     resolver: Resolver, suite: str, candidates: list[Candidate]
 ) -> dict[str, tuple[PlannedArtefact, str]]:
-    """The models of a suite by label: the artefact, and the classifier whose classes it knows.
+    """The models of a suite by label: the artefact, and the data set whose classes it knows.
 
     Raises:
         RetortError: a word matches no model, none is left, or two have one label.
@@ -96,7 +98,7 @@ def choose_models(
                 f"'{candidate.label}' too, so suite '{suite}' cannot tell them apart; rename one"
             )
         artefact = candidate.artefact or resolver.resolve_name("teachers", candidate.label)
-        chosen[candidate.label] = artefact, candidate.base
+        chosen[candidate.label] = artefact, candidate.dataset
     if unwanted and not chosen:
         raise RetortError(f"{where}: leaves out every model; drop a word that begins with '!'")
     return chosen

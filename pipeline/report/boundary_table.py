@@ -7,7 +7,7 @@ import numpy as np
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_shift
-from pipeline.report.outcomes import Outcome, Study, align_outcomes, read_outcomes
+from pipeline.report.outcomes import Outcome, Study, align_outcomes
 from pipeline.report.tables import format_caption, format_markdown_table
 
 REVISION = 2
@@ -79,7 +79,7 @@ def collect_boundary_risks(
     for name, evaluation in study.get_artefacts("evaluation").items():
         spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
         if any("boundary_risk" in attack for attack in spec.attacks):
-            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            points = study.outcomes_by_evaluation[evaluation.manifest.key]
             model_and_epoch = study.find_name(inputs["model"]), spec.epoch, name.rpartition(".")[2]
             rows += [
                 (*model_and_epoch, point, found)

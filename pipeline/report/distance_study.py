@@ -181,11 +181,8 @@ def measure_distances(study: Study, wasserstein_spec: WassersteinSettings) -> li
     Raises:
         RetortError: the network that compares the images has no BatchNorm.
     """
-    classifiers = {**study.get_artefacts("teacher"), **study.get_artefacts("student")}
-    network_artefact = (
-        classifiers.get(wasserstein_spec.network) or classifiers[f"{wasserstein_spec.network}-0"]
-    )
-    model = load_teacher(network_artefact.folder, "cpu").eval()
+    compared = study.find_group(wasserstein_spec.network).members[0]
+    model = load_teacher(compared.folder, "cpu").eval()
     try:
         return list(DistanceStudy(study, model, wasserstein_spec.images).iterate_points())
     except RetortError as error:

@@ -2,7 +2,7 @@
 
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, merge_outcomes, read_outcomes
+from pipeline.report.outcomes import ModelGroup, Outcome, Study, merge_outcomes
 from pipeline.report.tables import format_caption, format_results_table
 
 REVISION = 2
@@ -19,7 +19,7 @@ def collect_epoch_outcomes(study: Study) -> dict[tuple[str, int], dict[AttackPoi
     for evaluation in study.get_artefacts("evaluation").values():
         spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
         if spec.epoch is not None:
-            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            points = study.outcomes_by_evaluation[evaluation.manifest.key]
             merge_outcomes(found.setdefault((inputs["model"], spec.epoch), {}), points)
     return {where: points for where, points in found.items() if points}
 

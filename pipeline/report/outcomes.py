@@ -230,6 +230,16 @@ class Study:
             for (name, kind), members in members_by_row.items()
         ]
 
+    def find_group(self, name: str) -> ModelGroup:
+        """The teacher of a name, or the student that takes its place."""
+        found = {group.kind: group for group in self.groups if group.name == name}
+        return found.get("teacher") or found["student"]
+
+    def label_group(self, group: ModelGroup) -> str:
+        """A model's name; a teacher whose name a student has too is marked as one."""
+        is_shared = any(g.name == group.name and g.kind != group.kind for g in self.groups)
+        return f"{group.name} (teacher)" if is_shared and group.kind == "teacher" else group.name
+
     @property
     def evaluated_groups(self) -> list[ModelGroup]:
         """The groups that have an attack point measured for every member."""

@@ -34,7 +34,6 @@ from pipeline.report.outcomes import (
     Study,
     is_corruption,
     merge_outcomes,
-    read_outcomes,
 )
 from pipeline.report.tables import (
     MISSING_CELL,
@@ -79,7 +78,7 @@ def read_shifted_outcomes(study: Study, model: Artefact) -> OutcomesByTestSet:
         manifest = evaluation.manifest
         if get_spec(manifest).shifted and manifest.inputs["model"] == model.manifest.key:
             name = study.find_name(manifest.inputs["dataset"])
-            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            points = study.outcomes_by_evaluation[manifest.key]
             merge_outcomes(found.setdefault(name, {}), points)
     return found
 
@@ -158,14 +157,12 @@ def collect_shift_estimates(
         study: the report's artefacts.
         reference: name of a model by whose corruption errors others' are divided.
     """
-    outcomes = {
-        group.name: [read_shifted_outcomes(study, m) for m in group.members]
-        for group in study.groups
-    }
-    references = average_errors(outcomes.get(reference, [])) if reference else {}
+    references = (
+        average_errors(read_members(study, study.find_group(reference))) if reference else {}
+    )
     rows: dict[str, dict[str, ShiftEstimate]] = {}
     for group in study.groups:
-        members = outcomes[group.name]
+        members = read_members(study, group)
         for name in members[0]:
             if not all(name in m for m in members):
                 continue
@@ -178,8 +175,13 @@ def collect_shift_estimates(
                 estimate = estimate_measure(what, of_set, [m[what] for m in measured])
                 heading = f"{what}{name}" if what.endswith(" on ") else f"{name}{what}"
                 heading += f" to {reference}" if "relative" in what else ""
-                rows.setdefault(group.name, {})[heading] = estimate
+                rows.setdefault(study.label_group(group), {})[heading] = estimate
     return rows
+
+
+def read_members(study: Study, group: ModelGroup) -> list[OutcomesByTestSet]:
+    """The outcomes of each of a model's seeds on other test sets."""
+    return [read_shifted_outcomes(study, member) for member in group.members]
 
 
 def average_errors(members: list[OutcomesByTestSet]) -> dict[str, Errors]:
@@ -253,14 +255,15 @@ def estimate_by_corruption(
 
 def format_corruption_tables(study: Study) -> list[str]:
     """A table for each test set with corruptions: models down, corruptions across, their means."""
-    outcomes = {g.name: [read_shifted_outcomes(study, m) for m in g.members] for g in study.groups}
+    models = {study.label_group(group): group for group in study.groups}
+    outcomes = {label: read_members(study, group) for label, group in models.items()}
     names = dict.fromkeys(name for members in outcomes.values() for name in members[0])
     parts = []
     for test_set in names:
         rows = {
-            g.name: estimate_by_corruption(g, [m[test_set] for m in outcomes[g.name]])
-            for g in study.groups
-            if all(test_set in m for m in outcomes[g.name])
+            label: estimate_by_corruption(group, [m[test_set] for m in outcomes[label]])
+            for label, group in models.items()
+            if all(test_set in m for m in outcomes[label])
         }
         rows = {name: found for name, found in rows.items() if found}
         heads = dict.fromkeys(k for found in rows.values() for k in found if k[1] is None)

@@ -82,7 +82,8 @@ def run(job: Job) -> Manifest:
     table = pa.concat_tables([pq.read_table(path) for path in parts])
     with write_atomically(job.folder / OUTCOMES_FILE) as temporary:
         pq.write_table(table, temporary)
-    facts = {"accuracy": compute_accuracies(table), "outputs": asdict(check_model_outputs(job))}
+    outputs = check_model_outputs(job, load_attacked_and_judge(job)[1])
+    facts = {"accuracy": compute_accuracies(table), "outputs": asdict(outputs)}
     log.info("%s", "  ".join(map(in_words, facts["accuracy"])))
     return job.build_manifest([OUTCOMES_FILE], facts)
 
@@ -96,8 +97,8 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
     torch.backends.cudnn.allow_tf32 = False
     if get_spec(job).device == "cuda":
         torch.cuda.set_device(rank)
-    checks = check_model_outputs(job)
     models, data = load_attacked_and_judge(job), open_dataset(job.inputs["dataset"])
+    checks = check_model_outputs(job, models[1])
     if not checks.has_gradient and "surrogate" not in job.inputs:
         models = ZeroGradientClassifier(models[0]), models[1]
     if data.scored_labels:
@@ -121,10 +122,9 @@ def run_part(job: Job, rank: int, process_count: int) -> list[Path]:
     return [path for path, _, _ in parts]
 
 
-def check_model_outputs(job: Job) -> OutputChecks:
+def check_model_outputs(job: Job, judge: nn.Module) -> OutputChecks:
     """What the evaluated model's outputs look like on the first test images."""
-    judge, test = load_attacked_and_judge(job)[1], open_dataset(job.inputs["dataset"])
-    split, device = test.read_split("test"), get_spec(job).device
+    split, device = open_dataset(job.inputs["dataset"]).read_split("test"), get_spec(job).device
     x = scale_to_unit_range(split.images[:CHECKED_IMAGES].to(device))
     return check_outputs(judge, x, split.labels[:CHECKED_IMAGES].to(device))
 

@@ -103,14 +103,15 @@ def check_images(name: str) -> None:
 
 
 def check_answers(name: str) -> None:
-    """Its common settings are possible, and it says in a text why images do not suit it."""
+    """Its common settings are possible, and what it says of images is a text."""
     attack, shape = load_plugin("attacks", name).Attack(), (3, SIDE, SIDE)
     fault = explain_bad_settings(attack, shape)
     require(not fault, fault)
-    if hasattr(attack, "explain_misfit"):
-        why = attack.explain_misfit(shape, CLASSES)
-        is_text = why is None or isinstance(why, str)
-        require(is_text, f"explain_misfit gives {why!r}; a text is expected")
+    for method in ("explain_misfit", "explain_variant"):
+        if hasattr(attack, method):
+            said = getattr(attack, method)(shape, CLASSES)
+            is_text = said is None or isinstance(said, str)
+            require(is_text, f"{method} gives {said!r}; a text is expected")
 
 
 def try_attack(name: str) -> None:

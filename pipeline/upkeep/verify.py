@@ -5,6 +5,7 @@ computed.
 """
 
 import argparse
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,7 @@ def run_verb(options: argparse.Namespace) -> None:
     denied = {fault.ref for fault in found if fault.is_denied}
     broken = list(dict.fromkeys(fault.ref for fault in found if fault.ref not in denied))
     if broken:
-        report_broken(plan, broken, found, len(refs), options.mend)
+        report_broken(plan, broken, found, len(refs), options)
     if denied:
         raise RetortError(
             f"{len(denied)} of {len(refs)} artefacts may not be read; their owner has to allow it"
@@ -74,22 +75,31 @@ def run_verb(options: argparse.Namespace) -> None:
 
 
 def report_broken(
-    plan: Plan, broken: list[str], found: list[Fault], checked_count: int, mend: bool
+    plan: Plan,
+    broken: list[str],
+    found: list[Fault],
+    checked_count: int,
+    options: argparse.Namespace,
 ) -> None:
-    """Mend broken artefacts and print how they are made again.
+    """Mend broken artefacts and print the command that makes them again.
 
     Raises:
-        RetortError: ``mend`` is not set.
+        RetortError: ``options.mend`` is not set.
     """
-    targets = " ".join(str(plan.manifest_path(ref)) for ref in broken)
-    if not mend:
+    if not options.mend:
         raise RetortError(
             f"{len(broken)} of {checked_count} artefacts are broken; add --mend to have them made "
             "again"
         )
     for ref in broken:
         mend_artefact(plan, ref, found)
-    print(f"mended: what needs them makes them again; now: retort run {targets}")
+    unmade = [ref for ref in broken if not plan.is_complete(ref)]
+    print("mended: what needs them makes them again" if unmade else "mended")
+    if known := [str(plan.manifest_path(ref)) for ref in unmade if ref in plan.artefacts]:
+        command = ["retort", "run", *known, "--configfile", *map(str, options.configfile)]
+        print(f"now: {shlex.join(command)}")
+    if others := len(unmade) - len(known):
+        print(f"{others} are of other configurations; run these")
 
 
 def mend_artefact(plan: Plan, ref: str, known_faults: list[Fault]) -> None:

@@ -82,6 +82,8 @@ BAD = {
     "another order": (lambda z, x: z[::-1], {}, "is the order that of the test images?"),
     "no number": (lambda z, x: np.full(z.shape, np.nan, "f4"), {}, "no finite numbers"),
     "three axes": (lambda z, x: z[:, 0], {}, "images (N,C,H,W) or (N,H,W,C) are expected"),
+    "labels in words": (lambda z, x: z, {"y": np.array(["cat"] * COUNT)}, "'y' holds other than"),
+    "shares for labels": (lambda z, x: z, {"y": np.full(COUNT, 0.5)}, "'y' holds other than whole"),
     "other labels": (lambda z, x: z, {"label": np.arange(COUNT)}, "its labels are not those of"),
 }
 
@@ -103,6 +105,13 @@ def test_an_l2_radius_is_the_length_of_the_change(clean, tmp_path):
     attack.check_test_images(clean, torch.zeros(COUNT))
     with pytest.raises(RetortError, match="in l2, farther than eps"):
         replace(attack, eps=0.4 * length).check_test_images(clean, torch.zeros(COUNT))
+
+
+@pytest.mark.parametrize("eps", [-0.1, float("nan")])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_radius_that_cannot_be_meant_is_refused(norm, eps):
+    with pytest.raises(ValueError, match="eps: .* is negative"):
+        from_file.Attack(norm=norm, eps=eps)
 
 
 def test_an_evaluation_stops_before_its_first_chunk(job, tmp_path):  # noqa: F811

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.banks.builder import draw_block_start
 from pipeline.core.devices import placement
 from pipeline.core.seeding import draw_device_uniforms, draw_uniforms
+from pipeline.core.threat_models import L2, Linf
 from tests.banks.test_builder import COUNT, maker
 from tests.helpers.host_reads import noted
 
@@ -41,6 +43,21 @@ def test_a_start_is_its_rows_own_within_the_ball_and_needs_no_waiting(norm):
     size = delta.flatten(1).norm(dim=1) if norm == "l2" else delta.flatten(1).abs().amax(1)
     largest = torch.full_like(size[moved], 0.2)
     torch.testing.assert_close(size[moved], largest, atol=0.03 if norm == "linf" else 1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("threat_model", [L2(0.2), Linf(0.2)], ids=["l2", "linf"])
+def test_a_start_counts_its_numbers_by_place(threat_model):
+    """One says whether a row is noisy; then come an image's lengths and, in L2, its angles."""
+    q = torch.full((6, 3, 2, 2), 0.5)
+    draws = torch.from_numpy(draw_uniforms(9, np.arange(3, 9), 0, 1 + 2 * 12))
+    first, second = draws[:, 1:13], draws[:, 13:]
+    normal = (-2 * (1 - first).log()).sqrt() * (2 * torch.pi * second).cos()
+    noise = (normal if isinstance(threat_model, L2) else first).float().view_as(q)
+    expected = q.clone()
+    for row in (draws[:, 0] < 0.5).nonzero().flatten():
+        expected[row] = threat_model.place_noise(q, noise)[row]
+    assert torch.equal(draw_block_start(q, range(3, 9), threat_model, 0.5, 9), expected)
+    assert 0 < (expected != q).flatten(1).any(1).sum() < len(q)
 
 
 def test_the_normal_noise_has_a_normals_moments():

@@ -91,7 +91,7 @@ def test_damage_is_named_and_that_shard_alone_is_made_again(damage, complete, st
     status, printed = tool("verify", bank, capsys=capsys)
     assert status == 2
     assert said in printed
-    assert "1 of 3 shards are not whole; run 'bank verify --mend', then snakemake" in printed
+    assert "1 of 3 shards are not whole; add --mend, and 'retort run' makes those again" in printed
     status, printed = tool("verify", bank, "--mend", capsys=capsys)
     assert (status, "makes 1 of 3 shards again" in printed) == (0, True)
     assert not (bank / MANIFEST_FILE).exists()

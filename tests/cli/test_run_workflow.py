@@ -2,8 +2,10 @@
 
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
+import snakemake.cli
 
 from pipeline.cli.main import main, parse_arguments
 from pipeline.cli.run_workflow import list_arguments
@@ -44,6 +46,17 @@ def test_a_profile_is_a_folder_or_one_of_ours(tmp_path):
     assert arguments_of("--profile", "slurm")[-2:] == ["--profile", own]
     (tmp_path / "config.yaml").write_text("cores: 1\n")
     assert arguments_of("--profile", str(tmp_path))[-2:] == ["--profile", str(tmp_path)]
+
+
+def test_a_profile_may_lie_where_snakemake_looks(monkeypatch, tmp_path):
+    """Files may be called as Snakemake calls them; ours win over another of the same name."""
+    places = SimpleNamespace(user_config_dir=str(tmp_path), site_config_dir="/none")
+    monkeypatch.setattr(snakemake.cli, "get_appdirs", lambda: places)
+    for name in ("lab", "slurm"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "profile.v9+.yaml").write_text("cores: 1\n")
+    assert arguments_of("--profile", "lab")[-2:] == ["--profile", "lab"]
+    assert arguments_of("--profile", "slurm")[-1] == str(ROOT / "profiles" / "slurm")
 
 
 def test_it_becomes_snakemake(monkeypatch):

@@ -85,6 +85,8 @@ FAULTS = [
     ("suites.linf.attacks", ["fgms"], "suites.linf.attacks.0.fgms: unknown; did you mean 'fgsm'?"),
     ("suites.linf.attacks", [{"pgd": {"esp": 1}}], "suites.linf.attacks.0.pgd.esp: unknown"),
     ("seed", -1, "seed: "),
+    ("store", "", "store: the path of a folder is expected (got '')"),
+    ("run", {"data": ""}, "run.data: the path of a folder is expected (got '')"),
     ("device", "tpu", "device: "),
 ]
 

@@ -61,6 +61,23 @@ FAULTS = {
         ATTACK + "\n    def explain_misfit(self):\n        return ''\n",
         "takes (self); write Attack.explain_misfit(self, shape, class_count)",
     ),
+    "explain_variant's arguments": (
+        "attacks",
+        ATTACK + "\n    def explain_variant(self):\n        return ''\n",
+        "takes (self); write Attack.explain_variant(self, shape, class_count)",
+    ),
+    "check_test_images's arguments": (
+        "attacks",
+        ATTACK + "\n    def check_test_images(self, x):\n        return None\n",
+        "takes (self, x); write Attack.check_test_images(self, images, labels)",
+    ),
+    "a file that nothing finds": (
+        "attacks",
+        ATTACK.replace("import dataclass", "import dataclass, field").replace(
+            "    eps:", "    path: str = field(default='', metadata={'outside': True})\n    eps:"
+        ),
+        "Attack.path lies outside; write Attack.find_files(self, data)",
+    ),
     "loss's needs in words": (
         "generator_losses",
         LOSS.replace(

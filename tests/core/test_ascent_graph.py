@@ -166,6 +166,24 @@ def test_ascents_of_two_losses_are_two_graphs():
     assert tracer.captures == 2
 
 
+def test_two_losses_against_one_target_are_two_graphs():
+    tracer, batch = Tracer(), plain.batch()
+    student = nn.Sequential(NETWORK)
+    attack = inner_attack.InnerAttack(steps=2, start="clean")
+    found = []
+    for graphs in (None, AscentGraphs(capture=tracer)):
+        for _ in range(3):
+            for loss in (plain.ce, lambda z, y: -plain.ce(z, y)):
+                asked = replace(batch, ascents=graphs)
+                x_adv = inner_attack.make_examples_against(
+                    attack, asked, student, loss, batch.labels
+                )
+                found.append(x_adv)
+    assert all(map(torch.equal, found[:6], found[6:]))
+    assert not torch.equal(found[0], found[1])
+    assert tracer.captures == 2
+
+
 def test_statistics_are_those_of_the_replays_alone_where_a_capture_fails():
     def refuse(ascend, inputs):
         ascend(*inputs)

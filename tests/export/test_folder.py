@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pipeline.cli.main import main
 from pipeline.errors import RetortError
 from pipeline.export import folder as export_folder
 from pipeline.export.finished_model import open_finished_model
+from pipeline.export.image_files import check_image_files, read_image_files
 from tests.export.finished import CLASSES, write_student
 
 CONFIG = "datasets: {tiny: {source: cifar10, train: 512, val: 64, test: 64}}\n"
@@ -139,10 +141,16 @@ def test_predict_names_bad_files_and_empty_folders_in_one_line(place, capsys):
         assert message in told
 
 
+def test_files_are_not_blamed_for_a_model_whose_images_are_not_square(place):
+    model = open_finished_model(place / "store" / "student" / "ba9876543210")
+    with pytest.raises(
+        RetortError, match="^adaad-0: takes images of 32 x 48, .*; use pipeline.load"
+    ):
+        check_image_files(replace(model, shape=(3, 32, 48)), [place / "photos" / "b.png"])
+
+
 def test_grey_images_have_one_channel(tmp_path):
     """Luminance by Pillow: 0.299 R + 0.587 G + 0.114 B."""
-    from pipeline.export.image_files import read_image_files
-
     model = open_finished_model(write_student(tmp_path, "resnet8-s2-w8", 32, channels=1))
     Image.new("RGB", (32, 32), (100, 200, 50)).save(tmp_path / "one.png")
     images = read_image_files(model, [tmp_path / "one.png"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnxruntime
 import pytest
@@ -19,6 +20,7 @@ import pipeline
 from pipeline.errors import RetortError
 from pipeline.export.finished_model import open_finished_model
 from pipeline.export.folder import RECORD_FILE, export_model, list_forms
+from pipeline.export.forms.robustbench import describe_claim
 from tests.export.finished import CLASSES, MEAN, STD, write_student
 from tests.helpers.graph import ROOT
 
@@ -43,7 +45,7 @@ def make_results(key: str) -> tuple[dict, ...]:
         "test_set": "photos",
         "shifted": False,
         "epoch": None,
-        "variant": "",
+        **dict.fromkeys(("variant", "surrogate", "part", "corruption"), ""),
         "n": 50,
     }
     clean = {"attack": "clean", "condition": "clean", "eps": 0.0, "accuracy": 0.8}
@@ -164,6 +166,18 @@ def test_robustbench_wants_autoattack(model, tmp_path):
     without = replace(model, results=model.results[:1])
     with pytest.raises(RetortError, match="no standard AutoAttack, which RobustBench asks for"):
         export_model(without, "robustbench", tmp_path / "out")
+
+
+@pytest.mark.parametrize("column", ["surrogate", "variant", "part", "corruption"])
+def test_robustbench_claims_no_other_condition_s_accuracy(column):
+    """An attack made on another model leaves more images right than the model's own."""
+    clean, attacked, _ = make_results("k")
+    others = [{**record, column: "other", "accuracy": 0.9, "n": 99} for record in (clean, attacked)]
+    student = SimpleNamespace(
+        name="s", results=(*others, clean, attacked), dataset=("photos", {"source": "cifar10"})
+    )
+    claim = describe_claim(student, {"model": "resnet18"})
+    assert (claim["clean_acc"], claim["autoattack_acc"]) == ("80.00", "20.00")
 
 
 @pytest.mark.parametrize("form", list_forms())

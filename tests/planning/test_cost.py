@@ -9,11 +9,12 @@ from torch import Tensor, nn
 
 from pipeline.attacks import corruptions, cw_linf, fgsm, pgd, square
 from pipeline.cli import cost_report
-from pipeline.config.reader import parse_config
+from pipeline.config.reader import Config, parse_config
 from pipeline.errors import RetortError
-from pipeline.planning import cost, flops, network_cost
+from pipeline.planning import cost, evaluation_cost, flops, network_cost
 from pipeline.planning.cost import ArtefactCost
 from pipeline.planning.graph import make_plan
+from pipeline.planning.plan import PlannedArtefact
 from tests.helpers.graph import tiny
 
 RGB32 = (3, 32, 32)
@@ -106,14 +107,54 @@ def test_the_papers_bank_takes_1700_gflop_an_image():
     assert found.flop / found.images == pytest.approx(1.7e12, rel=0.02)
 
 
+def evaluation(config: Config, name: str) -> PlannedArtefact:
+    plan = make_plan(config)
+    return plan.artefacts[plan.refs_by_name["evaluation", name]]
+
+
 def test_an_evaluation_is_its_attacks():
     raw = tiny()
     raw["suites"]["main"]["attacks"] = ["clean", {"pgd": {"steps": 2}}, {"fgsm": {"n_eval": 8}}]
     config = parse_config(raw)
     small, _ = flops.measure_classifier("resnet8-s2-w8", RGB32, 10)
-    found = cost.compute_evaluation_cost(config, "rslad-0.main")
+    found = evaluation_cost.compute_evaluation_cost(config, evaluation(config, "rslad-0.main"))
     assert found.flop == pytest.approx(small * (64 * 1 + 64 * 6 + 8 * 4))
     assert found.images == 64 + 64 + 8
+
+
+def test_an_attack_by_transfer_runs_on_the_other_model():
+    """PGD-20 by default: 20 times two passes and a start's on S_16, one on S_8 to judge."""
+    raw = tiny()
+    raw["students"]["kd"]["model"] = "resnet8-s2-w16"
+    raw["suites"] = {"v1.0": {"preset": "thorough", "models": "adaad", "n_eval": 8}}
+    config = parse_config(raw)
+    narrow, wide = (flops.measure_classifier(f"resnet8-s2-w{w}", RGB32, 10)[0] for w in (8, 16))
+    found = evaluation_cost.compute_evaluation_cost(
+        config, evaluation(config, "adaad-0.v1.0-from-kd")
+    )
+    passes = pgd.Attack(eps=8 / 255, step=2 / 255, n_eval=8).count_passes(RGB32)
+    assert found.flop == pytest.approx(8 * ((passes - 1) * wide + narrow))
+    assert found.images == 8
+
+
+def test_another_test_set_is_counted_by_its_own_images():
+    raw = tiny()
+    raw["datasets"]["few"] = {"source": "cifar10", "train": 0, "test": 16}
+    raw["suites"]["main"] = {"attacks": ["clean"], "dataset": "few", "models": "adaad"}
+    config = parse_config(raw)
+    assert (
+        evaluation_cost.compute_evaluation_cost(config, evaluation(config, "adaad-0.main")).images
+        == 16
+    )
+
+
+def test_a_namesake_of_a_teacher_costs_what_its_own_network_does():
+    raw = tiny()
+    raw["students"]["natural"] = {**raw["students"]["kd"], "model": "resnet8-s2-w16"}
+    config = parse_config(raw)
+    narrow, wide = (flops.measure_classifier(f"resnet8-s2-w{w}", RGB32, 10)[1] for w in (8, 16))
+    assert cost.compute_student_cost(config, "natural").disk_bytes == 4 * wide
+    assert cost.compute_teacher_cost(config, "natural").disk_bytes == 4 * narrow
 
 
 def test_what_is_made_costs_nothing_more(tmp_path, capsys):
@@ -146,16 +187,18 @@ def test_attacks_that_dominate_are_pointed_out():
     raw["students"] = {"natural": raw["students"]["natural"]}
     raw["suites"] = {"main": {"attacks": ["clean", "square"], "models": "students"}}
     config = parse_config(raw)
-    spent = dict(cost.list_attack_costs(config, "natural-0.main"))
+    planned = evaluation(config, "natural-0.main")
+    spent = dict(evaluation_cost.list_attack_costs(config, planned))
     assert spent["square"].flop == pytest.approx(5015 * spent["clean"].flop)
-    whole = cost.compute_evaluation_cost(config, "natural-0.main")
+    whole = evaluation_cost.compute_evaluation_cost(config, planned)
     line = cost_report.CostLine("evaluation", "natural-0.main", whole, is_made=False)
     rate = spent["square"].flop / 1e9 / 3600  # one hour
-    assert cost_report.list_dominating_attacks(config, [line], rate) == [
+    plan = make_plan(config)
+    assert cost_report.list_dominating_attacks(config, plan, [line], rate) == [
         "warning: square takes 100% of the run's hours, 1.000; a smaller n_eval takes less"
     ]
     made = replace(line, is_made=True)
-    assert cost_report.list_dominating_attacks(config, [made], rate) == []
+    assert cost_report.list_dominating_attacks(config, plan, [made], rate) == []
 
 
 def test_a_data_free_student_pays_for_its_generator_too():

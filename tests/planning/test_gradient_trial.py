@@ -79,7 +79,15 @@ def test_a_defence_meets_pgd_from_every_other_model_that_has_gradients(mine, cap
     caplog.set_level(logging.INFO, "retort.plan")
     write(mine, "architectures/jpeg.py", defend(CHANGES["jpeg"]))
     found = transfers(defended("students"))
-    others = ("robust", "clip", "dad", "rslad", "adaad", "derd")  # the teacher natural is one too
+    others = (
+        "robust",
+        "clip",
+        "natural-0",
+        "dad",
+        "rslad",
+        "adaad",
+        "derd",
+    )  # the teacher natural is one too
     assert found.keys() == {f"kd-0.main-from-{name}" for name in others}
     (attack,) = found["kd-0.main-from-robust"]
     pgd = attack["pgd"]

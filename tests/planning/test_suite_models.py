@@ -65,6 +65,20 @@ def test_a_section_that_equals_another_is_chosen_by_its_own_name():
         assert {name for kind, name in plan.refs_by_name if kind == "evaluation"} == {"kd-0.x"}
 
 
+def test_a_namesake_of_a_teacher_is_tested_on_its_own_images():
+    raw = tiny()
+    raw["datasets"]["more"] = {"source": "cifar100", "train": 512, "val": 64, "test": 64}
+    raw["students"]["natural"] = {**raw["students"]["natural"], "dataset": "more"}
+    raw["suites"] = {"x": {"attacks": ["clean"], "models": "natural"}}
+    plan = make_plan_from_dict(raw)
+    found = {
+        name: plan.artefacts[ref].inputs["dataset"].name
+        for (kind, name), ref in plan.refs_by_name.items()
+        if kind == "evaluation"
+    }
+    assert found == {"natural-0.x": "more", "natural.x": "tiny"}
+
+
 WRONG = [
     (["adad"], "suites.x.models.0: no model is called 'adad'; did you mean 'adaad'?"),
     (["students", "!zz*"], "suites.x.models.1: no model is called 'zz*'; known: adaad"),
@@ -96,13 +110,19 @@ def test_the_preset_runs_every_attack_and_transfers_from_all_others():
     assert (pgd["steps"], pgd["restarts"], pgd["step"]) == (100, 10, 1 / 255)
     assert (ce["loss"], mse["loss"], square["queries"]) == ("ce", "mse", 5000)
     sources = {name.partition("-from-")[2] for name in found} - {""}
-    assert sources == {*STUDENTS, *TEACHERS} - {"adaad"}
+    assert sources == {*STUDENTS, *TEACHERS, "natural-0"} - {"adaad"}
+    namesakes = [found[f"adaad-0.x-from-{n}"].inputs["surrogate"] for n in ("natural", "natural-0")]
+    assert [(e.kind, e.name) for e in namesakes] == [
+        ("teacher", "natural"),
+        ("student", "natural-0"),
+    ]
     (transfer,) = found["adaad-0.x-from-robust"].spec["attacks"]
     assert transfer["pgd"]["eps"] == 4 / 255 and transfer["pgd"]["steps"] == 20
 
 
 BAD_PRESETS = [
     ({"preset": "thorough", "attacks": ["clean"]}, "preset: goes with no attacks"),
+    ({"preset": "thorough", "epochs": [1]}, "preset: goes with no attacks, surrogate, dataset or"),
     ({"preset": "thorough", "eps": 0}, "eps: 0 is no radius above 0"),
     ({"attacks": ["clean"], "n_eval": 8}, "eps: and 'n_eval' go with 'preset'"),
     ({"preset": "quick"}, "preset: 'quick' is unknown"),

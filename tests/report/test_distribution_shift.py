@@ -202,17 +202,17 @@ REFUSED = [
     (
         {"folders": list(CLASSES[:2])},
         4,
-        f"suites.v2.dataset: 'v2' has other classes than 'own', which 's' knows (it lacks "
+        f"suites.v2.dataset: 'v2' has other classes than 'own', which 's-0' knows (it lacks "
         f"'{CLASSES[2]}'); name a data set",
     ),
     (
         {"folders": [*CLASSES[1:], CLASSES[0]]},
         6,
-        "suites.v2.dataset: 'v2' has other classes than 'own', which 's' knows (the same in "
+        "suites.v2.dataset: 'v2' has other classes than 'own', which 's-0' knows (the same in "
         f"another order: label 0 is '{CLASSES[1]}' there and '{CLASSES[0]}' here)",
     ),
     ({"folders": [*CLASSES[:2], "x"]}, 6, "suites.v2.dataset: 'v2' has other classes than 'own'"),
-    ({"size": 16}, 6, "suites.v2.dataset: 's' knows images of another size than those of data"),
+    ({"size": 16}, 6, "suites.v2.dataset: 's-0' knows images of another size than those of data"),
     ({}, 0, "datasets.v2.train: 0 images; ask for some"),
 ]
 

@@ -1,5 +1,7 @@
 """The papers' figures: what is computed for each by hand, and all of them from a tiny store."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,9 +27,11 @@ from pipeline.report.paper_figures import (
 from pipeline.report.paper_figures.canvas import Canvas
 from pipeline.report.paper_figures.section import PAPER_FIGURES, add_figures
 from pipeline.stages import report
+from pipeline.store.artefact import Artefact, Manifest
 from pipeline.training.loop import write_history
 from tests.helpers.graph import tiny
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
+from tests.helpers.specs import completed
 from tests.report.test_page import (
     BANK_FACTS,
     CLASSES,
@@ -177,6 +181,17 @@ def test_series_of_radii_differ_in_the_radius_alone(study):
     assert [e.value for e in values.values()] == [0.25, 0.25]
 
 
+def test_a_student_that_carries_another_term_is_of_another_series():
+    def key(**more):
+        spec = {"objective": {"adaad": {"eps": 0.1}}, "model": MODEL, "recipe": RECIPE, **more}
+        manifest = Manifest("student", "s-0", "k", completed("student", spec), {}, {}, {}, {})
+        group = ModelGroup("s", "student", (Artefact(Path("s"), manifest),), ({},))
+        return training_radius.make_series_key(group)
+
+    assert key() == key(seed=1) == key(objective={"adaad": {"eps": 0.2}})
+    assert key() != key(igdm={"alpha": 20.0}) and key() != key(objective={"adaad": {"steps": 2}})
+
+
 def test_a_radius_curve_begins_on_the_same_images():
     """Clean: 0 to 5 of eight are right, all four of the attacked ones: 1, not 6/8."""
 
@@ -214,6 +229,23 @@ def test_rows_that_all_banks_have(study):
     assert bank_rows.choose_common_rows(samples, 3) == [0, 2, 4]
     same = {1: np.zeros(2), 2: np.zeros(2)}
     assert bank_rows.choose_common_rows({"a": same, "b": {1: np.zeros(2), 2: np.ones(2)}}, 1) == [2]
+
+
+def test_a_white_sample_has_a_frame_and_a_bank_left_out_a_word(study, tmp_path, monkeypatch):
+    shown, show, read = [], bank_rows.show_image, bank_rows.read_samples_by_row
+    monkeypatch.setattr(bank_rows, "show_image", lambda *a: shown.append(a[0]) or show(*a))
+    (tmp_path / "figures").mkdir()
+    one = Canvas(tmp_path, "dad.3", study, WANTED)
+    assert bank_rows.draw_bank_rows(one).endswith("in which they differ; one seed.")
+    assert len(shown) == 6  # clean, first and second, of two images
+    spines = [spine for axes in shown for spine in axes.spines.values()]
+    assert all(s.get_visible() and s.get_edgecolor() == (0.7, 0.7, 0.7, 1) for s in spines)
+    first = study.get_artefacts("bank")["first"]
+    monkeypatch.setattr(
+        bank_rows, "read_samples_by_row", lambda bank: read(bank) if bank is first else {}
+    )
+    told = bank_rows.draw_bank_rows(one)
+    assert told.endswith("Left out, of other images or without pixels: second.")
 
 
 def test_distances_to_other_test_sets(study):

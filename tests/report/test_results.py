@@ -1,6 +1,7 @@
 """Results as data: rows, means over seeds, paired comparisons and the sentences made of them."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,16 @@ import pytest
 from pipeline.cli.show_results import format_results
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.errors import RetortError
-from pipeline.report.outcomes import Outcome, open_study
+from pipeline.report.outcomes import ModelGroup, Outcome, open_study
+from pipeline.report.page.provenance import link_artefacts
 from pipeline.report.results import pivot
-from pipeline.report.results.answer import judge_threat, judge_threats, make_answers
+from pipeline.report.results.answer import (
+    Verdict,
+    judge_threat,
+    judge_threats,
+    list_names,
+    make_answers,
+)
 from pipeline.report.results.rows import (
     collect_measurements,
     flatten_row,
@@ -21,8 +29,10 @@ from pipeline.report.results.rows import (
     parse_csv,
 )
 from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats
+from pipeline.report.shift_table import collect_shift_facts
 from pipeline.report.statistics.resampling import (
     RESAMPLES,
+    Difference,
     compare_models,
     draw_seeds,
     resample_accuracies,
@@ -121,6 +131,17 @@ def test_a_verdict_names_those_that_the_images_cannot_tell_apart():
     assert judge_threat(threat(alone=good)).differences == {}
 
 
+def test_five_percent_is_a_difference_as_in_the_table_of_pairs():
+    differences = {"at": Difference(0.1, 0.0, 0.2, 0.05), "above": Difference(0.1, 0.0, 0.2, 0.051)}
+    assert Verdict(threat(best=[1]), "best", differences, 1).equals == ["above"]
+
+
+def test_a_long_list_of_names_ends_in_a_count():
+    assert list_names("abcd") == "a, b, c and d"
+    assert list_names("abcde") == "a, b, c, d and 1 other"
+    assert list_names("abcdef") == "a, b, c, d and 2 others"
+
+
 def test_sentences_say_what_was_measured(reported):
     study = open_study(reported)
     threats = find_threats(study, collect_measurements(study))
@@ -191,6 +212,18 @@ def test_an_unknown_column_is_named(records):
         format_results(records, ["epss"], "csv")
 
 
+def test_a_row_s_name_is_a_link_and_its_sources_are_told_on_hover():
+    """A name that also stands in the row's markup and in the text on hover."""
+    member = SimpleNamespace(manifest=SimpleNamespace(key="0123456789ab", spec={"seed": 0}))
+    groups = [ModelGroup("td", "student", (member,), ({},))]
+    study = SimpleNamespace(groups=groups, artefacts={}, label_group=lambda group: group.name)
+    found = link_artefacts("<tr><td>td</td><td>student</td></tr>", study, {})
+    assert found == (
+        '<tr title="td: seed 0 0123456789ab; evaluations: none">'
+        '<td><a href="#artefact-0123456789ab">td</a></td><td>student</td></tr>'
+    )
+
+
 def test_a_study_of_other_test_sets_alone_has_a_table(tmp_path):
     store = Store(tmp_path)
     counts = {"train": 16, "val": 16, "test": 16}
@@ -210,3 +243,29 @@ def test_a_study_of_other_test_sets_alone_has_a_table(tmp_path):
     assert "75.0" in brief and "On clean images of other, a is right most often" in brief
     table = format_results(list(parse_csv((job.folder / "results.csv").read_text())), None, "latex")
     assert "clean on other (n=16)" in table and "75.0 [50.5, 89.8]" in table
+
+
+def test_a_teacher_and_a_student_of_one_name_have_rows_of_their_own(tmp_path):
+    """A student's seeds need not begin at 0."""
+    store = Store(tmp_path)
+    counts = {"train": 16, "val": 16, "test": 16}
+    for name in ("own", "other"):
+        store.add("dataset", name, {}, {}, write_data, {"classes": CLASSES, "counts": counts})
+    spec = {"model": "r8", "recipe": RECIPE, "device": "cpu", "objective": {"kd": {}}}
+    for ref, right in (("teacher/kd", 12), ("student/kd-3", 4), ("student/alone-3", 8)):
+        kind, _, name = ref.partition("/")
+        store.add(kind, name, spec, {"dataset": "dataset/own"}, write_trained)
+        store.add(
+            "evaluation", f"{name}.main", {"shifted": True},
+            {"dataset": "dataset/other", "model": ref},
+            lambda at, right=right: write_outcomes(at, {CLEAN: (right, 16)}),
+        )  # fmt: skip
+    study = open_study(store.job())
+    assert collect_shift_facts(study, "kd") == {
+        "kd": {"other": 25}, "alone": {"other": 50}, "kd (teacher)": {"other": 75},
+    }  # fmt: skip
+    assert study.find_group("kd").kind == "teacher"
+    keys = {label: ref.partition("/")[2] for label, ref in study.refs_by_name.items()}
+    linked = link_artefacts("<tr><td>kd (teacher)</td></tr><tr><td>kd</td></tr>", study, {})
+    assert linked.index(keys["teacher/kd"]) < linked.index(keys["student/kd-3"])
+    assert study.find_group("alone").members[0].manifest.name == "alone-3"

@@ -66,11 +66,12 @@ def test_seeds_are_the_outer_level():
 def test_pairs_of_groups_are_one_family():
     a, b, c = (group(n, {CLEAN: outcome(*r)}) for n, r in zip("abc", ROWS, strict=True))
     other = group("d", {pgd(20, EPS): outcome(1)})
-    pairs = paired.compare_groups([a, b, c, other], [CLEAN])
+    pairs = sections.compare_students([a, b, c, other])["clean"]
     assert [(p.first, p.second) for p in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert pairs[0].p_value == pytest.approx(2 / 2**6)
     assert pairs[0].adjusted_p_value == pytest.approx(3 * 2 / 2**6)
-    assert paired.compare_groups([a], [CLEAN]) == []
+    assert sections.compare_students([a]) == {}
+    assert paired.compare_outcomes({"a": [outcome(1)]}) == []
     with pytest.raises(ValueError, match="no image in common"):
         paired.compare_outcomes({"a": [outcome(1)], "b": [outcome(1, start=5)]})
 
@@ -118,7 +119,6 @@ def test_calibration_of_a_group_needs_confidences():
     assert calibration.estimate_group_calibration(group("a", sure, sure)).half_width == 0
     assert calibration.estimate_group_calibration(group("a", {CLEAN: outcome(1, 0)})) is None
     assert calibration.estimate_group_calibration(group("a", {pgd(1, EPS): outcome(1)})) is None
-    assert calibration.list_reliability(sure[CLEAN]) == [(pytest.approx(0.9), 0.5, 2)]
 
 
 def test_the_worst_case_is_that_of_each_image():

@@ -13,13 +13,15 @@ from scipy.stats import binomtest
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import make_generator
+from pipeline.report import outcomes
+from pipeline.report.epoch_table import collect_epoch_outcomes
 from pipeline.report.intervals import (
     bootstrap_interval,
     sign_test,
     student_t_interval,
     wilson_interval,
 )
-from pipeline.report.outcomes import ModelGroup, Outcome, align_outcomes, average_outcomes
+from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes, average_outcomes
 from pipeline.report.sanity_checks import find_doubts
 from pipeline.report.tables import (
     format_cell,
@@ -187,3 +189,16 @@ def test_sound_outcomes_raise_no_doubt_and_chance_is_called_chance():
     assert find_doubts(sound | {AttackPoint("autoattack", EPS): of(20, 4)}) == []
     (line,) = find_doubts(sound | {pgd(20, EPS): of(20, 7)})
     assert line.endswith("(20 images; it may be chance, p = 0.50)")
+
+
+def test_a_table_of_epochs_calls_a_surrogate_by_its_name(monkeypatch):
+    """A file of outcomes has the surrogate's key."""
+    transferred = AttackPoint("square", EPS, surrogate="0a1b")
+    monkeypatch.setattr(outcomes, "read_outcomes", lambda path: {transferred: of(4, 1)})
+    monkeypatch.setattr(Artefact, "get_verified_path", lambda self, name: Path(name))
+    spec = completed("evaluation", {"attacks": [{"clean": {}}], "epoch": 2})
+    manifest = Manifest("evaluation", "kd-0@2.x", "e", spec, {"model": "m"}, {}, {}, {})
+    names = {"evaluation/kd-0@2.x": "evaluation/e", "teacher/robust": "teacher/0a1b"}
+    study = Study({"evaluation/e": Artefact(Path("e"), manifest)}, names)
+    ((point,),) = collect_epoch_outcomes(study).values()
+    assert point.surrogate == "robust"

@@ -158,7 +158,7 @@ def test_a_stop_is_granted_between_chunks(job, monkeypatch):
 
 
 def test_square_is_added_where_gradients_mislead(job, monkeypatch):
-    sound = evaluate.check_model_outputs(job)
+    sound = evaluate.check_model_outputs(job, evaluate.load_attacked_and_judge(job)[1])
     attacks = evaluate.list_attacks(job, sound)
     assert [name for name, _ in attacks] == ["clean", "pgd"]
     for change in ({"rounded": 1.0}, {"random": 1.0}, {"zero_gradient": 1.0}):

@@ -117,6 +117,11 @@ FAULTS = {
         ATTACK + "\n    def explain_misfit(self, shape, class_count):\n        return 3\n",
         "bad.py: explain_misfit gives 3; a text is expected",
     ),
+    "variant": (
+        "attacks",
+        ATTACK + "\n    def explain_variant(self, shape, class_count):\n        return 3\n",
+        "bad.py: explain_variant gives 3; a text is expected",
+    ),
     "images for predictions": (
         "attacks",
         JUDGED.replace("predict_classes(judge or model, x)", "x"),

@@ -146,10 +146,26 @@ def test_verify_names_what_is_broken_and_mends_that_alone(copy, damage: Callable
     status, printed = copy.run("verify", "--mend", *CONFIG)
     target = f"store/{place.parent.name}/{place.name}/{MANIFEST_FILE}"
     assert status == 0
-    assert printed.endswith(f"retort run {target}\n")
+    assert printed.endswith(f"\nnow: retort run {target} --configfile experiment.yaml\n")
     assert before - copy.refs() == {f"{place.parent.name}/{place.name}"}
     assert Folder(copy.path).planned(target) == {label}
     assert copy.run("verify", *CONFIG)[1].endswith("19 artefacts are intact\n")
+
+
+def test_mending_names_no_target_that_the_configuration_does_not_know(copy):
+    """Snakemake would refuse the whole command."""
+    known, other = copy.place("student/kd-0"), copy.place("evaluation/rslad-0.main")
+    for place, file in ((known, "model.safetensors"), (other, "outcomes.parquet")):
+        (place / file).unlink()
+    raw = tiny()
+    del raw["suites"], raw["report"]
+    copy.write(raw)
+    printed = copy.run("verify", "--all", "--mend", *CONFIG)[1].splitlines()
+    assert printed[-3:] == [
+        "mended: what needs them makes them again",
+        f"now: retort run store/student/{known.name}/{MANIFEST_FILE} --configfile experiment.yaml",
+        "1 are of other configurations; run these",
+    ]
 
 
 def test_a_mended_bank_is_as_it_was(copy):

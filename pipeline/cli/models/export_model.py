@@ -4,13 +4,12 @@ import argparse
 from dataclasses import replace
 
 from pipeline.cli.show_artefact import find_ref
+from pipeline.cli.show_results import read_records
 from pipeline.config.reader import read_config
 from pipeline.export.finished_model import FinishedModel, open_finished_model
 from pipeline.export.folder import export_model
 from pipeline.planning.graph import make_plan
 from pipeline.planning.plan import Plan
-from pipeline.report.results.files import RESULTS_FILE
-from pipeline.report.results.rows import parse_csv
 
 
 def run_verb(options: argparse.Namespace) -> None:
@@ -34,4 +33,4 @@ def read_results(plan: Plan) -> list[dict]:
     ref = plan.refs_by_name.get(("report", "report"))
     if ref is None or not plan.is_complete(ref):
         return []
-    return list(parse_csv((plan.folder_path(ref) / RESULTS_FILE).read_text()))
+    return read_records(plan.folder_path(ref))

@@ -86,7 +86,7 @@ class GeneratorForm(TrainedSettings):
     halves_first: bool = make_neutral_field(False)
     clip_grad: NonNegativeFloat = make_neutral_field(0.0)
     rounds: RoundSettings | None = make_neutral_field(None)
-    grids: tuple[Share, ...] = make_neutral_field(())
+    grids: tuple[Share, ...] = ()  # in every key, also where there are none
 
 
 class GeneratorSpec(GeneratorForm, Computed):

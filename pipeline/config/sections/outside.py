@@ -38,7 +38,7 @@ class ExternalFile(FileSpec):
 class CheckpointSpec(FileSpec):
     """External weights in a spec, by their sum.
 
-        Without mean and std, the file's own normalisation is used, or none if the file has none.
+    Without mean and std, the file's own normalisation is used, or none if the file has none.
 
     Attributes:
         take: one of the file's sets of weights, such as `model_ema`; needed only where several fit.

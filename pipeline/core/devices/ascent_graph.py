@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import torch
@@ -49,6 +50,20 @@ def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[
         return results
 
     return replay
+
+
+def identify_function(function: Callable) -> Hashable:
+    """What tells functions apart that do different things, and is the same at every step.
+
+    A function made anew at each step has the same code, and so have the functions that it calls
+    from its closure; what else a closure holds belongs among an ascent's inputs and settings.
+    """
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return function if isinstance(function, BuiltinFunctionType) else type(function)
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    called = [c for c in cells if isinstance(c, FunctionType | BuiltinFunctionType)]
+    return code, tuple(identify_function(each) for each in called)
 
 
 class ForeignReads(TorchFunctionMode):

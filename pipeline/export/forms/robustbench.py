@@ -17,6 +17,8 @@ from pipeline.store.artefact import write_json
 
 NEEDED_PACKAGES = ()
 THREAT = "Linf"
+# Columns that are empty for the standard attack on the model itself, on the whole test set.
+OTHER_CONDITIONS = ("variant", "surrogate", "part", "corruption")
 ENTRY = '''"""RobustBench's entry of {name}: merge it into the zoo of {dataset}, {threat}."""
 
 from pipeline.models.classifier import build_classifier
@@ -74,9 +76,13 @@ def describe_claim(model: FinishedModel, metadata: dict) -> dict:
     Raises:
         RetortError: there is no clean accuracy or no standard AutoAttack among the results.
     """
-    own = [r for r in model.results if not r["shifted"] and r["epoch"] is None]
+    own = [
+        r
+        for r in model.results
+        if not r["shifted"] and r["epoch"] is None and not any(r[name] for name in OTHER_CONDITIONS)
+    ]
     clean = [r for r in own if r["attack"] == "clean"]
-    attacked = [r for r in own if r["attack"] == "autoattack" and not r["variant"]]
+    attacked = [r for r in own if r["attack"] == "autoattack"]
     if not clean or not attacked:
         missing = "standard AutoAttack" if clean else "clean accuracy"
         raise RetortError(

@@ -101,15 +101,15 @@ def read_content(path: Path, sha256: str) -> object:
     return load_content(path, is_safetensors=start[8:9] == b"{", sha256=sha256)
 
 
-def read_file_header(path: Path) -> bytes:
-    """The first bytes of a checkpoint file.
+def read_file_header(path: Path, remedy: str = "set checkpoint.path to the file") -> bytes:
+    """The first bytes of a checkpoint file; ``remedy`` says what to do where there is none.
 
     Raises:
         RetortError: missing, unreadable, or a web page or pointer in its place.
     """
     with explain_denied_reading(path):
         if not path.is_file():
-            raise RetortError(f"{path}: no such checkpoint; set checkpoint.path to the file")
+            raise RetortError(f"{path}: no such checkpoint; {remedy}")
         with path.open("rb") as file:
             start = file.read(512)
     if HTML_PATTERN.match(start):

@@ -18,7 +18,11 @@ from pipeline.planning.compatibility.fits import (
     get_image_shape,
     list_dataset_classes,
 )
-from pipeline.planning.compatibility.students import find_model_dataset, list_model_classes
+from pipeline.planning.compatibility.students import (
+    find_class_source,
+    find_model_dataset,
+    list_model_classes,
+)
 from pipeline.planning.components import (
     CLASSIFIER,
     DATA,
@@ -72,15 +76,15 @@ def plan_evaluations(
     spec |= {"shifted": True} if suite.dataset else {}
     plugins = make_suite_attacks(suite.attacks)
     variants: dict[str, list[str]] = {}  # what an attack does instead -> models
-    for label, model, base, asked in iterate_evaluated_models(
+    for label, model, own, asked in iterate_evaluated_models(
         models, suite.epochs, spec, f"suites.{name}.epochs"
     ):
-        data = resolve_test_dataset(resolver, base, name)
-        for line in check_attacks(resolver.config, name, label, base, plugins):
+        data = resolve_test_dataset(resolver, label, own, name)
+        for line in check_attacks(resolver.config, name, label, own, plugins):
             variants.setdefault(line, []).append(label)
         inputs = {"model": model, "dataset": data}
         if suite.surrogate is not None:
-            inputs["surrogate"] = resolve_surrogate(resolver, name, base)
+            inputs["surrogate"] = resolve_surrogate(resolver, name, label, own)
         resolver.plan.add_artefact(
             PlannedArtefact("evaluation", f"{label}.{name}", asked, inputs, components, outside)
         )
@@ -125,9 +129,9 @@ def find_misled_models(
 ) -> dict[str, tuple[PlannedArtefact, str]]:
     """The models of a suite on which attacks by gradients cannot be trusted."""
     return {
-        label: (model, base)
-        for label, (model, base) in models.items()
-        if has_misleading_gradients(config, model, base)
+        label: (model, own)
+        for label, (model, own) in models.items()
+        if has_misleading_gradients(config, model, own)
     }
 
 
@@ -166,28 +170,44 @@ def plan_transfers(
     components = (*COMPONENTS, *list_attack_modules(attacks))
     components += OPTIONAL["dataset"] if config.suites[suite].dataset else ()
     found: dict[str, list[str]] = {label: [] for label in models}
-    for label, (model, base) in models.items():
-        data = resolve_test_dataset(resolver, base, suite)
-        for other in (*config.teachers, *config.students):
-            surrogate = resolver.resolve_classifier(other, f"suites.{suite}")
-            if surrogate.ref == model.ref or not are_comparable(config, other, base):
+    surrogates = list_surrogates(resolver)
+    for label, (model, own) in models.items():
+        data = resolve_test_dataset(resolver, label, own, suite)
+        for source, (surrogate, known) in surrogates.items():
+            if surrogate.ref == model.ref or not are_comparable(config, known, own):
                 continue
-            if has_misleading_gradients(config, surrogate, other):
+            if has_misleading_gradients(config, surrogate, known):
                 continue
             inputs = {"model": model, "dataset": data, "surrogate": surrogate}
-            name = f"{label}.{suite}-from-{other}"
+            name = f"{label}.{suite}-from-{source}"
             resolver.plan.add_artefact(
                 PlannedArtefact("evaluation", name, spec, inputs, components)
             )
-            found[label].append(other)
+            found[label].append(source)
+    return found
+
+
+def list_surrogates(resolver: Resolver) -> dict[str, tuple[PlannedArtefact, str]]:
+    """Every teacher and student: the artefact, and the data set whose classes it knows.
+
+    A student with the name of a teacher is told apart by its seed: `natural-0`.
+    """
+    config = resolver.config
+    found = {
+        name: (resolver.resolve_name("teachers", name), teacher.dataset)
+        for name, teacher in config.teachers.items()
+    }
+    for name, student in config.students.items():
+        artefact = resolver.resolve_name("students", name)
+        label = artefact.name if name in config.teachers else name
+        found[label] = artefact, find_class_source(config, student)
     return found
 
 
 def are_comparable(config: Config, first: str, second: str) -> bool:
-    """Whether two classifiers know the same classes and take images of one shape."""
-    same = list_model_classes(config, first) == list_model_classes(config, second)
-    shapes = {get_image_shape(config, find_model_dataset(config, n)) for n in (first, second)}
-    return same and len(shapes) == 1
+    """Whether two data sets have the same classes and images of one shape."""
+    same = list_dataset_classes(config, first) == list_dataset_classes(config, second)
+    return same and get_image_shape(config, first) == get_image_shape(config, second)
 
 
 def make_suite_attacks(attacks: Iterable[dict]) -> list[tuple[str, object]]:
@@ -200,14 +220,13 @@ def make_suite_attacks(attacks: Iterable[dict]) -> list[tuple[str, object]]:
 
 
 def check_attacks(
-    config: Config, suite: str, label: str, model: str, attacks: list[tuple[str, object]]
+    config: Config, suite: str, label: str, own: str, attacks: list[tuple[str, object]]
 ) -> list[str]:
-    """What attacks do on a model other than their names say, a line each.
+    """What attacks do on a model of data set ``own`` other than their names say, a line each.
 
     Raises:
         RetortError: an attack does not suit the test images, or the number of a model's classes.
     """
-    own = find_model_dataset(config, model)
     shape = get_image_shape(config, config.suites[suite].dataset or own)
     class_count = len(list_dataset_classes(config, own))
     lines = []
@@ -226,7 +245,7 @@ def check_attacks(
 def iterate_evaluated_models(
     models: dict[str, tuple[PlannedArtefact, str]], epochs: tuple[int, ...], spec: dict, where: str
 ) -> Iterator[tuple[str, PlannedArtefact, str, dict]]:
-    """What a suite evaluates: label, artefact, the classifier whose classes it knows, and spec.
+    """What a suite evaluates: label, artefact, the data set whose classes it knows, and spec.
 
     With epochs, each model is evaluated at those that its recipe keeps.
 
@@ -242,9 +261,9 @@ def iterate_evaluated_models(
                 "keep_epochs in the recipe of one"
             )
     asked = {epoch: spec | {"epoch": epoch} for epoch in epochs}
-    for label, (model, base) in models.items():
+    for label, (model, own) in models.items():
         for epoch in filter(partial(keeps_epoch, model), epochs):
-            yield f"{label}{EPOCH_SEPARATOR}{epoch}", model, base, asked[epoch]
+            yield f"{label}{EPOCH_SEPARATOR}{epoch}", model, own, asked[epoch]
 
 
 def keeps_epoch(model: PlannedArtefact, epoch: int) -> bool:
@@ -252,31 +271,29 @@ def keeps_epoch(model: PlannedArtefact, epoch: int) -> bool:
     return epoch in get_spec(model).recipe.keep_epochs
 
 
-def resolve_surrogate(resolver: Resolver, suite: str, model: str) -> PlannedArtefact:
-    """The model that a suite's attacks are computed on; it must know the same classes."""
+def resolve_surrogate(resolver: Resolver, suite: str, model: str, own: str) -> PlannedArtefact:
+    """The model that a suite's attacks are computed on; it must know the classes of ``own``."""
     config, where = resolver.config, f"suites.{suite}.surrogate"
     name = config.suites[suite].surrogate
     entry = resolver.resolve_classifier(name, where)
-    known, own = list_model_classes(config, name), list_model_classes(config, model)
-    if known != own:
+    known, wanted = list_model_classes(config, name), list_dataset_classes(config, own)
+    if known != wanted:
         raise RetortError(
             f"{where}: '{name}' knows {len(known)} classes, '{model}' knows "
-            f"{describe_class_count(known, own)}; "
+            f"{describe_class_count(known, wanted)}; "
             "name a surrogate of the same classes, or other models"
         )
-    check_image_shape(
-        config, where, name, find_model_dataset(config, name), find_model_dataset(config, model)
-    )
+    check_image_shape(config, where, name, find_model_dataset(config, name), own)
     return entry
 
 
-def resolve_test_dataset(resolver: Resolver, model: str, suite: str) -> PlannedArtefact:
+def resolve_test_dataset(resolver: Resolver, model: str, own: str, suite: str) -> PlannedArtefact:
     """The data set that a model is evaluated on, which must have test images.
 
-    It is the model's own or the suite's, whose classes and image size must be the same.
+    It is the model's ``own`` or the suite's, whose classes and image size must be the same.
     """
     config, where = resolver.config, f"suites.{suite}.dataset"
-    own, given = find_model_dataset(config, model), config.suites[suite].dataset
+    given = config.suites[suite].dataset
     name = given or own
     data = resolver.resolve_name("datasets", name, where)
     known = list_dataset_classes(config, own)

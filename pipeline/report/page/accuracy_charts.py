@@ -101,7 +101,8 @@ def add_models(
             for g, a, b in zip(groups, clean, other, strict=True)
         ],
         hovertemplate=(
-            "<b>%{text}</b><br>clean %{customdata[0]}<br>worst %{customdata[1]}<br>"
+            "<b>%{text}</b><br>clean %{customdata[0]}<br>"
+            f"{threats[1].name} %{{customdata[1]}}<br>"
             "%{customdata[2]}<br>%{customdata[3]}<extra></extra>"
         ),
     )

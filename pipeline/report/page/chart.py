@@ -14,7 +14,6 @@ REVISION = 1
 # Okabe and Ito's, darkened or lightened until they show on white and on black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#4A9CD4", "#A04070")
 DASHES = ("solid", "dot", "dash", "dashdot")
-LEGEND_ROWS = 30  # pixels of a legend's row on a narrow screen
 MARGIN = {"l": 56, "r": 16, "t": 24, "b": 48}
 
 

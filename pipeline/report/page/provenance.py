@@ -64,17 +64,19 @@ def link_artefacts(body: str, study: Study, measurements: Measurements) -> str:
     A row is a model's if its first cell is the model's name; a second cell may be its role.
     """
     models = {(g.name, g.kind): g for g in reversed(study.groups)}
-    by_name = {group.name: group for group in reversed(study.groups)}
+    by_label = {study.label_group(group): group for group in reversed(study.groups)}
     keys = {artefact.manifest.key for artefact in study.artefacts.values()}
 
     def link_row(match: re.Match) -> str:
         name, role = html.unescape(match["name"]), (match["role"] or "").rpartition(" ")[2]
-        group = models.get((name, role)) or by_name.get(name)
+        group = models.get((name, role)) or by_label.get(name)
         if group is None:
             return match[0]
         hover = html.escape(describe_sources(group, measurements))
         link = f'<a href="#artefact-{group.members[0].manifest.key}">{match["name"]}</a>'
-        return match[0].replace("<tr>", f'<tr title="{hover}">').replace(match["name"], link, 1)
+        start, end = (place - match.start() for place in match.span("name"))
+        opened = match[0][:start].replace("<tr>", f'<tr title="{hover}">')
+        return f"{opened}{link}{match[0][end:]}"
 
     body = ROW_PATTERN.sub(link_row, body)
     return KEY_PATTERN.sub(

@@ -14,6 +14,7 @@ from pipeline.store.artefact import Artefact
 
 REVISION = 1
 
+FRAME = "0.7"  # a light grey
 SAMPLES_READ = 2000  # of each bank, at most; enough to find rows that all banks have
 
 
@@ -58,6 +59,7 @@ def draw_bank_rows(canvas: Canvas) -> str:
         return ""
     data = open_dataset(canvas.study.artefacts[f"dataset/{key}"].folder)
     split = data.read_split("train")
+    left_out = [name for name in banks if name not in samples]
     with canvas.open_figure(1.4 + 1.4 * (1 + len(samples)), 0.4 + 1.4 * len(rows)) as figure:
         axes = figure.subplots(len(rows), 1 + len(samples), squeeze=False)
         for places, row in zip(axes, rows, strict=True):
@@ -66,6 +68,8 @@ def draw_bank_rows(canvas: Canvas) -> str:
                 places, [clean, *(bank[row] for bank in samples.values())], strict=True
             ):
                 show_image(place, image)
+                for spine in place.spines.values():  # or a white image would look like none
+                    spine.set(visible=True, color=FRAME, linewidth=0.5)
             name = data.classes[int(split.labels[row])]
             places[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
         for place, name in zip(axes[0], ["clean", *samples], strict=True):
@@ -74,4 +78,9 @@ def draw_bank_rows(canvas: Canvas) -> str:
         f"Training images of data set {canvas.study.find_name(key)} and what the banks "
         f"{', '.join(samples)} hold in their place: the first n = {len(rows)} images that all of "
         "them have, those first in which they differ; one seed."
+        + (
+            f" Left out, of other images or without pixels: {', '.join(left_out)}."
+            if left_out
+            else ""
+        )
     )

@@ -16,13 +16,13 @@ from pipeline.data.dataset_artefact import open_dataset
 from pipeline.models.classifier import MODEL_FILE
 from pipeline.models.loading import load_teacher
 from pipeline.report.distance_study import DistancePoint
+from pipeline.report.figure_files import FIGURES_FOLDER
 from pipeline.report.figures import RC_PARAMS, assign_line_styles
 from pipeline.report.outcomes import ModelGroup, Study
 from pipeline.store.artefact import Artefact, write_atomically
 
 REVISION = 1
 
-FIGURES_FOLDER = "figures"
 MARKERS = "osD^vP*X<>"  # beside the colours, for whoever cannot tell these apart
 METADATA: dict[str, dict] = {"png": {"Software": None}, "svg": {"Date": None, "Creator": None}}
 FORMATS = tuple(METADATA)
@@ -88,7 +88,7 @@ def holds_weights(model: Artefact) -> bool:
 
 
 def list_trained_groups(study: Study, kind: str = "student") -> list[ModelGroup]:
-    """The groups of a kind that have weights and say on which data set's images to test them."""
+    """The groups of a kind whose members all have a classifier's file."""
     return [
         group
         for group in study.groups

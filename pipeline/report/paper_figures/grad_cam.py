@@ -82,8 +82,10 @@ def draw_attention(canvas: Canvas) -> str:
     x, y = read_test_images(canvas.study, key, canvas.spec.samples)
     maps: dict[str, np.ndarray] = {}
     for group in collect_columns(canvas, key):
+        if len(maps) == MOST_COLUMNS:
+            break
         found = compute_heat_maps(load_network(group.members[0]), x, y)
-        if found is not None and len(maps) < MOST_COLUMNS:
+        if found is not None:
             maps[group.name + (" (teacher)" if group.kind == "teacher" else "")] = found
     if not maps:
         return ""

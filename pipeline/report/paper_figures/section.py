@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline.config.suites import ReportSpec
 from pipeline.report.distance_study import DistancePoint
+from pipeline.report.figure_files import FIGURES_FOLDER
 from pipeline.report.outcomes import Study
 from pipeline.report.paper_figures import (
     bank_rows,
@@ -17,7 +18,7 @@ from pipeline.report.paper_figures import (
     shift_distances,
     training_radius,
 )
-from pipeline.report.paper_figures.canvas import FIGURES_FOLDER, Canvas
+from pipeline.report.paper_figures.canvas import Canvas
 from pipeline.report.tables import format_caption
 
 REVISION = 1

@@ -42,8 +42,8 @@ class RadiusSeries:
 def collect_series(study: Study) -> list[RadiusSeries]:
     """Every series of evaluated students with two radii or more, radii ascending.
 
-    Students of a series have the same objective, network, recipe, data and teachers, and the same
-    options but for `eps`, and what is scaled with it: `step` and `kd_scale`.
+    Students of a series have the same spec and inputs but for the objective's `eps`, and what is
+    scaled with it: `step` and `kd_scale`.
     """
     found: dict[SeriesKey, dict[float, ModelGroup]] = {}
     for group in study.evaluated_groups:
@@ -76,11 +76,12 @@ def read_training_radius(group: ModelGroup) -> float | None:
 
 
 def make_series_key(group: ModelGroup) -> SeriesKey:
-    """What students of one series have in common, as text."""
+    """What students of one series have in common, as text: all but what may differ."""
     name, options = get_options(group)
-    spec, inputs = get_spec(group.members[0].manifest), group.members[0].manifest.inputs
+    manifest = group.members[0].manifest
     kept = sorted((k, repr(v)) for k, v in options.items() if k not in SIZES)
-    return name, repr(kept), repr(spec.model), repr(spec.recipe), repr(sorted(inputs.items()))
+    spec = sorted((k, repr(v)) for k, v in manifest.spec.items() if k not in ("objective", "seed"))
+    return name, repr(kept), repr(spec), repr(sorted(manifest.inputs.items()))
 
 
 def label_series(study: Study, groups: Mapping[float, ModelGroup]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.config.specs import get_spec
 from pipeline.report.boundary_table import BoundaryRisks, compute_boundary_risks
-from pipeline.report.outcomes import ModelGroup, Study, read_outcomes
+from pipeline.report.outcomes import ModelGroup, Study
 from pipeline.report.papers.comparison import Model
 from pipeline.report.papers.metrics import Measurements
 from pipeline.report.papers.settings import find_network, make_setting_reader
@@ -46,7 +46,7 @@ def read_risks(study: Study, model: Artefact) -> dict[int | None, BoundaryRisks]
     for evaluation in study.get_artefacts("evaluation").values():
         spec = get_spec(evaluation.manifest)
         if evaluation.manifest.inputs["model"] == model.manifest.key and has_risks(spec.attacks):
-            points = read_outcomes(evaluation.get_verified_path("outcomes.parquet"))
+            points = study.outcomes_by_evaluation[evaluation.manifest.key]
             for point, risks in compute_boundary_risks(points).items():
                 if point.part is None and point.corruption is None:
                     found[spec.epoch] = risks

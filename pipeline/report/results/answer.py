@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.seeding import derive_seed
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes, find_common_rows
+from pipeline.report.outcomes import ModelGroup, Study, find_common_rows
 from pipeline.report.results.threats import Threat, join_words
+from pipeline.report.statistics.paired import stack_outcomes
 from pipeline.report.statistics.resampling import (
     LEVEL,
     Difference,
@@ -42,7 +43,7 @@ class Verdict:
     @property
     def equals(self) -> list[str]:
         """The students whose difference from the best these images cannot show."""
-        return [name for name, found in self.differences.items() if found.p >= LEVEL]
+        return [name for name, found in self.differences.items() if found.p > LEVEL]
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,7 @@ def judge_threat(threat: Threat) -> Verdict | None:
         return None
     best = max(students, key=lambda name: students[name].interval.value)
     common = find_common_rows(o.index for score in students.values() for o in score.outcomes)
-    shared = Outcome(common, np.zeros(len(common)))
-    correctness = {
-        name: np.stack([align_outcomes(o, shared)[0].correctness for o in score.outcomes])
-        for name, score in students.items()
-    }
+    correctness = {name: stack_outcomes(s.outcomes, common) for name, s in students.items()}
     rng = np.random.default_rng(derive_seed(0, "verdict", threat.name))
     resampled = resample_accuracies(correctness, rng) if len(students) > 1 else {}
     found = {
@@ -140,7 +137,8 @@ def word_rivals(verdict: Verdict) -> str:
 def list_names(names: Sequence[str]) -> str:
     """Names as a sentence lists them, the first few of many."""
     shown = list(names[:MOST_NAMES])
-    more = [f"{len(names) - MOST_NAMES} others"] if len(names) > MOST_NAMES else []
+    left = len(names) - MOST_NAMES
+    more = [f"{left} other{'s' if left > 1 else ''}"] if left > 0 else []
     return join_words(shown + more)
 
 

@@ -1,7 +1,5 @@
 """How well a model's confidence agrees with its accuracy (Guo et al., ICML 2017)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from pipeline.report.intervals import ConfidenceInterval, student_t_interval
@@ -57,20 +55,3 @@ def estimate_group_calibration(group: ModelGroup) -> ConfidenceInterval | None:
     if len(known) < len(found):
         return None
     return known[0] if len(known) == 1 else student_t_interval([i.value for i in known])
-
-
-def list_reliability(
-    outcome: Outcome, bin_count: int = BIN_COUNT
-) -> Sequence[tuple[float, float, int]]:
-    """Mean confidence, accuracy and number of images of each bin that has any; for a diagram."""
-    if outcome.confidence is None:
-        return []
-    bins = np.clip(np.ceil(outcome.confidence * bin_count) - 1, 0, bin_count - 1).astype(int)
-    return [
-        (
-            float(outcome.confidence[bins == b].mean()),
-            float(outcome.correctness[bins == b].mean()),
-            int((bins == b).sum()),
-        )
-        for b in np.unique(bins)
-    ]

@@ -10,9 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.intervals import ConfidenceInterval
-from pipeline.report.outcomes import ModelGroup, Outcome, align_outcomes, find_common_rows
+from pipeline.report.outcomes import Outcome, align_outcomes, find_common_rows
 from pipeline.report.statistics.resampling import (
     LEVEL,
     compare_models,
@@ -91,13 +90,6 @@ def count_discordant(first: np.ndarray, second: np.ndarray) -> tuple[int, int] |
     if not has_single_verdicts(first, second):
         return None, None
     return int((first > second).sum()), int((first < second).sum())
-
-
-def compare_groups(
-    groups: Sequence[ModelGroup], points: Sequence[AttackPoint]
-) -> list[PairedComparison]:
-    """Every pair of the models that ran these attacks; accuracy is the mean over the attacks."""
-    return compare_outcomes({g.name: f for g in groups if (f := g.average_by_member(points))})
 
 
 def correct_family(pairs: Sequence[PairedComparison]) -> list[PairedComparison]:

@@ -195,6 +195,11 @@ def test_accidents_are_one_line_and_leave_nothing(accident, form, tmp_path, caps
     assert not out.exists()
 
 
+def test_no_configuration_is_named_where_there_is_none(tmp_path, capsys):
+    assert main(["import", str(tmp_path / "no.pt"), str(tmp_path / "b.safetensors")]) == 2
+    assert capsys.readouterr().err.endswith("no.pt: no such checkpoint; name the file to import\n")
+
+
 def test_the_result_is_a_safetensors_file_by_name(tmp_path, capsys):
     torch.save({"w": torch.zeros(1)}, tmp_path / "a.pt")
     assert main(["import", str(tmp_path / "a.pt"), str(tmp_path / "b.pt")]) == 2
