@@ -52,8 +52,8 @@ def capture_cuda_graph(ascend: Ascent, inputs: tuple[Tensor, ...]) -> Callable[[
     return replay
 
 
-def identify_function(function: Callable) -> Hashable:
-    """What tells functions apart that do different things, and is the same at every step.
+def identify_function(function: Callable) -> object:
+    """A hashable value: the same at every step, another for a function that does other things.
 
     A function made anew at each step has the same code, and so have the functions that it calls
     from its closure; what else a closure holds belongs among an ascent's inputs and settings.
