@@ -138,7 +138,7 @@ def group_artefacts(study: Study) -> dict[tuple[str, str], list[Artefact]]:
     found: dict[tuple[str, str], list[Artefact]] = {}
     for kind in STAGES_BY_KIND:
         for name, artefact in study.get_artefacts(kind).items():
-            label = name.rpartition(".")[2] if kind == "evaluation" else name
+            label = study.find_suite(name, artefact) if kind == "evaluation" else name
             group = found.setdefault((kind, label), [])
             if artefact not in group:
                 group.append(artefact)

@@ -2,7 +2,7 @@
 
 from pipeline.core.attack_protocol import AttackPoint
 
-REVISION = 2
+REVISION = 3
 
 DEFAULT_STEP_SIZE = 2 / 255  # of PGD; its label leaves it out
 PIXEL_TOLERANCE = 1e-6  # radii and step sizes in [0,1] that differ by less are equal
@@ -14,6 +14,7 @@ ATTACK_NAMES = {
     "jsma": "JSMA (to a random class)",
     "jsma_true": "JSMA (to the true label: no attack)",
     "apgd": "APGD",
+    "square": "Square",
     "multitargeted": "MultiTargeted",
 }
 

@@ -80,9 +80,9 @@ def collect_boundary_risks(
         spec, inputs = get_spec(evaluation.manifest), evaluation.manifest.inputs
         if any("boundary_risk" in attack for attack in spec.attacks):
             points = study.outcomes_by_evaluation[evaluation.manifest.key]
-            model_and_epoch = study.find_name(inputs["model"]), spec.epoch, name.rpartition(".")[2]
+            model, suite = study.find_name(inputs["model"]), study.find_suite(name, evaluation)
             rows += [
-                (*model_and_epoch, point, found)
+                (model, spec.epoch, suite, point, found)
                 for point, found in compute_boundary_risks(points).items()
             ]
     return rows

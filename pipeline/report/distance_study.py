@@ -25,8 +25,9 @@ from pipeline.data.dataset_artefact import DatasetArtefact, open_dataset
 from pipeline.errors import RetortError
 from pipeline.models.loading import load_teacher
 from pipeline.report.attack_labels import format_shift
+from pipeline.report.attack_points import is_corruption, rank_by_columns
 from pipeline.report.figures import assign_line_styles, open_figure
-from pipeline.report.outcomes import ModelGroup, Study, is_corruption, rank_by_columns
+from pipeline.report.outcomes import ModelGroup, Study
 from pipeline.report.shift_table import read_shifted_outcomes
 from pipeline.report.tables import format_markdown_table
 from pipeline.report.wasserstein import (

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,12 @@ import pyarrow.parquet as pq
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.planning.plan import SEED_SEPARATOR
-from pipeline.report.attack_labels import DEFAULT_STEP_SIZE, PIXEL_TOLERANCE
-from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
+from pipeline.report.attack_points import drop_radius, rank_by_strength
+from pipeline.report.statistics.intervals import (
+    ConfidenceInterval,
+    student_t_interval,
+    wilson_interval,
+)
 from pipeline.store.artefact import Artefact, Job, open_artefact
 
 REVISION = 3
@@ -177,6 +181,13 @@ class Study:
             n.partition("/")[2] for n, ref in self.refs_by_name.items() if ref.endswith(f"/{key}")
         )
 
+    def find_suite(self, name: str, evaluation: Artefact) -> str:
+        """The suite of an evaluation, whose name begins with its model's; either may have dots."""
+        model = self.find_name(evaluation.manifest.inputs["model"])
+        if name.startswith(model):
+            return name.removeprefix(model).partition(".")[2]
+        return name.rpartition(".")[2]
+
     @cached_property
     def outcomes_by_evaluation(self) -> dict[str, dict[AttackPoint, Outcome]]:
         """Every evaluation's outcomes by its key, with surrogates under their names."""
@@ -260,48 +271,9 @@ def open_study(job: Job) -> Study:
     return Study(artefacts, dict(get_spec(job).names))
 
 
-def is_corruption(point: AttackPoint) -> bool:
-    """Whether an outcome is of corrupted images under no attack, on the complete test set."""
-    plain = point.attack in ("clean", "corruptions") and point.part is None
-    return plain and point.corruption is not None
-
-
-def is_shifted(point: AttackPoint) -> bool:
-    """Whether an outcome is of corrupted images or of a part of the test set."""
-    return point.corruption is not None or point.part is not None
-
-
-def is_default_pgd(point: AttackPoint) -> bool:
-    """Whether a point is of PGD with default settings but for its steps, on unshifted images."""
-    if point.attack != "pgd" or is_shifted(point):
-        return False
-    usual_step = abs(point.step - DEFAULT_STEP_SIZE) < PIXEL_TOLERANCE
-    return usual_step and point.start == "uniform" and point.restarts == 1
-
-
-def drop_radius(point: AttackPoint) -> AttackPoint:
-    """The point with radius 0, which is the same for all radii of a curve."""
-    return replace(point, eps=0.0)
-
-
 def find_accuracy_curves(groups: Sequence[ModelGroup]) -> dict[AttackPoint, list[float]]:
     """The radii, ascending, of each attack that ran at several; the keys have radius 0."""
     radii: dict[AttackPoint, set[float]] = {}
     for point in set().union(*(group.common_points for group in groups)):
         radii.setdefault(drop_radius(point), set()).add(point.eps)
     return {a: sorted(radii[a]) for a in sorted(radii, key=rank_by_strength) if len(radii[a]) > 1}
-
-
-@cache
-def rank_by_strength(point: AttackPoint) -> tuple:
-    """A sort key: clean, FGSM, PGD by steps, others, AutoAttack; then transferred attacks."""
-    rank = 2 if is_default_pgd(point) else 3
-    if not is_shifted(point):
-        rank = {"clean": 0, "fgsm": 1, "autoattack": 9}.get(point.attack, rank)
-    return rank + (10 if point.surrogate else 0), rank_by_columns(drop_radius(point)), point.eps
-
-
-def rank_by_columns(point: AttackPoint) -> tuple:
-    """A sort key of a point's columns, None first."""
-    values = (getattr(point, name) for name in POINT_COLUMNS)
-    return tuple((False, 0) if value is None else (True, value) for value in values)

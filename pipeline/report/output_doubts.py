@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from pipeline.models.output_checks import MOST, OutputChecks
-from pipeline.report.intervals import wilson_interval
 from pipeline.report.outcomes import CLEAN_POINT, Outcome, Study
+from pipeline.report.statistics.intervals import wilson_interval
 from pipeline.store.artefact import Artefact, read_json
 
 REVISION = 1

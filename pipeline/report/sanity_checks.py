@@ -6,12 +6,7 @@ from functools import lru_cache
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack_at
-from pipeline.report.intervals import sign_test
-from pipeline.report.outcomes import (
-    CLEAN_POINT,
-    Outcome,
-    Study,
-    align_outcomes,
+from pipeline.report.attack_points import (
     drop_radius,
     is_corruption,
     is_default_pgd,
@@ -19,7 +14,9 @@ from pipeline.report.outcomes import (
     rank_by_columns,
     rank_by_strength,
 )
+from pipeline.report.outcomes import CLEAN_POINT, Outcome, Study, align_outcomes
 from pipeline.report.output_doubts import find_model_doubts
+from pipeline.report.statistics.intervals import sign_test
 from pipeline.report.tables import escape_markdown
 from pipeline.upkeep.code_drift import list_code_changes
 

@@ -19,6 +19,7 @@ from pipeline.report.attack_labels import (
     format_plain_attack,
     format_radius,
 )
+from pipeline.report.attack_points import is_corruption
 from pipeline.report.distribution_shift import (
     Errors,
     bound_mean_error,
@@ -26,14 +27,11 @@ from pipeline.report.distribution_shift import (
     mean_corruption_error,
     mean_error,
 )
-from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
-from pipeline.report.outcomes import (
-    CLEAN_POINT,
-    ModelGroup,
-    Outcome,
-    Study,
-    is_corruption,
-    merge_outcomes,
+from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Outcome, Study, merge_outcomes
+from pipeline.report.statistics.intervals import (
+    ConfidenceInterval,
+    student_t_interval,
+    wilson_interval,
 )
 from pipeline.report.tables import (
     MISSING_CELL,

@@ -16,7 +16,12 @@ from pipeline.report.attack_labels import (
     format_corruption,
     format_radius,
 )
-from pipeline.report.intervals import ConfidenceInterval, bootstrap_interval
+from pipeline.report.attack_points import (
+    drop_radius,
+    is_corruption,
+    rank_by_columns,
+    rank_by_strength,
+)
 from pipeline.report.outcomes import (
     CLEAN_POINT,
     DEFAULT_EPS,
@@ -25,11 +30,8 @@ from pipeline.report.outcomes import (
     Study,
     align_outcomes,
     average_outcomes,
-    drop_radius,
-    is_corruption,
-    rank_by_columns,
-    rank_by_strength,
 )
+from pipeline.report.statistics.intervals import ConfidenceInterval, bootstrap_interval
 from pipeline.schema import make_plugin
 from pipeline.store.attempt_cost import sum_attempt_costs
 

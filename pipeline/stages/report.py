@@ -12,9 +12,10 @@ from pipeline.report import (
     shift_table,
     tables,
 )
+from pipeline.report.attack_points import is_corruption
 from pipeline.report.distance_study import DistancePoint, measure_distances
 from pipeline.report.figure_files import FIGURES_FOLDER, FigureFile, draw_figures
-from pipeline.report.outcomes import Study, is_corruption, open_study
+from pipeline.report.outcomes import Study, open_study
 from pipeline.report.page.render import PageText, Picture, render_page
 from pipeline.report.page.setting import describe_setting
 from pipeline.report.paper_figures import section as figure_section

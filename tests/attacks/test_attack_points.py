@@ -8,7 +8,7 @@ from pipeline.attacks import boundary_risk, corruptions, fgsm, pgd
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.discovery import list_plugin_names
 from pipeline.report.attack_labels import format_attack, format_attack_at, format_plain_attack
-from pipeline.report.outcomes import rank_by_columns, rank_by_strength
+from pipeline.report.attack_points import rank_by_columns, rank_by_strength
 from pipeline.trials.attack import check_point, check_points
 from tests.attacks.test_every_attack import samples, small_net
 from tests.helpers.points import corrupted, on_path

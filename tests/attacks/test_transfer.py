@@ -10,7 +10,7 @@ from pipeline.core.attack_protocol import AttackPoint, predict_classes
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.report.attack_labels import format_attack, format_plain_attack
-from pipeline.report.outcomes import rank_by_strength
+from pipeline.report.attack_points import rank_by_strength
 from pipeline.trials.attack import check_repeats_and_leaves_no_trace
 from tests.attacks.test_every_attack import EPS, Watched, samples, small_net
 from tests.helpers.graph import tiny

@@ -22,9 +22,9 @@ from pipeline.report.distribution_shift import (
     mean_corruption_error,
     mean_error,
 )
-from pipeline.report.intervals import wilson_interval
 from pipeline.report.outcomes import Outcome, Study
 from pipeline.report.shift_table import compute_measures, is_imagenet
+from pipeline.report.statistics.intervals import wilson_interval
 from tests.helpers.making import made
 from tests.helpers.pictures import CLASSES, folders, source
 

@@ -15,14 +15,14 @@ from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import make_generator
 from pipeline.report import outcomes
 from pipeline.report.epoch_table import collect_epoch_outcomes
-from pipeline.report.intervals import (
+from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes, average_outcomes
+from pipeline.report.sanity_checks import find_doubts
+from pipeline.report.statistics.intervals import (
     bootstrap_interval,
     sign_test,
     student_t_interval,
     wilson_interval,
 )
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes, average_outcomes
-from pipeline.report.sanity_checks import find_doubts
 from pipeline.report.tables import (
     format_cell,
     format_corruption_table,

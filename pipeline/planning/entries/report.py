@@ -24,7 +24,7 @@ COMPONENTS = (
     "pipeline.report.bank_samples",
     "pipeline.report.figure_files",
     "pipeline.report.figures",
-    "pipeline.report.intervals",
+    "pipeline.report.statistics.intervals",
     "pipeline.report.outcomes",
     "pipeline.report.output_doubts",
     "pipeline.report.page.accuracy_charts",

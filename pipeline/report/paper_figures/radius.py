@@ -6,18 +6,17 @@ import numpy as np
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack
-from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
-from pipeline.report.outcomes import (
-    CLEAN_POINT,
-    ModelGroup,
-    align_outcomes,
-    find_accuracy_curves,
-)
+from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, align_outcomes, find_accuracy_curves
 from pipeline.report.paper_figures.canvas import (
     Canvas,
     describe_counts,
     describe_seeds,
     make_line_formats,
+)
+from pipeline.report.statistics.intervals import (
+    ConfidenceInterval,
+    student_t_interval,
+    wilson_interval,
 )
 
 REVISION = 1

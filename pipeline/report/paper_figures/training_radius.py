@@ -6,23 +6,16 @@ from dataclasses import dataclass
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack_at
+from pipeline.report.attack_points import is_shifted, rank_by_strength
 from pipeline.report.figures import LINE_STYLES
-from pipeline.report.intervals import ConfidenceInterval
-from pipeline.report.outcomes import (
-    CLEAN_POINT,
-    DEFAULT_EPS,
-    ROUNDING_DIGITS,
-    ModelGroup,
-    Study,
-    is_shifted,
-    rank_by_strength,
-)
+from pipeline.report.outcomes import CLEAN_POINT, DEFAULT_EPS, ROUNDING_DIGITS, ModelGroup, Study
 from pipeline.report.paper_figures.canvas import (
     MARKERS,
     Canvas,
     describe_counts,
     describe_seeds,
 )
+from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.schema import make_plugin
 
 REVISION = 1

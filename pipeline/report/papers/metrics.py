@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import DEFAULT_STEP_SIZE, PIXEL_TOLERANCE
+from pipeline.report.attack_points import is_corruption, is_shifted
 from pipeline.report.boundary_table import BoundaryRisks
 from pipeline.report.distribution_shift import mean_corruption_error
-from pipeline.report.intervals import student_t_interval, wilson_interval
-from pipeline.report.outcomes import CLEAN_POINT, Outcome, is_corruption, is_shifted
+from pipeline.report.outcomes import CLEAN_POINT, Outcome
 from pipeline.report.shift_table import OutcomesByTestSet
+from pipeline.report.statistics.intervals import student_t_interval, wilson_interval
 
 REVISION = 1
 

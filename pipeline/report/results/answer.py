@@ -106,8 +106,9 @@ def word_verdict(verdict: Verdict) -> str:
     share = score.interval
     tied = [verdict.best, *(name for name, d in verdict.differences.items() if d.value == 0)]
     verb = "is" if len(tied) == 1 else "are"
+    often = " most often" if verdict.differences else ""
     text = (
-        f"{verdict.threat.words}, {list_names(tied)} {verb} right most often: "
+        f"{verdict.threat.words}, {list_names(tied)} {verb} right{often}: "
         f"{100 * share.value:.1f} % "
         f"[{100 * share.low:.1f}, {100 * share.high:.1f}] of {score.image_count:,} images"
         f"{word_seeds(len(score.outcomes))}."

@@ -10,8 +10,8 @@ from tabulate import tabulate
 
 from pipeline.errors import RetortError
 from pipeline.report.attack_labels import format_radius
-from pipeline.report.intervals import wilson_interval
 from pipeline.report.results.rows import list_columns
+from pipeline.report.statistics.intervals import wilson_interval
 
 DEFAULT_BY = ("model", "role")
 MEASURED = ("n", "correct", "accuracy", "low", "high", "evaluation", "evaluation_key")

@@ -17,8 +17,9 @@ from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
 from pipeline.models.classifier import MODEL_FILE
 from pipeline.report.attack_labels import format_attack_at
-from pipeline.report.intervals import wilson_interval
-from pipeline.report.outcomes import ModelGroup, Outcome, Study, rank_by_strength
+from pipeline.report.attack_points import rank_by_strength
+from pipeline.report.outcomes import ModelGroup, Outcome, Study
+from pipeline.report.statistics.intervals import wilson_interval
 from pipeline.store.artefact import Artefact, Manifest
 from pipeline.store.attempt_cost import sum_attempt_costs
 

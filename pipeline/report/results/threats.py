@@ -8,7 +8,7 @@ import numpy as np
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import PIXEL_TOLERANCE, format_attack, format_radius
-from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
+from pipeline.report.attack_points import is_corruption, is_shifted, rank_by_strength
 from pipeline.report.outcomes import (
     CLEAN_POINT,
     DEFAULT_EPS,
@@ -18,11 +18,13 @@ from pipeline.report.outcomes import (
     align_outcomes,
     average_outcomes,
     find_common_rows,
-    is_corruption,
-    is_shifted,
-    rank_by_strength,
 )
 from pipeline.report.results.rows import Measurement, Measurements
+from pipeline.report.statistics.intervals import (
+    ConfidenceInterval,
+    student_t_interval,
+    wilson_interval,
+)
 from pipeline.report.statistics.worst_case import take_worst
 
 REVISION = 1

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline.report.intervals import ConfidenceInterval, student_t_interval
 from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Outcome
+from pipeline.report.statistics.intervals import ConfidenceInterval, student_t_interval
 
 REVISION = 1
 

@@ -10,8 +10,8 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.report.intervals import ConfidenceInterval
 from pipeline.report.outcomes import Outcome, align_outcomes, find_common_rows
+from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.report.statistics.resampling import (
     LEVEL,
     compare_models,

@@ -4,14 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from pipeline.report.attack_labels import format_attack, format_attack_at
-from pipeline.report.intervals import ConfidenceInterval
-from pipeline.report.outcomes import (
-    CLEAN_POINT,
-    ModelGroup,
-    Study,
-    find_accuracy_curves,
-)
+from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accuracy_curves
 from pipeline.report.statistics.calibration import estimate_group_calibration
+from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.report.statistics.paired import PairedComparison, compare_outcomes
 from pipeline.report.statistics.worst_case import (
     estimate_worst_case,

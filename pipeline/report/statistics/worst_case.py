@@ -7,14 +7,12 @@ import numpy as np
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import PIXEL_TOLERANCE
-from pipeline.report.intervals import ConfidenceInterval, student_t_interval, wilson_interval
-from pipeline.report.outcomes import (
-    CLEAN_POINT,
-    DEFAULT_EPS,
-    ModelGroup,
-    Outcome,
-    align_outcomes,
-    is_shifted,
+from pipeline.report.attack_points import is_shifted
+from pipeline.report.outcomes import CLEAN_POINT, DEFAULT_EPS, ModelGroup, Outcome, align_outcomes
+from pipeline.report.statistics.intervals import (
+    ConfidenceInterval,
+    student_t_interval,
+    wilson_interval,
 )
 
 REVISION = 1
