@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.config.specs import get_spec
 from pipeline.report import (
     artefact_tables,
+    bank_costs,
     boundary_table,
     distance_study,
     epoch_table,
@@ -44,7 +45,9 @@ def run(job: Job) -> Manifest:
         *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
     ]
-    comparisons, distances = format_comparisons(study), format_distances(job, study, spots)
+    bank_parts, bank_files = bank_costs.add_section(job.folder, study)
+    comparisons = [*format_comparisons(study), *bank_parts]
+    distances = format_distances(job, study, spots)
     closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
     parts = [
         *format_opening(job, study, answers),
@@ -66,7 +69,7 @@ def run(job: Job) -> Manifest:
     write_text(job.folder / "table.md", format_brief(study, answers))
     files = ["report.md", "report.html", "table.md", *(f.file for f in drawn), *paper_files]
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
-    files += write_results(job.folder, study, make_result_rows(study, measurements))
+    files += [*bank_files, *write_results(job.folder, study, make_result_rows(study, measurements))]
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
 
 
