@@ -90,7 +90,8 @@ def shrink_levels(levels: Tensor, change: Tensor, radius: float) -> Tensor:
     """Rounded changes (B,D), some rounded down so that no norm exceeds the radius; in levels."""
     overshoot = levels.abs() - change.abs()
     order = overshoot.argsort(dim=1, descending=True, stable=True)
-    saved = torch.where(overshoot > 0, 2 * levels.abs() - 1, 0.0).gather(1, order)
+    gained = torch.where(overshoot > 0, 2 * levels.abs() - 1, 0.0)  # of the squared norm
+    saved = gained.long().gather(1, order)  # integers, which a GPU adds up in any order
     excess = levels.square().sum(1, keepdim=True) - radius**2
     is_due = (saved.cumsum(1) - saved < excess) & (saved > 0)
     lowered = torch.zeros_like(levels).scatter(1, order, is_due.to(levels.dtype))

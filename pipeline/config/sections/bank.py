@@ -21,6 +21,7 @@ from pipeline.schema import (
 
 PIXEL_ATTACK = {"norm": "linf", "steps": 10, "start_probability": 1}  # PGD, not DAD
 PIXEL_STEP = 1 / 4  # of the radius
+LARGEST_RADIUS = 1e6  # far above that of any image in L2
 SMALLEST_RADIUS = 0.999 / 255  # in which an image of 8 bits can move, rounding left aside
 
 
@@ -198,7 +199,7 @@ class BankSettings(BankForm):
         if not isinstance(attack, Mapping) or "eps" not in attack:
             return value
         eps, own = parse_fractions(attack["eps"]), {}
-        if isinstance(eps, int | float) and not isinstance(eps, bool):
+        if isinstance(eps, int | float) and 0 < eps < LARGEST_RADIUS:
             own["step"] = PIXEL_STEP * eps
         own["loss"] = "adaad" if value.get("against") else "ce"
         return {"reject": "none", **value, "attack": {**PIXEL_ATTACK, **own, **attack}}
