@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pipeline.config.specs import get_spec
 from pipeline.report import (
     artefact_tables,
-    bank_costs,
     boundary_table,
     distance_study,
     epoch_table,
@@ -20,6 +19,7 @@ from pipeline.report.page.render import PageText, Picture, render_page
 from pipeline.report.page.setting import describe_setting
 from pipeline.report.paper_figures import section as figure_section
 from pipeline.report.papers import section as paper_section
+from pipeline.report.results import bank_costs
 from pipeline.report.results.answer import Answer, judge_threats, make_answers
 from pipeline.report.results.files import write_results
 from pipeline.report.results.rows import collect_measurements, make_result_rows

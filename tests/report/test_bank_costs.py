@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report import bank_costs
 from pipeline.report.outcomes import open_study
+from pipeline.report.results import bank_costs
 from pipeline.stages import report
 from pipeline.store.artefact import open_artefact, write_json, write_manifest
 from tests.helpers.points import CLEAN, EPS, pgd

@@ -50,7 +50,7 @@ COMPONENTS = (
     "pipeline.stages.report",
 )
 OPTIONAL = {
-    "banks": ("pipeline.report.bank_costs",),
+    "banks": ("pipeline.report.results.bank_costs",),
     "shifts": (
         "pipeline.data.imagenet",
         "pipeline.report.distribution_shift",
