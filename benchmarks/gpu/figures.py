@@ -175,7 +175,7 @@ def make_builder(measure: Measure, count: int) -> BankBuilder:
         "bf16": True,
         "teacher_form": "folded",
     }
-    builder = BankBuilder(Job(Path(), "bank", "b", "b" * 12, spec, {}, {}))
+    builder = BankBuilder(Job(Path(), "bank", "b", "b" * 12, spec, {"discretizer": Path()}, {}))
     shape = (count, 3, networks.side, networks.side)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
     labels = torch.arange(count) % CLASSES

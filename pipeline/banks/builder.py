@@ -4,7 +4,6 @@ This module is part of the stage `pipeline.stages.build_bank`: a change that mov
 raise REVISION there.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,18 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.banks import generated, image_codec, rejected
+from pipeline.banks import attack_start, generated, image_codec, pixel_attack, rejected
 from pipeline.banks.networks import load_bank_discretizer, load_bank_teacher
 from pipeline.banks.shards import IMAGE_SUFFIXES, Block, ShardLayout
 from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.config.sections.bank import BankSpec
 from pipeline.config.specs import get_spec
 from pipeline.core import topk_logits
-from pipeline.core.devices import placement
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
-from pipeline.core.seeding import derive_seed, draw_device_uniforms, make_generator
 from pipeline.core.threat_models import L2, Linf
 from pipeline.data.dataset_artefact import open_dataset
 from pipeline.data.splits import Split
@@ -65,6 +62,13 @@ class BankBuilder:
         return load_bank_discretizer(self.job)
 
     @cached_property
+    def attacked(self) -> nn.Module:
+        """The frozen network that an attack in pixel space is made against."""
+        if "against" not in self.job.inputs:
+            return self.teacher
+        return load_bank_teacher(self.job, "against")
+
+    @cached_property
     def generated(self) -> Split:
         """The generated images that stand for samples."""
         return open_dataset(self.job.inputs["images"]).read_split("train")
@@ -76,28 +80,16 @@ class BankBuilder:
 
     @property
     def threat_model(self) -> L2 | Linf:
-        """The threat model around Q(x)."""
+        """The threat model around Q(x), or around x without a discretizer."""
         attack = self.spec.attack
         return {"l2": L2, "linf": Linf}[attack.norm](attack.eps)
 
     def draw_start(self, q: Tensor, rows: range) -> Tensor:
-        """First iterates (B,C,H,W): random within the threat model with the start probability.
-
-        Every row has its own draws, so a bank does not depend on the size of its blocks. A CPU
-        draws row by row, an accelerator a whole block by counter: other numbers.
-        """
-        attack, threat_model = self.spec.attack, self.threat_model
-        if placement.is_accelerator(q.device):
-            return draw_block_start(
-                q, rows, threat_model, attack.start_probability, derive_seed(self.spec.seed, "bank")
-            )
-        starts = []
-        for image, row in zip(q, rows, strict=True):
-            rng = make_generator(self.spec.seed, "bank", row)
-            noisy = torch.rand((), generator=rng).item() < attack.start_probability
-            image = image.unsqueeze(0).cpu()
-            starts.append(threat_model.sample(image, rng) if noisy else image)
-        return torch.cat(starts).to(q.device)
+        """First iterates (B,C,H,W) around q for these rows; see ``attack_start``."""
+        spec = self.spec
+        return attack_start.draw_start(
+            q, rows, self.threat_model, spec.attack.start_probability, spec.seed
+        )
 
     def attack_images(self, q: Tensor, y: Tensor, rows: range) -> Tensor:
         """Q(x) + delta (B,C,H,W) after PGD on the teacher's cross-entropy in pixel space."""
@@ -132,12 +124,12 @@ class BankBuilder:
         }
         counts: dict[str, float] = {"rows": len(y)}
         if spec.has_samples:
-            from_images = "images" in self.job.inputs
-            samples, more = (
-                self.take_generated(x, y, rows)
-                if from_images
-                else self.make_samples(x, y, rows, is_first)
-            )
+            if "images" in self.job.inputs:
+                samples, more = self.take_generated(x, y, rows)
+            elif "discretizer" in self.job.inputs:
+                samples, more = self.make_samples(x, y, rows, is_first)
+            else:
+                samples, more = self.attack_pixels(x, y, rows)
             block, counts = block | samples, counts | more
         if spec.views is None and "t_clean" in list_output_fields(spec):
             t_clean = self.teacher(x)
@@ -147,7 +139,7 @@ class BankBuilder:
 
     def make_samples(self, x: Tensor, y: Tensor, rows: range, is_first: bool) -> tuple[Block, dict]:
         """Fields and counts of the samples of images x (B,C,H,W) with labels y (B,)."""
-        attack, keeps_rejected = self.spec.attack, self.spec.reject == "keep"
+        attack = self.spec.attack
         tokens = self.discretizer.encode_to_tokens(x)
         q = self.discretizer.decode_tokens(tokens)
         attacked_tokens, image = tokens, q
@@ -155,12 +147,10 @@ class BankBuilder:
             attacked_tokens = self.discretizer.encode_to_tokens(self.attack_images(q, y, rows))
             image = self.discretizer.decode_tokens(attacked_tokens)
         flips, judged = compute_flip_share(attacked_tokens, tokens), self.judge_images(image)
-        kept = accepted = judged[2].argmax(1) == y
-        if keeps_rejected:
-            kept, refused = torch.ones_like(accepted), (~accepted).nonzero().flatten()
-            if attack is not None and len(refused):
-                judged = rejected.replace_rejected(judged, refused, self.judge_images(q[refused]))
-                attacked_tokens = torch.where(accepted.view(-1, 1, 1), attacked_tokens, tokens)
+        accepted = judged[2].argmax(1) == y
+        kept, judged = self.apply_filter(judged, accepted, q)
+        if self.spec.reject == "keep":
+            attacked_tokens = torch.where(accepted.view(-1, 1, 1), attacked_tokens, tokens)
         counts = {
             "accepted": int(accepted.sum()),
             "flips": float(flips.sum()),
@@ -170,13 +160,35 @@ class BankBuilder:
             counts |= self.measure_requantisation(q, tokens, flips)
         return self.make_sample_fields(kept, judged, attacked_tokens, flips), counts
 
+    def attack_pixels(self, x: Tensor, y: Tensor, rows: range) -> tuple[Block, dict]:
+        """Fields and counts of PGD's samples around images x (B,C,H,W) with labels y (B,)."""
+        start, attack = self.draw_start(x, rows), self.spec.attack
+        networks = self.teacher, self.attacked
+        image = pixel_attack.attack_images(x, y, start, networks, self.threat_model, attack)
+        judged = self.judge_images(image)
+        accepted = judged[2].argmax(1) == y
+        kept, judged = self.apply_filter(judged, accepted, x)
+        moved = (scale_to_unit_range(judged[0]) - x).abs().flatten(1).mean(1)
+        counts = {"accepted": int(accepted.sum()), "moved": float(moved.sum())}
+        return self.make_sample_fields(kept, judged, *make_no_tokens(y)), counts
+
+    def apply_filter(
+        self, judged: JudgedImages, accepted: Tensor, origin: Tensor
+    ) -> tuple[Tensor, JudgedImages]:
+        """Which samples are stored (B,), and all of them; `keep` puts ``origin`` for a rejected."""
+        if self.spec.reject == "drop":
+            return accepted, judged
+        refused = (~accepted).nonzero().flatten()
+        if self.spec.reject == "keep" and self.spec.attack is not None and len(refused):
+            judged = rejected.replace_rejected(judged, refused, self.judge_images(origin[refused]))
+        return torch.ones_like(accepted), judged
+
     def take_generated(self, x: Tensor, y: Tensor, rows: range) -> tuple[Block, dict]:
         """Fields and counts of generated images in place of images x (B,C,H,W) with labels y."""
         chosen = generated.choose_images(self.generated, y.tolist(), rows, self.spec.seed)
         judged = self.judge_images(scale_to_unit_range(chosen.to(self.spec.device)))
         accepted = judged[2].argmax(1) == y
-        tokens = torch.zeros(len(y), 0, 0)  # none are stored
-        fields = self.make_sample_fields(accepted, judged, tokens, torch.zeros(len(y)))
+        fields = self.make_sample_fields(accepted, judged, *make_no_tokens(y))
         return fields, {"accepted": int(accepted.sum())}
 
     def measure_requantisation(self, q: Tensor, tokens: Tensor, flips: Tensor) -> dict:
@@ -254,22 +266,9 @@ class BankBuilder:
         return torch.stack([self.teacher(scale_to_unit_range(images)) for images in shown], 1)
 
 
-def draw_block_start(
-    q: Tensor, rows: range, threat_model: L2 | Linf, start_probability: float, seed: int
-) -> Tensor:
-    """First iterates (B,C,H,W) of a block, each of its row's own draws, made on q's device.
-
-    A uniform or, for L2, a normal noise of the image's shape; the first draw says whether it is
-    used.
-    """
-    count, is_normal = q[0].numel(), isinstance(threat_model, L2)
-    needed = 1 + (2 * count if is_normal else count)
-    draws = draw_device_uniforms(seed, np.arange(rows.start, rows.stop), 0, needed, q.device)
-    noisy, noise = draws[:, 0] < start_probability, draws[:, 1 : 1 + count]
-    if is_normal:  # by Box and Muller; 1 - u is never 0
-        noise = (-2 * (1 - noise).log()).sqrt() * (2 * math.pi * draws[:, 1 + count :]).cos()
-    placed = threat_model.place_noise(q, noise.to(q.dtype).view_as(q))
-    return torch.where(noisy.view(-1, 1, 1, 1), placed, q)
+def make_no_tokens(y: Tensor) -> tuple[Tensor, Tensor]:
+    """Empty tokens (B,0,0), which are not stored, and zero flips (B,) of undiscretised samples."""
+    return torch.zeros(len(y), 0, 0), torch.zeros(len(y))
 
 
 def list_output_fields(spec: BankSpec) -> tuple[str, ...]:

@@ -15,10 +15,10 @@ from pipeline.models.loading import load_teacher
 from pipeline.store.artefact import Job, open_artefact
 
 
-def load_bank_teacher(job: Job) -> nn.Module:
-    """The frozen teacher."""
+def load_bank_teacher(job: Job, role: str = "teacher") -> nn.Module:
+    """The frozen classifier of a role: the teacher, or that which samples are made against."""
     spec: BankSpec = get_spec(job)
-    return form_teacher(load_teacher(job.inputs["teacher"], spec.device), spec)
+    return form_teacher(load_teacher(job.inputs[role], spec.device), spec)
 
 
 def load_bank_discretizer(job: Job) -> vqgan.VQGAN:

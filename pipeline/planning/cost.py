@@ -106,7 +106,7 @@ def compute_discretizer_cost(config: Config, name: str) -> ArtefactCost:
 
 
 def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
-    """Cost of a bank: Q, the attack, Q again, the filter, and the outputs that are stored."""
+    """Cost of a bank: Q if it has one, the attack, Q again, the filter, and the stored outputs."""
     section = config.banks[name]
     rows = config.datasets[section.dataset].train
     model, _ = measure_model(config, section.teacher)
@@ -118,11 +118,20 @@ def compute_bank_cost(config: Config, name: str) -> ArtefactCost:
         steps = section.attack.steps if section.perturbs_samples else 0
         ste = section.attack is not None and section.attack.grad_path == "ste"
         flop += steps * 2 * (model + ste * (encoder + decoder))
+    elif section.attacks_pixels:
+        flop += model + measure_pixel_attack(config, section, model)
     elif section.images is not None:
         flop += model
     if section.views is not None:
         flop += section.views.count * count_stored_outputs(section) * model
     return ArtefactCost(rows * flop, rows, rows * count_row_bytes(config, section))
+
+
+def measure_pixel_attack(config: Config, section: BankSettings, teacher: float) -> float:
+    """FLOP of an image's attack in pixel space, where the teacher's forward pass takes some."""
+    attack, against = section.attack, section.against or section.teacher
+    through = measure_model(config, against)[0] + (attack.loss == "adaad") * teacher
+    return attack.steps * 2 * through + (attack.loss == "rslad") * teacher
 
 
 def count_stored_outputs(section: BankSettings) -> int:

@@ -108,6 +108,7 @@ def iterate_bank_facts(facts: dict) -> Iterator[tuple[str, str]]:
         ("token_flips_requantised", "the same for Q(x): plain re-quantisation", format_percent),
         ("token_flips_beyond", "flips beyond re-quantisation", format_points),
         ("pixel_change", "mean change of a pixel from Q(x)", format_grey_levels),
+        ("sample_change", "mean change of a pixel from the image", format_grey_levels),
     ):
         if key in facts:
             yield description, format_value(facts[key])

@@ -1,4 +1,4 @@
-"""Stage: a bank of discretized adversarial samples (DAD, Sec. 3.3)."""
+"""Stage: a bank of adversarial samples: discretized (DAD, Sec. 3.3), or PGD's."""
 
 import logging
 from collections import deque
@@ -136,6 +136,8 @@ def compute_bank_facts(totals: dict[str, float]) -> dict:
             "token_flips": totals["flips"] / rows,
             "pixel_change": totals["change"] / rows,
         }
+    if "moved" in totals:
+        found["sample_change"] = totals["moved"] / rows
     if probed := totals.get("probed"):
         requantised = totals["probed_requantised"] / probed
         found["token_flips_requantised"] = requantised

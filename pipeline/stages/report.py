@@ -20,6 +20,7 @@ from pipeline.report.page.render import PageText, Picture, render_page
 from pipeline.report.page.setting import describe_setting
 from pipeline.report.paper_figures import section as figure_section
 from pipeline.report.papers import section as paper_section
+from pipeline.report.results import bank_costs
 from pipeline.report.results.answer import Answer, judge_threats, make_answers
 from pipeline.report.results.files import write_results
 from pipeline.report.results.rows import collect_measurements, make_result_rows
@@ -45,7 +46,9 @@ def run(job: Job) -> Manifest:
         *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
     ]
-    comparisons, distances = format_comparisons(study), format_distances(job, study, spots)
+    bank_parts, bank_files = bank_costs.add_section(job.folder, study)
+    comparisons = [*format_comparisons(study), *bank_parts]
+    distances = format_distances(job, study, spots)
     closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
     parts = [
         *format_opening(job, study, answers),
@@ -67,7 +70,7 @@ def run(job: Job) -> Manifest:
     write_text(job.folder / "table.md", format_brief(study, answers))
     files = ["report.md", "report.html", "table.md", *(f.file for f in drawn), *paper_files]
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
-    files += write_results(job.folder, study, make_result_rows(study, measurements))
+    files += [*bank_files, *write_results(job.folder, study, make_result_rows(study, measurements))]
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.banks.builder import draw_block_start
+from pipeline.banks.attack_start import draw_block_start
 from pipeline.core.devices import placement
 from pipeline.core.seeding import draw_device_uniforms, draw_uniforms
 from pipeline.core.threat_models import L2, Linf

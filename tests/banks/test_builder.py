@@ -79,7 +79,7 @@ def maker(
         "attack": {**ATTACK, **attack},
         **(form or {}),
     }
-    job = Job(Path(), "bank", "b", "k", spec, {}, {})
+    job = Job(Path(), "bank", "b", "k", spec, {"discretizer": Path()}, {})
     images = torch.randint(0, 256, (COUNT, 3, SIDE, SIDE), generator=make_generator("bank images"))
     made = BankBuilder(job)
     made.__dict__["teacher"], made.__dict__["discretizer"] = Linear(), Grid(levels)

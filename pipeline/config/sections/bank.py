@@ -1,6 +1,7 @@
 """The section of banks."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,13 +17,21 @@ from pipeline.schema import (
     TeacherForm,
     make_nested_error,
     make_neutral_field,
+    parse_fractions,
 )
+
+PIXEL_ATTACK = {"norm": "linf", "steps": 10, "start_probability": 1}  # PGD, not DAD
+PIXEL_STEP = 1 / 4  # of the radius
+LARGEST_RADIUS = 1e6  # far above that of any image in L2
+SMALLEST_RADIUS = 0.999 / 255  # in which an image of 8 bits can move, rounding left aside
 
 
 class BankAttackSettings(Section):
-    """DAD's perturbation around Q(x), in pixel space, on the teacher's cross-entropy.
+    """The perturbation of an image, in pixel space: DAD's around Q(x), or PGD's around x.
 
-    With neither steps nor a random start, or with `attack: null`, a sample is Q(x) itself.
+    With neither steps nor a random start, or with `attack: null`, a sample is Q(x) itself. Without
+    a discretizer `eps` must be given, and other defaults hold: `norm` linf, `steps` 10, `step` a
+    quarter of eps, `start_probability` 1.
 
     Attributes:
         norm: norm of the ball in which the sample stays.
@@ -32,6 +41,9 @@ class BankAttackSettings(Section):
         start_probability: chance that a sample starts at a random point of the ball, not at Q(x).
         grad_path: what the gradient is taken of: the teacher at the perturbed image, or the teacher
             after the discretizer, straight through its codebook (`ste`).
+        loss: what it raises, without a discretizer, where T is the bank's teacher and A the network
+            in `against`, else T: the cross-entropy of A(x') and the label (`ce`), RSLAD's
+            KL(T(x) ‖ A(x')), or AdaAD's KL(T(x') ‖ A(x')), the default with `against`.
     """
 
     norm: Literal["l2", "linf"] = "l2"
@@ -40,6 +52,7 @@ class BankAttackSettings(Section):
     steps: NonNegativeInt = 1
     start_probability: Share = 0.8
     grad_path: Literal["identity", "ste"] = "identity"
+    loss: Literal["ce", "rslad", "adaad"] = make_neutral_field("ce")
 
     @model_validator(mode="after")
     def check_step_size(self):
@@ -128,11 +141,11 @@ class BankSpec(BankForm, Computed):
 
     Attributes:
         attack: None if samples are Q(x) itself, or if there are none.
-        reject: None for a bank without a discretizer, which holds no samples.
+        reject: None for a bank of outputs alone, which holds no samples.
     """
 
     attack: BankAttackSettings | None = None
-    reject: Literal["drop", "keep"] | None = None
+    reject: Literal["drop", "keep", "none"] | None = None
     encoding: Literal["blocks", "png", "jpeg", "tokens"] = "blocks"
     outputs: OutputsSpec = OutputsSpec()
 
@@ -148,19 +161,25 @@ class BankSpec(BankForm, Computed):
 
 
 class BankSettings(BankForm):
-    """Discretised adversarial samples and teacher outputs, made once for all students.
+    """Adversarial samples and teacher outputs, made once for all students.
 
-    Without a discretizer, a bank holds only the teacher's outputs on the data set.
+    With a discretizer samples are discretised; with an attack alone they are PGD's, in pixel space.
+    Without both, a bank holds only the teacher's outputs on the data set.
 
     Attributes:
         dataset: name of the data set whose training images it holds samples of.
         teacher: name of the teacher that is attacked and whose outputs are stored.
-        discretizer: name of the discretizer; without one or `images`, it holds outputs alone.
+        discretizer: name of the discretizer; without one, `images` or an attack's `eps`, it holds
+            outputs alone.
         images: name of a data set of generated images; a training image of the same class stands
             in the place of each sample.
-        attack: settings of the perturbation; `null` stores Q(x) itself.
+        attack: settings of the perturbation; `null` stores Q(x) itself. Without a discretizer it
+            moves the image itself, and `eps` must be given.
+        against: name of a student or teacher that the attack is made against, in pixel space; a
+            student of several seeds is its first.
         reject: what happens to a sample for which the teacher no longer predicts its label: `drop`
-            stores no sample, `keep` stores Q(x) instead.
+            stores no sample, `keep` stores Q(x), or x without a discretizer, `none` the sample. The
+            default without a discretizer is `none`: there the attack is meant to fool the teacher.
         encoding: `blocks` of pixels, one `png` or `jpeg` per sample, or only `tokens`; `auto` is
             `blocks` up to 64 px and `png` above.
         outputs: settings of the outputs that are stored; without them all logits on images and
@@ -172,33 +191,96 @@ class BankSettings(BankForm):
     discretizer: str | None = None
     images: str | None = make_neutral_field(None)
     attack: BankAttackSettings | None = BankAttackSettings()
-    reject: Literal["drop", "keep"] = "drop"
+    against: str | None = make_neutral_field(None)
+    reject: Literal["drop", "keep", "none"] = "drop"
     encoding: Literal["auto", "blocks", "png", "jpeg", "tokens"] = make_neutral_field("auto")
     outputs: OutputSettings | None = make_neutral_field(None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def fill_pixel_defaults(cls, value: Any) -> Any:
+        """Fills in the defaults of an attack in pixel space, which are not DAD's."""
+        if not isinstance(value, Mapping) or value.get("discretizer") or value.get("images"):
+            return value
+        attack = value.get("attack")
+        if not isinstance(attack, Mapping) or "eps" not in attack:
+            return value
+        eps, own = parse_fractions(attack["eps"]), {}
+        if isinstance(eps, int | float) and 0 < eps < LARGEST_RADIUS:
+            own["step"] = PIXEL_STEP * eps
+        own["loss"] = "adaad" if value.get("against") else "ce"
+        return {"reject": "none", **value, "attack": {**PIXEL_ATTACK, **own, **attack}}
+
     @model_validator(mode="after")
     def check_fields_fit(self):
-        """Checks that fields of samples come with a discretizer, and a quality with JPEG."""
+        """Checks that fields go with the kind of samples that there are."""
         if self.images is not None:
-            if self.discretizer is not None or self.encoding == "tokens":
-                raise ValueError("images: are samples as they are; drop 'discretizer' and tokens")
-            for name in ("attack", "reject", "tokens"):
-                if name in self.model_fields_set:
-                    raise ValueError(f"{name}: does not go with 'images'; drop it")
+            self.check_generated_fields()
+        elif self.attacks_pixels:
+            self.check_pixel_fields()
         elif self.discretizer is None:
-            for name in ("attack", "reject", "encoding", "quality", "tokens"):
-                if name in self.model_fields_set:
-                    raise ValueError(f"{name}: goes with 'discretizer'; name one, or drop it")
-            if not self.stores_clean_outputs:
-                raise ValueError("outputs.clean: without a discretizer nothing would be stored")
+            self.check_output_fields()
+        if not self.attacks_pixels:
+            for name, given in (
+                ("against", self.against is not None),
+                ("attack.loss", self.attack is not None and self.attack.loss != "ce"),
+            ):
+                if given:
+                    raise ValueError(
+                        f"{name}: goes with an attack in pixel space; give attack.eps and no "
+                        "'discretizer' or 'images', or drop it"
+                    )
         if "quality" in self.model_fields_set and self.encoding != "jpeg":
             raise ValueError("quality: goes with 'encoding: jpeg'; drop it")
         return self
 
+    def check_generated_fields(self) -> None:
+        """Raises an error for a field that does not go with generated images."""
+        if self.discretizer is not None or self.encoding == "tokens":
+            raise ValueError("images: are samples as they are; drop 'discretizer' and tokens")
+        for name in ("attack", "reject", "tokens"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name}: does not go with 'images'; drop it")
+
+    def check_output_fields(self) -> None:
+        """Raises an error for a field that does not go with a bank of outputs alone."""
+        for name in ("attack", "reject", "encoding", "quality", "tokens"):
+            if name in self.model_fields_set:
+                also = "; for samples in pixel space, give attack.eps" if name == "attack" else ""
+                raise ValueError(f"{name}: goes with 'discretizer'; name one, or drop it{also}")
+        if not self.stores_clean_outputs:
+            raise ValueError("outputs.clean: without a discretizer nothing would be stored")
+
+    def check_pixel_fields(self) -> None:
+        """Raises an error for a field that does not go with samples in pixel space."""
+        attack = self.attack
+        if self.tokens or self.encoding == "tokens":
+            raise ValueError("tokens: goes with 'discretizer'; name one, or drop it")
+        if self.encoding == "jpeg":
+            raise ValueError("encoding: a JPEG would leave the ball; use 'png' or 'blocks'")
+        if attack.grad_path == "ste":
+            raise ValueError("attack.grad_path: 'ste' goes with 'discretizer'; drop it")
+        if attack.eps < SMALLEST_RADIUS:
+            raise ValueError("attack.eps: is below 1/255, so images of 8 bits would not move")
+        if not (attack.steps or attack.start_probability):
+            raise ValueError("attack: takes no step from x; set steps, or start_probability")
+        if attack.loss == "adaad" and self.against in (None, self.teacher):
+            raise ValueError(
+                "attack.loss: 'adaad' compares the teacher with another network; name it in "
+                "'against', or set loss: ce"
+            )
+
+    @property
+    def attacks_pixels(self) -> bool:
+        """Whether samples are PGD's, in pixel space, without a discretizer."""
+        without = self.discretizer is None and self.images is None
+        given = "attack" in self.model_fields_set and self.attack is not None
+        return without and given and "eps" in self.attack.model_fields_set
+
     @property
     def has_samples(self) -> bool:
         """Whether it holds samples as well as the teacher's outputs on clean images."""
-        return self.discretizer is not None or self.images is not None
+        return self.discretizer is not None or self.images is not None or self.attacks_pixels
 
     @property
     def stores_clean_outputs(self) -> bool:
@@ -207,6 +289,6 @@ class BankSettings(BankForm):
 
     @property
     def perturbs_samples(self) -> bool:
-        """Whether samples are moved away from Q(x)."""
-        attack = self.attack if self.discretizer is not None else None
+        """Whether samples are moved away from Q(x), or from x."""
+        attack = self.attack if self.discretizer is not None or self.attacks_pixels else None
         return attack is not None and (attack.steps > 0 or attack.start_probability > 0)

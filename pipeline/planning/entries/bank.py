@@ -31,6 +31,7 @@ COMPONENTS = (
 )
 OPTIONAL = {
     "discretizer": ("pipeline.models.vqgan",),
+    "pixels": ("pipeline.banks.pixel_attack",),
     "reject": ("pipeline.banks.rejected",),
     "images": ("pipeline.banks.generated",),
     "pictures": ("pipeline.banks.image_codec",),
@@ -43,11 +44,15 @@ EXEMPT = {
     **IN_DATASET_KEY,
     **IN_MODEL_KEY,
 }
+NETWORK_FIELDS = ("teacher", "against")
 LARGEST_BLOCK_SIDE = 64  # px; `auto` stores larger samples as a picture each, others in blocks
 
 
 def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
-    """A bank of one teacher over a data set, with or without a discretizer."""
+    """A bank of one teacher over a data set, with or without a discretizer.
+
+    Its attack may be against a student, which must not read the bank: the resolver finds the cycle.
+    """
     section, where = resolver.config.banks[name], f"banks.{name}"
     inputs = {
         "dataset": resolver.resolve_name("datasets", section.dataset, f"{where}.dataset"),
@@ -61,6 +66,8 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
         label = f"{where}.images"
         inputs["images"] = resolver.resolve_name("datasets", section.images, label)
         check_generated(resolver.config, label, section)
+    if section.against is not None:
+        inputs["against"] = resolver.resolve_classifier(section.against, f"{where}.against")
     check_bank(resolver.config, where, section)
     spec = {**make_bank_spec(resolver.config, section), **resolver.make_common_spec()}
     return PlannedArtefact("bank", name, spec, inputs, list_components(section, spec))
@@ -68,8 +75,9 @@ def plan_artefact(resolver: Resolver, name: str) -> PlannedArtefact:
 
 def make_bank_spec(config: Config, bank: BankSettings) -> dict:
     """The part of a bank's spec from its section; settings that change nothing are left out."""
-    without = ["dataset", "teacher", "discretizer", "images", "encoding", "outputs", "views"]
-    if bank.discretizer is None:
+    without = ["dataset", "teacher", "discretizer", "images", "against"]
+    without += ["encoding", "outputs", "views"]
+    if bank.discretizer is None and not bank.attacks_pixels:
         without += ["attack"] if bank.has_samples else ["attack", "reject"]
     spec = dump_section(bank, without=tuple(without))
     if bank.discretizer is not None and not bank.perturbs_samples:
@@ -98,7 +106,8 @@ def list_components(bank: BankSettings, spec: dict) -> tuple[str, ...]:
     """The components of a bank, optional ones included where the section asks for them."""
     used = {
         "discretizer": bank.discretizer is not None,
-        "reject": bank.discretizer is not None and bank.reject == "keep",
+        "pixels": bank.attacks_pixels,
+        "reject": bank.reject == "keep",
         "images": bank.images is not None,
         "pictures": spec.get("encoding") in ("png", "jpeg"),
         "top_k": "top_k" in (spec.get("outputs") or ()) and bank.outputs.top_k > 0,
@@ -119,27 +128,21 @@ def check_generated(config: Config, where: str, bank: BankSettings) -> None:
 
 
 def check_bank(config: Config, where: str, bank: BankSettings) -> None:
-    """Raise if a bank does not fit its teacher or its data set.
+    """Raise if a bank does not fit its networks or its data set.
 
-    The teacher must know the classes, because labels guide the attack and the filter.
+    They must know the classes, because labels guide the attack and the filter.
     """
-    known, own = (
-        list_model_classes(config, bank.teacher),
-        list_dataset_classes(config, bank.dataset),
-    )
-    if known != own:
-        raise RetortError(
-            f"{where}.teacher: '{bank.teacher}' knows {len(known)} classes, data set "
-            f"'{bank.dataset}' has {describe_class_count(known, own)}; name a teacher of the same "
-            f"classes"
-        )
+    own = list_dataset_classes(config, bank.dataset)
+    for field in NETWORK_FIELDS:
+        if (name := getattr(bank, field)) is not None:
+            check_bank_classes(config, f"{where}.{field}", name, bank.dataset)
     if bank.outputs is not None and bank.outputs.top_k >= len(own):
         raise RetortError(
             f"{where}.outputs.top_k: {bank.outputs.top_k} of {len(own)} classes; ask for fewer, or "
             "for 0, which stores all"
         )
     check_training_images(config, f"{where}.dataset", bank.dataset)
-    if bank.discretizer and bank.attack and bank.attack.norm == "l2":
+    if bank.perturbs_samples and bank.attack.norm == "l2":
         check_l2_radius(config, f"{where}.attack.eps", bank.attack.eps, bank.dataset)
     blocks = -(-config.datasets[bank.dataset].train // bank.block)
     if bank.shards > blocks:
@@ -147,5 +150,18 @@ def check_bank(config: Config, where: str, bank: BankSettings) -> None:
             f"{where}.shards: {bank.shards} shards, but its images are {blocks} blocks of "
             f"{bank.block}; set it to {blocks} or less, or make 'block' smaller"
         )
-    learnt = find_model_dataset(config, bank.teacher)
-    check_image_shape(config, f"{where}.teacher", bank.teacher, learnt, bank.dataset)
+    for field in NETWORK_FIELDS:
+        if (name := getattr(bank, field)) is not None:
+            learnt = find_model_dataset(config, name)
+            check_image_shape(config, f"{where}.{field}", name, learnt, bank.dataset)
+
+
+def check_bank_classes(config: Config, place: str, name: str, dataset: str) -> None:
+    """Raise if a teacher or student knows other classes than a bank's data set has."""
+    known, own = list_model_classes(config, name), list_dataset_classes(config, dataset)
+    if known != own:
+        raise RetortError(
+            f"{place}: '{name}' knows {len(known)} classes, data set "
+            f"'{dataset}' has {describe_class_count(known, own)}; name a teacher of the same "
+            f"classes"
+        )

@@ -50,6 +50,7 @@ COMPONENTS = (
     "pipeline.stages.report",
 )
 OPTIONAL = {
+    "banks": ("pipeline.report.results.bank_costs",),
     "shifts": (
         "pipeline.data.imagenet",
         "pipeline.report.distribution_shift",
@@ -111,7 +112,9 @@ def plan_report(resolver: Resolver) -> None:
     spec = {**dump_section(resolver.config.report), "names": names}
     inputs = dict(resolver.plan.artefacts)
     suites = resolver.config.suites.values()
+    banks = {student.bank for student in resolver.config.students.values()} - {None}
     components = COMPONENTS
+    components += OPTIONAL["banks"] if len(banks) > 1 else ()
     components += OPTIONAL["shifts"] if any(suite.dataset for suite in suites) else ()
     components += OPTIONAL["epochs"] if any(suite.epochs for suite in suites) else ()
     components += OPTIONAL["boundaries"] if any(suite.boundary_count for suite in suites) else ()

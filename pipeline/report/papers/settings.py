@@ -41,7 +41,7 @@ class Setting:
         has_extra: whether a second data set fills a share of its batches.
         losses: the losses of its generator; empty for DERD's, and without one.
         is_warm: whether its generator was warmed up; None without one.
-        has_attacked_bank: whether the samples of its bank were attacked; None without samples.
+        has_attacked_bank: whether the discretised samples of its bank were attacked; None without.
         has_igdm: whether its objective carries IGDM's term.
         name: its name in the configuration.
         has_generated_bank: whether the samples of its bank are generated images.
@@ -136,9 +136,9 @@ class SettingReader:
         return found
 
     def find_bank_attack(self, model: Artefact) -> bool | None:
-        """Whether the samples of a model's bank were attacked; None without, or if generated."""
+        """Whether the discretised samples of a model's bank were attacked; None without any."""
         bank = self.get_input(model, "bank")
-        if bank is None or "images" in bank.manifest.inputs:
+        if bank is None or "discretizer" not in bank.manifest.inputs:
             return None
         return get_spec(bank.manifest).attack is not None
 
