@@ -15,6 +15,7 @@ from pipeline.export.finished_model import FinishedModel, check_packages, measur
 from pipeline.store.artefact import compute_sha256, read_json, write_json
 
 RECORD_FILE = "retort.json"  # what an export says of itself
+RECORDED = ("form", "classes", "shape", "file", "files")  # what loading reads of it
 FORMS = "export.forms"
 DEEPEST = 4  # folders between an export's own and any of its files, itself among them
 CHECKED_IMAGES = 8
@@ -112,6 +113,10 @@ def load_folder(folder: Path) -> nn.Module:
         RetortError: a file is missing or altered, or the form's package is not installed.
     """
     record = read_json(folder / RECORD_FILE, "export the model again")
+    if lacking := [name for name in RECORDED if name not in record]:
+        raise RetortError(
+            f"{folder / RECORD_FILE}: lacks {', '.join(lacking)}; export the model again"
+        )
     if record.get("form") not in list_forms():
         known = ", ".join(list_forms())
         raise RetortError(f"{folder / RECORD_FILE}: form: known are {known}; export it again")

@@ -156,3 +156,12 @@ def test_grey_images_have_one_channel(tmp_path):
     images = read_image_files(model, [tmp_path / "one.png"])
     assert images.shape == (1, 1, 32, 32)
     assert images.unique().tolist() == pytest.approx([153 / 255])
+
+
+@pytest.mark.parametrize("name", export_folder.RECORDED)
+def test_a_record_that_lacks_something_is_one_line(name, tmp_path):
+    record = dict.fromkeys(export_folder.RECORDED, {}) | {"form": "onnx"}
+    del record[name]
+    (tmp_path / "retort.json").write_text(json.dumps(record))
+    with pytest.raises(RetortError, match=f"retort.json: lacks {name}; export the model again"):
+        export_folder.load_folder(tmp_path)
