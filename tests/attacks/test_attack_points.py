@@ -59,7 +59,7 @@ WORDS = (
     (corrupted("gaussian_noise", 5), "gaussian_noise-5", "gaussian noise-5"),
     (AttackPoint("corruptions", corruption="fog", severity=3, part="a"), "fog-3 a", "fog-3 a"),
     (AttackPoint("fgsm", 8 / 255), "fgsm", "FGSM"),
-    (AttackPoint("square", 8 / 255), "square", "square"),
+    (AttackPoint("square", 8 / 255), "square", "Square"),
     (pgd_point(20, 8 / 255), "pgd20", "PGD-20"),
     (pgd_point(20, 0.1, 0.02), "pgd20-step5.1", "PGD-20-step5.1"),
     (pgd_point(2, 0.08, 0.05, restarts=5), "pgd2-step12.8-x5", "PGD-2-step12.8-x5"),

@@ -131,15 +131,15 @@ def plan_study(name: str, folder: Path) -> Plan:
 
 
 @pytest.mark.parametrize(
-    ("name", "other", "seeds"),
+    ("name", "other", "roles", "seeds"),
     [
-        ("derd-goals-fashion.yaml", "derd-study.yaml", 3),
-        ("derd-goals-cifar10.yaml", "../config.yaml", 2),
+        ("derd-goals-fashion.yaml", "derd-study.yaml", ("natural", "robust"), 3),
+        ("derd-goals-cifar10.yaml", "bf16-study.yaml", ("robust",), 2),
     ],
 )
-def test_a_study_of_goals_has_seeds_of_derd_and_six_baselines(name, other, seeds, tmp_path):
+def test_a_study_of_goals_has_seeds_of_derd_and_six_baselines(name, other, roles, seeds, tmp_path):
     study, shared = plan_study(name, tmp_path), plan_study(other, tmp_path)
-    for role in ("natural", "robust"):
+    for role in roles:
         assert study.refs_by_name["teacher", role] == shared.refs_by_name["teacher", role]
     for seed in range(seeds):
         student = study.artefacts[study.refs_by_name["student", f"derd-{seed}"]]

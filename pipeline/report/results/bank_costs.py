@@ -16,9 +16,10 @@ from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.artefact_tables import sum_costs
 from pipeline.report.attack_labels import format_attack_at
+from pipeline.report.attack_points import is_shifted, rank_by_strength
 from pipeline.report.figures import LINE_STYLES, open_figure
-from pipeline.report.intervals import ConfidenceInterval
-from pipeline.report.outcomes import DEFAULT_EPS, ModelGroup, Study, is_shifted, rank_by_strength
+from pipeline.report.outcomes import DEFAULT_EPS, ModelGroup, Study
+from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.report.tables import format_amount, format_caption, format_markdown_table
 from pipeline.store.artefact import Artefact
 
