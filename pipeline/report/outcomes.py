@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
-from pipeline.planning.plan import SEED_SEPARATOR
+from pipeline.planning.plan import EPOCH_SEPARATOR, SEED_SEPARATOR
 from pipeline.report.attack_points import drop_radius, rank_by_strength
 from pipeline.report.statistics.intervals import (
     ConfidenceInterval,
@@ -183,10 +183,12 @@ class Study:
 
     def find_suite(self, name: str, evaluation: Artefact) -> str:
         """The suite of an evaluation, whose name begins with its model's; either may have dots."""
-        model = self.find_name(evaluation.manifest.inputs["model"])
-        if name.startswith(model):
-            return name.removeprefix(model).partition(".")[2]
-        return name.rpartition(".")[2]
+        manifest = evaluation.manifest
+        model, epoch = self.find_name(manifest.inputs["model"]), get_spec(manifest).epoch
+        if not name.startswith(model):
+            return name.rpartition(".")[2]
+        at_epoch = f"{EPOCH_SEPARATOR}{epoch}" if epoch else ""
+        return name.removeprefix(model).removeprefix(at_epoch).partition(".")[2]
 
     @cached_property
     def outcomes_by_evaluation(self) -> dict[str, dict[AttackPoint, Outcome]]:

@@ -61,8 +61,8 @@ def test_the_plan_holds_what_was_asked_for():
 
 
 def test_a_plan_hashes_each_artefact_once_and_reads_code_once(monkeypatch):
-    small, few = counted(monkeypatch, sets=1, seeds=1, suites=2)
-    large, many = counted(monkeypatch, sets=2, seeds=2, suites=4)
+    small, few = counted(monkeypatch, sets=2, seeds=1, suites=1)
+    large, many = counted(monkeypatch, sets=2, seeds=2, suites=6)
     assert len(large.artefacts) > 5 * len(small.artefacts)
     for plan, calls in ((small, few), (large, many)):
         assert calls["dumps"] == calls["sha256"] == len(plan.artefacts)
