@@ -22,7 +22,7 @@ from pipeline.report.paper_figures import section as figure_section
 from pipeline.report.papers import section as paper_section
 from pipeline.report.results import bank_costs
 from pipeline.report.results.answer import Answer, judge_threats, make_answers
-from pipeline.report.results.files import write_results
+from pipeline.report.results.files import start_writing
 from pipeline.report.results.rows import collect_measurements, make_result_rows
 from pipeline.report.results.threats import find_threats
 from pipeline.report.sanity_checks import list_suspicious_rows
@@ -36,6 +36,7 @@ def run(job: Job) -> Manifest:
     """Write the report as one HTML page and as Markdown, its tables, figures and data."""
     study, spec = open_study(job), get_spec(job)
     measurements = collect_measurements(study)
+    writing = start_writing(job.folder, study, make_result_rows(study, measurements))
     threats = find_threats(study, measurements)
     answers = make_answers(study, judge_threats(threats))
     drawn = draw_figures(job.folder, study, spec.samples)
@@ -46,8 +47,7 @@ def run(job: Job) -> Manifest:
         *format_optional_sections(study, spec.corruption_reference),
         *paper_parts,
     ]
-    bank_parts, bank_files = bank_costs.add_section(job.folder, study)
-    comparisons = [*format_comparisons(study), *bank_parts]
+    comparisons, bank_files = add_comparisons(job, study)
     distances = format_distances(job, study, spots)
     closing = [*sanity_checks.format_section(study), *format_reproduction(study)]
     parts = [
@@ -70,7 +70,7 @@ def run(job: Job) -> Manifest:
     write_text(job.folder / "table.md", format_brief(study, answers))
     files = ["report.md", "report.html", "table.md", *(f.file for f in drawn), *paper_files]
     files += [f"{FIGURES_FOLDER}/distances.png"] if len(distances) > 2 else []
-    files += [*bank_files, *write_results(job.folder, study, make_result_rows(study, measurements))]
+    files += [*bank_files, *writing.result()]
     return job.build_manifest(files, collect_facts(study, spec.corruption_reference))
 
 
@@ -82,6 +82,12 @@ def add_paper_sections(
     tables_parts, table_files = paper_section.add_tables(job.folder, study, spec.tables)
     figure_parts, figure_files = figure_section.add_figures(job.folder, study, spec, spots)
     return [*tables_parts, *figure_parts], [*table_files, *figure_files]
+
+
+def add_comparisons(job: Job, study: Study) -> tuple[list[str], list[str]]:
+    """The sections that compare models, and the files written for them."""
+    parts, files = bank_costs.add_section(job.folder, study)
+    return [*format_comparisons(study), *parts], files
 
 
 def join_parts(parts: Sequence[str]) -> str:
