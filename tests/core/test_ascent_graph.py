@@ -3,6 +3,7 @@
 import logging
 import re
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -164,6 +165,22 @@ def test_ascents_of_two_losses_are_two_graphs():
         for loss in (loss_of, lambda z, y: -loss_of(z, y)):
             assert torch.equal(attacked(graphs, loss, (y,)), attacked(None, loss, (y,)))
     assert tracer.captures == 2
+
+
+def test_numbers_and_partials_in_a_loss_tell_it_apart():
+    y = torch.zeros(6, dtype=torch.int64)
+    makers = (
+        lambda factor: lambda z, y: factor * loss_of(z, y),
+        lambda factor: partial(lambda z, y, by: by * loss_of(z, y), by=factor),
+    )
+    for make in makers:
+        tracer = Tracer()
+        graphs = AscentGraphs(capture=tracer)
+        for _ in range(3):
+            for factor in (1.0, -1.0):
+                found = attacked(graphs, make(factor), (y,))
+                assert torch.equal(found, attacked(None, make(factor), (y,)))
+        assert tracer.captures == 2
 
 
 def test_two_losses_against_one_target_are_two_graphs():

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
@@ -56,14 +57,28 @@ def identify_function(function: Callable) -> object:
     """A hashable value: the same at every step, another for a function that does other things.
 
     A function made anew at each step has the same code, and so have the functions that it calls
-    from its closure; what else a closure holds belongs among an ascent's inputs and settings.
+    from its closure. Plain numbers and texts count too, which a graph would repeat as they were;
+    what else a closure holds belongs among an ascent's inputs.
     """
+    if isinstance(function, partial):
+        held = [*function.args, *function.keywords.values()]
+        return identify_function(function.func), identify_values([*function.keywords, *held])
     code = getattr(function, "__code__", None)
     if code is None:
         return function if isinstance(function, BuiltinFunctionType) else type(function)
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    called = [c for c in cells if isinstance(c, FunctionType | BuiltinFunctionType)]
-    return code, tuple(identify_function(each) for each in called)
+    return code, identify_values([*cells, *(function.__defaults__ or ())])
+
+
+def identify_values(values: Iterable[object]) -> tuple[object, ...]:
+    """What tells apart the functions and plain values among what a function holds."""
+    found: list[object] = []
+    for value in values:
+        if isinstance(value, FunctionType | BuiltinFunctionType | partial):
+            found.append(identify_function(value))
+        elif isinstance(value, int | float | str):
+            found.append((type(value), value))
+    return tuple(found)
 
 
 class ForeignReads(TorchFunctionMode):
