@@ -219,6 +219,11 @@ def test_report_holds_every_section_and_number(finished):
     assert (finished.folder / "table.md").read_text().startswith("| model ")
 
 
+def test_the_table_says_which_attacks_its_worst_case_counts(finished):
+    page = " ".join((finished.folder / "report.html").read_text().split())
+    assert "The worst case counts, image by image, the attacks that every student went" in page
+
+
 def test_manifest_lists_what_was_written(finished):
     artefact = open_artefact(finished.folder)
     names = ("accuracy", "cost", "generator-g", "samples", "training")

@@ -24,7 +24,7 @@ from pipeline.report.results.answer import Answer
 from pipeline.report.results.rows import Measurements
 from pipeline.report.results.threats import Threat
 
-REVISION = 1
+REVISION = 2
 
 TEMPLATE_FILE = "report.html.j2"
 
