@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.record import CARD, Report
 from benchmarks.timing import name_processor, show, summarise, take_turns
 
 ROUNDS, PRODUCTS = 5, 5
 SIDE, COPIED_BYTES = 8192, 2**30
+PROFILED = 12  # rows of a profile
 
 
 def name_card(device: str) -> str:
@@ -68,3 +70,17 @@ def measure_card(report: Report, device: str, scale: float) -> float:
         rates = [factor * size / s / 1e9 for s in seconds[name]]
         report.add_row(CARD, [f"{name}, GB/s", show(rates, 1)], name, summarise(rates))
     return report.data[CARD]["bf16"]["median"] * 1e12
+
+
+def profile_kernels(work: Callable[[], object], device: str) -> str:
+    """A table of the operations that take most time in one call of a work."""
+    activities = [ProfilerActivity.CPU]
+    if device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with profile(activities=activities) as found:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+    key = "self_device_time_total" if device == "cuda" else "self_cpu_time_total"
+    table = found.key_averages().table(sort_by=key, row_limit=PROFILED, max_name_column_width=60)
+    return "\n".join(line.rstrip() for line in table.splitlines())

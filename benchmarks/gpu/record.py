@@ -9,7 +9,27 @@ from pathlib import Path
 
 from benchmarks.timing import format_table, name_commit, name_versions
 
+QUANTITIES = {  # by name in the data: how an aim of it is written
+    "images/s": "≥ {:,g} images/s",
+    "share": "≥ {:g} % of the floor",
+    "textbook": "≥ {:.3g} × textbook",
+}
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What the median of a quantity should be at least."""
+
+    quantity: str
+    least: float
+
+    def __str__(self) -> str:
+        return QUANTITIES[self.quantity].format(self.least)
+
+    def is_reached(self, summary: dict[str, dict[str, float]]) -> bool:
+        """Whether the quantity's median is as large."""
+        return summary[self.quantity]["median"] >= self.least
 
 
 @dataclass
@@ -20,6 +40,7 @@ class Report:
         folder: where the result is written.
         card: name of the card or processor.
         scale: share of the full sizes.
+        profiles: by work, a table of where the time of one that misses its aim goes.
     """
 
     folder: Path
@@ -29,6 +50,7 @@ class Report:
     rows: dict[str, list[list[str]]] = field(default_factory=dict)
     data: dict[str, dict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    profiles: dict[str, str] = field(default_factory=dict)
     seconds: float | None = None
 
     def add_tests(self, text: str) -> None:
@@ -47,6 +69,11 @@ class Report:
         """Why something is not there."""
         self.notes.append(text)
         print(text, flush=True)
+        self.save()
+
+    def add_profile(self, name: str, table: str) -> None:
+        """Where the time of a work goes that misses its aim."""
+        self.profiles[name] = table
         self.save()
 
     def finish(self, seconds: float) -> None:
@@ -74,6 +101,9 @@ commit {name_commit()}; {date.today()}.{small}
             text += f"\n## Tests\n\n<!-- block: output -->\n```text\n{self.tests}\n```\n"
         for table, rows in self.rows.items():
             text += f"\n## {table}\n\n{format_table(HEADS[table], rows)}\n"
+        for name, profile in self.profiles.items():
+            text += f"\n### Where the time goes: {name}\n\n"
+            text += f"<!-- block: output -->\n```text\n{profile}\n```\n"
         return text + "".join(f"\n{note}\n" for note in self.notes)
 
 
@@ -88,6 +118,7 @@ HEADS = {
         "share of the floor",
         "textbook / ours, in time",
         "rounds",
+        "aim at full size, and whether it is reached",
     ],
     STUDY: ["model", "epochs", "seconds", "clean", "PGD-20", "AutoAttack"],
 }

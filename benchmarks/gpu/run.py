@@ -1,8 +1,9 @@
 """The GPU path, tested and measured: `python benchmarks/gpu/run.py`, or `make gpu`.
 
-It needs a copy of the repository, Python 3.12 or later, torch 2.11 or later and the packages that
+It needs a copy of the repository, Python 3.11 or later, torch 2.11 or later and the packages that
 the pipeline imports; `--wheels FOLDER` installs those first, without a network. Snakemake is not
-used. The parts:
+used. Without taming, open_clip, foolbox, pyautoattack or imagecorruptions, what needs them is left
+out. The parts:
 
     tests    the tests marked `gpu`, in a process of their own
     figures  the card's matrix rate and copy bandwidth; steps and a bank as shares of it

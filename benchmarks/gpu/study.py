@@ -25,6 +25,7 @@ from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan, write_job_files
 from pipeline.store.artefact import STAGES_BY_KIND, open_artefact, read_job, write_manifest
 from pipeline.store.attempt_cost import record_attempt_cost, sum_attempt_costs
+from pipeline.training.numeric_modes import set_numeric_modes
 
 SHARES = {"robust": 0.22, "adaad": 0.16, "rslad": 0.12, "darwin": 0.18}  # of the time that is left
 METHODS = {"robust": "pgd_at", "adaad": "adaad", "rslad": "rslad", "darwin": "darwin"}
@@ -90,6 +91,7 @@ def make_recipe(batch: int) -> dict:
         "channels_last": True,
         "compile": "graph",
         "teacher_form": "folded",
+        "cudnn_benchmark": True,
     }
 
 
@@ -97,6 +99,7 @@ def plan_epochs(size: Size, device: str, seconds: float) -> dict[str, int]:
     """The epochs of each model that its share of the time allows."""
     workload = make_workload(size.network, size.network, size.batch, device)
     with TemporaryDirectory() as folder:
+        set_numeric_modes(make_recipe(size.batch))
         recipe = Recipe(**make_recipe(size.batch))
         step = prepare_own_step(workload, "pgd_at", Path(folder), recipe)
         clock = card.make_clock(device)
@@ -174,6 +177,7 @@ def make_artefact(plan: Plan, ref: str) -> None:
     """Run one stage in this process."""
     job = read_job(plan.folder_path(ref))
     if all((folder / "manifest.json").exists() for folder in job.inputs.values()):
+        set_numeric_modes(job.spec.get("recipe") or {})
         stage = importlib.import_module(f"pipeline.stages.{STAGES_BY_KIND[job.kind]}")
         with record_attempt_cost(job, "run"):
             write_manifest(job, stage.run(job))

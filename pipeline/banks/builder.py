@@ -4,7 +4,6 @@ This module is part of the stage `pipeline.stages.build_bank`: a change that mov
 raise REVISION there.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,12 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.banks import attack_start, generated, image_codec, pixel_attack, rejected
+from pipeline.banks.launched import (
+    STORED_TYPES,
+    LaunchedBlock,
+    LaunchedCounts,
+    LaunchedFields,
+    start_copies,
+)
 from pipeline.banks.networks import load_bank_discretizer, load_bank_teacher
 from pipeline.banks.shards import IMAGE_SUFFIXES, Block, ShardLayout
-from pipeline.banks.stored_views import ImageSet, StoredViews
 from pipeline.config.sections.bank import BankSpec
 from pipeline.config.specs import get_spec
-from pipeline.core import topk_logits
+from pipeline.core.devices.placement import copy_to_device
 from pipeline.core.images import scale_to_unit_range
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
@@ -33,6 +38,8 @@ FILES_FIELD = "files"  # a block's encoded images until it is written
 
 # Images (B,C,H,W) uint8 as readers get them, their files or None, the teacher's outputs on them.
 JudgedImages = tuple[Tensor, list[bytes] | None, Tensor]
+# Which samples are stored (B,) bool, what may be stored of each, counts; all still on the device.
+LaunchedSamples = tuple[Tensor, LaunchedFields, LaunchedCounts]
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,13 @@ class BankBuilder:
         """The layout of the rows in shards."""
         return ShardLayout(len(self.split.labels), self.spec.shards, self.spec.block)
 
+    @cached_property
+    def stored_types(self) -> dict[str, type | np.dtype]:
+        """The types of stored fields; tokens have the smallest that holds every code."""
+        if not self.spec.has_tokens:
+            return STORED_TYPES
+        return STORED_TYPES | {"tokens": np.min_scalar_type(len(self.discretizer.codebook) - 1)}
+
     @property
     def threat_model(self) -> L2 | Linf:
         """The threat model around Q(x), or around x without a discretizer."""
@@ -108,37 +122,42 @@ class BankBuilder:
                 start=self.draw_start(q, rows),
             )
 
-    @torch.no_grad()
     def build_block(self, rows: range, is_first: bool) -> tuple[Block, dict]:
-        """One block's fields and counts, without outputs on views (``add_view_outputs``).
+        """One block's arrays and counts on the host, as ``launch_block`` makes them."""
+        return self.launch_block(rows, is_first).fetch()
 
-        Flips by re-quantisation alone need one more encoder pass, so they are measured only on the
-        first block of a shard.
+    @torch.no_grad()
+    def launch_block(self, rows: range, is_first: bool) -> LaunchedBlock:
+        """One block on its way to the host, without outputs on views (``view_outputs``).
+
+        The host waits for a GPU in two cases alone: before a JPEG is encoded, since the teacher
+        sees the decoded one, and with `reject: keep`, since Q(x) or x is judged where a sample was
+        refused. Flips by re-quantisation alone need one more encoder pass, so they are measured
+        only on the first block of a shard.
         """
-        spec = self.spec
-        x = scale_to_unit_range(self.split.images[rows.start : rows.stop].to(spec.device))
-        y = self.split.labels[rows.start : rows.stop].to(spec.device)
-        block: Block = {
-            "row": np.arange(rows.start, rows.stop, dtype=np.int64),
-            "label": y.cpu().numpy().astype(np.int16),
-        }
-        counts: dict[str, float] = {"rows": len(y)}
+        spec, labels = self.spec, self.split.labels[rows.start : rows.stop]
+        images = self.split.images[rows.start : rows.stop]
+        x = scale_to_unit_range(copy_to_device(images, spec.device))
+        y = copy_to_device(labels, spec.device)
+        fields: LaunchedFields = {"row": np.arange(rows.start, rows.stop, dtype=np.int64)}
+        fields["label"] = labels
+        samples, counts = {}, {"rows": len(y)}
         if spec.has_samples:
             if "images" in self.job.inputs:
-                samples, more = self.take_generated(x, y, rows)
+                kept, samples, more = self.take_generated(labels, y, rows)
             elif "discretizer" in self.job.inputs:
-                samples, more = self.make_samples(x, y, rows, is_first)
+                kept, samples, more = self.make_samples(x, y, rows, is_first)
             else:
-                samples, more = self.attack_pixels(x, y, rows)
-            block, counts = block | samples, counts | more
+                kept, samples, more = self.attack_pixels(x, y, rows)
+            fields["accepted"], counts = kept, counts | more
         if spec.views is None and "t_clean" in list_output_fields(spec):
-            t_clean = self.teacher(x)
-            block |= self.encode_outputs("t_clean", t_clean)
-            counts["clean_right"] = int((t_clean.argmax(1) == y).sum())
-        return block, counts
+            fields["t_clean"] = t_clean = self.teacher(x)
+            counts["clean_right"] = (t_clean.argmax(1) == y).sum()
+        block = LaunchedBlock(fields, samples, counts, spec.outputs, self.stored_types)
+        return start_copies(block, spec.device)
 
-    def make_samples(self, x: Tensor, y: Tensor, rows: range, is_first: bool) -> tuple[Block, dict]:
-        """Fields and counts of the samples of images x (B,C,H,W) with labels y (B,)."""
+    def make_samples(self, x: Tensor, y: Tensor, rows: range, is_first: bool) -> LaunchedSamples:
+        """The samples of images x (B,C,H,W) with labels y (B,)."""
         attack = self.spec.attack
         tokens = self.discretizer.encode_to_tokens(x)
         q = self.discretizer.decode_tokens(tokens)
@@ -152,16 +171,16 @@ class BankBuilder:
         if self.spec.reject == "keep":
             attacked_tokens = torch.where(accepted.view(-1, 1, 1), attacked_tokens, tokens)
         counts = {
-            "accepted": int(accepted.sum()),
-            "flips": float(flips.sum()),
-            "change": float((scale_to_unit_range(judged[0]) - q).abs().flatten(1).mean(1).sum()),
+            "accepted": accepted.sum(),
+            "flips": flips.sum(),
+            "change": (scale_to_unit_range(judged[0]) - q).abs().flatten(1).mean(1).sum(),
         }
         if is_first and attack is not None:
             counts |= self.measure_requantisation(q, tokens, flips)
-        return self.make_sample_fields(kept, judged, attacked_tokens, flips), counts
+        return kept, self.list_sample_fields(judged, attacked_tokens, flips), counts
 
-    def attack_pixels(self, x: Tensor, y: Tensor, rows: range) -> tuple[Block, dict]:
-        """Fields and counts of PGD's samples around images x (B,C,H,W) with labels y (B,)."""
+    def attack_pixels(self, x: Tensor, y: Tensor, rows: range) -> LaunchedSamples:
+        """PGD's samples around images x (B,C,H,W) with labels y (B,)."""
         start, attack = self.draw_start(x, rows), self.spec.attack
         networks = self.teacher, self.attacked
         image = pixel_attack.attack_images(x, y, start, networks, self.threat_model, attack)
@@ -169,35 +188,40 @@ class BankBuilder:
         accepted = judged[2].argmax(1) == y
         kept, judged = self.apply_filter(judged, accepted, x)
         moved = (scale_to_unit_range(judged[0]) - x).abs().flatten(1).mean(1)
-        counts = {"accepted": int(accepted.sum()), "moved": float(moved.sum())}
-        return self.make_sample_fields(kept, judged, *make_no_tokens(y)), counts
+        counts = {"accepted": accepted.sum(), "moved": moved.sum()}
+        return kept, self.list_sample_fields(judged, *make_no_tokens(y)), counts
 
     def apply_filter(
         self, judged: JudgedImages, accepted: Tensor, origin: Tensor
     ) -> tuple[Tensor, JudgedImages]:
-        """Which samples are stored (B,), and all of them; `keep` puts ``origin`` for a rejected."""
+        """Which samples are stored (B,), and all of them; `keep` puts ``origin`` for a rejected.
+
+        `keep` waits for the device to know how many it judges again.
+        """
         if self.spec.reject == "drop":
             return accepted, judged
-        refused = (~accepted).nonzero().flatten()
-        if self.spec.reject == "keep" and self.spec.attack is not None and len(refused):
-            judged = rejected.replace_rejected(judged, refused, self.judge_images(origin[refused]))
+        if self.spec.reject == "keep" and self.spec.attack is not None:
+            refused = (~accepted).nonzero().flatten()
+            if len(refused):
+                again = self.judge_images(origin[refused])
+                judged = rejected.replace_rejected(judged, refused, again)
         return torch.ones_like(accepted), judged
 
-    def take_generated(self, x: Tensor, y: Tensor, rows: range) -> tuple[Block, dict]:
-        """Fields and counts of generated images in place of images x (B,C,H,W) with labels y."""
-        chosen = generated.choose_images(self.generated, y.tolist(), rows, self.spec.seed)
-        judged = self.judge_images(scale_to_unit_range(chosen.to(self.spec.device)))
+    def take_generated(self, labels: Tensor, y: Tensor, rows: range) -> LaunchedSamples:
+        """Generated images of the labels (B,), given on the host and, as y, on the device."""
+        chosen = generated.choose_images(self.generated, labels.tolist(), rows, self.spec.seed)
+        judged = self.judge_images(scale_to_unit_range(copy_to_device(chosen, self.spec.device)))
         accepted = judged[2].argmax(1) == y
-        fields = self.make_sample_fields(accepted, judged, *make_no_tokens(y))
-        return fields, {"accepted": int(accepted.sum())}
+        fields = self.list_sample_fields(judged, *make_no_tokens(y))
+        return accepted, fields, {"accepted": accepted.sum()}
 
-    def measure_requantisation(self, q: Tensor, tokens: Tensor, flips: Tensor) -> dict:
+    def measure_requantisation(self, q: Tensor, tokens: Tensor, flips: Tensor) -> LaunchedCounts:
         """Counts of the flips by re-quantising Q(x) alone, and of those with the attack."""
         requantised = compute_flip_share(self.discretizer.encode_to_tokens(q), tokens)
         return {
             "probed": len(q),
-            "probed_requantised": float(requantised.sum()),
-            "probed_flips": float(flips.sum()),
+            "probed_requantised": requantised.sum(),
+            "probed_flips": flips.sum(),
         }
 
     def judge_images(self, image: Tensor) -> JudgedImages:
@@ -206,64 +230,22 @@ class BankBuilder:
         form = self.spec.encoding
         if form == "jpeg":  # the teacher sees what is stored; a PNG is made when it is written
             files = image_codec.encode_images(images, form, self.spec.quality)
-            images = image_codec.decode_images(files).to(image.device)
+            images = copy_to_device(image_codec.decode_images(files), image.device)
         return images, files, self.teacher(scale_to_unit_range(images))
 
-    def make_sample_fields(
-        self, kept: Tensor, judged: JudgedImages, tokens: Tensor, flips: Tensor
-    ) -> Block:
-        """The arrays of the kept samples."""
+    def list_sample_fields(
+        self, judged: JudgedImages, tokens: Tensor, flips: Tensor
+    ) -> LaunchedFields:
+        """What may be stored of all B samples, kept or not."""
         spec, (images, files, outputs) = self.spec, judged
-        block: Block = {"accepted": kept.cpu().numpy(), "x_adv": images[kept].cpu().numpy()}
-        block["flips"] = flips[kept].cpu().numpy().astype(np.float16)
+        fields: LaunchedFields = {"x_adv": images, "flips": flips}
         if files is not None:
-            block[FILES_FIELD] = [files[i] for i in kept.nonzero().flatten().tolist()]
+            fields[FILES_FIELD] = files
         if spec.has_tokens:
-            kind = np.min_scalar_type(len(self.discretizer.codebook) - 1)
-            block["tokens"] = tokens[kept].cpu().numpy().astype(kind)
+            fields["tokens"] = tokens
         if spec.views is not None:
-            block["predicted"] = outputs[kept].argmax(1).cpu().numpy().astype(np.int16)
-            return block
-        return block | self.encode_outputs("t_adv", outputs[kept])
-
-    def encode_outputs(self, name: str, logits: Tensor) -> Block:
-        """Arrays of outputs (...,K) in the spec's form: fp16, or their top k."""
-        output_settings = self.spec.outputs
-        if not output_settings.top_k:
-            return {name: logits.cpu().numpy().astype(np.float16)}
-        parts = topk_logits.pack_logits(logits, output_settings.top_k, output_settings.temperature)
-        return {f"{name}_{part}": array for part, array in parts.items()}
-
-    @torch.no_grad()
-    def add_view_outputs(
-        self, numbered_blocks: list[tuple[int, Block, dict]]
-    ) -> Iterator[tuple[int, Block, dict]]:
-        """A complete shard's blocks with the teacher's outputs on all their views."""
-        spec = self.spec
-        views, image_sets = StoredViews.from_spec(spec), {}
-        rows = np.concatenate([block["row"] for _, block, _ in numbered_blocks])
-        if "t_clean" in list_output_fields(spec):
-            images = self.split.images[int(rows[0]) : int(rows[-1]) + 1].to(spec.device)
-            image_sets["t_clean"] = ImageSet(images, rows, np.array([0, len(rows)])), "row"
-        if spec.has_samples:
-            images = np.concatenate([block["x_adv"] for _, block, _ in numbered_blocks])
-            own = rows[np.concatenate([block["accepted"] for _, block, _ in numbered_blocks])]
-            images = torch.from_numpy(images).to(spec.device)
-            image_sets["t_adv"] = ImageSet(images, own, np.array([0, len(own)])), "x_adv"
-        done = dict.fromkeys(image_sets, 0)
-        for number, block, counts in numbered_blocks:
-            for name, (image_set, counted) in image_sets.items():
-                index = torch.arange(done[name], done[name] + len(block[counted]))
-                block |= self.encode_outputs(
-                    name, self.compute_view_logits(views, image_set, index)
-                )
-                done[name] += len(index)
-            yield number, block, counts
-
-    def compute_view_logits(self, views: StoredViews, image_set: ImageSet, index: Tensor) -> Tensor:
-        """The teacher's logits (B,V,K) on every view of the images at ``index``."""
-        shown = (views.make_view(image_set, index, view)[0] for view in range(views.count))
-        return torch.stack([self.teacher(scale_to_unit_range(images)) for images in shown], 1)
+            return fields | {"predicted": outputs.argmax(1)}
+        return fields | {"t_adv": outputs}
 
 
 def make_no_tokens(y: Tensor) -> tuple[Tensor, Tensor]:

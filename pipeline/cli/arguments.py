@@ -204,7 +204,7 @@ def add_store_verbs(verbs) -> None:
         nargs="+",
         default=[CONFIGURATION],
         metavar="FILE",
-        help="every configuration that shares the store; config.yaml unless given",
+        help="every configuration that shares the store, not merged; config.yaml unless given",
     )
     verb.add_argument("--delete", action="store_true", help="delete what is listed")
     add_transfer_verb(verbs)

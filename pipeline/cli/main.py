@@ -9,6 +9,7 @@ from types import ModuleType
 
 from pipeline.cli.arguments import build_parser
 from pipeline.config.specs import get_spec
+from pipeline.core.devices.host_memory import keep_freed_memory
 from pipeline.discovery import load_plugin, name_plugin_faults
 from pipeline.errors import RetortError, explain_error
 from pipeline.interrupts import exit_on_stop_signals
@@ -102,6 +103,7 @@ def make_in_process(job: Job, options: argparse.Namespace) -> None:
     """Run the stage, its log kept and its GPUs this process's own."""
     limit_threads()
     check_device(job)
+    keep_freed_memory()
     from pipeline.training.numeric_modes import set_numeric_modes  # loads torch
 
     set_numeric_modes(job.spec.get("recipe") or {})

@@ -27,9 +27,13 @@ An attack without the argument ``judge`` returns the attacked images (B,C,H,W) i
 predictions. `run_attack` does the rest: it freezes the model, seeds torch, has the judge predict,
 and makes the point of the attack's name and its fields that a point has. With several radii it is
 run at one after the other.
+
+An attack whose radius is of another norm than L-infinity says so in a field ``norm``, and its
+points end their variant with `name_norm`. Reports read it there with `find_norm`.
 """
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -49,6 +53,7 @@ from pipeline.errors import RetortError
 REVISION = 2
 
 Radii = float | tuple[float, ...]
+NORM_AT_END = re.compile(r"(?:.*, )?(L\d+|norm \S+)")  # of a point's variant
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ class AttackPoint:
         part: part of the test set, if it has parts that are not corruptions.
         surrogate: model that a transfer attack was made on; in outcomes, its key.
         variant: what else distinguishes the results, in words: the strengths of a corruption, the
-            attacks of an AutoAttack that is not the standard one, the file of the images.
+            attacks of an AutoAttack that is not the standard one, the file of the images, and last
+            the norm of a radius that is not in L-infinity.
     """
 
     attack: str
@@ -128,9 +134,23 @@ def check_steps(eps: Radii, step_size: float, steps: int) -> None:
         )
 
 
+def name_norm(attack: Any) -> str:
+    """The norm of an attack's radius: ``L2``, ``norm lpips``; empty for L-infinity."""
+    norm = str(getattr(attack, "norm", "linf")).lower()
+    if norm == "linf" or not hasattr(attack, "eps"):
+        return ""
+    return f"L{norm[-1]}" if re.fullmatch(r"l?\d", norm) else f"norm {'-'.join(norm.split())}"
+
+
+def find_norm(point: AttackPoint) -> str:
+    """The norm of a point's radius, as `name_norm` has it; empty for L-infinity."""
+    found = NORM_AT_END.fullmatch(point.variant or "")
+    return found[1] if found else ""
+
+
 def is_bounded(attack: Any) -> bool:
     """Whether an attack has a radius in L-infinity: ``eps``, and no ``norm`` of another name."""
-    return hasattr(attack, "eps") and str(getattr(attack, "norm", "linf")).lower() == "linf"
+    return hasattr(attack, "eps") and not name_norm(attack)
 
 
 def explain_bad_settings(attack: Any, shape: tuple[int, ...]) -> str:
@@ -219,7 +239,7 @@ def get_attack_name(attack: object) -> str:
 def make_point(name: str, attack: Any) -> AttackPoint:
     """The point of an attack at one radius, with the settings that a point has."""
     settings = {k: getattr(attack, k) for k in SETTINGS if hasattr(attack, k)}
-    return AttackPoint(name, **settings)
+    return AttackPoint(name, **settings, variant=name_norm(attack) or None)
 
 
 @contextmanager

@@ -2,13 +2,16 @@
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from pipeline.banks.builder import BankBuilder, convert_to_stored_form
+from pipeline.banks.launched import LaunchedBlock
 from pipeline.banks.shards import Block, is_whole, shard_name, sidecar_path, write_shard
+from pipeline.banks.view_outputs import launch_view_outputs
 from pipeline.config.sections.bank import BankSpec
 from pipeline.config.specs import get_spec
+from pipeline.core.devices.bf16_products import widen_products
 from pipeline.errors import RetortError
 from pipeline.interrupts import StopRequest, defer_stop_signals
 from pipeline.progress import Progress
@@ -17,11 +20,12 @@ from pipeline.store.lease import hold_lease
 
 REVISION = 1
 
-ENCODED_AHEAD = 2  # blocks that are encoded while the next is computed
+ENCODED_AHEAD = 2  # blocks that are fetched and encoded while the next is launched
 
 log = logging.getLogger("retort")
 
 NumberedBlocks = Iterator[tuple[int, Block, dict]]
+LaunchedBlocks = Iterator[tuple[int, LaunchedBlock]]
 
 
 def run_group(job: Job, shards: range) -> None:
@@ -42,7 +46,8 @@ def run_group(job: Job, shards: range) -> None:
         path = job.folder / shard_name(shard)
         with hold_lease(job.folder, sidecar_path(path), path.stem), defer_stop_signals() as wish:
             if not is_whole(path, job.key):
-                make_shard(builder, shard, wish)
+                with widen_products(builder.spec.device, builder.spec.bf16):
+                    make_shard(builder, shard, wish)
         if wish:
             log.info("asked to stop: finished shards are kept")
             raise SystemExit(128 + wish.signal_number)
@@ -53,33 +58,46 @@ def make_shard(builder: BankBuilder, shard: int, wish: StopRequest) -> None:
     job, spec = builder.job, builder.spec
     path = job.folder / shard_name(shard)
     sidecar_path(path).unlink(missing_ok=True)
-    numbered_blocks = build_blocks(builder, shard, wish)
+    launched = launch_blocks(builder, shard, wish)
     if spec.views is not None:
-        numbered_blocks = builder.add_view_outputs(list(numbered_blocks))
-    written = encode_ahead(numbered_blocks, spec)
+        launched = launch_view_outputs(builder, list(finish_ahead(launched, LaunchedBlock.fetch)))
+    written = encode_ahead(launched, spec)
     counts = write_shard(path, written, spec, job.key)["counts"]
     log.info("shard %d: %d rows%s", shard, counts["rows"], format_acceptance(counts))
 
 
-def encode_ahead(numbered_blocks: NumberedBlocks, spec: BankSpec) -> NumberedBlocks:
-    """The blocks in their stored form, in order; threads encode some while others are computed.
+def encode_ahead(launched_blocks: LaunchedBlocks, spec: BankSpec) -> NumberedBlocks:
+    """The blocks in their stored form, in order, as ``finish_ahead`` yields them."""
 
-    An error of a thread ends the iteration.
+    def encode(launched: LaunchedBlock) -> tuple[Block, dict]:
+        block, counts = launched.fetch()
+        return convert_to_stored_form(block, spec), counts
+
+    return finish_ahead(launched_blocks, encode)
+
+
+def finish_ahead(
+    launched_blocks: LaunchedBlocks, finish: Callable[[LaunchedBlock], tuple[Block, dict]]
+) -> NumberedBlocks:
+    """The finished blocks, in order; threads wait for some while others are launched.
+
+    At most ``ENCODED_AHEAD`` + 1 blocks are launched and not yielded. An error of a thread ends the
+    iteration.
     """
-    waiting: deque[tuple[int, Future, dict]] = deque()
+    waiting: deque[tuple[int, Future]] = deque()
     with ThreadPoolExecutor(ENCODED_AHEAD, "encode") as pool:
-        for number, block, counts in numbered_blocks:
-            waiting.append((number, pool.submit(convert_to_stored_form, block, spec), counts))
+        for number, launched in launched_blocks:
+            waiting.append((number, pool.submit(finish, launched)))
             if len(waiting) > ENCODED_AHEAD:
-                yield take_encoded(waiting)
+                yield take_finished(waiting)
         while waiting:
-            yield take_encoded(waiting)
+            yield take_finished(waiting)
 
 
-def take_encoded(waiting: deque[tuple[int, Future, dict]]) -> tuple[int, Block, dict]:
-    """The oldest block, once it is encoded."""
-    number, encoded, counts = waiting.popleft()
-    return number, encoded.result(), counts
+def take_finished(waiting: deque[tuple[int, Future]]) -> tuple[int, Block, dict]:
+    """The oldest block, once it is finished."""
+    number, finished = waiting.popleft()
+    return number, *finished.result()
 
 
 def format_acceptance(counts: dict) -> str:
@@ -89,18 +107,16 @@ def format_acceptance(counts: dict) -> str:
     return f", {100 * counts['accepted'] / counts['rows']:.1f} % accepted"
 
 
-def build_blocks(builder: BankBuilder, shard: int, wish: StopRequest) -> NumberedBlocks:
-    """Yield the blocks of a shard: number, block, counts; exit if the process is asked to stop."""
+def launch_blocks(builder: BankBuilder, shard: int, wish: StopRequest) -> LaunchedBlocks:
+    """Yield a shard's blocks, numbered and launched; exit if the process is asked to stop."""
     numbers = builder.layout.get_shard_blocks(shard)
     progress = Progress(f"shard {shard}, block", len(numbers))
     for number in numbers:
         if wish:
             log.info("asked to stop: shard %d is left for the next run", shard)
             raise SystemExit(128 + wish.signal_number)
-        yield (
-            number,
-            *builder.build_block(builder.layout.get_block_rows(number), number == numbers.start),
-        )
+        rows = builder.layout.get_block_rows(number)
+        yield number, builder.launch_block(rows, number == numbers.start)
         progress.add_steps()
 
 

@@ -34,8 +34,8 @@ def measure_gradient(parameters: list[nn.Parameter]) -> Tensor:
 def log_first_norms(training: TrainingState) -> None:
     """Log once how large the first gradients were: losses of unlike scale show in it."""
     if training.first_norms:
-        mean = torch.stack(training.first_norms).mean().item()
         count = len(training.first_norms)
+        mean = sum(norm.item() for norm in training.first_norms) / count
         log.info("gradient norm %.3g, mean of the first %d batches", mean, count)
         training.first_norms.clear()
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pipeline.config.recipe import Recipe
 from pipeline.core import collectives
 from pipeline.core.batch import Batch, Roles, Terms, compute_terms, split_batch
+from pipeline.core.devices.bf16_products import widen_products
 from pipeline.core.seeding import derive_seed
 from pipeline.data.batches import BatchSource
 from pipeline.interrupts import StopRequest, defer_stop_signals
@@ -170,7 +171,8 @@ def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     combines_gradients = hasattr(training.objective, "combine")
     parts = split_batch(batch, recipe.accumulate)
     autocast = torch.autocast(batch.x.device.type, torch.bfloat16, enabled=uses_autocast)
-    with seed_networks(batch), autocast, training.serve_passes():
+    widening = widen_products(batch.x.device, recipe.bf16 != "none")
+    with seed_networks(batch), autocast, widening, training.serve_passes():
         accumulate_function = (
             accumulate_combined_gradients if combines_gradients else accumulate_gradients
         )

@@ -134,6 +134,7 @@ class TrainingState:
             "counters": [self.epoch, self.step],
             "history": self.history,
             "sums": read_numbers(self.term_sums),
+            "first_norms": [norm.item() for norm in self.first_norms],
             "best": self.best_checkpoint,
             "kept": self.kept_weights,
         }
@@ -153,6 +154,7 @@ class TrainingState:
         torch.set_rng_state(state["torch_rng"].cpu())
         self.epoch, self.step = state["counters"]
         self.history, self.term_sums = state["history"], state["sums"]
+        self.first_norms = [torch.tensor(norm) for norm in state.get("first_norms", ())]
         self.best_checkpoint, self.kept_weights = state["best"], state["kept"]
 
 

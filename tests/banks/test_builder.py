@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.banks.builder import BankBuilder, compute_flip_share
+from pipeline.banks.view_outputs import launch_view_outputs
 from pipeline.core.seeding import make_generator
 from pipeline.core.threat_models import normalise_samples
 from pipeline.data.splits import Split
@@ -221,11 +222,12 @@ def test_keeping_costs_a_forward_of_the_rejected_alone():
 def test_views_cost_a_forward_each():
     views = {"count": 3, "augment": "flip", "rand_augment": 0, "mixup": 0.0, "cutmix": 0.0}
     made = maker(form={"views": views})
-    (done,) = made.add_view_outputs([(0, *made.build_block(range(COUNT), False))])
-    accepted = done[2]["accepted"]
+    ((_, launched),) = launch_view_outputs(made, [(0, *made.build_block(range(COUNT), False))])
+    block, counts = launched.fetch()
+    accepted = counts["accepted"]
     assert made.teacher.images == 2 * COUNT + 3 * COUNT + 3 * accepted
-    assert done[1]["t_clean"].shape == (COUNT, 3, CLASSES)
-    assert done[1]["t_adv"].shape == (accepted, 3, CLASSES)
+    assert block["t_clean"].shape == (COUNT, 3, CLASSES)
+    assert block["t_adv"].shape == (accepted, 3, CLASSES)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])

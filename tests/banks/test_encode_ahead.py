@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.banks.builder import convert_to_stored_form
+from pipeline.banks.launched import LaunchedBlock
 from pipeline.banks.shards import DEFAULT_SPEC
 from pipeline.stages.build_bank import ENCODED_AHEAD, encode_ahead
 
@@ -18,11 +19,12 @@ def blocks(made: list[int], faulty: int | None = None):
         made.append(number)
         images = rng.integers(0, 256, (5, 3, 8, 8), np.uint8)
         images = images[:, 0, 0] if number == faulty else images
-        yield number, {"row": np.arange(5), "x_adv": images}, {"rows": 5}
+        yield number, LaunchedBlock({"row": np.arange(5), "x_adv": images}, {}, {"rows": 5})
 
 
 def test_blocks_come_in_order_with_the_bytes_of_one_after_the_other():
-    expected = [(n, convert_to_stored_form(b, PNG), c) for n, b, c in blocks([])]
+    plain = [(number, *launched.fetch()) for number, launched in blocks([])]
+    expected = [(n, convert_to_stored_form(b, PNG), c) for n, b, c in plain]
     found = list(encode_ahead(blocks([]), PNG))
     assert [(n, b["x_adv"], c) for n, b, c in found] == [(n, b["x_adv"], c) for n, b, c in expected]
     assert found[0][1]["x_adv"][0].startswith(b"\x89PNG")

@@ -249,19 +249,19 @@ def test_a_killed_bank_in_pixel_space_goes_on_to_the_same_bytes(tmp_path, monkey
     store, _ = store_with_reference(tmp_path)
     whole = pixel_job(store, "whole", True, views={"count": 2})
     write_manifest(whole, build_bank.run(whole))
-    job, build = pixel_job(store, "made", True, views={"count": 2}), BankBuilder.build_block
+    job, launch = pixel_job(store, "made", True, views={"count": 2}), BankBuilder.launch_block
 
     def stop_once(self, rows, is_first):
         if rows.start == 16:
             os.kill(os.getpid(), signal.SIGTERM)
-        return build(self, rows, is_first)
+        return launch(self, rows, is_first)
 
-    monkeypatch.setattr(BankBuilder, "build_block", stop_once)
+    monkeypatch.setattr(BankBuilder, "launch_block", stop_once)
     with pytest.raises(SystemExit):
         build_bank.run(job)
     assert list(shards_of(job)) == ["shard-00000.tar"]
     assert not (job.folder / MANIFEST_FILE).exists()
-    monkeypatch.setattr(BankBuilder, "build_block", build)
+    monkeypatch.setattr(BankBuilder, "launch_block", launch)
     write_manifest(job, build_bank.run(job))
     assert shards_of(job) == shards_of(whole)
 

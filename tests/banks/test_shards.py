@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.banks.launched import LaunchedBlock
 from pipeline.banks.reader import read_bank
 from pipeline.banks.shards import (
     DEFAULT_SPEC,
@@ -61,10 +62,11 @@ class Fake:
     def __init__(self, job: Job) -> None:
         self.job, self.layout, self.spec = job, LAYOUT, get_spec(job)
 
-    def build_block(self, rows: range, first: bool) -> tuple[Block, dict]:
+    def launch_block(self, rows: range, first: bool) -> LaunchedBlock:
         Fake.before(rows)
         Fake.made.append(rows)
-        return block_of(rows)
+        block, counts = block_of(rows)
+        return LaunchedBlock(block, {}, counts)
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ NEEDED = {  # what of the tiny experiment needs a package that a bare machine ma
     "clip": ("open_clip",),
     "vq": ("taming",),
     "corruptions": ("imagecorruptions",),
+    "fgsm": ("foolbox",),
     "pgd": ("foolbox",),
     "autoattack": ("pyautoattack",),
 }

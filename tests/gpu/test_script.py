@@ -1,6 +1,7 @@
 """The script for the card, tried on the CPU at a hundredth of its size, so that it cannot rot."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -22,11 +23,19 @@ def run_script(folder, *arguments: str) -> tuple[str, dict]:
     return page.read_text(), json.loads(data.read_text())
 
 
+def test_the_tests_run_on_the_device_that_is_there(tmp_path):
+    page, _ = run_script(tmp_path, "--parts", "tests", "--seconds", "3000")
+    last = page.split("```")[1].strip().splitlines()[-1]
+    assert re.match(r"\d+ passed, \d+ deselected", last), page
+
+
 def test_every_figure_is_measured(tmp_path):
     page, data = run_script(tmp_path, "--parts", "figures")
     assert {"fp32", "tf32", "bf16"} <= data[CARD].keys()
     for method in METHODS:
         assert any(name.startswith(method) for name in data[FIGURES]), method
+    assert "adaad by batch" in data[FIGURES] and "waiting" in data[FIGURES]
+    assert "### Where the time goes: pgd_at" in page  # eight images are no aim's rate
     assert "**Sizes are 0.01 of the full ones.**" in page
 
 

@@ -3,6 +3,7 @@
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -94,3 +95,11 @@ def assert_same_terms_and_gradients(
     assert all(g.abs().max() > 1e-6 for g in theirs)
     for one, two in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, two, **EXACT)
+
+
+def assert_same_arrays(one: dict, two: dict) -> None:
+    """The same fields of a bank's block, of the same types and bits."""
+    assert one.keys() == two.keys()
+    for name in one:
+        assert np.asarray(one[name]).dtype == np.asarray(two[name]).dtype
+        np.testing.assert_array_equal(one[name], two[name])

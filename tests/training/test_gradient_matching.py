@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pipeline.core.batch import Roles
 from pipeline.errors import RetortError
-from pipeline.objectives import adaad, ard, derd, kd, mtard, rslad, trades
+from pipeline.objectives import adaad, adaiad, ard, derd, kd, mtard, rslad, trades
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.step_cost import PassCounter
 from pipeline.training.gradient_matching import GradientMatching
@@ -64,7 +65,22 @@ def test_it_is_added_to_adaad_as_in_the_released_code(roles):
     assert_same_terms_and_gradients(terms, expected, list(s.parameters()))
 
 
-@pytest.mark.parametrize("module", [adaad, rslad, ard, trades, mtard])
+@pytest.mark.parametrize(
+    ("module", "start", "loss"),
+    [
+        (rslad, "gauss", lambda s, t, b, z: divergence(t(b.x), s(z))),
+        (ard, "uniform", lambda s, t, b, z: nn.functional.cross_entropy(s(z), b.labels)),
+        (adaiad, "gauss", lambda s, t, b, z: divergence(t(z), s(z))),
+    ],
+)
+def test_its_term_is_at_the_adversarial_images_of_what_carries_it(module, start, loss, roles):
+    s, t, b = roles.student, roles.teacher, batch(0.25)
+    (terms,) = GradientMatching(make_objective(module, steps=STEPS), 20.0)(roles, b)
+    adv = attack(b.x, lambda z: loss(s, t, b, z), start)
+    torch.testing.assert_close(terms["igdm"], 5 * plain_term(s, t, b.x, adv), **EXACT)
+
+
+@pytest.mark.parametrize("module", [adaad, adaiad, rslad, ard, trades, mtard])
 def test_it_leaves_the_terms_of_what_carries_it(module, roles):
     if module is mtard:
         other = Network(3).eval().requires_grad_(False)
@@ -79,7 +95,7 @@ def test_it_leaves_the_terms_of_what_carries_it(module, roles):
 
 @pytest.mark.parametrize(
     ("module", "student", "teachers"),
-    [(adaad, 3, 1), (rslad, 3, 2), (ard, 3, 2), (trades, 3, 2), (mtard, 3, 1)],
+    [(adaad, 3, 1), (adaiad, 3, 1), (rslad, 3, 2), (ard, 3, 2), (trades, 3, 2), (mtard, 3, 1)],
 )
 def test_outputs_that_the_objective_computes_are_used_again(module, student, teachers):
     """Beside them S(x-d) is trained on, 3 F_S; T(x+d) and T(x-d) are forward passes."""

@@ -112,6 +112,6 @@ def test_a_tracker_that_is_not_installed_is_found_before_anything_runs(name, mon
     raw["run"]["logging"] = [name]
     plan = graph.make_plan(parse_config(raw))
     monkeypatch.setattr(graph, "is_installed", lambda package: False)
-    message = rf"run.logging: {name} is not installed; pip install 'retort\[{name}\]'"
+    message = rf"run.logging: {name} is not installed; pip install '/path/to/retort\[{name}\]'"
     with pytest.raises(RetortError, match=message):
         graph.check_packages(plan)

@@ -23,7 +23,8 @@ BASES = {
     "Exception",
 }
 BASES |= {"pickle.Unpickler"}
-BASES |= {"torch.autograd.Function", "TorchFunctionMode"}  # where torch asks for a class
+# Where torch asks for a class
+BASES |= {"torch.autograd.Function", "TorchFunctionMode", "TorchDispatchMode"}
 FUNCTION_LINES, FILE_LINES = 40, 300
 
 FILES = sorted(PACKAGE.rglob("*.py"))

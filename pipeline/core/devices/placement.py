@@ -1,4 +1,4 @@
-"""Where tensors lie, and copies from the host that wait for nothing.
+"""Where tensors lie, and copies between the host and a device that wait for nothing.
 
 This module has no REVISION, because it changes no number.
 """
@@ -35,3 +35,25 @@ def allocate_on_host(
 ) -> Tensor:
     """Memory of the host that is to be filled and copied to a device; pinned for a GPU."""
     return torch.empty(shape, dtype=dtype, pin_memory=torch.device(device).type == "cuda")
+
+
+def copy_to_host(x: Tensor) -> Tensor:
+    """The tensor on the host; a copy from a GPU goes to pinned memory and is not awaited.
+
+    Its values are there once an event that was recorded after it is over.
+    """
+    if x.device.type == "cuda":
+        return torch.empty_like(x, device="cpu", pin_memory=True).copy_(x, non_blocking=True)
+    return x.to("cpu")
+
+
+def record_event(device: torch.device | str) -> torch.cuda.Event | None:
+    """An event after all that is queued on a GPU so far; None where nothing is queued.
+
+    A thread that waits for it sleeps.
+    """
+    if torch.device(device).type != "cuda":
+        return None
+    event = torch.cuda.Event(blocking=True)
+    event.record(torch.cuda.current_stream(device))
+    return event

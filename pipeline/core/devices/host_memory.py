@@ -1,0 +1,26 @@
+"""What the host's allocator does with memory that a step has freed.
+
+This module has no REVISION, because it changes no number.
+"""
+
+import ctypes
+import platform
+
+# The names and numbers of glibc's malloc.h.
+M_TRIM_THRESHOLD = -1
+M_MMAP_MAX = -4
+NEVER = 2**31 - 1  # bytes at the end of the heap; glibc takes an int
+
+
+def keep_freed_memory() -> bool:
+    """Have the process reuse freed memory instead of handing it back; whether it now does.
+
+    A step frees its activations and the next asks for as many. By default glibc gives large ones
+    back to the kernel each time, which then fills each of their pages with zeros again. The
+    process stays as large as it has been. Other C libraries are left as they are.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    libc = ctypes.CDLL(None)
+    # mmap serves nothing any more, so that all comes from the heap, whose end is never given back
+    return bool(libc.mallopt(M_MMAP_MAX, 0) and libc.mallopt(M_TRIM_THRESHOLD, NEVER))
