@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     create_model,
     model_validator,
@@ -55,7 +56,18 @@ Device = Literal["cpu", "cuda"]
 DeviceChoice = Literal["cpu", "cuda", "auto"]
 NonNegativeFloat = Annotated[Number, Field(ge=0)]
 TeacherForm = Literal["as_trained", "folded"]
+ANY_NUMBER = TypeAdapter(Number, config=ConfigDict(allow_inf_nan=False))
 Folder = Annotated[str, Field(min_length=1, description="the path of a folder")]
+
+
+def read_number(value: Any) -> float | None:
+    """The number that a field of numbers makes of 0.03, '0.03' or '8/255'; None of other values."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return ANY_NUMBER.validate_python(value)
+    except ValidationError:
+        return None
 
 
 def make_neutral_field(neutral: Any) -> Any:

@@ -27,6 +27,7 @@ from pipeline.schema import (
     make_plugin,
     parse_fractions,
     parse_named_options,
+    read_number,
 )
 
 
@@ -79,6 +80,18 @@ def test_fractions(text, value):
         "a": [value, 1],
         "b": [value, "x"],
     }
+
+
+GIVEN = [0.03, "0.03", " 3e-2 ", "8/255", 8, "8", True, "true", None, "", "x", "inf", "1/0", [1]]
+
+
+@pytest.mark.parametrize("given", GIVEN)
+def test_a_number_is_read_as_a_section_reads_it(given):
+    try:
+        expected = Inner.model_validate({"eps": given}).eps
+    except ValidationError:
+        expected = None
+    assert read_number(given) == expected
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ from pipeline.core.attack_protocol import (
     Predictions,
     check_count,
     check_model,
+    find_norm,
+    name_norm,
     predict_classes,
 )
 from pipeline.core.images import scale_to_unit_range
@@ -28,7 +30,7 @@ from pipeline.core.threat_models import check_radius
 from pipeline.errors import RetortError, explain_denied_reading
 from pipeline.store.artefact import compute_sha256
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.attack_protocol",
     "pipeline.core.images",
@@ -53,7 +55,7 @@ class Attack:
         norm: "linf" or "l2".
         array: name of the array of images, (N,C,H,W) or (N,H,W,C), floats in [0,1] or uint8. An
             array `label` beside it is compared with the test labels.
-        name: what tables call the attack; the file's name unless given.
+        name: what tables call the attack; the file's name unless given. Tables add the norm.
         sha256: the file's sum; computed by the plan unless given.
     """
 
@@ -72,6 +74,8 @@ class Attack:
         check_count("chunk", self.chunk)
         if self.path and Path(self.path).suffix not in SUFFIXES:
             raise ValueError(f"path: {self.path} is neither .npz nor .safetensors")
+        if find_norm(AttackPoint("from_file", variant=self.name)):
+            raise ValueError(f"name: {self.name!r} ends with a norm; name that in 'norm'")
 
     def find_files(self, data: Path) -> "Attack":
         """The same attack with the file's place, its sum, and its name for tables.
@@ -152,7 +156,8 @@ class Attack:
         rows = range(len(x)) if rows is None else rows
         attacked = scale_pixels(read_file(self.path, self.array)[0][rows.start : rows.stop])
         self.check_radii(attacked, x.cpu(), rows.start)
-        point = AttackPoint("from_file", float(self.eps), variant=self.name or None)
+        variant = ", ".join(filter(None, (self.name, name_norm(self)))) or None
+        point = AttackPoint("from_file", float(self.eps), variant=variant)
         return {point: predict_classes(judge or model, attacked.to(x.device))}
 
 

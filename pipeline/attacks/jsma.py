@@ -18,7 +18,7 @@ from pipeline.core.pgd import freeze_modules
 from pipeline.errors import RetortError
 
 REVISION = 2
-NEEDED_PACKAGE = ("art", "pip install 'retort[jsma]'")  # what a run needs, and how to get it
+NEEDED_PACKAGE = ("art", "pip install '/path/to/retort[jsma]'")  # what a run needs; how to get it
 COMPONENTS = ("pipeline.core.attack_protocol", "pipeline.core.pgd", "pipeline.core.threat_models")
 
 

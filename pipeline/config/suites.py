@@ -15,7 +15,7 @@ from pipeline.schema import (
     Section,
     Share,
     make_neutral_field,
-    parse_fractions,
+    read_number,
 )
 
 DEFAULT_EPS = 8 / 255
@@ -29,6 +29,7 @@ THOROUGH = (  # attacks of the preset, whose radius and number of images the sui
 )
 GRADIENT_ATTACKS = ("fgsm", "pgd", "cw_linf", "apgd", "multitargeted", "autoattack")
 ADDED_IMAGES = 200  # seen by the attacks that are added where gradients mislead
+MODEL_FIGURES = ("adaad.3", "darwin.3a", "darwin.4")  # those that compute with chosen models
 STEPPING = ("pgd", "multitargeted")  # those whose step has to fit the radius
 
 
@@ -82,9 +83,9 @@ class SuiteSettings(Section):
                 "preset: goes with no attacks, surrogate, dataset or epochs; drop them"
             )
         seen = {"n_eval": value["n_eval"]} if value.get("n_eval") is not None else {}
-        eps = DEFAULT_EPS if value.get("eps") is None else parse_fractions(value["eps"])
-        if isinstance(eps, bool) or not isinstance(eps, int | float) or eps <= 0:
-            raise ValueError(f"eps: {eps!r} is no radius above 0, in pixels of [0,1]")
+        eps = DEFAULT_EPS if value.get("eps") is None else read_number(value["eps"])
+        if eps is None or eps <= 0:
+            raise ValueError(f"eps: {value['eps']!r} is no radius above 0, in pixels of [0,1]")
         attacks = [{"clean": seen}]
         for name, options in (item for attack in THOROUGH for item in attack.items()):
             step = {"step": eps / 4} if name in STEPPING else {}
@@ -158,6 +159,9 @@ class ReportSettings(Section):
         tables: tables of the papers to be shown beside our numbers, such as `adaad.2`.
         figures: figures of the papers to be drawn from the configuration's own models and banks,
             such as `darwin.3b`.
+        figure_models: the students and teachers that `adaad.3`, `darwin.3a` and `darwin.4` show, in
+            the words of a suite's `models`; without it, `adaad.3` and `darwin.3a` show every
+            student, and `darwin.4` the first nine models, teachers before students.
         figure_images: number of test images that `adaad.3` and `darwin.3a` attack, on the CPU.
         corruption_reference: name of a teacher or student by whose corruption errors those of all
             models are divided, on test sets with corruptions other than ImageNet-C.
@@ -168,19 +172,28 @@ class ReportSettings(Section):
     wasserstein: WassersteinSettings | None = make_neutral_field(None)
     tables: tuple[PaperTable, ...] = make_neutral_field(())
     figures: tuple[PaperFigure, ...] = make_neutral_field(())
+    figure_models: tuple[str, ...] = make_neutral_field(())
     figure_images: PositiveInt = make_neutral_field(100)
     corruption_reference: str | None = make_neutral_field(None)
 
     @model_validator(mode="after")
     def check_figures_fit(self):
-        """Checks that a figure of distances comes with the network that measures them."""
+        """Checks that figures and what they need come together."""
         if "dad.2" in self.figures and self.wasserstein is None:
             raise ValueError("figures: dad.2 needs 'wasserstein': {network: …}; add it")
+        if self.figure_models and not {*MODEL_FIGURES} & {*self.figures}:
+            raise ValueError(
+                f"figure_models: is for {', '.join(MODEL_FIGURES)}; add one to 'figures', or drop "
+                "the models"
+            )
         return self
 
 
 class ReportSpec(ReportSettings):
-    """The spec of the report; ``names`` pairs every `kind/name` with its ref."""
+    """The spec of the report.
+
+    ``names`` pairs every `kind/name` with its ref. ``figure_models`` holds such names, no patterns.
+    """
 
     names: tuple[tuple[str, str], ...]
 

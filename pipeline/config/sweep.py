@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import RetortError
-from pipeline.schema import parse_fractions
+from pipeline.schema import parse_fractions, read_number
 
 KeyPath = tuple[Any, ...]
 
@@ -101,6 +101,14 @@ def label_combinations(rows: Sequence[tuple[Choice, ...]]) -> list[tuple[str, ..
     ]
 
 
+def are_equal(first: Any, second: Any) -> bool:
+    """Whether two values of a grid are one: as written, as fractions, or a number and its text."""
+    if parse_fractions(first) == parse_fractions(second):
+        return True
+    is_text = isinstance(first, str), isinstance(second, str)
+    return is_text[0] != is_text[1] and read_number(first) == read_number(second) is not None
+
+
 def list_choices(where: str, key: str, values: Any) -> list[Choice]:
     """The values of one grid, with the grids in them expanded.
 
@@ -116,7 +124,7 @@ def list_choices(where: str, key: str, values: Any) -> list[Choice]:
         else:
             found += [expanded for _, expanded in list_variants(where, "grid", value)]
     for number, value in enumerate(found):
-        if parse_fractions(value) in map(parse_fractions, found[:number]):
+        if any(are_equal(value, other) for other in found[:number]):
             shown = format_name(".".join(format_options(key, value, with_methods=True)))
             raise RetortError(f"{where}.grid: {shown} is there twice; drop one")
     return [

@@ -126,7 +126,8 @@ def check_packages(form: str, *packages: str) -> None:
     for package in packages:
         if not is_installed(package):
             raise RetortError(
-                f"{form}: needs {package}, which is not installed; pip install 'retort[export]'"
+                f"{form}: needs {package}, which is not installed; pip install "
+                "'/path/to/retort[export]'"
             )
 
 

@@ -17,7 +17,7 @@ from pipeline.core.inner_attack import (
 from pipeline.core.losses import cross_entropy, kl_divergence, softmax_entropy
 from pipeline.objectives.b_mtard import balance_temperatures
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -120,6 +120,8 @@ class Objective(nn.Module):
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         student, natural = roles.student, roles.teachers["natural"]
+        # before the attack, as released: BatchNorm's statistics take in x, then x*
+        clean_logits = student(batch.x)
         x_adv = make_adversarial_examples(
             self.inner_attack,
             batch,
@@ -133,7 +135,7 @@ class Objective(nn.Module):
             targets = robust_output.detach(), natural(batch.x)
             softened = [z / t.to(z.dtype) for z, t in zip(targets, self.temperatures, strict=True)]
         logits = student(x_adv)
-        sides = kl_divergence(logits, softened[0]), kl_divergence(student(batch.x), softened[1])
+        sides = kl_divergence(logits, softened[0]), kl_divergence(clean_logits, softened[1])
         losses = torch.stack([all_gather(side.detach()).mean().double() for side in sides])
         gaps = kl_divergence(logits / self.push_temperature, natural_output)
         is_wrong = natural_output.argmax(1) != batch.hard_labels

@@ -32,7 +32,7 @@ def resolve_configuration(resolver: Resolver) -> None:
     for name in resolver.config.suites:
         evaluation.plan_evaluations(resolver, name, made, warm)
     if resolver.config.report is not None:
-        report.plan_report(resolver)
+        report.plan_report(resolver, made, warm)
 
 
 def resolve_warm_generators(resolver: Resolver) -> list[tuple[PlannedArtefact, str]]:
@@ -102,7 +102,8 @@ def check_packages(plan: Plan) -> None:
     for name in plan.run["logging"]:
         if not is_installed(name):
             raise RetortError(
-                f"run.logging: {name} is not installed; pip install 'retort[{name}]', or drop it"
+                f"run.logging: {name} is not installed; pip install '/path/to/retort[{name}]', or "
+                "drop it"
             )
     for ref, entry in plan.artefacts.items():
         if GRAD_CAM in entry.spec.get("figures", ()) and not plan.is_complete(ref):
@@ -123,7 +124,7 @@ def check_grad_cam() -> None:
     if not is_installed("pytorch_grad_cam"):
         raise RetortError(
             f"report.figures: {GRAD_CAM} needs a package that is not installed; pip install "
-            "'retort[gradcam]', or drop the figure"
+            "'/path/to/retort[gradcam]', or drop the figure"
         )
 
 

@@ -1,5 +1,6 @@
-"""Which models a suite evaluates: by kind, by name or pattern, and by the role of a teacher."""
+"""Which models a suite evaluates or a figure shows: by kind, name or pattern, and a role."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -16,7 +17,7 @@ EXCLUDING = "!"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that a suite may evaluate.
+    """A model that a suite may evaluate, or a figure show.
 
     Attributes:
         label: its name in the evaluations' names.
@@ -63,7 +64,7 @@ def list_candidates(
 
 
 def matches(candidate: Candidate, pattern: str) -> bool:
-    """Whether a word of a suite's `models` means a model: its kind, name, a pattern, or a role."""
+    """Whether a word means a model: its kind, name, a pattern, or a role."""
     if pattern == ALL:
         return True
     if pattern in KINDS:
@@ -78,20 +79,11 @@ def choose_models(
     """The models of a suite by label: the artefact, and the data set whose classes it knows.
 
     Raises:
-        RetortError: a word matches no model, none is left, or two have one label.
+        RetortError: as in ``choose_candidates``, or two have one label.
     """
     words = resolver.config.suites[suite].models
-    where = f"suites.{suite}.models"
-    for number, word in enumerate(words):
-        check_word(f"{where}.{number}", word.removeprefix(EXCLUDING), candidates)
-    wanted = [word for word in words if not word.startswith(EXCLUDING)]
-    unwanted = [word.removeprefix(EXCLUDING) for word in words if word.startswith(EXCLUDING)]
-    wanted = wanted or ([*KINDS] if unwanted else [])
     chosen: dict[str, tuple[PlannedArtefact, str]] = {}
-    for candidate in candidates:
-        is_chosen = any(matches(candidate, word) for word in wanted)
-        if not is_chosen or any(matches(candidate, word) for word in unwanted):
-            continue
+    for candidate in choose_candidates(f"suites.{suite}.models", words, candidates):
         if candidate.label in chosen and candidate.kind == "teachers":
             raise RetortError(
                 f"teachers.{candidate.label}: a student of one seed is called "
@@ -99,6 +91,42 @@ def choose_models(
             )
         artefact = candidate.artefact or resolver.resolve_name("teachers", candidate.label)
         chosen[candidate.label] = artefact, candidate.dataset
+    return chosen
+
+
+def name_figure_models(words: Sequence[str], candidates: list[Candidate]) -> list[str]:
+    """The models that the report's figures show, as `kind/name`.
+
+    Raises:
+        RetortError: as in ``choose_candidates``.
+    """
+    return [
+        f"teacher/{candidate.label}"
+        if candidate.artefact is None
+        else f"{candidate.artefact.kind}/{candidate.names[1]}"  # its own, of a shared artefact too
+        for candidate in choose_candidates("report.figure_models", words, candidates)
+    ]
+
+
+def choose_candidates(
+    where: str, words: Sequence[str], candidates: list[Candidate]
+) -> list[Candidate]:
+    """The models that some words mean, in their order; ``where`` is the key of the words.
+
+    Raises:
+        RetortError: a word matches no model, or none is left.
+    """
+    for number, word in enumerate(words):
+        check_word(f"{where}.{number}", word.removeprefix(EXCLUDING), candidates)
+    wanted = [word for word in words if not word.startswith(EXCLUDING)]
+    unwanted = [word.removeprefix(EXCLUDING) for word in words if word.startswith(EXCLUDING)]
+    wanted = wanted or ([*KINDS] if unwanted else [])
+    chosen = [
+        candidate
+        for candidate in candidates
+        if any(matches(candidate, word) for word in wanted)
+        and not any(matches(candidate, word) for word in unwanted)
+    ]
     if unwanted and not chosen:
         raise RetortError(f"{where}: leaves out every model; drop a word that begins with '!'")
     return chosen

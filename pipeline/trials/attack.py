@@ -10,8 +10,10 @@ from pipeline.contracts.values import describe_bad_images
 from pipeline.core.attack_protocol import (
     AttackPoint,
     explain_bad_settings,
+    find_norm,
     is_bounded,
     list_radii,
+    name_norm,
     run_attack,
 )
 from pipeline.discovery import load_plugin
@@ -42,6 +44,8 @@ def check_point(attack: Any, name: str, point: AttackPoint) -> None:
     radii = list_radii(attack.eps) if hasattr(attack, "eps") else (0.0,)
     eps = stated.pop("eps")
     stated.pop("variant", None)  # words that no option need hold
+    norm = name_norm(attack)
+    require(find_norm(point) == norm, f"a point's variant does not end with its norm, {norm!r}")
     require(eps in radii, f"a point states eps {eps:.4g}, which is none of the attack's")
     if point.corruption is not None and hasattr(attack, "names"):
         require(stated.pop("corruption") in attack.names, "a point states another corruption")

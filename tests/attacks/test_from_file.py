@@ -9,10 +9,11 @@ import torch
 from safetensors.numpy import save_file
 
 from pipeline.attacks import from_file
-from pipeline.core.attack_protocol import AttackPoint, predict_classes, run_attack
+from pipeline.core.attack_protocol import AttackPoint, find_norm, predict_classes, run_attack
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.report.attack_labels import format_attack_at
+from pipeline.trials.attack import check_point
 from tests.attacks.test_every_attack import small_net
 from tests.helpers.graph import tiny
 from tests.stages.test_evaluate import evaluate, job  # noqa: F401 (a fixture)
@@ -103,6 +104,11 @@ def test_an_l2_radius_is_the_length_of_the_change(clean, tmp_path):
     length = (3 * 16 * 16) ** 0.5 / 255
     attack = attack_of(path, norm="l2", eps=length)
     attack.check_test_images(clean, torch.zeros(COUNT))
+    net, x = small_net(classes=3, size=16), clean.float() / 255
+    (point,) = run_attack(attack, net, x, torch.zeros(COUNT, dtype=torch.long), 0)
+    assert find_norm(point) == "L2"
+    assert format_attack_at(point) == f"from file (mine, L2) at {length:.4g}"
+    check_point(attack, "from_file", point)
     with pytest.raises(RetortError, match="in l2, farther than eps"):
         replace(attack, eps=0.4 * length).check_test_images(clean, torch.zeros(COUNT))
 
@@ -112,6 +118,11 @@ def test_an_l2_radius_is_the_length_of_the_change(clean, tmp_path):
 def test_a_radius_that_cannot_be_meant_is_refused(norm, eps):
     with pytest.raises(ValueError, match="eps: .* is negative"):
         from_file.Attack(norm=norm, eps=eps)
+
+
+def test_a_name_cannot_pretend_a_norm():
+    with pytest.raises(ValueError, match="name: 'mine, L2' ends with a norm; name that in 'norm'"):
+        from_file.Attack(name="mine, L2")
 
 
 def test_an_evaluation_stops_before_its_first_chunk(job, tmp_path):  # noqa: F811

@@ -85,7 +85,7 @@ def test_a_package_that_is_missing_is_one_line(place, capsys, monkeypatch):
     status, told = call(capsys, "export", "adaad-0", "--to", "onnx", "out")
     assert status == 2
     assert told == (
-        "error: onnx: needs onnx, which is not installed; pip install 'retort[export]'\n"
+        "error: onnx: needs onnx, which is not installed; pip install '/path/to/retort[export]'\n"
     )
 
 

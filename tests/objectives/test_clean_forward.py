@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pipeline.core.batch import Roles
 from pipeline.discovery import list_plugin_names, load_plugin
-from pipeline.objectives import adaad, adaiad, ard, iad, iad2, pgd_at, rslad
+from pipeline.objectives import adaad, adaiad, ard, ciard, iad, iad2, pgd_at, rslad
 from pipeline.schema import build_instance, list_options
 from tests.helpers.plain import EXACT, Network, batch, make_objective
 
@@ -74,12 +74,12 @@ def test_it_shows_the_clean_images_once_or_not_at_all(name, shown):
     assert clean.count(False) == (2 if name == "saad" else 1)  # IGDM's mirrored images
 
 
-@pytest.mark.parametrize("module", [pgd_at, ard, iad, adaad, adaiad, rslad])
+@pytest.mark.parametrize("module", [pgd_at, ard, iad, adaad, adaiad, rslad, ciard])
 def test_running_statistics_take_in_both_batches_in_the_released_order(module):
     """With momentum 0.1 from 0: first 0.1 m, then 0.9 of it plus 0.1 of the other mean."""
-    weight = {} if module is pgd_at else {"alpha": 1.0}
+    weight = {} if module in (pgd_at, ciard) else {"alpha": 1.0}
     student, clean = take_step(make_objective(module, steps=2, **weight))
-    first_is_clean = module in (adaad, adaiad)
+    first_is_clean = module in (adaad, adaiad, ciard)
     assert clean == [first_is_clean, not first_is_clean]
     first, last = (images.mean((0, 2, 3)) for images in student.images)
     expected = 0.9 * 0.1 * first + 0.1 * last

@@ -44,6 +44,12 @@ def test_defaults_are_pgd_s_with_every_sample_kept():
     assert bank_of(planned(attack=written, reject="none")).key == found.key
 
 
+@pytest.mark.parametrize("eps", [0.03, "0.03", " 3e-2", "7.65/255"])
+def test_the_default_step_is_a_quarter_of_eps_however_it_is_written(eps):
+    attack = bank_of(planned(attack={"eps": eps})).spec["attack"]
+    assert (attack["eps"], attack["step"]) == pytest.approx((0.03, 0.0075))
+
+
 def test_banks_with_a_discretiser_keep_their_keys():
     raw = small()
     raw["banks"]["dad"]["attack"] = {"loss": "ce"}
@@ -129,7 +135,7 @@ def test_the_study_of_banks_reads_three_banks_in_two_ways(tmp_path):
     students = [e for e in made.values() if e.kind == "student" and e.name != "reference-0"]
     assert len(students) == 3 * (3 * 2 * 2 + 2)
     assert {e.spec["recipe"]["bf16"] for e in [*students, made["robust"]]} == {"none"}
-    assert {e.spec["recipe"]["epochs"] for e in students} == {6}
+    assert {e.spec["recipe"]["epochs"] for e in students} == {4}
     assert made["adaad"].kind == "bank"  # a student of several seeds has its seed in its name
     assert made["adaad"].inputs["against"] is made["reference-0"]
     assert made["pgd"].spec["attack"] == made["pgd-views"].spec["attack"]

@@ -120,10 +120,45 @@ def test_the_preset_runs_every_attack_and_transfers_from_all_others():
     assert transfer["pgd"]["eps"] == 4 / 255 and transfer["pgd"]["steps"] == 20
 
 
+@pytest.mark.parametrize("section", ["teachers", "students"])
+def test_no_surrogate_is_lost_where_names_with_seeds_are_taken(section):
+    raw = tiny()
+    raw[section]["natural-0"] = dict(raw[section]["natural"], model="resnet8-s2-w4")
+    raw["suites"] = {"x": {"preset": "thorough", "models": "adaad"}}
+    plan = make_plan_from_dict(raw)
+    found = {
+        name.partition("-from-")[2]: plan.artefacts[ref].inputs["surrogate"].ref
+        for (kind, name), ref in plan.refs_by_name.items()
+        if kind == "evaluation" and "-from-" in name
+    }
+    names = {
+        "natural": ("teacher", "natural"),
+        "natural-0 (student)": ("student", "natural-0"),
+        "natural-0": {"teachers": ("teacher", "natural-0"), "students": ("student", "natural-0-0")}[
+            section
+        ],
+    }
+    for label, name in names.items():
+        assert found[label] == plan.refs_by_name[name]
+    assert len(set(found.values())) == len(found) == len(STUDENTS) + len(TEACHERS)
+
+
+@pytest.mark.parametrize("eps", [0.02, "0.02", "5.1/255"])
+def test_the_preset_s_radius_may_be_written_as_any_number(eps):
+    raw = tiny()
+    raw["suites"] = {"x": {"preset": "thorough", "models": "adaad", "eps": eps}}
+    plan = make_plan_from_dict(raw)
+    for name in ("adaad-0.x", "adaad-0.x-from-robust"):
+        entry = plan.artefacts[plan.refs_by_name["evaluation", name]]
+        (found,) = (attack["pgd"] for attack in entry.spec["attacks"] if "pgd" in attack)
+        assert (found["eps"], found["step"]) == pytest.approx((0.02, 0.005))
+
+
 BAD_PRESETS = [
     ({"preset": "thorough", "attacks": ["clean"]}, "preset: goes with no attacks"),
     ({"preset": "thorough", "epochs": [1]}, "preset: goes with no attacks, surrogate, dataset or"),
     ({"preset": "thorough", "eps": 0}, "eps: 0 is no radius above 0"),
+    ({"preset": "thorough", "eps": "far"}, "eps: 'far' is no radius above 0"),
     ({"attacks": ["clean"], "n_eval": 8}, "eps: and 'n_eval' go with 'preset'"),
     ({"preset": "quick"}, "preset: 'quick' is unknown"),
 ]

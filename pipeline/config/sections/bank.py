@@ -17,7 +17,7 @@ from pipeline.schema import (
     TeacherForm,
     make_nested_error,
     make_neutral_field,
-    parse_fractions,
+    read_number,
 )
 
 PIXEL_ATTACK = {"norm": "linf", "steps": 10, "start_probability": 1}  # PGD, not DAD
@@ -205,8 +205,8 @@ class BankSettings(BankForm):
         attack = value.get("attack")
         if not isinstance(attack, Mapping) or "eps" not in attack:
             return value
-        eps, own = parse_fractions(attack["eps"]), {}
-        if isinstance(eps, int | float) and 0 < eps < LARGEST_RADIUS:
+        eps, own = read_number(attack["eps"]), {}
+        if eps is not None and 0 < eps < LARGEST_RADIUS:
             own["step"] = PIXEL_STEP * eps
         own["loss"] = "adaad" if value.get("against") else "ce"
         return {"reject": "none", **value, "attack": {**PIXEL_ATTACK, **own, **attack}}

@@ -9,6 +9,7 @@ from pipeline.models.classifier import find_model_family
 from pipeline.planning.components import CLASSIFIER, DATA, IN_DATASET_KEY, IN_MODEL_KEY
 from pipeline.planning.plan import PlannedArtefact
 from pipeline.planning.resolver import Resolver
+from pipeline.planning.suite_models import list_candidates, name_figure_models
 from pipeline.schema import dump_section
 
 COMPONENTS = (
@@ -106,10 +107,18 @@ EXEMPT = {
 }
 
 
-def plan_report(resolver: Resolver) -> None:
+def plan_report(
+    resolver: Resolver,
+    students: list[PlannedArtefact],
+    warm_generators: list[tuple[PlannedArtefact, str]],
+) -> None:
     """Plan the report over all artefacts; the names that it prints are part of its spec."""
+    spec = dump_section(resolver.config.report)
+    if words := resolver.config.report.figure_models:
+        candidates = list_candidates(resolver, students, warm_generators)
+        spec["figure_models"] = name_figure_models(words, candidates)
     names = [[f"{kind}/{name}", ref] for (kind, name), ref in resolver.plan.refs_by_name.items()]
-    spec = {**dump_section(resolver.config.report), "names": names}
+    spec["names"] = names
     inputs = dict(resolver.plan.artefacts)
     suites = resolver.config.suites.values()
     banks = {student.bank for student in resolver.config.students.values()} - {None}

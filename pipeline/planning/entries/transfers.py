@@ -124,10 +124,7 @@ def plan_transfers(
 
 
 def list_surrogates(resolver: Resolver) -> dict[str, tuple[PlannedArtefact, str]]:
-    """Every teacher and student: the artefact, and the data set whose classes it knows.
-
-    A student with the name of a teacher is told apart by its seed: `natural-0`.
-    """
+    """Every teacher and student: the artefact, and the data set whose classes it knows."""
     config = resolver.config
     found = {
         name: (resolver.resolve_name("teachers", name), teacher.dataset)
@@ -135,9 +132,21 @@ def list_surrogates(resolver: Resolver) -> dict[str, tuple[PlannedArtefact, str]
     }
     for name, student in config.students.items():
         artefact = resolver.resolve_name("students", name)
-        label = artefact.name if name in config.teachers else name
+        label = label_surrogate(config, name, artefact)
         found[label] = artefact, find_class_source(config, student)
     return found
+
+
+def label_surrogate(config: Config, student: str, artefact: PlannedArtefact) -> str:
+    """A student's name among those of all surrogates.
+
+    One with the name of a teacher is told apart by its seed, `natural-0`; by its kind as well where
+    that is the name of another teacher or student.
+    """
+    if student not in config.teachers:
+        return student
+    is_taken = artefact.name in {**config.teachers, **config.students}
+    return f"{artefact.name} (student)" if is_taken else artefact.name
 
 
 def are_comparable(config: Config, first: str, second: str) -> bool:
