@@ -1,8 +1,8 @@
 """Labels of attacks: the only module that puts an attack and its radius into words."""
 
-from pipeline.core.attack_protocol import AttackPoint
+from pipeline.core.attack_protocol import AttackPoint, find_norm
 
-REVISION = 3
+REVISION = 4
 
 DEFAULT_STEP_SIZE = 2 / 255  # of PGD; its label leaves it out
 PIXEL_TOLERANCE = 1e-6  # radii and step sizes in [0,1] that differ by less are equal
@@ -31,7 +31,22 @@ def format_attack(point: AttackPoint) -> str:
 
 def format_attack_at(point: AttackPoint) -> str:
     """An attack and its radius: ``PGD-20 at 8/255``."""
-    return format_attack(point) + (f" at {format_radius(point.eps)}" if point.eps else "")
+    return format_attack(point) + (f" at {format_point_radius(point)}" if point.eps else "")
+
+
+def format_point_radius(point: AttackPoint) -> str:
+    """A point's radius: ``8/255``; in another norm, which stands in the name, ``0.5``."""
+    return f"{point.eps:.4g}" if find_norm(point) else format_radius(point.eps)
+
+
+def scale_for_axis(point: AttackPoint, eps: float) -> float:
+    """Where a radius of a point's attack stands on an axis: in grey levels, or as it is."""
+    return eps if find_norm(point) else 255 * eps
+
+
+def format_axis(point: AttackPoint) -> str:
+    """The name of an axis of radii: ``eps (1/255)``, ``eps (L2)``."""
+    return f"eps ({find_norm(point) or '1/255'})"
 
 
 def format_radius(eps: float) -> str:

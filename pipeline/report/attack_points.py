@@ -1,9 +1,10 @@
 """What attack points are, and their order in tables."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 
-from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint
+from pipeline.core.attack_protocol import POINT_COLUMNS, AttackPoint, find_norm
 from pipeline.report.attack_labels import DEFAULT_STEP_SIZE, PIXEL_TOLERANCE
 
 
@@ -24,6 +25,18 @@ def is_default_pgd(point: AttackPoint) -> bool:
         return False
     usual_step = abs(point.step - DEFAULT_STEP_SIZE) < PIXEL_TOLERANCE
     return usual_step and point.start == "uniform" and point.restarts == 1
+
+
+def is_at(point: AttackPoint, eps: float) -> bool:
+    """Whether a point's radius is this one, in L-infinity."""
+    return abs(point.eps - eps) < PIXEL_TOLERANCE and not find_norm(point)
+
+
+def keep_one_norm(points: Iterable[AttackPoint]) -> list[AttackPoint]:
+    """The points whose radius is in L-infinity; without any, those of one other norm."""
+    points = list(points)
+    first = min(map(find_norm, points), default="")
+    return [point for point in points if find_norm(point) == first]
 
 
 def drop_radius(point: AttackPoint) -> AttackPoint:

@@ -89,7 +89,10 @@ def find_moved_samples(
         scale_to_unit_range(decode_samples(block)),
     )
     reconstructions = x if discretizer is None else discretizer.reconstruct(x)
-    confidence, predictions = torch.from_numpy(block["t_adv"]).float().softmax(1).max(1)
+    probabilities = torch.from_numpy(block["t_adv"]).float().softmax(-1)
+    if probabilities.dim() == 3:  # (A,V,K): outputs on V views of each sample
+        probabilities = probabilities.mean(1)
+    confidence, predictions = probabilities.max(1)
     change = (stored - reconstructions).abs().flatten(1).mean(1)
     found = []
     for i, label in enumerate(labels.tolist()):

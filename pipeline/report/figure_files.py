@@ -7,7 +7,7 @@ from pipeline.report import figures
 from pipeline.report.bank_samples import choose_bank_samples
 from pipeline.report.outcomes import Study, find_accuracy_curves
 
-REVISION = 1
+REVISION = 2
 
 FIGURES_FOLDER = "figures"
 
@@ -81,7 +81,8 @@ def draw_samples(folder: Path, study: Study, count: int) -> list[FigureFile]:
     figures.draw_bank_samples(folder / file, chosen)
     names = ", ".join(dict.fromkeys(sample.bank for sample in chosen))
     quantised = (
-        " Q(x) is what the discretiser makes of the image; the difference is taken from it."
+        " Q(x) is what the discretiser makes of the image; the difference is taken from it, or "
+        "from the clean image where a bank has none."
         if any(sample.reconstruction is not None for sample in chosen)
         else ""
     )

@@ -14,13 +14,13 @@ from PIL import Image
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.artefact_tables import group_artefacts, sum_costs
-from pipeline.report.attack_labels import format_attack
+from pipeline.report.attack_labels import format_attack, format_axis, scale_for_axis
 from pipeline.report.bank_samples import BankSample
 from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accuracy_curves
 from pipeline.report.tables import format_amount
 from pipeline.store.artefact import read_json, write_atomically
 
-REVISION = 5
+REVISION = 7
 
 # Colours (Okabe and Ito's and Tol's wine; greys); the second dashes serve once colours repeat.
 LINE_STYLES = {
@@ -75,19 +75,28 @@ def assign_line_styles(groups: Sequence[ModelGroup]) -> dict[tuple[str, str], Li
 
 
 def draw_bank_samples(path: Path, bank_samples: Sequence[BankSample]) -> None:
-    """Draw one row for each sample: clean, Q(x) if there is one, adversarial, and the change."""
+    """Draw one row for each sample: clean, Q(x) if there is one, adversarial, and the change.
+
+    Rows of several banks name theirs; a bank without a discretizer has no image under Q(x).
+    """
     is_quantised = any(sample.reconstruction is not None for sample in bank_samples)
+    has_banks = len({sample.bank for sample in bank_samples}) > 1
     heads = ["clean", *(["Q(x)"] if is_quantised else []), "adversarial"]
     heads.append(f"difference × {CHANGE_GAIN}")
     with open_figure(path, 2.2 + 1.2 * len(heads), 0.3 + 1.2 * len(bank_samples)) as figure:
         axes = figure.subplots(len(bank_samples), len(heads), squeeze=False)
         for row, sample in zip(axes, bank_samples, strict=True):
-            origin = sample.clean if sample.reconstruction is None else sample.reconstruction
-            change = np.clip(CHANGE_GAIN * abs(sample.stored - origin), 0, 1)
-            images = [sample.clean, *([origin] if is_quantised else []), sample.stored, change]
+            quantised = sample.reconstruction
+            change = abs(sample.stored - (sample.clean if quantised is None else quantised))
+            images = [sample.clean, *([quantised] if is_quantised else []), sample.stored]
+            images.append(np.clip(CHANGE_GAIN * change, 0, 1))
             for place, image in zip(row, images, strict=True):
-                show_image(place, image)
-            row[0].set_ylabel(sample.caption, rotation=0, ha="right", va="center", labelpad=8)
+                if image is None:
+                    place.set_axis_off()
+                else:
+                    show_image(place, image)
+            label = f"bank: {sample.bank}\n{sample.caption}" if has_banks else sample.caption
+            row[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=8)
         for place, head in zip(axes[0], heads, strict=True):
             place.set_title(head, fontsize=10)
 
@@ -131,8 +140,9 @@ def draw_accuracy_curves(path: Path, study: Study) -> None:
         for axes, (attack, radii) in zip(panels, attacks.items(), strict=True):
             for group in groups:
                 plot_accuracy_curve(axes, group, attack, radii, styles[group.kind, group.name])
-            axes.set(title=format_attack(attack), xlabel="eps (1/255)", ylim=(0, None))
-            axes.set_xticks(sorted({0.0, *(round(255 * eps, 2) for eps in radii)}))
+            axes.set(title=format_attack(attack), xlabel=format_axis(attack), ylim=(0, None))
+            ticks = {round(scale_for_axis(attack, eps), 2) for eps in radii}
+            axes.set_xticks(sorted({0.0, *ticks}))
         panels[0].set_ylabel("accuracy (%)")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside right upper", frameon=False, handlelength=3)
@@ -147,7 +157,7 @@ def plot_accuracy_curve(
         estimates = {0.0: group.estimate_accuracy((CLEAN_POINT,)), **estimates}
     found = {eps: e for eps, e in estimates.items() if e is not None}
     colour, dash = style
-    x = [255 * eps for eps in found]
+    x = [scale_for_axis(attack, eps) for eps in found]
     ends = np.array([[e.low, e.high] for e in found.values()]).clip(0, 1).T * 100
     name = group.name if group.kind == "student" else f"{group.name} (teacher)"
     axes.fill_between(x, *ends, color=colour, alpha=0.1, lw=0)

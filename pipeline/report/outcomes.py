@@ -1,6 +1,6 @@
 """The inputs of a report: a configuration's artefacts, and each model's outcomes by image."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from pipeline.report.statistics.intervals import (
 )
 from pipeline.store.artefact import Artefact, Job, open_artefact
 
-REVISION = 3
+REVISION = 4
 
 CLEAN_POINT = AttackPoint("clean")
 DEFAULT_EPS = 8 / 255
@@ -219,7 +219,14 @@ class Study:
         """The point with the surrogate's name in place of its key."""
         if point.surrogate is None:
             return point
-        return replace(point, surrogate=self.find_name(point.surrogate))
+        return replace(point, surrogate=self.name_surrogate_key(point.surrogate))
+
+    def name_surrogate_key(self, key: str) -> str:
+        """A surrogate's name; a teacher with that of a student's seed, `kd-0`, is marked as one."""
+        name = self.find_name(key)
+        is_shared = {f"teacher/{name}", f"student/{name}"} <= self.refs_by_name.keys()
+        is_teacher = self.refs_by_name.get(f"teacher/{name}") == f"teacher/{key}"
+        return f"{name} (teacher)" if is_shared and is_teacher else name
 
     @cached_property
     def evaluated_keys(self) -> set[str]:
@@ -228,15 +235,23 @@ class Study:
 
     @cached_property
     def groups(self) -> list[ModelGroup]:
-        """Students, then evaluated generators, then teachers, each in configuration order."""
+        """Every student, evaluated generator and teacher, as ``group_models`` orders them."""
+        return self.group_models(self.refs_by_name)
+
+    def group_models(self, names: Container[str]) -> list[ModelGroup]:
+        """The models of some names, `kind/name`: students, evaluated generators, teachers."""
         members_by_row: dict[tuple[str, str], list[Artefact]] = {}
-        for name, artefact in self.get_artefacts("student").items():
+        found = {
+            kind: {n: a for n, a in self.get_artefacts(kind).items() if f"{kind}/{n}" in names}
+            for kind in ("student", "generator", "teacher")
+        }
+        for name, artefact in found["student"].items():
             members_by_row.setdefault((name.rpartition("-")[0], "student"), []).append(artefact)
-        for name, artefact in self.get_artefacts("generator").items():
+        for name, artefact in found["generator"].items():
             if artefact.manifest.key in self.evaluated_keys:
                 stage = f"{name.partition(SEED_SEPARATOR)[0]} (stage I)", "student"
                 members_by_row.setdefault(stage, []).append(artefact)
-        for name, artefact in self.get_artefacts("teacher").items():
+        for name, artefact in found["teacher"].items():
             members_by_row[name, "teacher"] = [artefact]
         return [
             ModelGroup(name, kind, tuple(members), tuple(self.get_outcomes(m) for m in members))

@@ -8,6 +8,7 @@ from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack_at
 from pipeline.report.attack_points import (
     drop_radius,
+    is_at,
     is_corruption,
     is_default_pgd,
     is_shifted,
@@ -20,10 +21,11 @@ from pipeline.report.statistics.intervals import sign_test
 from pipeline.report.tables import escape_markdown
 from pipeline.upkeep.code_drift import list_code_changes
 
-REVISION = 4
+REVISION = 6
 
 MASKED_GRADIENT_GAP = 0.10  # AutoAttack this far below PGD suggests masked gradients
 SIGNIFICANCE_LEVEL = 0.05
+CHANCE = "it may be chance"
 
 OutcomesByPoint = dict[AttackPoint, Outcome]
 
@@ -43,6 +45,11 @@ class Suspicion:
     kind: str
     model: str
     text: str
+
+    @property
+    def may_be_chance(self) -> bool:
+        """Whether no more was seen than so few images may show by chance."""
+        return CHANCE in self.text
 
 
 @lru_cache(maxsize=1)
@@ -87,8 +94,8 @@ def format_bullets(lines: list[str]) -> str:
 
 
 def list_suspicious_rows(study: Study) -> set[tuple[str, str]]:
-    """Kind and name of the rows of the tables that a doubt concerns."""
-    return {(s.kind, s.row) for s in find_suspicions(study)}
+    """Kind and name of the rows of the tables that a doubt concerns which is hardly chance."""
+    return {(s.kind, s.row) for s in find_suspicions(study) if not s.may_be_chance}
 
 
 def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
@@ -112,7 +119,7 @@ def find_higher_accuracy(
     wins = int((first.correctness > second.correctness).sum())
     losses = int((first.correctness < second.correctness).sum())
     p = sign_test(wins, losses)
-    chance = f"; it may be chance, p = {p:.2f}" if p > SIGNIFICANCE_LEVEL else ""
+    chance = f"; {CHANCE}, p = {p:.2f}" if p > SIGNIFICANCE_LEVEL else ""
     yield (
         f"{100 * first.accuracy:.1f} % under {format_attack_at(stronger_point)}, more than "
         f"{100 * second.accuracy:.1f} % under {format_attack_at(weaker_point)} "
@@ -132,9 +139,9 @@ def is_gradient_ascent(point: AttackPoint) -> bool:
     return (fgsm or is_default_pgd(point)) and point.surrogate is None
 
 
-def is_rival(point: AttackPoint, autoattack_point: AttackPoint) -> bool:
-    """Whether a point is of default PGD on the model itself, at AutoAttack's radius."""
-    return is_default_pgd(point) and point.surrogate is None and point.eps == autoattack_point.eps
+def is_rival(point: AttackPoint, other: AttackPoint) -> bool:
+    """Whether a point is of default PGD on the model itself, at the radius of another attack."""
+    return is_default_pgd(point) and point.surrogate is None and is_at(other, point.eps)
 
 
 def find_above_clean(outcomes: OutcomesByPoint) -> Iterator[str]:

@@ -17,7 +17,7 @@ from pipeline.data.imagenet import load_class_names, load_wordnet_ids
 from pipeline.report.attack_labels import (
     format_corruption,
     format_plain_attack,
-    format_radius,
+    format_point_radius,
 )
 from pipeline.report.attack_points import is_corruption
 from pipeline.report.distribution_shift import (
@@ -41,7 +41,7 @@ from pipeline.report.tables import (
 )
 from pipeline.store.artefact import Artefact
 
-REVISION = 3
+REVISION = 4
 
 OutcomesByTestSet = dict[str, dict[AttackPoint, Outcome]]  # test set -> outcomes by point
 CAPTION = (
@@ -119,7 +119,7 @@ def describe_point(point: AttackPoint) -> str:
     """What a heading says of an attack on a test set; empty for its images as they are."""
     if point == CLEAN_POINT:
         return ""
-    radius = f" {format_radius(point.eps)}" if point.eps else ""
+    radius = f" {format_point_radius(point)}" if point.eps else ""
     return f"{format_plain_attack(point)}{radius} on "
 
 

@@ -11,13 +11,13 @@ from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import make_generator
 from pipeline.report.attack_labels import (
-    PIXEL_TOLERANCE,
     format_attack,
     format_corruption,
-    format_radius,
+    format_point_radius,
 )
 from pipeline.report.attack_points import (
     drop_radius,
+    is_at,
     is_corruption,
     rank_by_columns,
     rank_by_strength,
@@ -35,7 +35,7 @@ from pipeline.report.statistics.intervals import ConfidenceInterval, bootstrap_i
 from pipeline.schema import make_plugin
 from pipeline.store.attempt_cost import sum_attempt_costs
 
-REVISION = 4
+REVISION = 5
 
 MISSING_CELL = "–"
 DOUBT_MARK = "(!)"  # beside a row whose robust accuracy may not be trusted
@@ -91,7 +91,7 @@ def make_columns(groups: Sequence[ModelGroup]) -> list[Column]:
         attacks = {p for p in attacks if p.surrogate is None}
     for attack in sorted(attacks, key=rank_by_strength):
         radii = sorted(p.eps for p in points if drop_radius(p) == attack)
-        default_radii = [eps for eps in radii if abs(eps - DEFAULT_EPS) < PIXEL_TOLERANCE]
+        default_radii = [eps for eps in radii if is_at(replace(attack, eps=eps), DEFAULT_EPS)]
         point = replace(attack, eps=default_radii[0] if default_radii else radii[-1])
         remark = format_remark(point, groups, bool(default_radii))
         columns.append(Column(format_attack(point), (point,), remark))
@@ -115,7 +115,7 @@ def format_remark(point: AttackPoint, groups: Sequence[ModelGroup], is_default_e
         (len(f[point].index), g.image_count) for g in groups for f in g.outcomes if point in f
     }
     partial = sorted({n for n, of in image_counts if n < of})
-    parts = [f"eps {format_radius(point.eps)}"] if point.eps and not is_default_eps else []
+    parts = [f"eps {format_point_radius(point)}"] if point.eps and not is_default_eps else []
     parts += [f"first {'/'.join(map(str, partial))}"] if partial else []
     return ", ".join(parts)
 

@@ -189,6 +189,8 @@ def test_a_student_that_carries_another_term_is_of_another_series():
         return training_radius.make_series_key(group)
 
     assert key() == key(seed=1) == key(objective={"adaad": {"eps": 0.2}})
+    assert key() == key(recipe=RECIPE | {"keep_epochs": [1]})
+    assert key() != key(recipe=RECIPE | {"epochs": 9})
     assert key() != key(igdm={"alpha": 20.0}) and key() != key(objective={"adaad": {"steps": 2}})
 
 

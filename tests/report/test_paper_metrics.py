@@ -8,6 +8,7 @@ from pipeline.report.boundary_table import BoundaryRisks
 from pipeline.report.distribution_shift import ALEXNET_ERRORS
 from pipeline.report.outcomes import Outcome
 from pipeline.report.papers.comparison import has_printed_teachers
+from pipeline.report.papers.differences import describe_teachers
 from pipeline.report.papers.methods import find_rule
 from pipeline.report.papers.metrics import ColumnQuery, Measurements, measure
 from pipeline.report.papers.networks import is_family, is_network, list_printed_teachers
@@ -43,7 +44,9 @@ def test_attacks_are_told_apart_by_steps_start_and_surrogate():
         pgd(20, EPS): of(5),
         pgd(10, EPS, start="gauss", step=0.003): of(4),
         pgd(10, EPS, start="gauss"): of(3),
-        AttackPoint("jsma", surrogate="vgg"): of(2),
+        AttackPoint("jsma_true", surrogate="vgg"): of(2),
+        AttackPoint("jsma", surrogate="vgg"): of(1),  # to a random class: in no column
+        AttackPoint("jsma", surrogate="rn34"): of(1),
     }
     found = measured(points)
     asked = ("clean", "fgsm", "fgsm_transfer_rn34", "pgd10", "pgd20", "pgd_s", "pgd_t")
@@ -122,6 +125,25 @@ def test_printed_networks_and_teachers_are_ours():
     assert has_printed_teachers("WRN-34-10", taught(teacher="wrn-34-10"))
     assert not has_printed_teachers("WRN-34-10", taught())
     assert not has_printed_teachers("ViT-B + DAT", taught(teacher="vit-base-p4"))
+
+
+def test_a_student_of_drvit_is_told_by_its_teacher_s_name():
+    """No package has DrViT-S, so its network may be anyone's; it must be from a file."""
+
+    def student(name: str, objective: str = "") -> Setting:
+        teachers = {"teacher": TeacherSetting("own-vit", objective, name)}
+        names = frozenset(("imagenet",))
+        return Setting("student", names, names, "timm/resnet50", teachers, "kd", {}, 1)
+
+    assert has_printed_teachers("DrViT-S", student("drvit-s"))
+    assert has_printed_teachers("DrViT-S", student("drvit"))
+    assert not has_printed_teachers("DrViT-S", student("drvits"))
+    assert not has_printed_teachers("DrViT-S", student("drvit-s", "natural"))
+    row = RowIdentity("imagenet", "DrViT-S", "RN50", "KD")
+    assert describe_teachers(row, student("drvit-s")) == ["teacher drvit-s (own-vit) from a file"]
+    assert describe_teachers(row, student("vit")) == ["teacher own-vit in place of DrViT-S"]
+    assert find_rule("dad", "9", row).objectives == ("kd",)
+    assert find_rule("dad", "1", RowIdentity("imagenet", "", "ViT-B/16", "DrViT")) is None
 
 
 def test_published_weights_stand_in_the_rows_of_methods_that_are_not_trained_here():

@@ -13,10 +13,11 @@ from scipy.stats import binomtest
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.core.seeding import make_generator
-from pipeline.report import outcomes
+from pipeline.report import outcomes, sanity_checks
 from pipeline.report.epoch_table import collect_epoch_outcomes
 from pipeline.report.outcomes import ModelGroup, Outcome, Study, align_outcomes, average_outcomes
-from pipeline.report.sanity_checks import find_doubts
+from pipeline.report.papers.models import find_surrogates
+from pipeline.report.sanity_checks import Suspicion, find_doubts
 from pipeline.report.statistics.intervals import (
     bootstrap_interval,
     sign_test,
@@ -191,6 +192,17 @@ def test_sound_outcomes_raise_no_doubt_and_chance_is_called_chance():
     assert line.endswith("(20 images; it may be chance, p = 0.50)")
 
 
+def test_a_doubt_that_may_be_chance_marks_no_row(monkeypatch):
+    (line,) = find_doubts({AttackPoint("fgsm", EPS): of(20, 6), pgd(20, EPS): of(20, 7)})
+    (grave,) = find_doubts({pgd(20, EPS): of(20, 5), AttackPoint("autoattack", EPS): of(10, 0)})
+    doubts = [
+        Suspicion(name, "student", f"{name}-0", text)
+        for name, text in (("a", line), ("b", line), ("b", grave), ("c", grave))
+    ]
+    monkeypatch.setattr(sanity_checks, "find_suspicions", lambda study: doubts)
+    assert sanity_checks.list_suspicious_rows(None) == {("student", "b"), ("student", "c")}
+
+
 def test_a_table_of_epochs_calls_a_surrogate_by_its_name(monkeypatch):
     """A file of outcomes has the surrogate's key."""
     transferred = AttackPoint("square", EPS, surrogate="0a1b")
@@ -202,3 +214,27 @@ def test_a_table_of_epochs_calls_a_surrogate_by_its_name(monkeypatch):
     study = Study({"evaluation/e": Artefact(Path("e"), manifest)}, names)
     ((point,),) = collect_epoch_outcomes(study).values()
     assert point.surrogate == "robust"
+
+
+def test_a_teacher_and_a_seed_of_one_name_are_two_surrogates(monkeypatch):
+    keys = {"s.parquet": "0a", "t.parquet": "0b"}
+    monkeypatch.setattr(
+        outcomes,
+        "read_outcomes",
+        lambda path: {AttackPoint("square", EPS, surrogate=keys[path.name]): of(4, 1)},
+    )
+    monkeypatch.setattr(Artefact, "get_verified_path", lambda self, name: self.folder)
+    spec = completed("evaluation", {"attacks": [{"clean": {}}]})
+    names = {"student/kd-0": "student/0a", "teacher/kd-0": "teacher/0b"}
+    artefacts = {}
+    for place, kind, key in (("s", "student", "0a"), ("t", "teacher", "0b")):
+        made = Manifest("evaluation", f"x.{place}", f"e{place}", spec, {"model": "m"}, {}, {}, {})
+        names[f"evaluation/x.{place}"] = f"evaluation/e{place}"
+        artefacts[f"evaluation/e{place}"] = Artefact(Path(f"{place}.parquet"), made)
+        network = completed(kind, {"model": f"resnet{key}"})
+        model = Manifest(kind, "kd-0", key, network, {}, {}, {}, {})
+        artefacts[f"{kind}/{key}"] = Artefact(Path(key), model)
+    study = Study(artefacts, names)
+    found = {point.surrogate for point in study.outcomes_by_model["m"]}
+    assert found == {"kd-0", "kd-0 (teacher)"}
+    assert find_surrogates(study) == {"kd-0": "resnet0a", "kd-0 (teacher)": "resnet0b"}

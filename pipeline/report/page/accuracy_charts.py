@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.attack_labels import format_attack
+from pipeline.core.attack_protocol import AttackPoint, find_norm
+from pipeline.report.attack_labels import format_attack, format_axis, scale_for_axis
 from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accuracy_curves
 from pipeline.report.page.chart import (
     COLOURS,
@@ -20,7 +20,7 @@ from pipeline.report.results.answer import measure_training
 from pipeline.report.results.rows import count_parameters
 from pipeline.report.results.threats import Score, Threat
 
-REVISION = 1
+REVISION = 2
 
 SMALLEST, LARGEST, CROWDED = 9.0, 34.0, 18.0  # pixels of a marker; the largest among many
 MOST_LABELS = 16  # models beyond which a chart names them on hover alone
@@ -153,7 +153,7 @@ def draw_curves(study: Study) -> Chart | None:
             curve = make_curve(group, attack, radii)
             curve |= {"line": styles[group.kind, group.name], "legendgroup": name_group(group)}
             figure.add_scatter(**curve, showlegend=row == 1, row=row, col=1)
-    figure.update_xaxes(title="eps (1/255)")
+        figure.update_xaxes(title=format_axis(attack), row=row, col=1)
     figure.update_yaxes(title="accuracy (%)", rangemode="tozero")
     caption = (
         "Accuracy against the radius of the attack; at 0 clean images. Teachers are dashed; "
@@ -172,8 +172,9 @@ def make_curve(group: ModelGroup, attack: AttackPoint, radii: Sequence[float]) -
     measured = {eps: p for eps, p in points.items() if p in group.common_points}
     found = {eps: group.estimate_accuracy((p,)) for eps, p in measured.items()}
     images = [min(len(o[p].index) for o in group.outcomes) for p in measured.values()]
+    unit = "" if find_norm(attack) else "/255"
     return {
-        "x": [round(255 * eps, 3) for eps in found],
+        "x": [round(scale_for_axis(attack, eps), 3) for eps in found],
         "y": np.round([100 * e.value for e in found.values()], 2).tolist(),
         "mode": "lines+markers",
         "marker": {
@@ -186,6 +187,7 @@ def make_curve(group: ModelGroup, attack: AttackPoint, radii: Sequence[float]) -
             for e, n in zip(found.values(), images, strict=True)
         ],
         "hovertemplate": (
-            "eps %{x}/255: %{y:.1f} % [%{customdata[0]}, %{customdata[1]}], n = %{customdata[2]}"
+            f"eps %{{x}}{unit}: "
+            "%{y:.1f} % [%{customdata[0]}, %{customdata[1]}], n = %{customdata[2]}"
         ),
     }

@@ -87,11 +87,12 @@ def holds_weights(model: Artefact) -> bool:
     return MODEL_FILE in model.manifest.files
 
 
-def list_trained_groups(study: Study, kind: str = "student") -> list[ModelGroup]:
-    """The groups of a kind whose members all have a classifier's file."""
+def list_shown_groups(canvas: Canvas, kind: str = "student") -> list[ModelGroup]:
+    """The groups of a kind whose members all have a classifier's file, of those to be shown."""
+    study, names = canvas.study, canvas.spec.figure_models
     return [
         group
-        for group in study.groups
+        for group in (study.group_models(names) if names else study.groups)
         if group.kind == kind and all(map(holds_weights, group.members))
     ]
 

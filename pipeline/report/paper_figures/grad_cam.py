@@ -14,15 +14,15 @@ from pipeline.report.outcomes import ModelGroup
 from pipeline.report.paper_figures.canvas import (
     Canvas,
     find_test_data,
-    list_trained_groups,
+    list_shown_groups,
     load_network,
     read_test_images,
 )
 
 REVISION = 1
-NEEDED_PACKAGE = ("pytorch_grad_cam", "pip install 'retort[gradcam]'")
+NEEDED_PACKAGE = ("pytorch_grad_cam", "pip install '/path/to/retort[gradcam]'")
 
-MOST_COLUMNS = 9  # models beside the image
+MOST_COLUMNS = 9  # models beside the image, unless they are named
 HEAT_MAP, HEAT_SHARE = "cividis", 0.55  # readable with every colour vision
 
 
@@ -67,22 +67,23 @@ def compute_heat_maps(network: nn.Module, x: Tensor, y: Tensor) -> np.ndarray | 
 def collect_columns(canvas: Canvas, key: str) -> list[ModelGroup]:
     """Teachers, and then students, whose test images are those of this data set."""
     groups = [
-        *list_trained_groups(canvas.study, "teacher"),
-        *list_trained_groups(canvas.study),
+        *list_shown_groups(canvas, "teacher"),
+        *list_shown_groups(canvas),
     ]
     return [group for group in groups if find_test_data(canvas.study, group.members[0]) == key]
 
 
 def draw_attention(canvas: Canvas) -> str:
     """Draw a row for each image: the image, and on it the heat maps of each model."""
-    students = list_trained_groups(canvas.study)
+    students = list_shown_groups(canvas)
     keys = [find_test_data(canvas.study, group.members[0]) for group in students]
     if not (key := next(filter(None, keys), None)):
         return ""
     x, y = read_test_images(canvas.study, key, canvas.spec.samples)
+    most = None if canvas.spec.figure_models else MOST_COLUMNS
     maps: dict[str, np.ndarray] = {}
     for group in collect_columns(canvas, key):
-        if len(maps) == MOST_COLUMNS:
+        if len(maps) == most:
             break
         found = compute_heat_maps(load_network(group.members[0]), x, y)
         if found is not None:
@@ -100,8 +101,8 @@ def draw_attention(canvas: Canvas) -> str:
     return (
         "Grad-CAM for the image's own class, at the last feature map of each network, from 0 "
         f"(dark) to 1 (bright) in each image. The first n = {len(y)} test images without attack; "
-        "the first seed of each model; networks without a feature map are "
-        f"left out, and models after the first {MOST_COLUMNS}."
+        "the first seed of each model; networks without a feature map are left out"
+        + ("." if most is None else f", and models after the first {most}.")
     )
 
 

@@ -24,7 +24,7 @@ from pipeline.report.paper_figures.canvas import (
     Canvas,
     describe_counts,
     find_test_data,
-    list_trained_groups,
+    list_shown_groups,
     load_network,
     read_test_images,
 )
@@ -117,7 +117,7 @@ def list_weight_files(model: Artefact) -> dict[str, str]:
 def collect_landscapes(canvas: Canvas) -> list[Landscape]:
     """The landscapes of each student's first seed, at its kept epochs and as exported."""
     found = []
-    for group in list_trained_groups(canvas.study):
+    for group in list_shown_groups(canvas):
         member = group.members[0]
         if (key := find_test_data(canvas.study, member)) is not None:
             x, y = read_test_images(canvas.study, key, canvas.spec.figure_images)

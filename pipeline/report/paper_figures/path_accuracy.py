@@ -21,7 +21,7 @@ from pipeline.report.paper_figures.canvas import (
     describe_counts,
     describe_seeds,
     find_test_data,
-    list_trained_groups,
+    list_shown_groups,
     load_network,
     make_line_formats,
     predict_correctness,
@@ -90,7 +90,7 @@ def measure_paths(network: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Ten
 def collect_path_accuracies(canvas: Canvas) -> list[PathAccuracy]:
     """Both paths' accuracies of every student that has test images."""
     rows = []
-    for group in list_trained_groups(canvas.study):
+    for group in list_shown_groups(canvas):
         key = find_test_data(canvas.study, group.members[0])
         if key is None:
             continue

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.config.specs import get_spec
-from pipeline.core.attack_protocol import AttackPoint
+from pipeline.core.attack_protocol import AttackPoint, name_norm
 from pipeline.report.attack_labels import format_attack_at
-from pipeline.report.attack_points import is_shifted, rank_by_strength
+from pipeline.report.attack_points import is_at, is_shifted, rank_by_strength
 from pipeline.report.figures import LINE_STYLES
 from pipeline.report.outcomes import CLEAN_POINT, DEFAULT_EPS, ROUNDING_DIGITS, ModelGroup, Study
 from pipeline.report.paper_figures.canvas import (
@@ -18,7 +19,7 @@ from pipeline.report.paper_figures.canvas import (
 from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.schema import make_plugin
 
-REVISION = 1
+REVISION = 3
 
 SIZES = ("eps", "step", "kd_scale")  # options that move with the radius in AdaAD's sweep
 SeriesKey = tuple[str, ...]
@@ -59,40 +60,47 @@ def get_options(group: ModelGroup) -> tuple[str, Mapping]:
 
 def read_training_radius(group: ModelGroup) -> float | None:
     """The radius of the attack that a student was trained with; None if it has none."""
-    name, options = get_options(group)
+    _, options = get_options(group)
     if "eps" in options:
         return round(float(options["eps"]), ROUNDING_DIGITS)
-    objective = make_plugin("objectives", "Objective", name, options)
-    attack = getattr(objective, "inner_attack", None) or getattr(objective, "attack", None)
-    eps = getattr(attack, "eps", None)
+    eps = getattr(find_training_attack(group), "eps", None)
     return round(float(eps), ROUNDING_DIGITS) if isinstance(eps, float) else None
 
 
+def find_training_attack(group: ModelGroup) -> Any:
+    """The attack of a student's objective, with its radius and norm; None if it has none."""
+    objective = make_plugin("objectives", "Objective", *get_options(group))
+    return getattr(objective, "inner_attack", None) or getattr(objective, "attack", None)
+
+
 def make_series_key(group: ModelGroup) -> SeriesKey:
-    """What students of one series have in common, as text: all but what may differ."""
+    """What students of one series have in common, as text: all but what may differ.
+
+    Epochs whose weights are kept as well change no student.
+    """
     name, options = get_options(group)
     manifest = group.members[0].manifest
     kept = sorted((k, repr(v)) for k, v in options.items() if k not in SIZES)
-    spec = sorted((k, repr(v)) for k, v in manifest.spec.items() if k not in ("objective", "seed"))
+    recipe = {k: v for k, v in manifest.spec["recipe"].items() if k != "keep_epochs"}
+    whole = manifest.spec | {"recipe": recipe}
+    spec = sorted((k, repr(v)) for k, v in whole.items() if k not in ("objective", "seed"))
     return name, repr(kept), repr(spec), repr(sorted(manifest.inputs.items()))
 
 
 def label_series(study: Study, groups: Mapping[float, ModelGroup]) -> str:
-    """The objective's name, and the teachers'."""
+    """The objective's name, the teachers', and the norm of a radius that is not in L-infinity."""
     first = next(iter(groups.values()))
     inputs = first.members[0].manifest.inputs
     teachers = [study.find_name(k) for role, k in inputs.items() if role.startswith("teachers.")]
-    return get_options(first)[0] + (f" ({', '.join(teachers)})" if teachers else "")
+    norm = name_norm(find_training_attack(first))
+    about = [*teachers, *([f"radius in {norm}"] if norm else [])]
+    return get_options(first)[0] + (f" ({', '.join(about)})" if about else "")
 
 
 def find_strongest_attack(groups: list[ModelGroup]) -> AttackPoint | None:
     """The strongest attack at 8/255 on the models themselves that all groups have."""
     common = set.intersection(*(group.common_points for group in groups))
-    usual = [
-        p
-        for p in common
-        if abs(p.eps - DEFAULT_EPS) < 1e-6 and not p.surrogate and not is_shifted(p)
-    ]
+    usual = [p for p in common if is_at(p, DEFAULT_EPS) and not p.surrogate and not is_shifted(p)]
     return max(usual, key=rank_by_strength, default=None)
 
 

@@ -18,7 +18,7 @@ from pipeline.report.papers.printed import PrintedTable, PrintedValue, RowIdenti
 from pipeline.report.papers.settings import Setting, TeacherSetting
 from pipeline.schema import get_defaults
 
-REVISION = 1
+REVISION = 2
 
 DERD_IMAGENET_RADIUS = 0.03
 DAD_RADIUS = 4 / 255  # it prints none
@@ -64,7 +64,7 @@ class Row:
 
     Attributes:
         model: name of our model; empty if none stands in this row.
-        is_quoted: whether the paper took the row from the literature.
+        is_quoted: whether the paper took the row from the literature or a released log.
         differences: what differs between our setting and the paper's, in words.
     """
 
@@ -212,7 +212,7 @@ def is_teacher(printed: str, teacher: TeacherSetting) -> bool:
     """Whether one of our teachers is the printed one; after a plus stands how it was trained."""
     by_method = {"ViT-B + DAT": "dat", "RN50 + AugMix": ""}
     asked = by_method.get(printed, teacher.objective)
-    return is_network(printed, teacher.model) and teacher.objective == asked
+    return teacher.is_printed(printed) and teacher.objective == asked
 
 
 def count_unusual_options(setting: Setting) -> int:

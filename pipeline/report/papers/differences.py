@@ -2,14 +2,19 @@
 
 from collections.abc import Sequence
 
+from pipeline.core.attack_protocol import name_norm
 from pipeline.discovery import load_plugin
 from pipeline.report.papers.metrics import Score
-from pipeline.report.papers.networks import is_network, list_printed_teachers
+from pipeline.report.papers.networks import (
+    TEACHERS_FROM_FILES,
+    is_network,
+    list_printed_teachers,
+)
 from pipeline.report.papers.printed import PrintedTable, PrintedValue, RowIdentity
 from pipeline.report.papers.settings import Setting
 from pipeline.schema import get_defaults
 
-REVISION = 1
+REVISION = 3
 
 TEST_COUNTS = {  # images of the complete test sets
     "cifar10": 10_000,
@@ -65,7 +70,9 @@ def describe_teachers(identity: RowIdentity, setting: Setting) -> list[str]:
         place = "teacher" if len(setting.teachers) == 1 else f"{role} teacher"
         if not name:
             found.append(f"{place} {teacher.model} (the paper does not say)")
-        elif not is_network(name, teacher.model):
+        elif name in TEACHERS_FROM_FILES and teacher.is_printed(name):
+            found.append(f"{place} {teacher.name} ({teacher.model}) from a file")
+        elif not teacher.is_printed(name):
             found.append(f"{place} {teacher.model} in place of {name}")
     return found
 
@@ -113,19 +120,25 @@ def describe_inner_attack(setting: Setting) -> str:
     """The options of the attack in training that differ from the objective's defaults."""
     if not setting.objective:
         return ""
-    defaults = get_defaults(load_plugin("objectives", setting.objective).Objective)
+    objective = load_plugin("objectives", setting.objective).Objective
+    defaults, norm = get_defaults(objective), name_norm(getattr(objective, "inner_attack", None))
     parts = [
-        f"{name} {format_option(name, setting.options[name])} in place of "
-        f"{format_option(name, defaults[name])}"
+        f"{name} {format_option(name, setting.options[name], norm)} in place of "
+        f"{format_option(name, defaults[name], norm)}"
         for name in ATTACK_OPTIONS
         if name in defaults and setting.options[name] != defaults[name]
     ]
     return f"attack in training: {', '.join(parts)}" if parts else ""
 
 
-def format_option(name: str, value: float) -> str:
-    """An option of an attack: a number of steps, or a radius or step size in grey levels."""
-    return f"{value}" if name == "steps" else f"{round(255 * value, 2):g}/255"
+def format_option(name: str, value: float, norm: str = "") -> str:
+    """An option of an attack: a number of steps, or a radius or step size in grey levels.
+
+    One in a ``norm`` other than L-infinity is a plain number: ``0.1 (L2)``.
+    """
+    if name == "steps":
+        return f"{value}"
+    return f"{value:.4g} ({norm})" if norm else f"{round(255 * value, 2):g}/255"
 
 
 def describe_test_images(scores: Sequence[tuple[PrintedValue, Score]]) -> str:

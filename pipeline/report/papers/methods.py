@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.report.papers.networks import PRINTED_NETWORKS, find_family
+from pipeline.report.papers.networks import PRINTED_NETWORKS, find_family, is_called
 from pipeline.report.papers.printed import RowIdentity
 from pipeline.report.papers.settings import Setting
 
-REVISION = 2
+REVISION = 3
 
 WHOLE_DARWIN = {"iakd": True, "dbkd": True, "weighting": "mixed", "gamma": 0.5}
 WHOLE_DERD = {"self_adversary": True, "expert": True, "harmonise": True, "sga": "decay"}
@@ -49,7 +49,7 @@ class MethodRule:
             and all(setting.options.get(name) == value for name, value in self.options.items())
             and all(getattr(setting, name) == value for name, value in self.traits.items())
             and (self.epoch is None or self.epoch in setting.kept_epochs)
-            and (not self.named or f"{setting.name}-".startswith(f"{self.named}-"))
+            and (not self.named or is_called(self.named, setting.name))
         )
 
 
@@ -114,7 +114,6 @@ PUBLISHED_MODELS = {  # methods that are not trained here -> what a teacher from
     "Debiased": "debiased",
     "Pyramid AT": "pyramid-at",
     "AugReg-ViT + Pyramid AT": "augreg-pyramid-at",
-    "DrViT": "drvit",
 }
 
 

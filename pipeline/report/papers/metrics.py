@@ -12,7 +12,7 @@ from pipeline.report.outcomes import CLEAN_POINT, Outcome
 from pipeline.report.shift_table import OutcomesByTestSet
 from pipeline.report.statistics.intervals import student_t_interval, wilson_interval
 
-REVISION = 1
+REVISION = 2
 
 PERCENT = 100
 DEFAULT_RADIUS = 8 / 255
@@ -49,7 +49,7 @@ ATTACK_QUERIES = {
     "pgd_t": AttackQuery("pgd", 10, "gauss"),
     "cw_l2": AttackQuery("cw_l2", has_radius=False),
     "cw_linf": AttackQuery("cw_linf"),
-    "jsma": AttackQuery("jsma", has_radius=False),
+    "jsma": AttackQuery("jsma_true", has_radius=False),  # AdaAD aims at the true labels
     "aa": AttackQuery("autoattack"),
     "square": AttackQuery("square"),
 }

@@ -11,7 +11,7 @@ from pipeline.report.papers.settings import find_network, make_setting_reader
 from pipeline.report.shift_table import read_shifted_outcomes
 from pipeline.store.artefact import Artefact
 
-REVISION = 1
+REVISION = 2
 
 
 def read_models(study: Study) -> list[Model]:
@@ -36,8 +36,9 @@ def read_group(study: Study, group: ModelGroup, surrogates: dict[str, str]) -> M
 
 def find_surrogates(study: Study) -> dict[str, str]:
     """The network of each teacher and student by its name, as transferred attacks name it."""
-    models = {**study.get_artefacts("student"), **study.get_artefacts("teacher")}
-    return {name: find_network(get_spec(model.manifest)) for name, model in models.items()}
+    kinds = (study.get_artefacts(kind).values() for kind in ("student", "teacher"))
+    manifests = [model.manifest for models in kinds for model in models]
+    return {study.name_surrogate_key(m.key): find_network(get_spec(m)) for m in manifests}
 
 
 def read_risks(study: Study, model: Artefact) -> dict[int | None, BoundaryRisks]:

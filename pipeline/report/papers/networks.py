@@ -2,7 +2,7 @@
 
 import re
 
-REVISION = 1
+REVISION = 2
 
 PRINTED_NETWORKS: dict[str, tuple[str, ...]] = {  # as printed -> our names for it
     **dict.fromkeys(("RN-18", "ResNet-18", "ResNet18"), ("resnet18", "timm/resnet18")),
@@ -21,6 +21,7 @@ PRINTED_NETWORKS: dict[str, tuple[str, ...]] = {  # as printed -> our names for 
     **dict.fromkeys(("CLIP-ViT-L/14", "CLIP-ViT-L"), ("ViT-L-14-quickgelu", "ViT-L-14")),
     "CLIP-RN101": ("RN101-quickgelu", "RN101"),
 }
+TEACHERS_FROM_FILES = {"DrViT-S": "drvit"}  # as printed -> its name; no package has the network
 FAMILY_PATTERN = re.compile(r"(?:timm/)?([a-z]+)")
 PAIR_PATTERN = re.compile(r"T_nat (\S+) \+ T_rob (\S+)")  # DERD's two teachers
 
@@ -28,6 +29,11 @@ PAIR_PATTERN = re.compile(r"T_nat (\S+) \+ T_rob (\S+)")  # DERD's two teachers
 def is_network(printed: str, model: str) -> bool:
     """Whether our model is the printed network; options behind a plus do not count."""
     return model.partition("+")[0] in PRINTED_NETWORKS.get(printed, ())
+
+
+def is_called(name: str, own_name: str) -> bool:
+    """Whether a model's own name is this one, or begins with it before a hyphen."""
+    return f"{own_name}-".startswith(f"{name}-")
 
 
 def find_family(model: str) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 from tabulate import tabulate
 
+from pipeline.report.attack_labels import ATTACK_NAMES
 from pipeline.report.papers.comparison import Cell, Column, Comparison, Row
 from pipeline.report.papers.printed import FLAGS, PrintedValue
 from pipeline.report.tables import MISSING_CELL, escape_markdown, format_caption
 
-REVISION = 1
+REVISION = 2
 
 FLAG_MARK, QUOTE_MARK = "†", "‡"
 ID_HEADINGS = ("data set", "teacher", "student", "method")
@@ -25,7 +26,7 @@ COLUMN_HEADINGS = {
     "pgd_t": "PGD_T",
     "cw_l2": "CW (L2)",
     "cw_linf": "CW (Linf)",
-    "jsma": "JSMA",
+    "jsma": ATTACK_NAMES["jsma_true"],
     "square": "Square",
     "rn34": "ResNet-34",
     "rn50": "ResNet-50",
@@ -38,6 +39,12 @@ COLUMN_HEADINGS = {
     "stylized": "Stylized",
     "c_mce": "C (mCE)",
     "attack_steps": "steps",
+}
+TABLE_REMARKS = {  # table -> what holds of a column as a whole
+    "adaad.4": (
+        "JSMA aims at the true label here, as the paper's does (attack jsma_true): what is right "
+        "stays so, so it is no attack. jsma aims at a random wrong class and stands in no column."
+    ),
 }
 DIGITS = {"percent": 1, "mce": 1, "ratio": 3, "count": 0}  # of our values, by unit
 CSV_HEADINGS = (
@@ -115,8 +122,8 @@ def list_names(row: Row) -> list[str]:
 
 
 def list_remarks(comparison: Comparison) -> list[str]:
-    """One line for each row of ours that differs in its setting, then for each flagged value."""
-    found = []
+    """The table's own line, one for each row in another setting, one for each flagged value."""
+    found = [TABLE_REMARKS[comparison.name]] if comparison.name in TABLE_REMARKS else []
     for row in comparison.rows:
         if row.differences:
             other = "; ".join(row.differences)
@@ -147,7 +154,7 @@ def describe_cells(comparison: Comparison) -> str:
     if any(value.flag for value in comparison.printed_values):
         text += f" {FLAG_MARK}: the printed value is not to be relied on."
     if any(value.is_quoted for value in comparison.printed_values):
-        text += f" {QUOTE_MARK}: the paper quotes it from the literature."
+        text += f" {QUOTE_MARK}: the paper quotes it from the literature or a released log."
     if any(row.differences for row in comparison.rows):
         text += " Where ours is another setting, as listed, a difference is no failure to repeat."
     return text

@@ -7,18 +7,32 @@ from typing import Any
 from pipeline.config.specs import get_spec
 from pipeline.discovery import load_plugin
 from pipeline.report.outcomes import Study
+from pipeline.report.papers.networks import TEACHERS_FROM_FILES, is_called, is_network
 from pipeline.schema import get_defaults
 from pipeline.store.artefact import Artefact
 
-REVISION = 2
+REVISION = 3
 
 
 @dataclass(frozen=True)
 class TeacherSetting:
-    """A teacher: its network, and its training objective; empty for one from a file."""
+    """A teacher.
+
+    Attributes:
+        model: our name of its network.
+        objective: its training objective; empty for one from a file.
+        name: its name in the configuration.
+    """
 
     model: str
     objective: str
+    name: str = ""
+
+    def is_printed(self, printed: str) -> bool:
+        """Whether it has the printed teacher's network, or is the one from a file by its name."""
+        if (name := TEACHERS_FROM_FILES.get(printed)) is not None:
+            return self.objective == "" and is_called(name, self.name)
+        return is_network(printed, self.model)
 
 
 @dataclass(frozen=True)
@@ -128,11 +142,13 @@ class SettingReader:
         found = {}
         for role in model.manifest.inputs:
             if role == "teacher" or role.startswith("teachers."):
-                spec = get_spec(self.get_input(model, role).manifest)
+                manifest = self.get_input(model, role).manifest
+                spec = get_spec(manifest)
                 loaded = getattr(spec, "checkpoint", None) is not None or is_from_open_clip(spec)
                 name = role.partition(".")[2] or "natural"
                 objective = "" if loaded else read_objective(spec)[0]
-                found[name] = TeacherSetting(find_network(spec), objective)
+                own_name = self.study.find_name(manifest.key)
+                found[name] = TeacherSetting(find_network(spec), objective, own_name)
         return found
 
     def find_bank_attack(self, model: Artefact) -> bool | None:

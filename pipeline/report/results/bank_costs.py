@@ -16,21 +16,20 @@ from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.artefact_tables import sum_costs
 from pipeline.report.attack_labels import format_attack_at
-from pipeline.report.attack_points import is_shifted, rank_by_strength
+from pipeline.report.attack_points import is_at, is_shifted, keep_one_norm, rank_by_strength
 from pipeline.report.figures import LINE_STYLES, open_figure
 from pipeline.report.outcomes import DEFAULT_EPS, ModelGroup, Study
 from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.report.tables import format_amount, format_caption, format_markdown_table
 from pipeline.store.artefact import Artefact
 
-REVISION = 1
+REVISION = 2
 
 TITLE = "Robustness and its cost, by bank"
 FILE = "figures/bank-costs.png"
 NO_BANK, GREY = "no bank", "#6b6b6b"
 MARKERS = "osD^vPX*<>"
 UNREAD_FIELDS = {"shards", "block", "encoding", "outputs", "views"}  # how samples are stored
-RADIUS_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -98,12 +97,16 @@ def list_students(study: Study) -> list[ModelGroup]:
 
 
 def choose_attack(groups: Sequence[ModelGroup]) -> AttackPoint | None:
-    """The strongest attack that every student went through, at 8/255 if possible; or None."""
+    """The strongest attack that every student went through, at 8/255 if possible; or None.
+
+    One of another norm than L-infinity is chosen where there is no other.
+    """
     if not groups:
         return None
     points = set.intersection(*(group.common_points for group in groups))
-    own = [p for p in points if p.eps > 0 and p.surrogate is None and not is_shifted(p)]
-    usual = [p for p in own if abs(p.eps - DEFAULT_EPS) < RADIUS_TOLERANCE]
+    own = (p for p in points if p.eps > 0 and p.surrogate is None and not is_shifted(p))
+    own = keep_one_norm(own)
+    usual = [p for p in own if is_at(p, DEFAULT_EPS)]
     return max(usual or own, key=rank_by_strength, default=None)
 
 

@@ -64,7 +64,7 @@ def name_condition(record: dict, by: Sequence[str]) -> str:
         variant = f" ({record['variant']})" if record.get("variant") else ""
         words = f"{attack}corruptions{variant}, severity {record['severity']}"
     elif "eps" in by and record["eps"]:
-        words = words.partition(" at ")[0]
+        words = words.rpartition(" at ")[0]
     if record["shifted"] and "test_set" not in by:
         words = f"{words} on {record['test_set']}"
     if record["epoch"] is not None and "epoch" not in by:

@@ -7,8 +7,14 @@ import numpy as np
 
 from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.attack_labels import PIXEL_TOLERANCE, format_attack, format_radius
-from pipeline.report.attack_points import is_corruption, is_shifted, rank_by_strength
+from pipeline.report.attack_labels import format_attack, format_point_radius
+from pipeline.report.attack_points import (
+    is_at,
+    is_corruption,
+    is_shifted,
+    keep_one_norm,
+    rank_by_strength,
+)
 from pipeline.report.outcomes import (
     CLEAN_POINT,
     DEFAULT_EPS,
@@ -27,7 +33,7 @@ from pipeline.report.statistics.intervals import (
 )
 from pipeline.report.statistics.worst_case import take_worst
 
-REVISION = 1
+REVISION = 2
 
 Outcomes = dict[AttackPoint, Outcome]
 
@@ -152,9 +158,12 @@ def choose_clean(points) -> list[AttackPoint]:
 
 
 def choose_attacks(points) -> list[AttackPoint]:
-    """All attacks at radius 8/255, or at the largest radius of all where none has 8/255."""
-    attacks = [p for p in points if p.eps > 0 and not is_shifted(p)]
-    usual = [p for p in attacks if abs(p.eps - DEFAULT_EPS) < PIXEL_TOLERANCE]
+    """All attacks at radius 8/255, or at the largest radius of all where none has 8/255.
+
+    Those of another norm than L-infinity count where there are no others.
+    """
+    attacks = keep_one_norm(p for p in points if p.eps > 0 and not is_shifted(p))
+    usual = [p for p in attacks if is_at(p, DEFAULT_EPS)]
     largest = max((p.eps for p in attacks), default=0.0)
     chosen = usual or [p for p in attacks if p.eps == largest]
     return sorted(chosen, key=rank_by_strength)
@@ -180,7 +189,7 @@ def describe_attacks(points: Sequence[AttackPoint], test: str) -> str:
     names = list(dict.fromkeys(format_attack(replace(p, eps=0.0)) for p in points))
     listed = join_words(names)
     worst = f"the worst of {listed}" if len(names) > 1 else listed
-    return f"Under attack ({worst} at {format_radius(points[0].eps)}, image by image)"
+    return f"Under attack ({worst} at {format_point_radius(points[0])}, image by image)"
 
 
 def describe_shift(points: Sequence[AttackPoint], test: str) -> str:

@@ -23,13 +23,13 @@ from pipeline.report.tables import (
     format_signed,
 )
 
-REVISION = 1
+REVISION = 2
 
 WORST_CAPTION = (
     "Percent with 95 % intervals. Worst case: an image counts only if it is right without attack "
-    "and under every attack at eps 8/255 that the model met, on the images that all of them saw "
-    "(n). ECE: calibration error on clean images over 15 bins, in points; the interval of one seed "
-    "is the basic bootstrap's over images, that of several Student's t over seeds."
+    "and under every attack at eps 8/255 in L-infinity that the model met, on the images that all "
+    "of them saw (n). ECE: calibration error on clean images over 15 bins, in points; the interval "
+    "of one seed is the basic bootstrap's over images, that of several Student's t over seeds."
 )
 PAIR_CAPTION = (
     "First minus second in points, on the same images, with 95 % bootstrap intervals (seeds are "

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.attack_labels import PIXEL_TOLERANCE
-from pipeline.report.attack_points import is_shifted
+from pipeline.report.attack_points import is_at, is_shifted
 from pipeline.report.outcomes import CLEAN_POINT, DEFAULT_EPS, ModelGroup, Outcome, align_outcomes
 from pipeline.report.statistics.intervals import (
     ConfidenceInterval,
@@ -15,7 +14,7 @@ from pipeline.report.statistics.intervals import (
     wilson_interval,
 )
 
-REVISION = 1
+REVISION = 2
 
 
 def take_worst(outcomes: Sequence[Outcome]) -> Outcome:
@@ -39,10 +38,7 @@ def list_worst_case_points(
     return [
         p
         for p in points
-        if p == CLEAN_POINT
-        or (
-            abs(p.eps - eps) < PIXEL_TOLERANCE and not is_shifted(p) and p.attack not in other_norms
-        )
+        if p == CLEAN_POINT or (is_at(p, eps) and not is_shifted(p) and p.attack not in other_norms)
     ]
 
 
