@@ -39,10 +39,9 @@ for (paper, table, *_), (preset, _) in ENTRIES.items():
 COUNTS = "dad.7"  # passes and budgets, which no suite measures
 
 
-@cache
-def study(name: str) -> Study:
-    """The planned artefacts of a preset as a study; nothing lies on disk."""
-    plan = make_plan_from_dict(elsewhere(PRESETS / f"{name}.yaml", Path("nowhere")))
+def study(path: Path) -> Study:
+    """The planned artefacts of a configuration as a study; nothing lies on disk."""
+    plan = make_plan_from_dict(elsewhere(path, Path("nowhere")))
     artefacts = {}
     for ref, entry in plan.artefacts.items():
         inputs = {role: each.key for role, each in entry.inputs.items()}
@@ -55,7 +54,7 @@ def points_of(attack: dict) -> list[AttackPoint]:
     """The points that an attack of a suite leaves, as the report reads them."""
     ((name, options),) = attack.items()
     made = make_plugin("attacks", "Attack", name, options)
-    if name in ("clean", "cw_l2", "jsma"):
+    if name in ("clean", "cw_l2", "jsma", "jsma_true"):
         return [AttackPoint(name)]
     settings = ("steps", "step", "start", "restarts") if name == "pgd" else ()
     found = AttackPoint(name, **{key: getattr(made, key) for key in settings})
@@ -97,7 +96,11 @@ def measurements(found: Study, model: Artefact, surrogates: dict[str, str]) -> M
 @cache
 def models(name: str) -> list[Model]:
     """The models of a preset as the report would read them."""
-    found = study(name)
+    return models_of(study(PRESETS / f"{name}.yaml"))
+
+
+def models_of(found: Study) -> list[Model]:
+    """The models of a study as the report would read them, had all its suites run."""
     found.__dict__["outcomes_by_model"] = {}
     reader, surrogates = make_setting_reader(found), find_surrogates(found)
     return [
@@ -154,7 +157,7 @@ def test_every_entry_of_the_rows_was_looked_at():
         }
         looked_at[preset] += len(identities)
     assert looked_at == Counter(preset for preset, _ in ENTRIES.values())
-    assert looked_at.total() == 693
+    assert looked_at.total() == 699
 
 
 def settings_of(paper: str):
@@ -178,7 +181,7 @@ def test_entries_train_as_long_as_the_paper_says(paper):
         if printed is not None and table.name != "derd.1":
             assert recipe.epochs == printed == setting.epochs, identity
             checked += 1
-    assert checked == {"adaad": 63, "dad": 37, "darwin": 0, "derd": 8}[paper]
+    assert checked == {"adaad": 63, "dad": 38, "darwin": 0, "derd": 8}[paper]
 
 
 @pytest.mark.parametrize("paper", ["adaad", "darwin"])

@@ -12,7 +12,6 @@ import yaml
 from pipeline.config.reader import Config, parse_config
 from pipeline.config.recipe import Recipe
 from pipeline.discovery import list_plugin_names
-from pipeline.planning.compatibility.fits import list_objective_needs
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan
 from pipeline.training.optim import compute_learning_rate
@@ -34,7 +33,6 @@ ROWS = {
     ),
     "derd": (("1", 6), ("2", 26), ("3", 24), ("4", 8), ("5", 4), ("6", 2)),
 }
-SUPPLIED = {"x_adv", "discretizer", "generated"}  # needs that a bank, Q or a generator meets
 PAIRS = {  # DERD's teachers by role
     "T_nat RN34 + T_rob RN34": {"natural": "resnet34", "robust": "resnet34"},
     "T_nat RN50 + T_rob WRN3420": {"natural": "resnet50", "robust": "wrn-34-20"},
@@ -148,6 +146,7 @@ def test_the_radius_sweep_steps_by_a_quarter(teacher):
 # and lowers the rate in epoch 75.
 FIRST_LOWER = {
     "common": (200, [101, 151]),
+    "kept": (200, [101, 151]),
     "unlabelled": (200, [101, 151]),
     "hundred": (100, [51, 76]),
     "pgd-at": (110, [101, 106]),
@@ -175,22 +174,6 @@ def test_a_preset_is_dry_run_by_snakemake(tmp_path):
     jobs = folder.planned()
     assert {"teacher/wrn34-10", "student/adaad-rn18-wrn34-10-0", "report/report"} <= jobs
     assert {"evaluation/adaiad-mnv2-wrn34-10-0.autoattack"} <= jobs
-
-
-def test_the_study_compares_every_objective_with_the_demo_s_teachers(tmp_path):
-    paths = ("workflow/study.yaml", "config.yaml")
-    study, demo = (make_plan_from_dict(elsewhere(ROOT / path, tmp_path)) for path in paths)
-    for name in ("natural", "robust"):
-        assert study.refs_by_name["teacher", name] == demo.refs_by_name["teacher", name]
-    students = [e for e in study.artefacts.values() if e.kind == "student"]
-    compared = {name for e in students for name in e.spec["objective"]}
-    without = {
-        n
-        for n in list_plugin_names("objectives")
-        if not SUPPLIED.isdisjoint(list_objective_needs({n: {}}))
-    }
-    assert compared == set(list_plugin_names("objectives")) - without
-    assert len(students) == 3 * len(compared)
 
 
 def test_darwin_s_eighth_table_looks_at_every_kept_epoch(planned):
@@ -246,3 +229,33 @@ def test_derd_s_study_has_every_baseline_robust_and_as_published(tmp_path, plann
             study.refs_by_name["student", f"{name}-0"]
             == preset.refs_by_name["student", f"{name}-0"]
         )
+
+
+@pytest.mark.parametrize("name", ["darwin-cifar10", "darwin-cifar100"])
+def test_darwin_s_figure_3b_is_autoattack_alone(name):
+    """At 8/255 it is Table 1's; Figure 3a makes its own path of each image, without a suite."""
+    setup = config(name)
+    attacks = setup.suites["radii"].attacks
+    assert all(list(attack) == ["autoattack"] for attack in attacks)
+    radii = sorted(255 * attack["autoattack"]["eps"] for attack in attacks)
+    assert radii == pytest.approx([2, 4, 6, 10, 12, 14, 16])
+    assert {"darwin.3a", "darwin.3b"} <= set(setup.report.figures)
+    assert "path" not in setup.suites
+
+
+def test_figures_that_compute_show_named_models(planned):
+    """AdaAD's Figure 3: weights of 0.5 to 0.9 of training. DARWIN's Figure 4: also a teacher."""
+    found = {}
+    for name, figure in (("adaad-cifar10", "adaad.3"), ("darwin-cifar10", "darwin.4")):
+        plan = planned(name)
+        spec = plan.artefacts[plan.refs_by_name["report", "report"]].spec
+        assert figure in spec["figures"]
+        found[name] = set(spec["figure_models"])
+    students = {f"{method}-rn18-wrn34-20" for method in ("rslad", "adaad")}
+    assert found["adaad-cifar10"] == {f"student/{name}-0" for name in students}
+    darwin = {f"student/{method}-rn18-wrn34-0" for method in ("rslad", "darwin")}
+    assert found["darwin-cifar10"] == darwin | {"teacher/trades-wrn34"}
+    for name in students:
+        recipe = config("adaad-cifar10").students[name].recipe
+        shares = [epoch / recipe.epochs for epoch in recipe.keep_epochs]
+        assert shares == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9])

@@ -29,7 +29,7 @@ METHODS = {  # as printed -> objective
     **dict.fromkeys(("ViT-B", "ImageNet"), "natural"),
     **dict.fromkeys(("DAT", "AugReg-ViT + DAT", "ResNet50 DAT", "ViT-B - DAT"), "dat"),
     **dict.fromkeys(("DAD", "ResNet50 DAD", "ViT-B - DAD"), "dad"),
-    **dict.fromkeys(("VQGAN", "VQGAN - Sample", "VQGAN - Grad"), "dad"),
+    **dict.fromkeys(("VQGAN", "VQGAN - Sample", "VQGAN - Grad", "Stable-Diffusion"), "dad"),
     **dict.fromkeys(("DAT + DAD", "AugReg-ViT + DAT + DAD"), "dat_dad"),
     "KD": "kd",
     "DIST": "dist",
@@ -73,7 +73,9 @@ def test_rows_have_the_printed_methods():
         if student.bank:
             bank = setup.banks[student.bank]
             assert (bank.attack is None) == (row["method"] == "VQGAN - Sample"), row
-            assert bank.discretizer == "vq-f8"
+            is_generated = row["method"] == "Stable-Diffusion"
+            assert bank.discretizer == (None if is_generated else "vq-f8")
+            assert bank.images == ("generated" if is_generated else None)
             assert set(student.teachers.values()) <= {bank.teacher}
 
 
@@ -81,7 +83,7 @@ def test_rows_have_the_printed_methods():
 def test_every_student_is_tested_on_all_seven_sets(name):
     suites = config(name).suites
     shown = {suite.dataset for suite in suites.values() if suite.dataset}
-    sets = config(name).datasets
+    sets = {n: s for n, s in config(name).datasets.items() if n != "generated"}
     assert shown == set(sets) - {"imagenet"} and len(sets) == 7
     (clean,) = suites["main"].attacks
     assert suites["main"].dataset is None and set(clean) == {"clean"}

@@ -151,3 +151,32 @@ def test_a_study_of_goals_has_seeds_of_derd_and_six_baselines(name, other, roles
         robust = study.refs_by_name["teacher", "robust"]
         assert student.inputs["teachers.teacher"].ref == robust
     assert ("generator", "short.seed0") in study.refs_by_name
+
+
+def test_the_short_run_of_dfhl_rs_differs_from_the_preset_in_epochs_alone(tmp_path):
+    preset = make_plan_from_dict(
+        yaml.safe_load((PRESETS / "derd-cifar10.yaml").read_text())
+        | {"store": str(tmp_path / "store"), "run": {"data": str(tmp_path / "data")}}
+    )
+    short = plan_study("dfhl-rs-short.yaml", tmp_path)
+    epochs = {}
+    for kind, name in (
+        ("student", "dfhl_rs-rn18-0"),
+        ("student", "pgd_at-rn18-0"),
+        ("generator", "dfhl_rs-rn18"),
+    ):
+        ours, theirs = (p.artefacts[p.refs_by_name[kind, name]] for p in (short, preset))
+        assert {r: e.name for r, e in ours.inputs.items()} == {
+            r: e.name for r, e in theirs.inputs.items()
+        }
+        one, two = (dict(entry.spec) for entry in (ours, theirs))
+        recipes = [dict(spec.pop("recipe")) for spec in (one, two)]
+        epochs[name] = tuple(recipe.pop("epochs") for recipe in recipes)
+        assert one == two and recipes[0] == recipes[1]
+    assert epochs == {
+        "dfhl_rs-rn18-0": (20, 300),
+        "pgd_at-rn18-0": (20, 200),
+        "dfhl_rs-rn18": (20, 300),
+    }
+    main = short.artefacts[short.refs_by_name["evaluation", "dfhl_rs-rn18-0.main"]]
+    assert [next(iter(attack)) for attack in main.spec["attacks"]] == ["clean", "pgd", "autoattack"]
