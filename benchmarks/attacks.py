@@ -4,6 +4,7 @@ All four attack the same images with radius 8/255, steps of 2/255 and a uniform 
 users call it on a model in eval mode. On one thread; CPU seconds.
 """
 
+import copy
 import importlib.util
 import warnings
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from benchmarks.timing import (
     write_result,
 )
 from pipeline.core.attack_protocol import load_foolbox
+from pipeline.core.devices.bf16_products import has_bf16_instructions, widen_products
 from pipeline.core.losses import cross_entropy
 from pipeline.core.pgd import freeze_modules, run_pgd
 from pipeline.core.seeding import make_generator
@@ -39,7 +41,7 @@ def attack_with_retort(
     """Our PGD."""
 
     def attack() -> Tensor:
-        with freeze_modules(model):
+        with freeze_modules(model), widen_products(x.device, dtype is not None):
             return run_pgd(
                 x,
                 lambda z: cross_entropy(model(z), y),
@@ -109,7 +111,7 @@ def build_works(settings: Settings) -> tuple[dict[str, Callable[[], Tensor]], Te
     name = "resnet18-w16" if settings.quick else "resnet18"
     model = initialise_classifier(name, CLASSES, (0.5,) * 3, (0.25,) * 3, 0).eval()
     rng = torch.Generator().manual_seed(0)
-    x = torch.rand(settings.scale(8, least=4), 3, 32, 32, generator=rng)
+    x = torch.rand(settings.scale(32, least=4), 3, 32, 32, generator=rng)
     y = torch.arange(len(x)) % CLASSES
     works = {"Retort": attack_with_retort(model, x, y)}
     if importlib.util.find_spec("torchattacks"):
@@ -118,6 +120,9 @@ def build_works(settings: Settings) -> tuple[dict[str, Callable[[], Tensor]], Te
     works["ART"] = attack_with_art(model, x, y)
     check_examples(works, x)
     works["Retort, bf16"] = attack_with_retort(model, x, y, torch.bfloat16)
+    last = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    images = x.contiguous(memory_format=torch.channels_last)
+    works["Retort, bf16, channels_last"] = attack_with_retort(last, images, y, torch.bfloat16)
     return works, x, f"{name}, {len(x)} images of 32 px"
 
 
@@ -131,7 +136,11 @@ def main() -> None:
         ratio = divide(found, seconds["Retort"])
         rows.append([name, show([1000 * s / len(x) for s in found], 0), show(ratio)])
         data[name] = summarise(ratio)
-    table = format_table(["attack", "CPU ms an image", "time, Retort's fp32 = 1"], rows)
+    if beside := seconds.get("torchattacks"):
+        for row, found in zip(rows, seconds.values(), strict=True):
+            row.append(show(divide(beside, found)))
+    heads = ["attack", "CPU ms an image", "time, Retort's fp32 = 1"]
+    table = format_table([*heads, *(["torchattacks' time / its time"] if beside else [])], rows)
     text = f"""# PGD-10 beside other libraries
 
 `python -m benchmarks.attacks`: {words}, a uniform start within 8/255, one thread.
@@ -140,7 +149,8 @@ def main() -> None:
 {table}
 
 Above 1 is slower than Retort in fp32. foolbox and ART also compute gradients of the weights, which
-an attack does not use. bf16 pays where the processor has instructions for it (AMX, AVX512-BF16)."""
+an attack does not use. bf16 pays where the processor has instructions for it (AMX, AVX512-BF16);
+this one has {"them" if has_bf16_instructions() else "none"}."""
     write_result(settings, "attacks", text, data)
 
 

@@ -38,7 +38,7 @@ class Point:
 
 def read_point(plan: Plan, ref: str, student: PlannedArtefact) -> Point | None:
     """A finished student's best epoch; None where it did not measure robust accuracy."""
-    history = json.loads((plan.folder_path(ref) / "history.json").read_text())
+    history = json.loads((plan.folder_path(ref) / "history.json").read_text())["epochs"]
     epochs = [record for record in history if "val_robust" in record]
     if not epochs:
         return None

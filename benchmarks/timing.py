@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 
+from pipeline.core.devices.host_memory import keep_freed_memory
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 QUICK_RESULTS = ROOT / "build" / "bench"
@@ -48,7 +50,7 @@ class Settings:
 
 
 def parse_settings(description: str) -> Settings:
-    """The options that every benchmark takes."""
+    """The options that every benchmark takes; memory and threads are set as a job sets them."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--quick", action="store_true", help="a tenth of the sizes")
     options.add_argument("--rounds", type=int, help="turns of each work")
@@ -56,6 +58,7 @@ def parse_settings(description: str) -> Settings:
     options.add_argument("--store", type=Path, help="a store whose records are read")
     given = options.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     rounds = given.rounds or (2 if given.quick else 5)
     out = given.out or (QUICK_RESULTS if given.quick else RESULTS)
     return Settings(given.quick, rounds, out, given.store)

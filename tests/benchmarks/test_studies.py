@@ -1,12 +1,19 @@
 """What reads the results of a study: the best point of a sweep, and how banks respond."""
 
-import pytest
+import json
 
+import pytest
+import yaml
+
+from benchmarks import choose_tuned
 from benchmarks.bank_response import format_bank
 from benchmarks.choose_tuned import Point, rank_points
 from pipeline.banks.reader import read_bank
+from pipeline.planning.graph import make_plan_from_dict
 from pipeline.store.artefact import open_artefact
 from tests.helpers.bank_store import SAMPLES, store_in
+from tests.helpers.graph import tiny
+from tests.helpers.making import made
 
 
 def test_each_sweeps_best_point_is_first_and_sweeps_keep_their_order():
@@ -27,6 +34,27 @@ def test_each_sweeps_best_point_is_first_and_sweeps_keep_their_order():
 
 def test_the_half_width_is_that_of_a_share_of_so_many_images():
     assert Point("a", "", 0.5, 0.5, 100).half_width == pytest.approx(1.96 * 0.05)
+
+
+def test_the_table_has_the_best_epoch_of_each_finished_point(tmp_path, capsys):
+    raw = {key: value for key, value in tiny().items() if key in ("seed", "run", "datasets")}
+    recipe = {"epochs": 1, "batch": 64, "lr": {"grid": [0.1, 0.2]}, "select_on": "val"}
+    student = {"dataset": "tiny", "model": "resnet8-s2-w8", "objective": "natural"}
+    raw |= {"store": str(tmp_path / "store"), "students": {"plain": {**student, "recipe": recipe}}}
+    config = tmp_path / "experiment.yaml"
+    config.write_text(yaml.safe_dump(raw))
+    choose_tuned.main(str(config))
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    expected = []
+    for name, artefact in made(make_plan_from_dict(raw)).items():
+        if name.startswith("student/"):
+            (epoch,) = json.loads((artefact.folder / "history.json").read_text())["epochs"]
+            robust, clean = 100 * epoch["val_robust"], 100 * epoch["val_clean"]
+            expected.append((name.partition(".")[2], f"{robust:.1f}", f"{clean:.1f}"))
+    choose_tuned.main(str(config))
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["plain", "plain"]
+    assert sorted((row[1], row[2].split()[0], row[3]) for row in rows) == sorted(expected)
 
 
 def test_a_banks_row_has_its_rates_and_how_far_confidence_falls(tmp_path):
