@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "images" / "demo.svg"
-COLUMNS = {"clean": 2, "PGD-20": 3, "AutoAttack (200 images)": 4}  # attack -> column of the table
+COLUMNS = {"clean": 2, "PGD-20": 3, "AutoAttack (100 images)": 4}  # attack -> column of the table
 COLOURS = ("#0072b2", "#e69f00", "#d55e00")  # told apart by colour-blind readers too
 CELL = re.compile(r"([\d.]+) \[(\d+), (\d+)\]")
 BAR_WIDTH = 0.27

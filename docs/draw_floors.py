@@ -151,7 +151,7 @@ def draw_graph() -> str:
 def list_rooms() -> str:
     """The table of rooms, as Markdown."""
     rooms = [room for floor in read_floors() for room in floor]
-    lines = ["| room | what it is for |", "|---|---|"]
+    lines = ["| package | what it is for |", "|---|---|"]
     return "\n".join([*lines, *(f"| `{short_name(r)}` | {describe_room(r)} |" for r in rooms)])
 
 

@@ -35,6 +35,7 @@ LANGUAGES = {  # what a block of each kind is written in
 }
 BASES = {
     "small": ROOT / "tests" / "helpers" / "small.yaml",
+    "photos": ROOT / "tests" / "docs" / "bases" / "photos.yaml",
     "imagenet": ROOT / "tests" / "docs" / "bases" / "imagenet.yaml",
 }
 ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")

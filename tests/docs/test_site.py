@@ -40,5 +40,22 @@ def test_a_page_fetches_nothing(site):
     assert not found
 
 
+def test_every_picture_is_there(site):
+    pictures = re.compile(r'<img\b[^>]*\bsrc="(?!data:)([^"]*)"')
+    found = [
+        (page, name) for page in site.rglob("*.html") for name in pictures.findall(page.read_text())
+    ]
+    assert len(found) > 5
+    assert [(page, name) for page, name in found if not (page.parent / name).exists()] == []
+
+
 def test_mermaid_is_not_asked_for(site):
     assert not [path.name for path in site.rglob("*.html") if 'class="mermaid"' in path.read_text()]
+
+
+def test_links_to_studies_work_in_the_repository_too():
+    link = re.compile(r"\(((?:\.\./)+benchmarks/results/[^)#]+)")
+    pages = [*(ROOT / "docs").rglob("*.md")]
+    found = [(page, target) for page in pages for target in link.findall(page.read_text())]
+    assert len(found) > 10
+    assert [(page, to) for page, to in found if not (page.parent / to).exists()] == []
