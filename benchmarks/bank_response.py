@@ -4,8 +4,9 @@
 
 Prints a row for each finished bank of discretised samples that the configurations name: the share
 of tokens that differ from Q(x)'s, the share that re-quantising Q(x) flips by itself, what the
-attack flips beyond that, the share of samples that the teacher accepts, the mean change of a pixel,
-and how far the teacher's probability of the label falls from an image to its stored sample.
+attack flips beyond that (both over the first block of each shard), the share of samples that the
+teacher accepts, the mean change of a pixel, and how far the teacher's probability of the label
+falls from an image to its stored sample.
 """
 
 import sys
