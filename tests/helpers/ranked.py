@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,6 +23,7 @@ from pipeline.banks.batches import BankSource
 from pipeline.config.recipe import Recipe
 from pipeline.core import collectives
 from pipeline.core.batch import Batch, Roles
+from pipeline.core.mixup import MixSettings
 from pipeline.core.seeding import make_generator
 from pipeline.data.batches import BatchSchedule, BatchSource, DatasetSource
 from pipeline.data.lazy_images import INDEX_SCHEMA, FileImages
@@ -167,8 +168,9 @@ def source_of(case: Case, recipe: Recipe, needs: tuple[str, ...], folder: Path) 
         with torch.random.fork_rng():
             torch.manual_seed(5)
             return GeneratorSource(Generator(GeneratorSize(8, 8, 8)).double(), own, 0)
-    plan = BatchSchedule(recipe.epochs, recipe.batch, 0, recipe.augment)
-    plan = replace(plan, mixing=replace(plan.mixing, mixup=recipe.mixup, classes=CLASSES))
+    mixing = MixSettings(recipe.mixup, recipe.cutmix, recipe.smoothing, CLASSES)
+    drawn = {"rand_augment": recipe.rand_augment, "erase": recipe.erase, "mixing": mixing}
+    plan = BatchSchedule(recipe.epochs, recipe.batch, 0, recipe.augment, **drawn)
     held = files(folder) if case.source == "files" else images("clean", ROWS)
     source: BatchSource = DatasetSource(held, torch.arange(ROWS) % CLASSES, plan)
     if "x_adv" in needs:
