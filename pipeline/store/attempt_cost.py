@@ -49,6 +49,7 @@ def write_attempt_cost(job: Job, part: str, start_time: float, start_cpu_seconds
         "threads": sys.modules["torch"].get_num_threads() if "torch" in sys.modules else 1,
         "gpus": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "card": get_card_name(),
+        "instructions": get_instruction_set(),
         "python": platform.python_version(),
         "torch": sys.modules["torch"].__version__ if "torch" in sys.modules else "",
     }
@@ -62,6 +63,21 @@ def get_card_name() -> str:
     if torch is None or not torch.cuda.is_initialized():
         return ""
     return torch.cuda.get_device_name()
+
+
+def get_instruction_set() -> str:
+    """The processor's vector instructions that torch uses; empty if torch was not used.
+
+    Processors sum in different orders, and round products in bf16 in hardware or, "widened", after
+    a product in single precision.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ""
+    from pipeline.core.devices.bf16_products import has_bf16_instructions  # it imports torch
+
+    found = torch.backends.cpu.get_cpu_capability()
+    return found if has_bf16_instructions() else f"{found}, bf16 widened"
 
 
 def read_attempt_record(path: Path) -> dict | None:
