@@ -29,7 +29,9 @@ def read_counts() -> dict[str, int]:
     return {name: int(count) for names, count in rows for name in re.findall(r"`(\w+)`", names)}
 
 
-def assert_captured_as_eager(name: str, count: int, folder, monkeypatch, **options) -> None:
+def assert_captured_as_eager(
+    name: str, count: int, folder, monkeypatch, igdm: float = 0.0, **options
+) -> None:
     """A training with so many captured ascents a step, and captured passes, against eager ones."""
     monkeypatch.setattr(placement, "is_accelerator", lambda device: True)
     known = list_options(load_plugin("objectives", name).Objective)
@@ -37,9 +39,9 @@ def assert_captured_as_eager(name: str, count: int, folder, monkeypatch, **optio
     own = ranked.OPTIONS | {key: value for key, value in asked.items() if key in known}
     monkeypatch.setattr(ranked, "OPTIONS", own)
     recipe = {"epochs": 2, "batch": 6}  # 8 steps: one is watched, one captured, the others repeated
-    eager = ranked.trained(ranked.Case(name, recipe), folder / "eager", 1)
+    eager = ranked.trained(ranked.Case(name, recipe, igdm=igdm), folder / "eager", 1)
     tracer, passes = record_steps(monkeypatch)
-    case = ranked.Case(name, {**recipe, "compile": "graph"})
+    case = ranked.Case(name, {**recipe, "compile": "graph"}, igdm=igdm)
     found = ranked.trained(case, folder / "graph", 1)
     assert (tracer.captures, tracer.replays) == (count, 7 * count)
     assert passes.forwards >= 7
@@ -56,6 +58,11 @@ def test_a_training_with_captured_ascents_is_the_eager_one(name, tmp_path, monke
 def test_attacks_in_train_mode_are_captured_with_their_statistics(name, tmp_path, monkeypatch):
     count = 0 if name in NO_SHARED_FORWARDS else 1
     assert_captured_as_eager(name, count, tmp_path, monkeypatch, attack_bn="train")
+
+
+@pytest.mark.parametrize("name", ["adaad", "rslad"])
+def test_a_base_with_igdm_is_captured_as_it_is_without(name, tmp_path, monkeypatch):
+    assert_captured_as_eager(name, read_counts()[name], tmp_path, monkeypatch, igdm=20.0)
 
 
 def test_attacks_alone_are_counted_in_the_guide():

@@ -34,6 +34,7 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.generator import Generator, GeneratorSize
 from pipeline.models.vqgan import VQGAN, ReconstructionObjective, VQGANArchitecture
 from pipeline.schema import build_instance, list_options
+from pipeline.training.gradient_matching import GradientMatching
 from pipeline.training.loop import fit
 from pipeline.training.state import CheckpointSettings
 from pipeline.training.validation import ValidationSplit
@@ -46,18 +47,23 @@ SMALL = {"epochs": 1, "batch": 12, "lr": 0.05, "schedule": "constant", "augment"
 
 @dataclass(frozen=True)
 class Case:
-    """One training: an objective by name, changes to the small recipe, where a rank is stopped."""
+    """One training: an objective by name, changes to the small recipe, where a rank is stopped.
+
+    ``igdm`` is the weight of that term on top; 0 is none.
+    """
 
     objective: str
     recipe: dict = field(default_factory=dict)
     stop: bool = False
     source: str = "held"
+    igdm: float = 0.0
 
 
 def cases() -> dict[str, Case]:
     """Every objective, and each thing that ranks do otherwise than one process."""
     found = {name: Case(name) for name in list_plugin_names("objectives")}
     return found | {
+        "igdm": Case("adaad", igdm=20.0),
         "parts": Case("rslad", {"accumulate": 2, "clip_grad": 0.1, "ema": 0.5}),
         "chosen": Case("trades", {"epochs": 2, "select_on": "val", "mixup": 0.2}),
         "own statistics": Case("natural", {"sync_bn": False}),
@@ -188,6 +194,8 @@ def trained(case: Case, folder: Path, count: int) -> dict:
     kind = load_plugin("objectives", case.objective).Objective
     options = {k: v for k, v in OPTIONS.items() if k in list_options(kind)}
     objective = build_instance(kind, options)
+    if case.igdm:
+        objective = GradientMatching(objective, case.igdm)
     needs = objective.needs()
     two = {"natural": teacher(1), "robust": teacher(2)}
     roles = Roles(network(0), two if "natural" in needs else {"teacher": teacher(1)}, Levels())

@@ -32,6 +32,7 @@ OTHERS = {
     "parts": ranked.Case("rslad", {"accumulate": 2, "clip_grad": 0.1, "ema": 0.5}),
     "adamw": ranked.Case("trades", {"optimizer": "adamw", "bf16": "both", "epochs": 2}),
     "mixed": ranked.Case("natural", {"mixup": 0.2, "augment": "crop_flip"}),
+    "igdm": ranked.cases()["igdm"],
     "erased": ranked.Case("natural", {"erase": 0.5, "cutmix": 1.0, "smoothing": 0.1}),
     "operations": ranked.Case("natural", {"rand_augment": 9, "augment": "flip"}),
     "generated": ranked.cases()["generated"],
