@@ -1,14 +1,21 @@
 """How a GPU rounds: what a recipe asks for, and what nothing asks for."""
 
 import os
+from argparse import Namespace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from pydantic import ValidationError
 
+from pipeline.cli import main
 from pipeline.config.recipe import Recipe
+from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.plan import write_job_files
 from pipeline.schema import dump_section
+from pipeline.store.artefact import STAGES_BY_KIND, Job, read_job
 from pipeline.training.numeric_modes import CUBLAS_VARIABLE, set_numeric_modes
+from tests.helpers.graph import tiny
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +50,33 @@ def test_a_job_sets_every_mode_whatever_was_set_before(recipe, modes):
     assert read_modes() == modes
     assert torch.backends.cudnn.deterministic == (not recipe or "deterministic" in recipe)
     assert os.environ[CUBLAS_VARIABLE] == (":4096:8" if "deterministic" in recipe else "")
+
+
+class Reached(Exception):
+    """A stage was about to run."""
+
+
+def test_only_what_a_recipe_trains_computes_in_tf32(tmp_path, monkeypatch):
+    raw = tiny() | {"store": str(tmp_path)}
+    for recipe in raw["recipes"].values():
+        recipe["tf32"] = True
+    plan, found = make_plan_from_dict(raw), {}
+    write_job_files(plan)
+
+    def stop(job: Job) -> None:
+        found.setdefault(job.kind, set()).add(read_modes()[:2])
+        raise Reached
+
+    monkeypatch.setattr(main, "load_plugin", lambda *names: SimpleNamespace(run=stop))
+    monkeypatch.setattr(main, "keep_freed_memory", lambda: False)
+    for ref, entry in plan.artefacts.items():
+        job = read_job(plan.folder_path(ref))
+        asked = Namespace(verb=STAGES_BY_KIND[entry.kind], shards=None)
+        with pytest.raises(Reached):
+            main.make_in_process(job, asked)
+    exact = {kind for kind, modes in found.items() if modes == {(False, False)}}
+    assert {"evaluation", "bank", "dataset", "report"} <= exact
+    assert (True, True) in found["student"] & found["teacher"]
 
 
 def test_modes_are_in_the_key_only_where_they_are_asked_for():
