@@ -16,6 +16,7 @@ from benchmarks.timing import (
     Settings,
     describe_run,
     divide,
+    format_profile,
     format_table,
     parse_settings,
     show,
@@ -150,7 +151,20 @@ def main() -> None:
 
 Above 1 is slower than Retort in fp32. foolbox and ART also compute gradients of the weights, which
 an attack does not use. bf16 pays where the processor has instructions for it (AMX, AVX512-BF16);
-this one has {"them" if has_bf16_instructions() else "none"}."""
+this one has {"them" if has_bf16_instructions() else "none"}.
+
+## Where the time goes
+{
+        "".join(
+            f'''
+{name}, one attack:
+
+{format_profile(works[name])}
+'''
+            for name in ("Retort", "torchattacks")
+            if name in works
+        )
+    }"""
     write_result(settings, "attacks", text, data)
 
 

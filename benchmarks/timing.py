@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from pipeline.core.devices.host_memory import keep_freed_memory
 
@@ -108,6 +109,25 @@ def format_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; all columns but the first stand to the right."""
     lines = [head, ["---", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def format_profile(work: Callable[[], object], operations: int = 6) -> str:
+    """A Markdown table of the torch operations that take most CPU time in one call of a work."""
+    work()
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        work()
+    times = sorted(found.key_averages(), key=lambda each: -each.self_cpu_time_total)
+    total = sum(each.self_cpu_time_total for each in times)
+    shown, others = times[:operations], times[operations:]
+    rows = [[f"`{t.key}`", share(t.self_cpu_time_total, total), t.count] for t in shown]
+    left = sum(each.self_cpu_time_total for each in others)
+    rows.append([f"{len(others)} others", share(left, total), sum(t.count for t in others)])
+    return format_table(["operation", "CPU time", "calls"], rows)
+
+
+def share(part: float, whole: float) -> str:
+    """`12.3 %`."""
+    return f"{100 * part / whole:.1f} %"
 
 
 def name_processor() -> str:

@@ -18,6 +18,7 @@ from benchmarks.timing import (
     Seconds,
     describe_run,
     divide,
+    format_profile,
     format_table,
     parse_settings,
     show,
@@ -163,10 +164,12 @@ def compute_floor(method: str, seconds: Seconds) -> list[float]:
     return [own * f_s + taught * f_t for f_s, f_t in forwards]
 
 
-def measure(workload: Workload, rounds: int, methods: tuple[str, ...], folder: Path) -> Seconds:
-    """Seconds of all steps and of the two forwards."""
+def build_works(
+    workload: Workload, methods: tuple[str, ...], folder: Path
+) -> dict[str, Callable[[], object]]:
+    """All steps and the two forwards, by name."""
     common = {"batch": len(workload.x), "lr": 1e-3, "schedule": "constant"}
-    works: dict[str, Callable] = {
+    works: dict[str, Callable[[], object]] = {
         "forward of the student": prepare_forward(workload, workload.student),
         "forward of the teacher": prepare_forward(workload, workload.teacher),
     }
@@ -175,16 +178,26 @@ def measure(workload: Workload, rounds: int, methods: tuple[str, ...], folder: P
             recipe = Recipe(bf16=bf16, channels_last=bf16 == "both", **common)
             works[f"{method}, {bf16}"] = prepare_own_step(workload, method, folder, recipe)
         works[f"{method}, textbook"] = prepare_textbook_step(workload, method)
-    return take_turns(works, rounds)
+    return works
 
 
-def main() -> None:
-    """Measure and write `training-steps.md`."""
-    settings = parse_settings(__doc__.splitlines()[0])
-    network = "resnet8-s2-w32"
-    workload = make_workload(network, network, settings.scale(64))
-    with TemporaryDirectory() as folder:
-        seconds = measure(workload, settings.rounds, tuple(TEACHERS), Path(folder))
+def measure(workload: Workload, rounds: int, methods: tuple[str, ...], folder: Path) -> Seconds:
+    """Seconds of all steps and of the two forwards."""
+    return take_turns(build_works(workload, methods, folder), rounds)
+
+
+def format_slower_steps(workload: Workload, data: dict, folder: Path) -> str:
+    """Where the time goes in each step of ours that takes longer than the textbook's, and there."""
+    slower = tuple(m for m, found in data.items() if found["textbook"]["median"] < 1)
+    works, text = build_works(workload, slower, folder), ""
+    for method in slower:
+        for form, words in (("none", "ours"), ("textbook", "textbook")):
+            text += f"\n{method}, {words}:\n\n{format_profile(works[f'{method}, {form}'])}\n"
+    return text or "\nNo step takes longer than the textbook's.\n"
+
+
+def summarise_steps(seconds: Seconds) -> tuple[list[list[str]], dict]:
+    """A row of the table for each method, and its ratios as data."""
     rows, data = [], {}
     for method in TEACHERS:
         plain, ours = seconds[f"{method}, textbook"], seconds[f"{method}, none"]
@@ -199,6 +212,18 @@ def main() -> None:
         passes = f"{own:.0f} F_S + {taught:.0f} F_T"
         shown = [show(values) for values in found.values()]
         rows.append([method, passes, show([1000 * s for s in ours], 0), *shown])
+    return rows, data
+
+
+def main() -> None:
+    """Measure and write `training-steps.md`."""
+    settings = parse_settings(__doc__.splitlines()[0])
+    network = "resnet8-s2-w32"
+    workload = make_workload(network, network, settings.scale(64))
+    with TemporaryDirectory() as folder:
+        seconds = measure(workload, settings.rounds, tuple(TEACHERS), Path(folder))
+        rows, data = summarise_steps(seconds)
+        slower = format_slower_steps(workload, data, Path(folder))
     head = ["method", "passes", "CPU ms a step, fp32", "textbook / ours", "textbook / ours in bf16"]
     text = f"""# A training step beside a textbook step and beside its floor
 
@@ -209,7 +234,10 @@ def main() -> None:
 {format_table([*head, "ours / floor"], rows)}
 
 The textbook steps (`benchmarks/textbook`) are in single precision, as papers' code is. Passes are
-counted in autograd; the floor is passes times the time of a forward in the same round."""
+counted in autograd; the floor is passes times the time of a forward in the same round.
+
+## Where the time goes in steps that take longer than the textbook's
+{slower}"""
     write_result(settings, "training-steps", text, data)
 
 

@@ -5,11 +5,13 @@ import re
 from itertools import count
 
 import pytest
+import torch
 
 from benchmarks.timing import (
     RESULTS,
     Settings,
     divide,
+    format_profile,
     format_table,
     show,
     take_turns,
@@ -35,6 +37,17 @@ def test_ratios_are_formed_within_a_round():
 def test_a_row_shows_median_least_and_greatest():
     assert show([3.0, 1.0, 2.0], 1, " ms") == "2.0 ms [1.0, 3.0]"
     assert format_table(["a", "b"], [["x", 1]]) == "| a | b |\n| --- | --: |\n| x | 1 |"
+
+
+def test_a_profile_names_what_takes_longest_and_how_often_it_ran():
+    x = torch.rand(256, 256)
+    lines = format_profile(lambda: [x @ x for _ in range(3)], operations=1).splitlines()
+    name, time, calls = lines[2].strip("| ").split(" | ")
+    assert (name, calls) == ("`aten::mm`", "3")
+    others = lines[3].strip("| ").split(" | ")[1]
+    assert sum(float(text.removesuffix(" %")) for text in (time, others)) == pytest.approx(
+        100, 0.002
+    )
 
 
 def test_a_quick_run_has_a_tenth(tmp_path):

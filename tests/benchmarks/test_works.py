@@ -22,6 +22,14 @@ def test_every_method_and_its_textbook_step_are_timed(tmp_path):
     assert training_steps.compute_floor("adaad", floor) == [24 * 2.0 + 21 * 3.0]
 
 
+def test_steps_that_are_slower_than_the_textbooks_are_profiled(tmp_path):
+    workload = training_steps.make_workload("resnet8-s2-w4", "resnet8-s2-w4", 4)
+    data = {"rslad": {"textbook": {"median": 0.98}}, "adaad": {"textbook": {"median": 1.03}}}
+    text = training_steps.format_slower_steps(workload, data, tmp_path)
+    assert "rslad, ours:" in text and "rslad, textbook:" in text and "adaad" not in text
+    assert text.count("`aten::convolution_backward`") == 2
+
+
 def test_all_libraries_attack_within_the_same_ball():
     works, x, _ = attacks.build_works(Settings(True, 1, Path()))
     assert {"Retort", "foolbox", "ART"} <= works.keys()
