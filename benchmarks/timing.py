@@ -167,7 +167,8 @@ def describe_run(
 ) -> str:
     """One paragraph: machine, load, versions, commit, day."""
     cores, (load, _, _) = os.cpu_count(), os.getloadavg()
-    about = f"{name_processor()}, {cores} cores (load {load:.1f} at the end of the run)"
+    processor = f"{name_processor()} ({torch.backends.cpu.get_cpu_capability()})"
+    about = f"{processor}, {cores} cores (load {load:.1f} at the end of the run)"
     versions = f"Python {platform.python_version()}, {name_versions(('torch', *packages))}"
     size = " **Quick run: sizes are a tenth, the numbers say little.**" if settings.quick else ""
     turns = f" Median [least, greatest] of {settings.rounds} rounds; all works take turns in each."
