@@ -111,10 +111,3 @@ def test_a_finished_study_is_read_from_its_store(tmp_path, capsys):
     assert row.startswith(f"| plain | {50 * sum(shares):.1f} ±")
     written = json.loads((tmp_path / "objectives.json").read_text())
     assert written.keys() == {"plain"} and written["plain"].keys() == {"clean", "pgd"}
-
-
-def test_the_studys_numbers_and_pairs_name_the_same_methods():
-    numbers = json.loads((study_table.DATA / "objectives.json").read_text())
-    pairs = csv.DictReader((study_table.DATA / "objectives-pairs.csv").read_text().splitlines())
-    named = {row[end] for row in pairs for end in ("first", "second")}
-    assert named == numbers.keys()
