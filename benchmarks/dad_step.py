@@ -27,6 +27,7 @@ from benchmarks.timing import (
     take_turns,
     write_result,
 )
+from benchmarks.training_steps import take_middle_step
 from pipeline.banks.builder import BankBuilder
 from pipeline.cli.main import main as stage
 from pipeline.core.batch import Batch, Roles
@@ -38,7 +39,6 @@ from pipeline.planning.step_cost import PassCounter
 from pipeline.stages.distill import make_objective, make_source
 from pipeline.store.artefact import STAGES_BY_KIND, read_job
 from pipeline.training.job_setup import make_checkpoint_settings, parse_recipe
-from pipeline.training.loop import take_optimizer_step
 from pipeline.training.state import TrainingState
 
 MODEL, STEPS = "resnet8-s2-w32", 4
@@ -107,7 +107,7 @@ def make_step(training: TrainingState) -> Callable[[], None]:
 
     def take_steps() -> None:
         for _ in range(STEPS):
-            take_optimizer_step(training, next(stream))
+            take_middle_step(training, next(stream))
 
     return take_steps
 

@@ -1,6 +1,6 @@
 """A training step of six methods beside a textbook step: `python -m benchmarks.training_steps`.
 
-Ours is the loop's own step, loading left out. The textbook steps are in `benchmarks/textbook`. The
+Ours is the loop's own step in the middle of a training, loading left out. The textbook steps are in `benchmarks/textbook`. The
 floor is the measured time of one forward times the passes that are counted for the objective: a
 forward, a gradient of the input and a gradient of the weights are a pass each.
 """
@@ -32,7 +32,7 @@ from pipeline.models.classifier import initialise_classifier
 from pipeline.models.frozen_forms import form_teacher
 from pipeline.planning.step_cost import PassCounter
 from pipeline.schema import make_plugin
-from pipeline.training.loop import take_optimizer_step
+from pipeline.training.loop import FIRST_BATCHES, check_watched_steps, take_optimizer_step
 from pipeline.training.state import CheckpointSettings, TrainingState
 
 CLASSES = 10
@@ -104,7 +104,7 @@ def make_workload(student: str, teacher: str, batch: int, device: str = "cpu") -
 def prepare_own_step(
     workload: Workload, method: str, folder: Path, recipe: Recipe
 ) -> Callable[[], None]:
-    """One step of the training loop."""
+    """One step of the training loop, by `take_middle_step`."""
     objective = make_plugin("objectives", "Objective", method, {})
     roles = Roles(workload.build(workload.student, 0), workload.build_teachers(method))
     if recipe.teacher_form == "folded":
@@ -117,7 +117,19 @@ def prepare_own_step(
     place = CheckpointSettings(folder, workload.x.device.type)
     source = OneBatch(workload)
     training = TrainingState(roles, objective, source, recipe, place, None)
-    return lambda: take_optimizer_step(training, source.make_batch())
+    return lambda: take_middle_step(training, source.make_batch())
+
+
+def take_middle_step(training: TrainingState, batch: Batch) -> None:
+    """One step as the loop takes it after the first batches, whose gradients it measures.
+
+    As in the loop, the host looks now and then whether the terms were finite.
+    """
+    training.step = max(training.step, FIRST_BATCHES)
+    take_optimizer_step(training, batch)
+    training.step += 1
+    if training.watch is not None and training.watch.is_due():
+        check_watched_steps(training)
 
 
 def prepare_textbook_step(workload: Workload, method: str) -> Callable[[], None]:

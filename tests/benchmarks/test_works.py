@@ -8,7 +8,11 @@ from torch import nn
 from benchmarks import attacks, training_steps
 from benchmarks.textbook import darwin, pgd_at
 from benchmarks.timing import Settings
+from pipeline.config.recipe import Recipe
+from pipeline.core.devices import placement
 from pipeline.core.losses import cross_entropy
+from pipeline.training import divergence, loop
+from pipeline.training.divergence import DivergenceWatch
 
 
 def test_every_method_and_its_textbook_step_are_timed(tmp_path):
@@ -28,6 +32,24 @@ def test_steps_that_are_slower_than_the_textbooks_are_profiled(tmp_path):
     text = training_steps.format_slower_steps(workload, data, tmp_path)
     assert "rslad, ours:" in text and "rslad, textbook:" in text and "adaad" not in text
     assert text.count("`aten::convolution_backward`") == 2
+
+
+def test_the_steps_that_are_timed_are_of_the_middle_of_a_training(tmp_path, monkeypatch):
+    def refuse(parameters):
+        raise AssertionError("the norms of the first batches are measured")
+
+    looks, look = [], DivergenceWatch.check
+    monkeypatch.setattr(loop, "measure_gradient", refuse)
+    monkeypatch.setattr(placement, "is_accelerator", lambda device: True)
+    monkeypatch.setattr(divergence, "CHECK_STEPS", 2)
+    monkeypatch.setattr(
+        DivergenceWatch, "check", lambda w, *given: looks.append(len(w.unread)) or look(w, *given)
+    )
+    workload = training_steps.make_workload("resnet8-s2-w4", "resnet8-s2-w4", 4)
+    step = training_steps.prepare_own_step(workload, "pgd_at", tmp_path, Recipe(batch=4))
+    for _ in range(5):
+        step()
+    assert looks == [2, 2]
 
 
 def test_all_libraries_attack_within_the_same_ball():
