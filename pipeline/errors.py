@@ -15,7 +15,8 @@ ROOM_REMEDY = "free some space and run again"
 MEMORY_REMEDY = "give its rule more (mem_mb) or lower its batch and run again"
 GPU_MEMORY_REMEDY = (
     "raise recipe.accumulate, which makes the same update of smaller parts (for a bank lower its "
-    "block, for an attack its chunk), and run again"
+    "block, for an attack its chunk), and run again; an objective that needs the whole batch "
+    "refuses accumulate: lower its batch instead"
 )
 GPU_MEMORY_ERRORS = ("OutOfMemoryError", "CUDA error: out of memory", "STATUS_ALLOC_FAILED")
 UNDETERMINED_WORDS = "does not have a deterministic implementation"

@@ -93,6 +93,12 @@ def test_a_checkpoint_that_finds_no_room_is_explained(tmp_path, small_files):
     assert explain_error(found.value, "store/a") == full
 
 
+def test_a_gpu_without_memory_has_a_remedy_for_objectives_that_need_the_whole_batch():
+    found = explain_error(torch.OutOfMemoryError("CUDA out of memory."), "store/a")
+    assert "raise recipe.accumulate" in found
+    assert found.endswith("needs the whole batch refuses accumulate: lower its batch instead")
+
+
 @pytest.mark.parametrize(
     ("error", "line"),
     [
