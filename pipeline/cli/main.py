@@ -151,10 +151,11 @@ def check_verb(job: Job, options: argparse.Namespace) -> None:
 
 
 def check_device(job: Job) -> None:
-    """Refuse a GPU job where torch sees no GPU."""
+    """Log which device the job computes on; refuse a GPU job where torch sees no GPU."""
     import torch
 
     if job.spec.get("device") != "cuda":
+        log.info("device cpu, threads: %d", torch.get_num_threads())
         return
     wanted, seen = torchrun.count_processes(job.kind, job.spec, job.run), torch.cuda.device_count()
     if not seen:
