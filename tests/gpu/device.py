@@ -9,6 +9,7 @@ import torch
 import yaml
 
 from pipeline.discovery import is_installed
+from pipeline.training.numeric_modes import CUBLAS_VARIABLE, CUBLAS_WORKSPACE
 
 # `cuda`, or `cpu` to try the tests themselves where there is no GPU.
 DEVICE = os.environ.get("RETORT_GPU_TESTS", "cuda")
@@ -21,6 +22,9 @@ NEEDED = {  # what of the tiny experiment needs a package that a bare machine ma
     "pgd": ("foolbox",),
     "autoattack": ("pyautoattack",),
 }
+
+# CUDA's libraries read it when they start, before a test asks for equal bytes.
+os.environ.setdefault(CUBLAS_VARIABLE, CUBLAS_WORKSPACE)
 
 if DEVICE == "cpu":
     torch.set_num_threads(1)
