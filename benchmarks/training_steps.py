@@ -1,8 +1,9 @@
 """A training step of six methods beside a textbook step: `python -m benchmarks.training_steps`.
 
-Ours is the loop's own step in the middle of a training, loading left out. The textbook steps are in `benchmarks/textbook`. The
-floor is the measured time of one forward times the passes that are counted for the objective: a
-forward, a gradient of the input and a gradient of the weights are a pass each.
+Ours is the loop's own step in the middle of a training, loading left out. The textbook steps are in
+`benchmarks/textbook`. The floor is the measured time of one forward times the passes that are
+counted for the objective: a forward, a gradient of the input and a gradient of the weights are a
+pass each.
 """
 
 from collections.abc import Callable, Iterator
