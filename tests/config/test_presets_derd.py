@@ -113,6 +113,19 @@ def test_cmi_has_its_script_s_rates(name):
     assert config(name).students["cmi-rn18"].recipe.augment == "crop_flip"
 
 
+@pytest.mark.parametrize("name", CIFAR)
+def test_cmi_reads_the_stages_of_a_resnet34_alone(name):
+    """Its script takes them for that teacher, and every BatchNorm of another."""
+    setup, seen = config(name), 0
+    for section in setup.generators.values():
+        losses = resolve_loss(section)
+        if "cmi" in losses:
+            of_stages = setup.teachers[section.teacher].model == "resnet34"
+            assert losses["cmi"].get("layers", "norms") == ("stages" if of_stages else "norms")
+            seen += 1
+    assert seen == 2
+
+
 def test_rows_that_the_paper_quotes_say_so():
     with (PRESETS / "rows.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["paper"] == "derd"]
