@@ -174,7 +174,7 @@ def settings_of(paper: str):
 
 @pytest.mark.parametrize("paper", ["adaad", "dad", "darwin", "derd"])
 def test_entries_train_as_long_as_the_paper_says(paper):
-    """DERD's teachers are left to their own test: those of ImageNet-100 are from files."""
+    """DERD's teachers are left to their own test: those of ImageNet-100 train by another recipe."""
     checked = 0
     for table, identity, setting, recipe in settings_of(paper):
         printed = find_printed_epochs(table, identity)
@@ -184,10 +184,11 @@ def test_entries_train_as_long_as_the_paper_says(paper):
     assert checked == {"adaad": 63, "dad": 38, "darwin": 0, "derd": 8}[paper]
 
 
-@pytest.mark.parametrize("paper", ["adaad", "darwin"])
-def test_entries_of_cifar_have_the_usual_rate_and_attack(paper):
+@pytest.mark.parametrize(("paper", "count"), [("adaad", 63), ("darwin", 132)])
+def test_students_have_the_usual_rate_and_attack(paper, count):
+    checked = 0
     for table, identity, setting, recipe in settings_of(paper):
-        if setting.kind == "teacher" or not setting.model.startswith(("resnet", "mobilenet")):
+        if setting.kind == "teacher":
             continue
         assert (recipe.lr, recipe.batch, recipe.momentum) == (0.1, 128, 0.9), identity
         assert (recipe.weight_decay, recipe.gamma) == (5e-4, 0.1), identity
@@ -196,6 +197,22 @@ def test_entries_of_cifar_have_the_usual_rate_and_attack(paper):
         options = setting.options
         assert (255 * options["eps"], 255 * options["step"]) == pytest.approx((8, 2)), identity
         assert options["steps"] == 10, (table.name, identity)
+        checked += 1
+    assert checked == count
+
+
+def test_derd_s_rows_train_against_ten_steps_of_two_levels():
+    """Its own objective attacks without a radius; `natural` does not attack."""
+    attacked = Counter()
+    for table, identity, setting, _ in settings_of("derd"):
+        options = setting.options
+        if "steps" in options:
+            assert options["steps"] == 10, (table.name, identity)
+            assert 255 * options["step"] == pytest.approx(2), (table.name, identity)
+            radius = 0.03 if identity.dataset == "imagenet100" else 8 / 255
+            assert options.get("eps", radius) == pytest.approx(radius), (table.name, identity)
+        attacked["steps" in options, setting.objective == "natural"] += 1
+    assert attacked == {(True, False): 62, (False, True): 7}
 
 
 def test_table_four_of_dad_begins_with_weights_of_imagenet_21k():
