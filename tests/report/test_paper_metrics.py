@@ -63,6 +63,18 @@ def test_only_the_asked_radius_counts():
     assert value(found, "pgd_s", radius=4 / 255) is None
 
 
+def test_quoted_values_are_of_twenty_steps():
+    found = measured({pgd(10, EPS): of(6), pgd(20, EPS): of(5), pgd(10, EPS, start="gauss"): of(4)})
+    assert value(found, "pgd_s", is_quoted=True) == 50
+    assert value(found, "pgd_t", is_quoted=True) == 40
+    assert value(measured({pgd(10, EPS): of(6)}), "pgd_s", is_quoted=True) is None
+    points = {a: of(9) for a in (CLEAN, AttackPoint("fgsm", EPS), AttackPoint("autoattack", EPS))}
+    points |= {AttackPoint("cw_linf", EPS): of(9), pgd(10, EPS, start="gauss"): of(9)}
+    points |= {pgd(10, EPS): of(9), pgd(20, EPS): of(3)}
+    assert value(measured(points), "avg") == 90
+    assert value(measured(points), "avg", is_quoted=True) == pytest.approx((5 * 90 + 30) / 6)
+
+
 def test_a_column_that_one_seed_lacks_is_not_measured():
     found = measured({CLEAN: of(4), pgd(10, EPS): of(2)}, {CLEAN: of(6)}, shifted=({}, {}))
     score = measure(found, ColumnQuery("clean", "cifar10"))

@@ -88,6 +88,7 @@ OPTIONAL = {
         "pipeline.report.papers.render",
         "pipeline.report.papers.section",
         "pipeline.report.papers.settings",
+        "pipeline.report.papers.training_counts",
         "pipeline.report.shift_table",
     ),
     "wasserstein": (
@@ -103,6 +104,7 @@ EXEMPT = {
     **IN_MODEL_KEY,
     "pipeline.core.augment": "random crops are cut in training, not here",
     "pipeline.core.batch": "Q's training objective alone",
+    "pipeline.training.gradient_matching": "no count of a report has IGDM's term",
     "pipeline.core.topk_logits": "teacher outputs of banks are not shown",
 }
 

@@ -16,9 +16,10 @@ from pipeline.report.papers.metrics import (
 from pipeline.report.papers.networks import is_family, is_network, list_printed_teachers
 from pipeline.report.papers.printed import PrintedTable, PrintedValue, RowIdentity
 from pipeline.report.papers.settings import Setting, TeacherSetting
+from pipeline.report.papers.training_counts import COUNTED, count_training
 from pipeline.schema import get_defaults
 
-REVISION = 2
+REVISION = 3
 
 DERD_IMAGENET_RADIUS = 0.03
 DAD_RADIUS = 4 / 255  # it prints none
@@ -128,7 +129,7 @@ def make_row(
     """A row with the numbers of the model that stands in it; empty if none was measured."""
     row = make_empty_row(identity, printed)
     scores = [
-        None if value is None else measure(model.measured, make_query(table, value, rule))
+        None if value is None else find_score(model, make_query(table, value, rule))
         for value in printed
     ]
     pairs = [
@@ -141,12 +142,19 @@ def make_row(
     return replace(row, cells=cells, model=model.name, differences=differences)
 
 
+def find_score(model: Model, query: ColumnQuery) -> Score | None:
+    """A column's value for one model, measured or counted; None without one."""
+    if query.metric in COUNTED:
+        return count_training(model.setting, query.metric)
+    return measure(model.measured, query)
+
+
 def make_query(table: PrintedTable, value: PrintedValue, rule: MethodRule) -> ColumnQuery:
     """What a printed value asks to be measured."""
     radius = DAD_RADIUS if table.paper == "dad" else DEFAULT_RADIUS
     if table.paper == "derd" and value.dataset == "imagenet100":
         radius = DERD_IMAGENET_RADIUS
-    return ColumnQuery(value.metric, value.dataset, radius, rule.epoch)
+    return ColumnQuery(value.metric, value.dataset, radius, rule.epoch, value.is_quoted)
 
 
 def choose_models(

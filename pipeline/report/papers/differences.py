@@ -14,7 +14,7 @@ from pipeline.report.papers.printed import PrintedTable, PrintedValue, RowIdenti
 from pipeline.report.papers.settings import Setting
 from pipeline.schema import get_defaults
 
-REVISION = 3
+REVISION = 4
 
 TEST_COUNTS = {  # images of the complete test sets
     "cifar10": 10_000,
@@ -32,6 +32,7 @@ ADAAD_EPOCHS = {"PGD-AT": 110}  # the others 200
 DERD_EPOCHS = {"DERD": 100, "w/o stage-I": 100, "stage-I": 2000, "T_nat": 2000, "T_rob": 2000}
 PRETRAINED_EPOCHS, SCRATCH_EPOCHS = 30, 300  # DAD's transformers
 ATTACK_OPTIONS = ("eps", "step", "steps")
+LONGER_IF_QUOTED = ("pgd_t", "cw_linf")  # attacks of 10 steps here, of more in the literature
 STAND_IN = "_like"  # ends the name of an objective that stands in for an unpublished one
 
 
@@ -49,6 +50,7 @@ def describe_differences(
         describe_epochs(find_printed_epochs(table, identity), setting),
         describe_training_images(identity, setting),
         describe_inner_attack(setting) if identity.student else "",
+        describe_quoted_attacks(scores),
         describe_test_images(scores),
     ]
     return tuple(part for part in parts if part)
@@ -139,6 +141,13 @@ def format_option(name: str, value: float, norm: str = "") -> str:
     if name == "steps":
         return f"{value}"
     return f"{value:.4g} ({norm})" if norm else f"{round(255 * value, 2):g}/255"
+
+
+def describe_quoted_attacks(scores: Sequence[tuple[PrintedValue, Score]]) -> str:
+    """The columns whose printed values are quoted from under attacks of more steps than ours."""
+    quoted = [value for value, _ in scores if value.is_quoted and value.value is not None]
+    found = [value.metric for value in quoted if value.metric in LONGER_IF_QUOTED]
+    return f"attacks of 10 steps, quoted under 20 or more ({', '.join(found)})" if found else ""
 
 
 def describe_test_images(scores: Sequence[tuple[PrintedValue, Score]]) -> str:

@@ -1,7 +1,7 @@
 """A printed column's value, measured for one of our models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import DEFAULT_STEP_SIZE, PIXEL_TOLERANCE
@@ -12,7 +12,7 @@ from pipeline.report.outcomes import CLEAN_POINT, Outcome
 from pipeline.report.shift_table import OutcomesByTestSet
 from pipeline.report.statistics.intervals import student_t_interval, wilson_interval
 
-REVISION = 2
+REVISION = 3
 
 PERCENT = 100
 DEFAULT_RADIUS = 8 / 255
@@ -52,6 +52,9 @@ ATTACK_QUERIES = {
     "jsma": AttackQuery("jsma_true", has_radius=False),  # AdaAD aims at the true labels
     "aa": AttackQuery("autoattack"),
     "square": AttackQuery("square"),
+}
+QUOTED_QUERIES = ATTACK_QUERIES | {  # the literature's PGD has 20 steps
+    "pgd_s": AttackQuery("pgd", 20, "uniform"),
 }
 SURROGATE_NETWORKS = {  # at the end of a column's name -> our names of the surrogate's network
     "rn34": ("resnet34", "timm/resnet34"),
@@ -118,12 +121,14 @@ class ColumnQuery:
     Attributes:
         radius: of the attacks, in pixels of [0,1].
         epoch: the epoch of the weights; None for the exported ones.
+        is_quoted: whether the paper took the value from elsewhere, where attacks are longer.
     """
 
     metric: str
     dataset: str
     radius: float = DEFAULT_RADIUS
     epoch: int | None = None
+    is_quoted: bool = False
 
 
 def measure(measured: Measurements, query: ColumnQuery) -> Score | None:
@@ -162,7 +167,7 @@ def find_point(
 ) -> AttackPoint | None:
     """The attack point of a column, at its radius; steps of 2/255 and few restarts go first."""
     attack, _, surrogate = query.metric.partition("_transfer_")
-    asked = ATTACK_QUERIES.get(attack)
+    asked = (QUOTED_QUERIES if query.is_quoted else ATTACK_QUERIES).get(attack)
     networks = SURROGATE_NETWORKS.get(surrogate, ())
     if asked is None:
         return None
@@ -227,9 +232,7 @@ def summarise(values: Sequence[float], image_count: int) -> Score:
 def average_scores(measured: Measurements, query: ColumnQuery) -> Score | None:
     """The mean of other columns, without an interval; an mCE counts as 100 less the mCE."""
     columns = MEANS.get(query.dataset, DERD_COLUMNS)
-    scores = [
-        measure(measured, ColumnQuery(metric, query.dataset, query.radius)) for metric in columns
-    ]
+    scores = [measure(measured, replace(query, metric=metric)) for metric in columns]
     known = [score for score in scores if score is not None]
     if len(known) < len(columns):
         return None

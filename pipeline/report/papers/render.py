@@ -12,7 +12,7 @@ from pipeline.report.papers.comparison import Cell, Column, Comparison, Row
 from pipeline.report.papers.printed import FLAGS, PrintedValue
 from pipeline.report.tables import MISSING_CELL, escape_markdown, format_caption
 
-REVISION = 2
+REVISION = 3
 
 FLAG_MARK, QUOTE_MARK = "†", "‡"
 ID_HEADINGS = ("data set", "teacher", "student", "method")
@@ -44,6 +44,11 @@ TABLE_REMARKS = {  # table -> what holds of a column as a whole
     "adaad.4": (
         "JSMA aims at the true label here, as the paper's does (attack jsma_true): what is right "
         "stays so, so it is no attack. jsma aims at a random wrong class and stands in no column."
+    ),
+    "dad.7": (
+        "Both columns are counted, not timed. Steps are those of the attack in training, for DAD of "
+        "that on its bank's samples, made once. The budget is the student's passes over those of "
+        "standard training: no teacher's, and none of the VQGAN's, which DAT runs in every step."
     ),
 }
 DIGITS = {"percent": 1, "mce": 1, "ratio": 3, "count": 0}  # of our values, by unit

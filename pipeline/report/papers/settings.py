@@ -11,7 +11,7 @@ from pipeline.report.papers.networks import TEACHERS_FROM_FILES, is_called, is_n
 from pipeline.schema import get_defaults
 from pipeline.store.artefact import Artefact
 
-REVISION = 3
+REVISION = 4
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ class Setting:
         has_igdm: whether its objective carries IGDM's term.
         name: its name in the configuration.
         has_generated_bank: whether the samples of its bank are generated images.
+        bank_steps: number of steps of the attack on the samples of its bank; 0 without any.
     """
 
     kind: str
@@ -80,6 +81,7 @@ class Setting:
     has_igdm: bool = False
     name: str = ""
     has_generated_bank: bool = False
+    bank_steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class SettingReader:
             has_igdm=getattr(spec, "igdm", None) is not None,
             name=self.study.find_name(manifest.key),
             has_generated_bank="images" in getattr(bank, "manifest", manifest).inputs,
+            bank_steps=count_bank_steps(bank),
         )
 
     def get_input(self, model: Artefact, role: str) -> Artefact | None:
@@ -162,6 +165,12 @@ class SettingReader:
 def make_setting_reader(study: Study) -> SettingReader:
     """A reader of a study's settings."""
     return SettingReader(study, {a.manifest.key: a for a in study.artefacts.values()})
+
+
+def count_bank_steps(bank: Artefact | None) -> int:
+    """The steps of the attack on a bank's samples; 0 without a bank or an attack."""
+    attack = None if bank is None else get_spec(bank.manifest).attack
+    return 0 if attack is None else attack.steps
 
 
 def is_from_open_clip(spec: Any) -> bool:
