@@ -46,9 +46,9 @@ TABLE_REMARKS = {  # table -> what holds of a column as a whole
         "stays so, so it is no attack. jsma aims at a random wrong class and stands in no column."
     ),
     "dad.7": (
-        "Both columns are counted, not timed. Steps are those of the attack in training, for DAD of "
-        "that on its bank's samples, made once. The budget is the student's passes over those of "
-        "standard training: no teacher's, and none of the VQGAN's, which DAT runs in every step."
+        "Both columns are counted, not timed. Steps are those of the attack in training, for DAD "
+        "of that on its bank's samples, made once. The budget is the student's passes over those "
+        "of standard training: no teacher's, and none of the VQGAN's, which DAT runs in every step."
     ),
 }
 DIGITS = {"percent": 1, "mce": 1, "ratio": 3, "count": 0}  # of our values, by unit
