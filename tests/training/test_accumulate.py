@@ -15,6 +15,7 @@ from pipeline.core.batch import (
 )
 from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.schema import build_instance, list_options
+from pipeline.training.gradient_matching import GradientMatching
 from pipeline.training.loop import accumulate_combined_gradients, accumulate_gradients
 from tests.helpers.plain import CLASSES, Network
 
@@ -39,10 +40,13 @@ class Grid(nn.Module):
         return (x * 8).round() / 8
 
 
-def make_step(name: str, form: str, progress: float) -> tuple[object, Roles, Batch]:
-    """An objective, fresh double networks, and eight images."""
+def make_step(
+    name: str, form: str, progress: float, igdm: float = 0.0
+) -> tuple[object, Roles, Batch]:
+    """An objective, which may carry IGDM's term, fresh double networks, and eight images."""
     options = {key: value for key, value in OPTIONS.items() if key in list_options(KINDS[name])}
     objective = build_instance(KINDS[name], options | ({"attack": form} if form else {}))
+    objective = GradientMatching(objective, igdm) if igdm else objective
     needs = objective.needs()
     wanted = [role for role in ("natural", "robust") if role in needs] or ["teacher"]
     teachers = {
@@ -63,10 +67,10 @@ def make_step(name: str, form: str, progress: float) -> tuple[object, Roles, Bat
 
 
 def compute_update(
-    name: str, form: str, progress: float, parts: int
+    name: str, form: str, progress: float, parts: int, igdm: float = 0.0
 ) -> tuple[dict[str, float], list[Tensor]]:
     """The terms' values and the gradient of each parameter, as the loop accumulates them."""
-    objective, roles, batch = make_step(name, form, progress)
+    objective, roles, batch = make_step(name, form, progress, igdm)
     parameters = list(roles.student.parameters())
     training = SimpleNamespace(
         objective=objective, roles=roles, parameters=parameters, read_term=Tensor.item
@@ -81,8 +85,22 @@ def compute_update(
 @pytest.mark.parametrize("progress", [0.0, 0.5])
 @pytest.mark.parametrize(("name", "form"), FORMS)
 def test_four_parts_are_one_batch(name, form, progress):
+    assert_parts_are_one_batch(name, form, progress)
+
+
+@pytest.mark.parametrize("name", ["adaad", "rslad", "trades"])
+def test_four_parts_are_one_batch_with_igdm_s_term(name):
+    """The term of a part is of that part's own adversarial images."""
+    values = assert_parts_are_one_batch(name, "", 0.5, igdm=20.0)
+    assert values["igdm"] > 0
+
+
+def assert_parts_are_one_batch(
+    name: str, form: str, progress: float, igdm: float = 0.0
+) -> dict[str, float]:
+    """Compare terms and gradients of four parts with those of one batch; the batch's terms."""
     (values, grads), (own_values, own_grads) = (
-        compute_update(name, form, progress, parts) for parts in (1, PARTS)
+        compute_update(name, form, progress, parts, igdm) for parts in (1, PARTS)
     )
     assert values.keys() == own_values.keys()
     for term, value in values.items():
@@ -90,6 +108,7 @@ def test_four_parts_are_one_batch(name, form, progress):
     for whole, summed in zip(grads, own_grads, strict=True):
         assert whole.abs().max() > 0
         torch.testing.assert_close(summed, whole, atol=1e-10, rtol=0)
+    return values
 
 
 @pytest.mark.parametrize("name", NAMES)
