@@ -27,7 +27,7 @@ from pipeline.models.loading import load_teacher
 from pipeline.report.attack_labels import format_shift
 from pipeline.report.attack_points import is_corruption, rank_by_columns
 from pipeline.report.figures import assign_line_styles, open_figure
-from pipeline.report.outcomes import ModelGroup, Study
+from pipeline.report.outcomes import ModelGroup, Outcome, Study
 from pipeline.report.shift_table import read_shifted_outcomes
 from pipeline.report.tables import format_markdown_table
 from pipeline.report.wasserstein import (
@@ -44,21 +44,31 @@ BATCH_SIZE = 250  # images in one forward pass
 
 @dataclass(frozen=True)
 class DistancePoint:
-    """One point of the scatter: W, W divided by that of clean images, and accuracy in [0,1]."""
+    """One point of the scatter.
+
+    Attributes:
+        group: a student.
+        shift: a corruption, or another data set.
+        distance: W.
+        relative_distance: W divided by that of clean images.
+        accuracy: share of the shifted test images in [0,1], mean over seeds.
+        image_count: number of these images, the smallest of any seed.
+    """
 
     group: ModelGroup
     shift: AttackPoint
     distance: float
     relative_distance: float
     accuracy: float
+    image_count: int
 
 
 @dataclass(frozen=True)
 class ShiftedTest:
-    """A shift, the accuracies in [0,1] of each seed under it, and what measures its images."""
+    """A shift, each seed's outcome under it, and what measures its images."""
 
     point: AttackPoint
-    accuracies: list[float]
+    outcomes: list[Outcome]
     measure: Callable[[], BatchNormStatistics]
 
 
@@ -122,19 +132,18 @@ class DistanceStudy:
         """Yields every shift that a student was tested under: corruptions, and other data sets."""
         dataset = group.members[0].manifest.inputs["dataset"]
         for point in sorted(filter(is_corruption, group.common_points), key=rank_by_columns):
-            accuracies = [o.accuracy for o in group.average_by_member([point])]
             measure = partial(self.measure_shifted_images, dataset, point)
-            yield ShiftedTest(point, accuracies, measure)
+            yield ShiftedTest(point, group.average_by_member([point]), measure)
         by_member = [read_shifted_outcomes(self.study, member) for member in group.members]
         for name in sorted(set.intersection(*map(set, by_member))):
             key = self.study.get_artefacts("dataset")[name].manifest.key
             common = set.intersection(*(set(found[name]) for found in by_member))
             for point in sorted(filter(is_unattacked, common), key=rank_by_columns):
-                accuracies = [found[name][point].accuracy for found in by_member]
+                outcomes = [found[name][point] for found in by_member]
                 part = format_shift(point)
                 measure = partial(self.measure_other_images, key, part)
                 shift = AttackPoint("clean", part=f"{name} {part}".rstrip())
-                yield ShiftedTest(shift, accuracies, measure)
+                yield ShiftedTest(shift, outcomes, measure)
 
     def iterate_points(self) -> Iterator[DistancePoint]:
         """Yields a point for each student and shift; accuracy is the mean over seeds."""
@@ -159,7 +168,8 @@ class DistanceStudy:
                     shifted.point,
                     shift_distance,
                     shift_distance / clean_distance,
-                    float(np.mean(shifted.accuracies)),
+                    float(np.mean([outcome.accuracy for outcome in shifted.outcomes])),
+                    min(len(outcome.index) for outcome in shifted.outcomes),
                 )
 
 

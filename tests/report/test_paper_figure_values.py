@@ -1,11 +1,16 @@
-"""What the papers' figures compute with networks: paths, landscapes and heat maps, by hand."""
+"""What the papers' figures compute: paths, landscapes, heat maps and steps, by hand."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pipeline.report.paper_figures import grad_cam, landscape, path_accuracy
+from pipeline.report.outcomes import Study
+from pipeline.report.paper_figures import cosine, grad_cam, landscape, path_accuracy
+from pipeline.store.artefact import Artefact, Manifest
+from tests.helpers.specs import completed
 
 
 class Threshold(nn.Module):
@@ -97,3 +102,22 @@ def test_a_heat_map_by_hand():
         np.testing.assert_allclose(found, expected, atol=1e-5)
     flat = nn.Sequential(nn.Flatten(), nn.Linear(8, 2))
     assert grad_cam.compute_heat_maps(flat, x, torch.tensor([0])) is None
+
+
+def test_steps_of_an_epoch_are_the_student_s_own_its_generator_s_or_of_the_images():
+    def artefact(kind: str, key: str, inputs: dict, facts: dict, **spec) -> Artefact:
+        return Artefact(Path(key), Manifest(kind, key, key, spec, inputs, {}, facts, {}))
+
+    def student(reads: dict, **more) -> Artefact:
+        recipe = {"epochs": 2, "batch": 8}
+        spec = {"model": "r8", "recipe": recipe, "objective": {"derd": {}}, **more}
+        return artefact("student", "s", reads, {}, **completed("student", spec))
+
+    warm = completed("generator", {"model": "r8", "recipe": {"epochs": 2}, "steps_per_epoch": 7})
+    known = {"generator/g": artefact("generator", "g", {}, {}, **warm)}
+    known["dataset/d"] = artefact("dataset", "d", {}, {"counts": {"train": 23}})
+    study, generator = Study(known, {}), {"generator": "g"}
+    own = student(generator, sampling={"steps_per_epoch": 3})
+    assert cosine.count_steps(study, own) == 3
+    assert cosine.count_steps(study, student(generator)) == 7
+    assert cosine.count_steps(study, student({"dataset": "d"})) == 2

@@ -3,11 +3,18 @@
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
+from pipeline.config.specs import get_spec
 from pipeline.report.figures import read_histories
 from pipeline.report.outcomes import ModelGroup, Study
-from pipeline.report.paper_figures.canvas import Canvas, describe_seeds, make_line_formats
+from pipeline.report.paper_figures.canvas import (
+    Canvas,
+    describe_counts,
+    describe_seeds,
+    make_line_formats,
+)
+from pipeline.store.artefact import Artefact
 
-REVISION = 1
+REVISION = 2
 
 Series = tuple[list[int], np.ndarray]  # epochs, and the cosines (S,E) of each seed
 
@@ -23,6 +30,16 @@ def collect_cosines(study: Study) -> list[tuple[ModelGroup, Series]]:
         if epochs:
             found.append((group, (epochs, np.array([[s[e] for e in epochs] for s in seeds]))))
     return found
+
+
+def count_steps(study: Study, student: Artefact) -> int:
+    """The number of steps in an epoch of a student's training."""
+    spec, inputs = get_spec(student.manifest), student.manifest.inputs
+    if (key := inputs.get("generator")) is not None:
+        generator = get_spec(study.artefacts[f"generator/{key}"].manifest)
+        return spec.sampling.steps_per_epoch or generator.steps_per_epoch
+    counts = study.artefacts[f"dataset/{inputs['dataset']}"].manifest.facts["counts"]
+    return counts["train"] // spec.recipe.batch
 
 
 def draw_cosines(canvas: Canvas) -> str:
@@ -43,10 +60,12 @@ def draw_cosines(canvas: Canvas) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         figure.legend(loc="outside right upper", frameon=False)
     lengths = sorted({len(epochs) for _, (epochs, _) in found})
+    steps = [count_steps(canvas.study, group.members[0]) for group, _ in found]
     return (
         "Cosine of the gradients of the natural and the robust teacher's terms with respect to the "
-        "student's weights, before they are harmonised: mean over an epoch's steps. Below zero "
-        "they pull against each other. Line: mean over seeds; shaded: lowest to highest seed. "
+        "student's weights, before they are harmonised: mean over an epoch's "
+        f"{describe_counts(steps)} steps. Below zero they pull against each other. Line: mean over "
+        "seeds; shaded: lowest to highest seed. "
         f"{describe_seeds([group for group, _ in found])}, "
         f"{' or '.join(map(str, lengths))} epochs."
     )

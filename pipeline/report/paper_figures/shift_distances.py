@@ -7,11 +7,12 @@ from pipeline.report.distance_study import DistancePoint
 from pipeline.report.paper_figures.canvas import (
     MARKERS,
     Canvas,
+    describe_counts,
     describe_seeds,
     make_line_formats,
 )
 
-REVISION = 1
+REVISION = 2
 
 
 def draw_distances(canvas: Canvas) -> str:
@@ -31,13 +32,14 @@ def draw_distances(canvas: Canvas) -> str:
         add_legend_entries(axes, spots, shifts, formats)
         axes.set(xlabel="Wasserstein distance W of training images", ylabel="accuracy (%)")
         figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    counts = [spot.image_count for spot in spots]
     groups = list({spot.group.name: spot.group for spot in spots}.values())
     return (
         "Accuracy on shifted test images against the 2-Wasserstein distance between a student's "
         "training images (with its bank's samples) and the shifted ones, channels as independent "
         f"Gaussians, by the BatchNorm inputs of {settings.network}: n = {settings.images:,} images "
-        f"of each at most, {describe_seeds(groups)}, accuracy as the mean over seeds. Colour: "
-        "student; marker: shift."
+        f"of each at most. Accuracy on {describe_counts(counts)} test images, mean over seeds, "
+        f"{describe_seeds(groups)}. Colour: student; marker: shift."
     )
 
 

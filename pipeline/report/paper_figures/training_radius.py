@@ -19,9 +19,9 @@ from pipeline.report.paper_figures.canvas import (
 from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.schema import make_plugin
 
-REVISION = 3
+REVISION = 4
 
-SIZES = ("eps", "step", "kd_scale")  # options that move with the radius in AdaAD's sweep
+SIZES = ("eps", "step")  # options that move with the radius in AdaAD's sweep
 SeriesKey = tuple[str, ...]
 
 
@@ -36,8 +36,8 @@ class RadiusSeries:
 def collect_series(study: Study) -> list[RadiusSeries]:
     """Every series of evaluated students with two radii or more, radii ascending.
 
-    Students of a series have the same spec and inputs but for the objective's `eps`, and what is
-    scaled with it: `step` and `kd_scale`.
+    Students of a series have the same spec and inputs but for the objective's `eps`, and the
+    `step` that is scaled with it.
     """
     found: dict[SeriesKey, dict[float, ModelGroup]] = {}
     for group in study.evaluated_groups:
@@ -142,7 +142,7 @@ def draw_training_radii(canvas: Canvas) -> str:
         f"Accuracy {under}, of students over the radius of the attack in their training. Bars: "
         "95 % intervals, over images for one seed, else over seeds. "
         f"{describe_counts([group.image_count for group in groups])} test images, "
-        f"{describe_seeds(groups)}. Of a series only `eps`, `step` and `kd_scale` differ."
+        f"{describe_seeds(groups)}. Of a series only `eps` and `step` differ."
     )
 
 
