@@ -1,5 +1,7 @@
-"""A bank of generated images: which image stands for a row, the filter, the plan."""
+"""A bank of generated images: which image stands for a row, the filter, the plan, a student."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -7,14 +9,18 @@ import torch
 
 from pipeline.banks.builder import BankBuilder
 from pipeline.banks.generated import choose_images
+from pipeline.banks.reader import read_bank
 from pipeline.core.seeding import derive_seed
+from pipeline.data.dataset_artefact import open_dataset
 from pipeline.data.splits import Split
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.stages.build_bank import compute_bank_facts
 from pipeline.store.artefact import Job
 from tests.banks.test_builder import maker
+from tests.helpers import pictures
 from tests.helpers.graph import tiny
+from tests.helpers.making import made as made_in_full
 
 GENERATED = {"dataset": "tiny", "teacher": "natural", "images": "made", "shards": 2, "block": 64}
 
@@ -81,3 +87,40 @@ def test_a_student_reads_a_bank_of_generated_images():
 def test_what_does_not_go_with_generated_images_is_refused(more, message):
     with pytest.raises(RetortError, match=message):
         planned(**more)
+
+
+def test_a_student_is_trained_from_a_folder_of_generated_images_per_class(tmp_path):
+    """Twelve real images, and six generated ones; the teacher may refuse a few."""
+    recipe = {"epochs": 2, "batch": 4, "lr": 0.05, "augment": "none"}
+    datasets = {
+        name: {"source": pictures.source(pictures.folders(tmp_path / name, each=each)), **counts}
+        for name, each, counts in (
+            ("real", 4, {"train": 12, "val": 0, "test": 0}),
+            ("made", 2, {"train": 6, "val": 0, "test": 0}),
+        )
+    }
+    raw = {
+        "store": str(tmp_path / "store"),
+        "device": "cpu",
+        "run": {"data": str(tmp_path)},
+        "datasets": datasets,
+        "teachers": {"t": {"dataset": "real", "model": "resnet8-s2-w4", "recipe": recipe}},
+        "banks": {"b": {"dataset": "real", "teacher": "t", "images": "made", "shards": 1}},
+        "students": {
+            "s": {"dataset": "real", "bank": "b", "model": "resnet8-s2-w4", "objective": "dad"}
+        },
+    }
+    raw["students"]["s"]["recipe"] = recipe
+    found = made_in_full(make_plan_from_dict(raw))
+    stored = read_bank(found["bank/b"].folder, ("x_adv",)).fields
+    real, made = (open_dataset(found[f"dataset/{n}"].folder).read_split("train") for n in datasets)
+    chosen = choose_images(
+        made, real.labels.tolist(), range(12), found["bank/b"].manifest.spec["seed"]
+    )
+    assert 0 < len(stored["row"]) <= 12
+    assert (stored["x_adv"] == chosen[stored["row"]]).all()
+    student = found["student/s-0"]
+    assert student.manifest.inputs["bank"] == found["bank/b"].manifest.key
+    history = json.loads((student.folder / "history.json").read_text())["epochs"]
+    losses = [value for record in history for value in record.values()]
+    assert len(history) == 2 and all(map(math.isfinite, losses))
