@@ -1,5 +1,6 @@
 """A card's matrix rate and copy bandwidth, which are the floors of everything else."""
 
+import gc
 import platform
 import time
 from collections.abc import Callable
@@ -31,6 +32,13 @@ def make_clock(device: str) -> Callable[[], float]:
         return time.perf_counter()
 
     return read
+
+
+def free_memory(device: str) -> None:
+    """Give back the card's memory that nothing holds any more."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def make_product(device: str, side: int, dtype: torch.dtype, tf32: bool) -> Callable[[], None]:

@@ -3,6 +3,9 @@
 import json
 import platform
 import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -15,6 +18,7 @@ QUANTITIES = {  # by name in the data: how an aim of it is written
     "textbook": "≥ {:.3g} × textbook",
 }
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
+FRAMES, ERROR_LENGTH = 3, 1500  # of an error: the innermost frames and the characters in the report
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ class Report:
         folder: where the result is written.
         card: name of the card or processor.
         scale: share of the full sizes.
+        rows: by table and name, a row.
+        failures: what ended with an error or a failed test.
         profiles: by work, a table of where the time of one that misses its aim goes.
     """
 
@@ -47,20 +53,23 @@ class Report:
     card: str
     scale: float
     tests: str = ""
-    rows: dict[str, list[list[str]]] = field(default_factory=dict)
+    rows: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     data: dict[str, dict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     profiles: dict[str, str] = field(default_factory=dict)
     seconds: float | None = None
 
-    def add_tests(self, text: str) -> None:
-        """What pytest printed."""
+    def add_tests(self, text: str, is_good: bool) -> None:
+        """What pytest printed, and whether no test failed."""
         self.tests = text
+        if not is_good:
+            self.failures.append("tests")
         self.save()
 
     def add_row(self, table: str, row: list[str], name: str, data: object) -> None:
-        """A row of a table, and the same as data."""
-        self.rows.setdefault(table, []).append(row)
+        """A row of a table, and the same as data; it takes the place of a row of the same name."""
+        self.rows.setdefault(table, {})[name] = row
         self.data.setdefault(table, {})[name] = data
         print(" | ".join(row), flush=True)
         self.save()
@@ -70,6 +79,21 @@ class Report:
         self.notes.append(text)
         print(text, flush=True)
         self.save()
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Note an error of the block, with its innermost frames, so that what follows still runs.
+
+        Args:
+            what: names the block in the note.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.failures.append(what)
+            text = "".join(traceback.format_exception(error, limit=-FRAMES)).strip()
+            block = f"<!-- block: output -->\n```text\n{text[-ERROR_LENGTH:]}\n```"
+            self.add_note(f"Failed: {what}.\n\n{block}")
 
     def add_profile(self, name: str, table: str) -> None:
         """Where the time of a work goes that misses its aim."""
@@ -100,7 +124,7 @@ commit {name_commit()}; {date.today()}.{small}
         if self.tests:
             text += f"\n## Tests\n\n<!-- block: output -->\n```text\n{self.tests}\n```\n"
         for table, rows in self.rows.items():
-            text += f"\n## {table}\n\n{format_table(HEADS[table], rows)}\n"
+            text += f"\n## {table}\n\n{format_table(HEADS[table], [*rows.values()])}\n"
         for name, profile in self.profiles.items():
             text += f"\n### Where the time goes: {name}\n\n"
             text += f"<!-- block: output -->\n```text\n{profile}\n```\n"

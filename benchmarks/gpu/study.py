@@ -12,7 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
 from benchmarks.gpu import card
 from benchmarks.gpu.pack import TEST_IMAGES, unpack
@@ -23,7 +22,13 @@ from pipeline.config.recipe import Recipe
 from pipeline.errors import RetortError
 from pipeline.planning.graph import make_plan_from_dict
 from pipeline.planning.plan import Plan, write_job_files
-from pipeline.store.artefact import STAGES_BY_KIND, open_artefact, read_job, write_manifest
+from pipeline.store.artefact import (
+    MANIFEST_FILE,
+    STAGES_BY_KIND,
+    open_artefact,
+    read_job,
+    write_manifest,
+)
 from pipeline.store.attempt_cost import record_attempt_cost, sum_attempt_costs
 from pipeline.training.numeric_modes import set_numeric_modes
 
@@ -63,7 +68,7 @@ def run(report: Report, device: str, scale: float, images: Path | None, deadline
         epochs = plan_epochs(size, device, deadline - time.monotonic())
         plan = make_plan_from_dict(write_experiment(folder, packed, size, device, epochs))
         write_job_files(plan)
-        make_all(report, plan, epochs, deadline)
+        make_all(report, plan, epochs, device, deadline)
 
 
 def write_noise(path: Path, scale: float) -> int:
@@ -153,8 +158,10 @@ def sort_jobs(plan: Plan) -> list[str]:
     return [ref for ref in refs if ref not in late] + late
 
 
-def make_all(report: Report, plan: Plan, epochs: dict[str, int], deadline: float) -> None:
-    """Make artefact by artefact until the time is over; then one row for each model."""
+def make_all(
+    report: Report, plan: Plan, epochs: dict[str, int], device: str, deadline: float
+) -> None:
+    """Make artefact by artefact until the time is over; its model's row grows with each."""
     longest = 0.0
     for ref in sort_jobs(plan):
         left, entry = deadline - time.monotonic(), plan.artefacts[ref]
@@ -162,41 +169,48 @@ def make_all(report: Report, plan: Plan, epochs: dict[str, int], deadline: float
         if left < (longest if is_late else 0):
             report.add_note(f"Not made, the time was over: {entry.kind} {entry.name}.")
             continue
-        start = time.monotonic()
-        try:
-            make_artefact(plan, ref)
-        except (RetortError, ImportError) as error:
-            report.add_note(f"Not made: {entry.kind} {entry.name} ({error}).")
+        start, what = time.monotonic(), f"{entry.kind} {entry.name}"
+        with report.attempt(what):
+            try:
+                make_artefact(plan, ref)
+                model = entry.name.partition(".")[0].removesuffix("-0")
+                if model in epochs:
+                    add_model(report, plan, model, epochs[model])
+            except (RetortError, ImportError) as error:
+                report.add_note(f"Not made: {what} ({error}).")
         if is_late:
             longest = max(longest, time.monotonic() - start)
-    for name in epochs:
-        add_model(report, plan, name, epochs[name])
+        with report.attempt(f"freeing the memory after {what}"):
+            card.free_memory(device)
 
 
 def make_artefact(plan: Plan, ref: str) -> None:
-    """Run one stage in this process."""
+    """Run one stage in this process.
+
+    Raises:
+        RetortError: an input was not made, or what the stage raises.
+    """
     job = read_job(plan.folder_path(ref))
-    if all((folder / "manifest.json").exists() for folder in job.inputs.values()):
-        set_numeric_modes(job.spec.get("recipe") or {})
-        stage = importlib.import_module(f"pipeline.stages.{STAGES_BY_KIND[job.kind]}")
-        with record_attempt_cost(job, "run"):
-            write_manifest(job, stage.run(job))
-        if job.spec.get("device") == "cuda":
-            torch.cuda.empty_cache()
+    if missing := [n for n, folder in job.inputs.items() if not (folder / MANIFEST_FILE).exists()]:
+        raise RetortError(f"{', '.join(missing)}: not made")
+    set_numeric_modes(job.spec.get("recipe") or {})
+    stage = importlib.import_module(f"pipeline.stages.{STAGES_BY_KIND[job.kind]}")
+    with record_attempt_cost(job, "run"):
+        write_manifest(job, stage.run(job))
 
 
 def add_model(report: Report, plan: Plan, name: str, epochs: int) -> None:
-    """A model's row: what of it was made."""
+    """A model's row: what of it was made so far."""
     kind, base, suffix = ("teacher", name, "-teacher")
     if name != "robust":
         kind, base, suffix = ("student", f"{name}-0", "")
     folder = plan.folder_path(plan.refs_by_name[kind, base])
-    if not (folder / "manifest.json").exists():
+    if not (folder / MANIFEST_FILE).exists():
         return
     accuracy = {}
     for suite in (f"fast{suffix}", f"full{suffix}"):
         place = plan.folder_path(plan.refs_by_name["evaluation", f"{base}.{suite}"])
-        if (place / "manifest.json").exists():
+        if (place / MANIFEST_FILE).exists():
             for found in open_artefact(place).manifest.facts["accuracy"]:
                 accuracy[found["attack"]] = 100 * found["accuracy"]
     seconds = sum_attempt_costs(folder)["seconds"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core import inner_attack
-from pipeline.core.devices import ascent_graph, placement
+from pipeline.core.devices import placement
 from pipeline.core.devices.ascent_graph import AscentGraphs
 from pipeline.discovery import list_plugin_names, load_plugin
 from pipeline.schema import list_options
@@ -225,30 +225,3 @@ def test_statistics_are_those_of_the_replays_alone_where_a_capture_fails():
         found.append([buffer.clone() for buffer in network.buffers()])
     assert all(map(torch.equal, *found))
     assert found[0][2] == 6
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_a_graph_repeats_the_eager_ascent_on_a_card():
-    network = plain.Network(1).cuda()
-    graphs = AscentGraphs(capture=ascent_graph.capture_cuda_graph)
-    for seed in range(4):
-        rng = torch.Generator("cuda").manual_seed(seed)
-        batch = plain.batch()
-        x = torch.rand(batch.x.shape, generator=rng, device="cuda", dtype=torch.float64)
-        y = torch.randint(0, plain.CLASSES, (6,), generator=rng, device="cuda")
-        found = []
-        for ascents in (graphs, None):
-            same = torch.Generator("cuda").manual_seed(seed)
-            found.append(
-                inner_attack.make_adversarial_examples(
-                    inner_attack.InnerAttack(steps=STEPS),
-                    replace(batch, x=x, y=y, rng=same, ascents=ascents),
-                    lambda z, y: plain.ce(network(z), y),
-                    network,
-                    reads=(y,),
-                )
-            )
-        assert torch.equal(*found)
-    (captured,) = graphs.made.values()
-    assert captured is not None
