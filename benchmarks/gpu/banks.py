@@ -1,7 +1,7 @@
 """DAD on the card: a bank as its stage builds it, and a student's step that reads one."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -9,15 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.gpu import card
-from benchmarks.gpu.figures import CLASSES, FAST, SMALL_SCALE, Measure
+from benchmarks.gpu.figures import (
+    CLASSES,
+    FAST,
+    SMALL_SCALE,
+    Measure,
+    with_defaults,
+    with_modes,
+)
 from benchmarks.gpu.record import FIGURES, Aim
 from benchmarks.textbook import dad_bank
 from benchmarks.timing import show, summarise
+from benchmarks.training_steps import take_middle_step
 from pipeline.banks.batches import BankSource, make_bank_source
 from pipeline.banks.builder import BankBuilder
 from pipeline.banks.networks import form_discretizer, form_teacher
 from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Batch, Roles
+from pipeline.core.devices.bf16_products import widen_products
 from pipeline.core.images import scale_to_unit_range
 from pipeline.data.batches import BatchSchedule, DatasetSource
 from pipeline.data.splits import Split
@@ -28,7 +37,6 @@ from pipeline.objectives import dad, natural
 from pipeline.planning.flops import measure_classifier, measure_vqgan
 from pipeline.stages.build_bank import make_manifest, make_shard
 from pipeline.store.artefact import Job, write_manifest
-from pipeline.training.loop import take_optimizer_step
 from pipeline.training.numeric_modes import set_numeric_modes
 from pipeline.training.state import CheckpointSettings, TrainingState
 
@@ -84,28 +92,37 @@ def guess_labels(teacher: nn.Module, images: Tensor, batch: int, device: str) ->
     return torch.cat([teacher(scale_to_unit_range(x.to(device))).argmax(1).cpu() for x in parts])
 
 
-def measure_bank(measure: Measure) -> None:
-    """A shard in bf16, its blocks in flight, encoded as JPEG and written; the textbook, in single
-    precision, makes one block and encodes nothing."""
+def build_shard(builder: BankBuilder) -> None:
+    """The bank's one shard, as its stage makes it."""
+    with widen_products(builder.spec.device, builder.spec.bf16):
+        make_shard(builder, 0, StopRequest())
+
+
+def measure_bank(measure: Measure, encoding: str, aims: Sequence[Aim]) -> None:
+    """A shard in bf16, its blocks in flight, encoded and written.
+
+    As JPEG the launch of a block waits for the last one, as blocks it does not. The textbook, in
+    single precision and torch's default modes, makes one block and encodes nothing.
+    """
     networks, count = measure.networks, measure.size(BANK_BATCH)
-    set_numeric_modes({})
     with TemporaryDirectory() as folder:
-        builder = make_builder(measure, Path(folder), "jpeg")
+        builder = make_builder(measure, Path(folder), encoding)
         x = scale_to_unit_range(builder.split.images[:count].to(measure.device))
         y = builder.split.labels[:count].to(measure.device)
         teacher, quantizer = make_bank_networks(measure)
         works = {
-            "ours": lambda: make_shard(builder, 0, StopRequest()),
-            "textbook": lambda: dad_bank.make_samples(quantizer, teacher, x, y),
+            "ours": with_modes({}, lambda: build_shard(builder)),
+            "textbook": with_defaults(lambda: dad_bank.make_samples(quantizer, teacher, x, y)),
         }
         seconds = measure.take_turns(works)
         shape = (3, networks.side, networks.side)
         forward = measure_classifier(networks.dad_teacher, shape, CLASSES)[0]
         encoder, decoder, _ = measure_vqgan(quantizer.architecture, networks.side)
         flop = 2 * encoder + 2 * decoder + 4 * forward
-        name = f"bank, {networks.dad_teacher} and VQGAN, {networks.side} px, block {count}"
+        name = f"bank as {encoding}, {networks.dad_teacher} and VQGAN, {networks.side} px"
         both = seconds["ours"], [BLOCKS * s for s in seconds["textbook"]]
-        measure.add(name, BLOCKS * count, flop, both, [BANK_AIM], works["ours"])
+        name = f"{name}, block {count}"
+        measure.add(name, BLOCKS * count, flop, both, aims, works["ours"])
 
 
 def measure_dad(measure: Measure) -> None:
@@ -125,7 +142,7 @@ def measure_dad(measure: Measure) -> None:
             start = time.perf_counter()
             batch = next(streams[name])
             loaded = time.perf_counter()
-            take_optimizer_step(trainings[name], batch)
+            take_middle_step(trainings[name], batch)
             if name == "dad":
                 waiting.append(100 * (loaded - start) / (clock() - start))
 
@@ -147,7 +164,7 @@ def make_trainings(measure: Measure, folder: Path) -> dict[str, TrainingState]:
     """A natural training, and one of DAD on a bank that is written to the folder."""
     networks, count = measure.networks, measure.size(BANK_BATCH)
     builder = make_builder(measure, folder, "blocks")
-    make_shard(builder, 0, StopRequest())
+    build_shard(builder)
     write_manifest(builder.job, make_manifest(builder.job))
     set_numeric_modes(FAST)
     recipe = Recipe(batch=count, **FAST)

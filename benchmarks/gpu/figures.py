@@ -1,7 +1,9 @@
 """Training steps and a bank, each beside a textbook form and as a share of the card's floor.
 
 The floor of a work is the FLOP of its counted passes over the measured bf16 matrix rate. A figure
-that misses its aim is followed by a profile of one step.
+that misses its aim is followed by a profile of one step. A textbook form runs in the modes that
+torch has by default, as papers' code does: TF32 in convolutions and not in products. Ours runs in
+the modes that its recipe asks for.
 """
 
 import time
@@ -37,6 +39,7 @@ FAST = {  # all that the recipes offer for speed, but TF32, which means nothing 
     "teacher_form": "folded",
     "cudnn_benchmark": True,
 }
+PLAIN = {"lr": 1e-3}  # a recipe that asks for no mode
 STEPS = (  # method, batch, aims: images a second, share of the floor in percent, textbook / ours
     ("adaad", 512, (Aim("share", 50), Aim("textbook", 2.5))),
     ("adaad", 128, ()),
@@ -122,45 +125,77 @@ class Measure:
         row = [name, show(rates, 0), show(share, 0, " %"), show(ratio), str(len(ours)), shown]
         self.report.add_row(FIGURES, row, name, summary)
         if missed and step is not None:
-            self.report.add_profile(name, card.profile_kernels(step, self.device))
+            with self.report.attempt(f"profile of {name}"):
+                self.report.add_profile(name, card.profile_kernels(step, self.device))
         return summary
+
+
+def with_modes(recipe: dict, work: Callable[[], object]) -> Callable[[], None]:
+    """A work in the modes of a recipe, which it sets anew in each turn."""
+
+    def run() -> None:
+        set_numeric_modes(recipe)
+        work()
+
+    return run
+
+
+def with_defaults(work: Callable[[], object]) -> Callable[[], None]:
+    """A work in the modes that torch has by default: of TF32, that of cuDNN alone."""
+
+    def run() -> None:
+        set_numeric_modes(PLAIN)
+        torch.backends.cudnn.allow_tf32 = True
+        work()
+
+    return run
 
 
 def measure_all(report: Report, device: str, scale: float, deadline: float, rounds: int) -> None:
     """The card and every figure, until the time is over."""
     rate = card.measure_card(report, device, scale)
     measure = Measure(report, device, scale, rate, deadline, rounds)
-    works = [lambda: measure_steps(measure, STEPS), *list_bank_works(measure)]
-    for work in (*works, lambda: measure_steps(measure, LATER_STEPS)):
+    works = {
+        "steps": lambda: measure_steps(measure, STEPS),
+        **list_bank_works(measure),
+        "later steps": lambda: measure_steps(measure, LATER_STEPS),
+    }
+    for name, work in works.items():
         if time.monotonic() >= deadline:
             report.add_note("The time was over before all figures were measured.")
             return
-        work()
-        if device == "cuda":
-            torch.cuda.empty_cache()
+        with report.attempt(name):
+            work()
+        with report.attempt(f"freeing the memory after {name}"):
+            card.free_memory(device)
 
 
-def list_bank_works(measure: Measure) -> list[Callable[[], None]]:
+def list_bank_works(measure: Measure) -> dict[str, Callable[[], None]]:
     """The figures of DAD; none, with a note, where a package that they need is not installed."""
     try:
         from benchmarks.gpu import banks
     except ImportError as error:
         measure.report.add_note(f"No bank and no step of DAD: {error}.")
-        return []
-    return [lambda: banks.measure_bank(measure), lambda: banks.measure_dad(measure)]
+        return {}
+    return {
+        "bank as JPEG": lambda: banks.measure_bank(measure, "jpeg", [banks.BANK_AIM]),
+        "bank as blocks": lambda: banks.measure_bank(measure, "blocks", []),
+        "dad step": lambda: banks.measure_dad(measure),
+    }
 
 
 def measure_steps(measure: Measure, steps: Sequence[tuple[str, int, Sequence[Aim]]]) -> None:
     """A row for each step; and how the images a second of one method's batches compare."""
-    rates: dict[str, list[float]] = {}
+    rates: dict[tuple[str, int], float] = {}
     for method, batch, aims in steps:
         if time.monotonic() >= measure.deadline:
             return
-        found = measure_step(measure, method, batch, aims)
-        rates.setdefault(method, []).append(found["images/s"]["median"])
-    for method, (large, *small) in rates.items():
-        if small:
-            ratio = small[0] / large
+        with measure.report.attempt(f"{method}, batch {batch}"):
+            found = measure_step(measure, method, batch, aims)
+            rates[method, batch] = found["images/s"]["median"]
+    for method, batch in rates:
+        if batch == 512 and (method, 128) in rates:
+            ratio = rates[method, 128] / rates[method, 512]
             reached = "yes" if ratio >= BATCH_AIM else "no"
             row = [f"{method}, batch 128 / batch 512, images a second", f"{ratio:.2f}"]
             row += [*3 * ["–"], f"ratio ≥ {BATCH_AIM}: {reached}"]
@@ -174,7 +209,6 @@ def measure_step(measure: Measure, method: str, batch: int, aims: Sequence[Aim])
         networks.student, networks.teacher, measure.size(batch), measure.device
     )
     images = len(workload.x)
-    set_numeric_modes(FAST)
     recipe = Recipe(batch=images, **FAST)
     name = f"{method}, {networks.student}" + (
         f" ← {networks.teacher}" if count_passes(method)[1] else ""
@@ -182,8 +216,8 @@ def measure_step(measure: Measure, method: str, batch: int, aims: Sequence[Aim])
     flop = count_step_flop(workload, method)
     with TemporaryDirectory() as folder:
         works = {
-            "ours": prepare_own_step(workload, method, Path(folder), recipe),
-            "textbook": prepare_textbook_step(workload, method),
+            "ours": with_modes(FAST, prepare_own_step(workload, method, Path(folder), recipe)),
+            "textbook": with_defaults(prepare_textbook_step(workload, method)),
         }
         seconds = measure.take_turns(works)
         both = seconds["ours"], seconds["textbook"]
