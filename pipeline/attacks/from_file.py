@@ -81,7 +81,7 @@ class Attack:
         """The same attack with the file's place, its sum, and its name for tables.
 
         Raises:
-            RetortError: no such file, or another sum.
+            RetortError: no such file, another sum, or a file called like a norm.
         """
         path = next((p for p in (Path(self.path), data / self.path) if p.is_file()), None)
         if not self.path or path is None:
@@ -94,6 +94,8 @@ class Attack:
         if self.sha256 not in ("", found):
             raise RetortError(f"sha256: {path} has {found}; is it the right file?")
         name = self.name or path.stem
+        if find_norm(AttackPoint("from_file", variant=name)):
+            raise RetortError(f"path: {path.name} ends with a norm; give the attack a 'name'")
         return replace(self, path=str(path.resolve()), sha256=found, name=name)
 
     def count_passes(self, shape: tuple[int, ...]) -> int:

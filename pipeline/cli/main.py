@@ -30,6 +30,8 @@ from pipeline.training import gpu_locks, torchrun
 from pipeline.upkeep.code_drift import check_code, use_job_plugins
 
 NOTED_VERBS = ("plan", "run")  # which say what was found out about the configuration's data
+# Stages of many like steps, in which keeping freed memory saves time and costs none
+STAGES_OF_STEPS = ("train_teacher", "train_discretizer", "warm_generator", "distill", "evaluate")
 INTERRUPTED_STATUS = 130  # as shells have it for Ctrl-C
 
 log = logging.getLogger("retort")
@@ -103,7 +105,8 @@ def make_in_process(job: Job, options: argparse.Namespace) -> None:
     """Run the stage, its log kept and its GPUs this process's own."""
     limit_threads()
     check_device(job)
-    keep_freed_memory()
+    if options.verb in STAGES_OF_STEPS:
+        keep_freed_memory()
     from pipeline.training.numeric_modes import set_numeric_modes  # loads torch
 
     set_numeric_modes(job.spec.get("recipe") or {})

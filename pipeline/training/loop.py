@@ -162,7 +162,7 @@ def keep_weights(training: TrainingState, record: dict) -> None:
 def take_optimizer_step(training: TrainingState, batch: Batch) -> None:
     """Take one optimiser step on a batch."""
     optimizer, recipe = training.optimizer, training.recipe
-    if recipe.channels_last:
+    if training.is_channels_last:
         batch = replace(batch, x=batch.x.contiguous(memory_format=torch.channels_last))
     attack_dtype = torch.bfloat16 if recipe.bf16 in ("inner", "both") else None
     batch = replace(batch, attack_dtype=attack_dtype, ascents=training.ascents)

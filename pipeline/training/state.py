@@ -1,6 +1,7 @@
 """The state of a training, from step to step and from run to run."""
 
 import logging
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from pipeline.config.recipe import Recipe
 from pipeline.core.batch import Roles
 from pipeline.core.devices import placement
 from pipeline.core.devices.ascent_graph import AscentGraphs
+from pipeline.core.devices.bf16_products import needs_widening
+from pipeline.core.devices.channels_last import find_unsafe_convolution
 from pipeline.core.devices.pass_graph import PassGraphs
 from pipeline.data.batches import BatchSource
 from pipeline.training.divergence import DivergenceWatch, Number, read_numbers
@@ -71,8 +74,10 @@ class TrainingState:
 
     def __post_init__(self):
         student = self.roles.student
-        if self.recipe.channels_last:
-            for network in (student, *self.roles.teachers.values()):
+        networks = (student, *self.roles.teachers.values())
+        self.is_channels_last = self.recipe.channels_last and self.allows_channels_last(networks)
+        if self.is_channels_last:
+            for network in networks:
                 network.to(memory_format=torch.channels_last)
         prepare_objective(self.objective, self.roles, self.source, self.checkpoint_settings.device)
         objective_parameters = (
@@ -93,6 +98,17 @@ class TrainingState:
             self.passes = make_pass_graphs(self.ascents)
         elif self.recipe.compile != "none":
             student.compile(backend=self.recipe.compile)
+            if needs_widening(self.checkpoint_settings.device, self.recipe.bf16 != "none"):
+                log.warning("compile: runs as eager, as this processor's bf16 products are widened")
+
+    def allows_channels_last(self, networks: Iterable[nn.Module]) -> bool:
+        """Whether torch computes all networks rightly channels last; a log line says if not."""
+        if placement.is_accelerator(self.checkpoint_settings.device):
+            return True
+        for name in filter(None, map(find_unsafe_convolution, networks)):
+            log.warning("channels_last: left out, as torch fails at convolution %s on a CPU", name)
+            return False
+        return True
 
     def read_term(self, value: Tensor) -> Number:
         """A term's scalar: read on a CPU; on an accelerator its float64 there, not yet read."""

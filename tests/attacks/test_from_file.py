@@ -125,6 +125,15 @@ def test_a_name_cannot_pretend_a_norm():
         from_file.Attack(name="mine, L2")
 
 
+def test_a_file_that_is_called_like_a_norm_needs_a_name(tmp_path, clean):
+    attack = from_file.Attack(path=str(write(tmp_path / "L2.npz", clean.numpy())))
+    with pytest.raises(
+        RetortError, match="path: L2.npz ends with a norm; give the attack a 'name'"
+    ):
+        attack.find_files(tmp_path)
+    assert replace(attack, name="mine").find_files(tmp_path).name == "mine"
+
+
 def test_an_evaluation_stops_before_its_first_chunk(job, tmp_path):  # noqa: F811
     path = write(tmp_path / "a.npz", np.zeros((10, 3, 16, 16), np.float32))
     options = {"eps": EPS, "norm": "linf", "array": "x_adv", "name": "a", "sha256": "0" * 64}

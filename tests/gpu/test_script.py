@@ -24,13 +24,13 @@ def run_script(folder, *arguments: str) -> tuple[str, dict]:
 
 
 def test_the_tests_run_on_the_device_that_is_there(tmp_path):
-    page, _ = run_script(tmp_path, "--parts", "tests", "--seconds", "3000")
+    page, _ = run_script(tmp_path, "--parts", "tests", "--seconds", "20000")
     last = page.split("```")[1].strip().splitlines()[-1]
     assert re.match(r"\d+ passed, \d+ skipped, \d+ deselected", last), page
 
 
 def test_every_figure_is_measured(tmp_path):
-    page, data = run_script(tmp_path, "--parts", "figures")
+    page, data = run_script(tmp_path, "--parts", "figures", "--seconds", "6000")
     assert {"fp32", "tf32", "bf16"} <= data[CARD].keys()
     for method in METHODS:
         assert any(name.startswith(method) for name in data[FIGURES]), method

@@ -41,6 +41,7 @@ def test_named_models_alone_are_shown(study, tmp_path, monkeypatch):
         "robust", "far", "derd"
     ]  # fmt: skip
     assert grad_cam.draw_attention(one).endswith("without a feature map are left out.")
+    assert "n = " in grad_cam.draw_attention(shown("teacher/robust")[1])
 
 
 def test_the_plan_names_the_figures_models():

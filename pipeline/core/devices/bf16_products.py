@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from pipeline.core.devices.channels_last import FEW_CHANNELS
+
 aten = torch.ops.aten
 PRODUCTS = frozenset(
     {
@@ -28,9 +30,6 @@ PRODUCTS = frozenset(
         aten.baddbmm.default,
     }
 )
-# Of fewer input channels, the gradient of a strided 1x1 convolution in single precision and
-# channels-last writes beyond its memory (torch 2.14.1 on AVX2).
-FEW_CHANNELS = 8
 
 
 class WidenedProducts(TorchDispatchMode):
@@ -66,12 +65,15 @@ def is_bf16_on_cpu(x: Tensor) -> bool:
 
 
 def has_bf16_instructions() -> bool:
-    """Whether torch has fast products in bf16 on this processor."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether torch has fast products in bf16 here; a build without oneDNN has none."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def needs_widening(device: torch.device | str, uses_bf16: bool) -> bool:
+    """Whether bf16 is used on a CPU that lacks the instructions."""
+    return uses_bf16 and torch.device(device).type == "cpu" and not has_bf16_instructions()
 
 
 def widen_products(device: torch.device | str, uses_bf16: bool) -> AbstractContextManager:
-    """Turns `WidenedProducts` on where bf16 is used on a CPU that lacks the instructions."""
-    if uses_bf16 and torch.device(device).type == "cpu" and not has_bf16_instructions():
-        return WidenedProducts()
-    return nullcontext()
+    """Turns `WidenedProducts` on where bf16 needs it."""
+    return WidenedProducts() if needs_widening(device, uses_bf16) else nullcontext()

@@ -9,7 +9,7 @@ import platform
 # The names and numbers of glibc's malloc.h.
 M_TRIM_THRESHOLD = -1
 M_MMAP_MAX = -4
-NEVER = 2**31 - 1  # bytes at the end of the heap; glibc takes an int
+NEVER = -1  # bytes at the end of the heap, without a sign
 
 
 def keep_freed_memory() -> bool:
@@ -17,7 +17,9 @@ def keep_freed_memory() -> bool:
 
     A step frees its activations and the next asks for as many. By default glibc gives large ones
     back to the kernel each time, which then fills each of their pages with zeros again. The
-    process stays as large as it has been. Other C libraries are left as they are.
+    process never shrinks. It may grow to several times of what it uses where a few large blocks of
+    growing sizes follow each other, so it is for stages of many like steps. Other C libraries are
+    left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -19,7 +19,7 @@ from pipeline.report.paper_figures.canvas import (
     read_test_images,
 )
 
-REVISION = 1
+REVISION = 2
 NEEDED_PACKAGE = ("pytorch_grad_cam", "pip install '/path/to/retort[gradcam]'")
 
 MOST_COLUMNS = 9  # models beside the image, unless they are named
@@ -75,8 +75,8 @@ def collect_columns(canvas: Canvas, key: str) -> list[ModelGroup]:
 
 def draw_attention(canvas: Canvas) -> str:
     """Draw a row for each image: the image, and on it the heat maps of each model."""
-    students = list_shown_groups(canvas)
-    keys = [find_test_data(canvas.study, group.members[0]) for group in students]
+    shown = [*list_shown_groups(canvas), *list_shown_groups(canvas, "teacher")]
+    keys = [find_test_data(canvas.study, group.members[0]) for group in shown]
     if not (key := next(filter(None, keys), None)):
         return ""
     x, y = read_test_images(canvas.study, key, canvas.spec.samples)
