@@ -53,6 +53,7 @@ from pipeline.errors import RetortError
 REVISION = 2
 
 Radii = float | tuple[float, ...]
+LINF_NAMES = ("linf", "inf", "l_inf", "linfty", "none")  # of the norm L-infinity, in small letters
 NORM_AT_END = re.compile(r"(?:.*, )?(L\d+|norm \S+)")  # of a point's variant
 
 
@@ -137,9 +138,11 @@ def check_steps(eps: Radii, step_size: float, steps: int) -> None:
 def name_norm(attack: Any) -> str:
     """The norm of an attack's radius: ``L2``, ``norm lpips``; empty for L-infinity."""
     norm = str(getattr(attack, "norm", "linf")).lower()
-    if norm == "linf" or not hasattr(attack, "eps"):
+    if norm in LINF_NAMES or not hasattr(attack, "eps"):
         return ""
-    return f"L{norm[-1]}" if re.fullmatch(r"l?\d", norm) else f"norm {'-'.join(norm.split())}"
+    if order := re.fullmatch(r"l?_?(\d+)(\.0)?", norm):
+        return f"L{order[1]}"
+    return f"norm {'-'.join(norm.split())}"
 
 
 def find_norm(point: AttackPoint) -> str:
