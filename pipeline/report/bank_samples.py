@@ -15,7 +15,7 @@ from pipeline.models.classifier import MODEL_FILE
 from pipeline.report.outcomes import Study
 from pipeline.store.artefact import Artefact
 
-REVISION = 2
+REVISION = 3
 
 MAX_ROUNDING_CHANGE = 0.5 / 255  # the largest mean change of a pixel by rounding to 8 bits
 
@@ -90,15 +90,16 @@ def find_moved_samples(
     )
     reconstructions = x if discretizer is None else discretizer.reconstruct(x)
     probabilities = torch.from_numpy(block["t_adv"]).float().softmax(-1)
+    predictions, over_views = probabilities.argmax(-1), ""
     if probabilities.dim() == 3:  # (A,V,K): outputs on V views of each sample
-        probabilities = probabilities.mean(1)
-    confidence, predictions = probabilities.max(1)
+        probabilities, over_views = probabilities.mean(1), ", mean over views"
+        predictions = torch.from_numpy(block["predicted"]).long()  # of the sample itself
     change = (stored - reconstructions).abs().flatten(1).mean(1)
     found = []
     for i, label in enumerate(labels.tolist()):
         if predictions[i] == label and change[i] > MAX_ROUNDING_CHANGE:
-            teacher_answer = f"{classes[predictions[i]]} {100 * confidence[i]:.0f} %"
-            caption = f"label: {classes[label]}\nteacher: {teacher_answer}"
+            answer = f"{classes[label]} {100 * probabilities[i, label]:.0f} %{over_views}"
+            caption = f"label: {classes[label]}\nteacher: {answer}"
             quantised = None if discretizer is None else reconstructions[i].numpy()
             found.append(BankSample(bank, x[i].numpy(), quantised, stored[i].numpy(), caption))
     return found

@@ -52,7 +52,7 @@ def group(*outcomes: dict) -> ModelGroup:
 
 NORMS = {
     "linf": "", "Linf": "", "l2": "L2", "L2": "L2", "2": "L2", "l1": "L1", "lpips": "norm lpips",
-    "l_inf": "", np.inf: "", None: "", 2: "L2", 2.0: "L2", "l_1": "L1", "l10": "L10",
+    "l_inf": "", np.inf: "", None: "", 2: "L2", "2.0": "L2", "l_1": "L1", "l10": "L10",
 }  # fmt: skip
 
 

@@ -32,12 +32,16 @@ def test_a_bank_without_a_discretizer_shows_its_moved_samples(tmp_path):
 
 
 def test_outputs_on_views_are_averaged():
-    """Two views of 0.953 and 0.5: the teacher is sure of the cat by 73 %."""
+    """Two views of 0.953 and 0.5: 73 % for the cat. The sample's own class decides, not theirs."""
     images = torch.zeros(8, 3, 8, 8, dtype=torch.uint8)
     plain = block()["t_adv"]
     with_views = block() | {"t_adv": np.stack([plain, np.zeros_like(plain)], 1)}
+    with_views["predicted"] = np.array([0, 0, 1], np.int16)
     (found,) = find_moved_samples("views", with_views, images, None, ["cat", "dog"])
-    assert found.caption == "label: cat\nteacher: cat 73 %"
+    assert found.caption == "label: cat\nteacher: cat 73 %, mean over views"
+    with_views["predicted"] = np.array([1, 0, 0], np.int16)
+    (found,) = find_moved_samples("views", with_views, images, None, ["cat", "dog"])
+    assert found.caption == "label: cat\nteacher: cat 27 %, mean over views"
 
 
 def test_rows_of_two_banks_name_them_and_show_q_of_x_only_where_it_is(tmp_path, monkeypatch):
