@@ -68,16 +68,15 @@ def get_card_name() -> str:
 def get_instruction_set() -> str:
     """The processor's vector instructions that torch uses; empty if torch was not used.
 
-    Processors sum in different orders, and round products in bf16 in hardware or, "widened", after
-    a product in single precision.
+    Processors sum in different orders. "bf16" says that torch has fast products in bf16; without,
+    products in bf16 are widened to single precision.
     """
     torch = sys.modules.get("torch")
     if torch is None:
         return ""
-    from pipeline.core.devices.bf16_products import has_bf16_instructions  # it imports torch
-
     found = torch.backends.cpu.get_cpu_capability()
-    return found if has_bf16_instructions() else f"{found}, bf16 widened"
+    mkldnn = torch.backends.mkldnn.is_available() and torch.ops.mkldnn
+    return f"{found}, bf16" if mkldnn and mkldnn._is_mkldnn_bf16_supported() else found
 
 
 def read_attempt_record(path: Path) -> dict | None:
