@@ -20,7 +20,7 @@ from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accura
 from pipeline.report.tables import format_amount
 from pipeline.store.artefact import read_json, write_atomically
 
-REVISION = 7
+REVISION = 8
 
 # Colours (Okabe and Ito's and Tol's wine; greys); the second dashes serve once colours repeat.
 LINE_STYLES = {
@@ -151,17 +151,16 @@ def draw_accuracy_curves(path: Path, study: Study) -> None:
 def plot_accuracy_curve(
     axes: Axes, group: ModelGroup, attack: AttackPoint, radii: Sequence[float], style: LineStyle
 ) -> None:
-    """Plot one model's curve and shaded interval, at the radii at which it was measured."""
+    """Plot one model's curve and shaded interval, broken at radii at which it was not measured."""
     estimates = {eps: group.estimate_accuracy((replace(attack, eps=eps),)) for eps in radii}
     if CLEAN_POINT in group.common_points and estimates.get(0.0) is None:
         estimates = {0.0: group.estimate_accuracy((CLEAN_POINT,)), **estimates}
-    found = {eps: e for eps, e in estimates.items() if e is not None}
+    numbers = [(np.nan,) * 3 if e is None else (e.low, e.high, e.value) for e in estimates.values()]
     colour, dash = style
-    x = [scale_for_axis(attack, eps) for eps in found]
-    ends = np.array([[e.low, e.high] for e in found.values()]).clip(0, 1).T * 100
+    x = [scale_for_axis(attack, eps) for eps in estimates]
+    *ends, y = np.array(numbers).clip(0, 1).T * 100
     name = group.name if group.kind == "student" else f"{group.name} (teacher)"
     axes.fill_between(x, *ends, color=colour, alpha=0.1, lw=0)
-    y = [100 * e.value for e in found.values()]
     axes.plot(x, y, color=colour, linestyle=dash, marker="o", markersize=3.5, lw=1.6, label=name)
 
 

@@ -20,7 +20,7 @@ from pipeline.report.results.answer import measure_training
 from pipeline.report.results.rows import count_parameters
 from pipeline.report.results.threats import Score, Threat
 
-REVISION = 2
+REVISION = 3
 
 SMALLEST, LARGEST, CROWDED = 9.0, 34.0, 18.0  # pixels of a marker; the largest among many
 MOST_LABELS = 16  # models beyond which a chart names them on hover alone
@@ -157,7 +157,8 @@ def draw_curves(study: Study) -> Chart | None:
     figure.update_yaxes(title="accuracy (%)", rangemode="tozero")
     caption = (
         "Accuracy against the radius of the attack; at 0 clean images. Teachers are dashed; "
-        "an open circle saw fewer images than the rest of its row in the table. "
+        "a line is broken at a radius that was not measured; an open circle saw fewer images than "
+        "the rest of its row in the table. "
         "A click in the legend hides a model, a double click shows it alone."
     )
     height = 90 + 340 * len(attacks) + 6 * len(groups)
@@ -165,17 +166,19 @@ def draw_curves(study: Study) -> Chart | None:
 
 
 def make_curve(group: ModelGroup, attack: AttackPoint, radii: Sequence[float]) -> dict:
-    """One model's curve: what Plotly wants of a line."""
+    """One model's curve: what Plotly wants of a line, with a gap where it was not measured."""
     points = {eps: replace(attack, eps=eps) for eps in radii}
     if CLEAN_POINT in group.common_points and points.get(0.0) not in group.common_points:
         points = {0.0: CLEAN_POINT, **points}
-    measured = {eps: p for eps, p in points.items() if p in group.common_points}
-    found = {eps: group.estimate_accuracy((p,)) for eps, p in measured.items()}
-    images = [min(len(o[p].index) for o in group.outcomes) for p in measured.values()]
+    found = {eps: group.estimate_accuracy((p,)) for eps, p in points.items()}
+    images = [
+        min(len(o[p].index) for o in group.outcomes) if p in group.common_points else 0
+        for p in points.values()
+    ]
     unit = "" if find_norm(attack) else "/255"
     return {
         "x": [round(scale_for_axis(attack, eps), 3) for eps in found],
-        "y": np.round([100 * e.value for e in found.values()], 2).tolist(),
+        "y": [None if e is None else round(100 * e.value, 2) for e in found.values()],
         "mode": "lines+markers",
         "marker": {
             "size": 8,
@@ -183,7 +186,7 @@ def make_curve(group: ModelGroup, attack: AttackPoint, radii: Sequence[float]) -
         },
         "name": name_group(group),
         "customdata": [
-            [round(100 * e.low, 1), round(100 * e.high, 1), n]
+            [None, None, n] if e is None else [round(100 * e.low, 1), round(100 * e.high, 1), n]
             for e, n in zip(found.values(), images, strict=True)
         ],
         "hovertemplate": (
