@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from pipeline.report.figures import plot_accuracy_curve
 from pipeline.report.page.accuracy_charts import make_curve
+from pipeline.report.paper_figures.radius import RadiusCurve, list_points
+from pipeline.report.statistics.intervals import ConfidenceInterval
 from tests.helpers.points import CLEAN, pgd
 from tests.report.test_tables import group, of
 
@@ -30,3 +32,10 @@ def test_the_figures_line_has_a_gap():
     (line,) = axes.get_lines()
     assert line.get_xdata() == pytest.approx([0, 4, 8])
     np.testing.assert_allclose(line.get_ydata(), [70, np.nan, 20])
+
+
+def test_the_papers_line_has_a_gap():
+    found = {0.0: ConfidenceInterval(0.7, 0.6, 0.8), RADII[1]: ConfidenceInterval(0.2, -0.1, 0.3)}
+    points = list_points(RadiusCurve(of_two_radii(), found, 100), RADII)
+    nan = np.nan
+    np.testing.assert_allclose(points, [[0, 4, 8], [60, nan, 0], [80, nan, 30], [70, nan, 20]])

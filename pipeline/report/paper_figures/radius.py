@@ -1,5 +1,6 @@
 """Accuracy over the radius of an attack, with clean accuracy on the same images at radius 0."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +20,7 @@ from pipeline.report.statistics.intervals import (
     wilson_interval,
 )
 
-REVISION = 1
+REVISION = 2
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ def make_radius_curve(
     return RadiusCurve(group, estimates, image_count)
 
 
+def list_points(curve: RadiusCurve, radii: Sequence[float]) -> np.ndarray:
+    """Radius in 1/255, low, high and accuracy in percent (4,R); NaN where it was not measured."""
+    shown = sorted({*curve.estimates, *radii})
+    found = [curve.estimates.get(eps) for eps in shown]
+    numbers = [(np.nan,) * 3 if e is None else (e.low, e.high, e.value) for e in found]
+    return np.vstack([255 * np.array(shown), 100 * np.array(numbers).clip(0, 1).T])
+
+
 def draw_autoattack_curves(canvas: Canvas) -> str:
     """Draw AutoAttack accuracy over radii, one line for each model (DARWIN, Fig. 3b)."""
     groups, formats = canvas.study.evaluated_groups, make_line_formats(canvas.study)
@@ -78,10 +87,8 @@ def draw_autoattack_curves(canvas: Canvas) -> str:
             curves = [make_radius_curve(group, attack, radii) for group in groups]
             for curve in filter(None, curves):
                 line_format = formats[curve.group.kind, curve.group.name]
-                x = [255 * eps for eps in curve.estimates]
-                ends = np.array([(e.low, e.high) for e in curve.estimates.values()]).clip(0, 1)
-                axes.fill_between(x, *(100 * ends.T), color=line_format["color"], alpha=0.1, lw=0)
-                y = [100 * e.value for e in curve.estimates.values()]
+                x, *ends, y = list_points(curve, radii)
+                axes.fill_between(x, *ends, color=line_format["color"], alpha=0.1, lw=0)
                 axes.plot(x, y, label=curve.group.name, **line_format)
                 drawn.append(curve)
             axes.set(title=format_attack(attack), xlabel="eps (1/255)", ylim=(0, None))
