@@ -25,9 +25,21 @@ REVISION = 6
 
 MASKED_GRADIENT_GAP = 0.10  # AutoAttack this far below PGD suggests masked gradients
 SIGNIFICANCE_LEVEL = 0.05
-CHANCE = "it may be chance"
 
 OutcomesByPoint = dict[AttackPoint, Outcome]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What was seen in one model's outcomes.
+
+    Attributes:
+        text: the line that says so.
+        may_be_chance: whether no more was seen than so few images may show by chance.
+    """
+
+    text: str
+    may_be_chance: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,18 +50,13 @@ class Suspicion:
         row: name of the row of the tables that it concerns.
         kind: kind of the row.
         model: name of the artefact, such as one seed of a student.
-        text: what was seen.
+        doubt: what was seen.
     """
 
     row: str
     kind: str
     model: str
-    text: str
-
-    @property
-    def may_be_chance(self) -> bool:
-        """Whether no more was seen than so few images may show by chance."""
-        return CHANCE in self.text
+    doubt: Doubt
 
 
 @lru_cache(maxsize=1)
@@ -59,14 +66,15 @@ def find_suspicions(study: Study) -> tuple[Suspicion, ...]:
     for group in study.evaluated_groups:
         for member, outcomes in zip(group.members, group.outcomes, strict=True):
             name = study.find_name(member.manifest.key)
-            lines = [*find_doubts(outcomes), *find_model_doubts(study, member, outcomes)]
-            found += [Suspicion(group.name, group.kind, name, text) for text in lines]
+            doubts = find_doubts(outcomes)
+            doubts += [Doubt(text) for text in find_model_doubts(study, member, outcomes)]
+            found += [Suspicion(group.name, group.kind, name, doubt) for doubt in doubts]
     return tuple(found)
 
 
 def list_suspicions(study: Study) -> list[str]:
     """One line for each doubt about an evaluated student or teacher."""
-    return [f"{s.kind} {s.model}: {s.text}" for s in find_suspicions(study)]
+    return [f"{s.kind} {s.model}: {s.doubt.text}" for s in find_suspicions(study)]
 
 
 def format_section(study: Study) -> list[str]:
@@ -95,11 +103,11 @@ def format_bullets(lines: list[str]) -> str:
 
 def list_suspicious_rows(study: Study) -> set[tuple[str, str]]:
     """Kind and name of the rows of the tables that a doubt concerns which is hardly chance."""
-    return {(s.kind, s.row) for s in find_suspicions(study) if not s.may_be_chance}
+    return {(s.kind, s.row) for s in find_suspicions(study) if not s.doubt.may_be_chance}
 
 
-def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
-    """One line for each doubt about one model's outcomes."""
+def find_doubts(outcomes: OutcomesByPoint) -> list[Doubt]:
+    """Every doubt about one model's outcomes."""
     return [
         *find_above_clean(outcomes),
         *find_weak_pgd(outcomes),
@@ -111,20 +119,21 @@ def find_doubts(outcomes: OutcomesByPoint) -> list[str]:
 
 def find_higher_accuracy(
     outcomes: OutcomesByPoint, stronger_point: AttackPoint, weaker_point: AttackPoint
-) -> Iterator[str]:
-    """A line if accuracy under the stronger attack is above that under the weaker one."""
+) -> Iterator[Doubt]:
+    """A doubt if accuracy under the stronger attack is above that under the weaker one."""
     first, second = align_outcomes(outcomes[stronger_point], outcomes[weaker_point])
     if not len(first.index) or first.accuracy <= second.accuracy:
         return
     wins = int((first.correctness > second.correctness).sum())
     losses = int((first.correctness < second.correctness).sum())
     p = sign_test(wins, losses)
-    chance = f"; {CHANCE}, p = {p:.2f}" if p > SIGNIFICANCE_LEVEL else ""
-    yield (
+    chance = f"; it may be chance, p = {p:.2f}" if p > SIGNIFICANCE_LEVEL else ""
+    text = (
         f"{100 * first.accuracy:.1f} % under {format_attack_at(stronger_point)}, more than "
         f"{100 * second.accuracy:.1f} % under {format_attack_at(weaker_point)} "
         f"({len(first.index)} images{chance})"
     )
+    yield Doubt(text, may_be_chance=p > SIGNIFICANCE_LEVEL)
 
 
 def list_attack_points(outcomes: OutcomesByPoint) -> list[AttackPoint]:
@@ -144,23 +153,23 @@ def is_rival(point: AttackPoint, other: AttackPoint) -> bool:
     return is_default_pgd(point) and point.surrogate is None and is_at(other, point.eps)
 
 
-def find_above_clean(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """Lines where accuracy under an attack is above clean accuracy."""
+def find_above_clean(outcomes: OutcomesByPoint) -> Iterator[Doubt]:
+    """Doubts where accuracy under an attack is above clean accuracy."""
     if CLEAN_POINT in outcomes:
         for point in list_attack_points(outcomes):
             yield from find_higher_accuracy(outcomes, point, CLEAN_POINT)
 
 
-def find_weak_pgd(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """Lines where PGD is weaker than FGSM or than PGD with fewer steps, at the same radius."""
+def find_weak_pgd(outcomes: OutcomesByPoint) -> Iterator[Doubt]:
+    """Doubts where PGD is weaker than FGSM or than PGD with fewer steps, at the same radius."""
     steps = [p for p in list_attack_points(outcomes) if is_gradient_ascent(p)]
     for weak, strong in zip(steps, steps[1:], strict=False):
         if weak.eps == strong.eps:
             yield from find_higher_accuracy(outcomes, strong, weak)
 
 
-def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """Lines where accuracy under AutoAttack is above, or far below, that under strongest PGD."""
+def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[Doubt]:
+    """Doubts where accuracy under AutoAttack is above, or far below, that under strongest PGD."""
     for point in list_attack_points(outcomes):
         rivals = [p for p in list_attack_points(outcomes) if is_rival(p, point)]
         is_plain_autoattack = replace(point, variant=None) == AttackPoint("autoattack", point.eps)
@@ -169,15 +178,15 @@ def find_autoattack_doubts(outcomes: OutcomesByPoint) -> Iterator[str]:
         yield from find_higher_accuracy(outcomes, point, rivals[-1])
         strong, weak = align_outcomes(outcomes[point], outcomes[rivals[-1]])
         if len(strong.index) and weak.accuracy - strong.accuracy >= MASKED_GRADIENT_GAP - 1e-9:
-            yield (
+            yield Doubt(
                 f"{100 * strong.accuracy:.1f} % under {format_attack_at(point)}, far below "
                 f"{100 * weak.accuracy:.1f} % under {format_attack_at(rivals[-1])} "
                 f"({len(strong.index)} images): gradients may be masked"
             )
 
 
-def find_strong_transfers(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """Lines where an attack made on another model leaves less accuracy than PGD on the model."""
+def find_strong_transfers(outcomes: OutcomesByPoint) -> Iterator[Doubt]:
+    """Doubts where an attack made on another model leaves less accuracy than PGD on the model."""
     points = list_attack_points(outcomes)
     for point in (p for p in points if p.surrogate is not None and not is_shifted(p)):
         rivals = [p for p in points if is_rival(p, point)]
@@ -185,8 +194,8 @@ def find_strong_transfers(outcomes: OutcomesByPoint) -> Iterator[str]:
             yield from find_higher_accuracy(outcomes, rivals[-1], point)
 
 
-def find_rising_accuracy(outcomes: OutcomesByPoint) -> Iterator[str]:
-    """Lines where a larger radius leaves a higher accuracy."""
+def find_rising_accuracy(outcomes: OutcomesByPoint) -> Iterator[Doubt]:
+    """Doubts where a larger radius leaves a higher accuracy."""
     points = [p for p in outcomes if not is_corruption(p)]
     points.sort(key=lambda p: (rank_by_columns(drop_radius(p)), p.eps))
     for small, large in zip(points, points[1:], strict=False):

@@ -113,8 +113,8 @@ def test_a_transfer_is_stronger_than_the_attack_on_a_broken_defence(name, sample
         found[replace(point, surrogate=surrogate)] = Outcome(np.arange(COUNT), right)
     white_box, transferred = (outcome.accuracy for outcome in found.values())
     assert transferred < white_box
-    (line,) = find_doubts(found)
-    assert f"{100 * transferred:.1f} % under PGD-20 from bare at 8/255" in line
+    (doubt,) = find_doubts(found)
+    assert f"{100 * transferred:.1f} % under PGD-20 from bare at 8/255" in doubt.text
 
 
 def test_confidences_by_hand():

@@ -181,23 +181,23 @@ ODD = {
 
 @pytest.mark.parametrize("expected", ODD)
 def test_each_doubt_is_found(expected):
-    (line,) = find_doubts(ODD[expected])
-    assert expected in line
+    (doubt,) = find_doubts(ODD[expected])
+    assert expected in doubt.text
 
 
 def test_sound_outcomes_raise_no_doubt_and_chance_is_called_chance():
     sound = {CLEAN: of(20, 12), AttackPoint("fgsm", EPS): of(20, 6), pgd(20, EPS): of(20, 5)}
     assert find_doubts(sound | {AttackPoint("autoattack", EPS): of(20, 4)}) == []
-    (line,) = find_doubts(sound | {pgd(20, EPS): of(20, 7)})
-    assert line.endswith("(20 images; it may be chance, p = 0.50)")
+    (doubt,) = find_doubts(sound | {pgd(20, EPS): of(20, 7)})
+    assert doubt.text.endswith("(20 images; it may be chance, p = 0.50)")
 
 
 def test_a_doubt_that_may_be_chance_marks_no_row(monkeypatch):
-    (line,) = find_doubts({AttackPoint("fgsm", EPS): of(20, 6), pgd(20, EPS): of(20, 7)})
+    (slight,) = find_doubts({AttackPoint("fgsm", EPS): of(20, 6), pgd(20, EPS): of(20, 7)})
     (grave,) = find_doubts({pgd(20, EPS): of(20, 5), AttackPoint("autoattack", EPS): of(10, 0)})
     doubts = [
-        Suspicion(name, "student", f"{name}-0", text)
-        for name, text in (("a", line), ("b", line), ("b", grave), ("c", grave))
+        Suspicion(name, "student", f"{name}-0", doubt)
+        for name, doubt in (("a", slight), ("b", slight), ("b", grave), ("c", grave))
     ]
     monkeypatch.setattr(sanity_checks, "find_suspicions", lambda study: doubts)
     assert sanity_checks.list_suspicious_rows(None) == {("student", "b"), ("student", "c")}
