@@ -102,7 +102,14 @@ def label_combinations(rows: Sequence[tuple[Choice, ...]]) -> list[tuple[str, ..
 
 
 def are_equal(first: Any, second: Any) -> bool:
-    """Whether two values of a grid are one: as written, as fractions, or a number and its text."""
+    """Whether two values of a grid are one: as written, as fractions, or a number and its text.
+
+    Mappings and lists are one if all that they hold is.
+    """
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(are_equal(first[k], second[k]) for k in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(are_equal, first, second))
     if parse_fractions(first) == parse_fractions(second):
         return True
     is_text = isinstance(first, str), isinstance(second, str)

@@ -89,6 +89,7 @@ def test_names_hold_no_list_and_nothing_that_a_name_may_not():
         ({"x": {"grid": ["8/255", 3, "8/255"]}}, "students.a.x.grid: x=8_255 is there twice"),
         ({"x": {"grid": [0.03, "0.03"]}}, "students.a.x.grid: x=0.03 is there twice"),
         ({"x": {"grid": [2, {"grid": [3, 2]}]}}, "students.a.x.grid: x=2 is there twice"),
+        ({"x": {"grid": [{"k": [1], "r": 2}, {"r": "2", "k": ["1"]}]}}, "students.a.x.grid: r=2.k"),
         ({"o": METHODS | {"grid": METHODS["grid"] * 2}}, "students.a.o.grid: rslad-steps=2 is "),
         ({"x": [{"grid": [1, 2]}, 3]}, "students.a.x: a grid stands for a whole value; write"),
         ({"y": {"grid": [{"grid": []}]}}, "students.a.y.grid.grid: a list of values is expected"),
