@@ -1,9 +1,12 @@
 """Products in bf16 where the processor has no instructions for them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from pipeline.core.attack_protocol import seed_torch
 from pipeline.core.devices import bf16_products
 from pipeline.core.devices.bf16_products import WidenedProducts, widen_products
 from pipeline.core.seeding import make_generator
@@ -12,13 +15,19 @@ from tests.training.test_loop import run
 
 HALF_A_STEP = 2**-8  # of bf16, relative
 PRODUCTS = {
-    "convolution": (nn.Conv2d(4, 6, 3, 2, 1), (5, 4, 8, 8)),
-    "strided, few channels": (nn.Conv2d(4, 8, 1, 2, bias=False), (5, 4, 16, 16)),
-    "depthwise": (nn.Conv2d(4, 4, 3, groups=4, bias=False), (5, 4, 8, 8)),
-    "transposed": (nn.ConvTranspose2d(4, 6, 4, 2, 1), (5, 4, 8, 8)),
-    "linear": (nn.Linear(7, 6), (5, 7)),
-    "linear without bias": (nn.Linear(7, 6, bias=False), (5, 7)),
+    "convolution": (lambda: nn.Conv2d(4, 6, 3, 2, 1), (5, 4, 8, 8)),
+    "strided, few channels": (lambda: nn.Conv2d(4, 8, 1, 2, bias=False), (5, 4, 16, 16)),
+    "depthwise": (lambda: nn.Conv2d(4, 4, 3, groups=4, bias=False), (5, 4, 8, 8)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 6, 4, 2, 1), (5, 4, 8, 8)),
+    "linear": (lambda: nn.Linear(7, 6), (5, 7)),
+    "linear without bias": (lambda: nn.Linear(7, 6, bias=False), (5, 7)),
 }
+
+
+def build_seeded(build: Callable[[], nn.Module]) -> nn.Module:
+    """A layer whose random weights are the same in every run."""
+    with seed_torch(0, torch.device("cpu")):
+        return build()
 
 
 def run_both_ways(layer: nn.Module, x: Tensor) -> list[Tensor]:
@@ -33,7 +42,8 @@ def run_both_ways(layer: nn.Module, x: Tensor) -> list[Tensor]:
 @pytest.mark.parametrize("name", PRODUCTS)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_each_number_is_the_exact_product_rounded_once(name, layout):
-    layer, shape = PRODUCTS[name]
+    build, shape = PRODUCTS[name]
+    layer = build_seeded(build)
     x = torch.randn(shape, generator=make_generator("widened")).bfloat16()
     if x.ndim == 4:
         x = x.contiguous(memory_format=layout)
@@ -55,7 +65,8 @@ def test_products_of_batches_are_widened():
 
 
 def test_single_precision_stays_as_it_is():
-    layer, x = nn.Conv2d(3, 4, 3), torch.randn(2, 3, 8, 8, generator=make_generator("single"))
+    layer = build_seeded(lambda: nn.Conv2d(3, 4, 3))
+    x = torch.randn(2, 3, 8, 8, generator=make_generator("single"))
     with WidenedProducts():
         found = run_both_ways(layer, x)
     assert all(map(torch.equal, found, run_both_ways(layer, x)))
