@@ -149,7 +149,8 @@ def main() -> None:
 
 {table}
 
-Above 1 is slower than Retort in fp32. foolbox and ART also compute gradients of the weights, which
+Above 1 is slower than Retort's fp32 in the third column, and faster than torchattacks in the
+fourth. foolbox and ART also compute gradients of the weights, which
 an attack does not use. bf16 pays where the processor has instructions for it (AMX, AVX512-BF16);
 this one has {"them" if has_bf16_instructions() else "none"}.
 

@@ -111,6 +111,8 @@ def list_plugin_fields(target: type) -> list[Field]:
 
 def describe_type(schema: Mapping, defs: Mapping, *, optional: bool = True) -> str:
     """What may stand there, in words, from a field's JSON schema."""
+    if "description" in schema:
+        return schema["description"].rstrip(",")
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
         return f"[settings](#{name.lower()})" if name in defs else name

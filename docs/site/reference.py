@@ -29,13 +29,20 @@ ENTRY_NAMES = {  # a named section -> how its entries are called in headings
     "students": "students.<name>",
     "suites": "suites.<name>",
 }
-NAMED_PLUGINS = {  # a field that names a plug-in -> what it names
+NAMED_KINDS = {  # a field whose schema does not say it -> what may stand there
     "source": "a [source](datasets.md)",
     "objective": "an [objective](objectives.md)",
     "attacks": "list: [attacks](attacks.md)",
     "losses": "a [generator's loss](generator_losses.md)",
     "recipe": "name, or [settings](#recipe)",
     "recipes": "names, each with [settings](#recipe)",
+    "pretrained": "[settings](#openclipweights) or `random`",
+}
+NAMED_DEFAULTS = {  # a field whose default depends on others -> what it is
+    "recipe": "its defaults",
+    "train": "see above",
+    "val": "see above",
+    "test": "see above",
 }
 OUTCOME_WORDS = {
     "epoch": "epoch whose weights were evaluated; empty for the exported weights",
@@ -54,7 +61,8 @@ def write_pages() -> dict[str, str]:
             "Objectives",
             "objectives",
             "`objective: rslad`, or with options `objective: {rslad: {steps: 3}}`. "
-            "[Methods](../methods/index.md) has their equations and costs.",
+            "[Methods](../methods/index.md) has their equations and costs. "
+            f"{describe_released()}",
             "Objective",
         ),
         "reference/attacks.md": write_plugins(
@@ -123,13 +131,13 @@ def list_sections() -> Iterator[tuple[str, type]]:
 def list_configuration_fields() -> Iterator[tuple[str, type, list[Field]]]:
     """The path, class and fields of every section."""
     for path, target in list_sections():
-        yield path, target, [name_plugins(f) for f in list_section_fields(target)]
+        yield path, target, [describe_by_name(f) for f in list_section_fields(target)]
 
 
-def name_plugins(field: Field) -> Field:
-    """The field, its type a link where it names a plug-in or a recipe."""
-    kind = NAMED_PLUGINS.get(field.name, field.kind)
-    default = "its defaults" if field.name == "recipe" else field.default
+def describe_by_name(field: Field) -> Field:
+    """The field, with its type and default in words where its schema does not say them."""
+    kind = NAMED_KINDS.get(field.name, field.kind)
+    default = NAMED_DEFAULTS.get(field.name, field.default)
     return Field(field.name, kind, default, field.description)
 
 
@@ -162,6 +170,20 @@ def write_plugins(title: str, folder: str, intro: str, class_name: str) -> str:
         fields = list_plugin_fields(target)
         parts.append(format_fields(fields) if fields else "It has no options.")
     return "\n\n".join(parts) + "\n"
+
+
+def describe_released() -> str:
+    """What `preset: released` stands for in the objectives that have it."""
+    found = {
+        module.__name__.rpartition(".")[2]: module.RELEASED
+        for module in load_plugins("objectives")
+        if hasattr(module, "RELEASED")
+    }
+    values = [
+        f"`{name}` ({', '.join(f'`{key}: {value}`' for key, value in options.items())})"
+        for name, options in found.items()
+    ]
+    return f"`preset: released` sets the released code's values: {', '.join(values)}."
 
 
 def write_architectures() -> str:

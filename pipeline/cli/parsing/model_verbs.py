@@ -16,7 +16,7 @@ def add_model_verbs(verbs) -> None:
     verb.add_argument("name", help=NAME_HELP)
     forms = list_builtin_names("export.forms")
     verb.add_argument("--to", choices=forms, required=True, dest="form", help="which form")
-    verb.add_argument("out", type=Path, metavar="DIR", help="a folder that does not exist yet")
+    verb.add_argument("out", type=Path, metavar="DIR", help="a new or empty folder")
     licence = "the licence that a model card names; none unless given"
     verb.add_argument("--license", metavar="ID", default="", help=licence)
     module, example = ("cli.models", "predict_images"), "predict student/adaad-0 photos/cat --csv"
