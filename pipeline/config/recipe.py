@@ -30,6 +30,7 @@ class Recipe(Section):
         weight_decay: weight decay of the optimiser.
         schedule: how the learning rate changes over training: not at all, by steps, by half a
             cosine down to 0, or up to `lr` over a quarter of training and down again.
+        cosine_from: share of training up to which `schedule: cosine` keeps the highest rate.
         milestones: shares of training at which `schedule: step` multiplies the rate by `gamma`;
             they rise.
         gamma: factor of the learning rate at each of the milestones.
@@ -100,6 +101,7 @@ class Recipe(Section):
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
     swa_from: Share = make_neutral_field(0.0)
+    cosine_from: Annotated[Number, Field(ge=0, lt=1)] = make_neutral_field(0.0)
     teacher_form: TeacherForm = make_neutral_field("as_trained")
 
     @model_validator(mode="after")
@@ -107,6 +109,8 @@ class Recipe(Section):
         """Checks that milestones rise, kept epochs exist and the batch splits evenly."""
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError(f"milestones {self.milestones} must rise; sort them")
+        if self.cosine_from and self.schedule != "cosine":
+            raise ValueError(f"cosine_from: schedule {self.schedule} has no cosine; drop it")
         if self.keep_epochs and max(self.keep_epochs) > self.epochs:
             raise ValueError(f"keep_epochs {self.keep_epochs} go beyond epochs {self.epochs}")
         if self.batch % self.accumulate:

@@ -50,9 +50,23 @@ def kd_loss(
     )
 
 
+def soften_logits(logits: Logits, t: Tensor) -> Logits:
+    """Logits over a temperature, one number or (B,1), in single precision at least.
+
+    bf16 would round a temperature near 1 to steps of 1/128.
+    """
+    z = upcast_logits(logits)
+    return z / t.to(z.dtype)
+
+
+def subtract_logits(first: Logits, second: Logits) -> Logits:
+    """The difference of a network's outputs for two images, in single precision at least."""
+    return upcast_logits(first) - upcast_logits(second)
+
+
 def softmax_entropy(logits: Logits) -> PerSample:
     """Shannon entropy of the softmax."""
-    log_p = F.log_softmax(logits, 1)
+    log_p = F.log_softmax(upcast_logits(logits), 1)
     return -(log_p.exp() * log_p).sum(1)
 
 

@@ -13,10 +13,10 @@ from pipeline.core.inner_attack import (
     declare_attack_options,
     make_examples_against,
 )
-from pipeline.core.losses import cross_entropy, kl_divergence
+from pipeline.core.losses import cross_entropy, kl_divergence, soften_logits
 from pipeline.core.threat_models import MIN_NORM
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -95,7 +95,7 @@ class Objective(nn.Module):
         student, labels = roles.student, batch.hard_labels
         self.move_temperatures(batch.epoch, batch.progress)
         clean = get_clean_teacher_logits(roles, batch)
-        hot, mild = (clean / t[labels, None].to(clean.dtype) for t in self.temperatures)
+        hot, mild = (soften_logits(clean, t[labels, None]) for t in self.temperatures)
         x_adv = make_examples_against(self.inner_attack, batch, student, kl_divergence, hot)
         outputs = student(x_adv), student(batch.x)
         self.note_losses(labels, *outputs)

@@ -14,10 +14,10 @@ from pipeline.core.inner_attack import (
     declare_attack_options,
     make_examples_against,
 )
-from pipeline.core.losses import cross_entropy, kl_divergence, softmax_entropy
+from pipeline.core.losses import cross_entropy, kl_divergence, soften_logits, softmax_entropy
 from pipeline.objectives.mtard import shift_weight
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -94,7 +94,7 @@ class Objective(nn.Module):
         )
         with torch.no_grad():
             outputs = teachers["robust"](x_adv), teachers["natural"](batch.x)
-            softened = [z / t.to(z.dtype) for z, t in zip(outputs, self.temperatures, strict=True)]
+            softened = [*map(soften_logits, outputs, self.temperatures)]
         sides = [
             kl_divergence(student(z), target)
             for z, target in zip((x_adv, batch.x), softened, strict=True)

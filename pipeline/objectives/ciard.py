@@ -14,10 +14,16 @@ from pipeline.core.inner_attack import (
     declare_attack_options,
     make_adversarial_examples,
 )
-from pipeline.core.losses import cross_entropy, kl_divergence, softmax_entropy
+from pipeline.core.losses import (
+    cross_entropy,
+    kl_divergence,
+    soften_logits,
+    softmax_entropy,
+    upcast_logits,
+)
 from pipeline.objectives.b_mtard import balance_temperatures
 
-REVISION = 2
+REVISION = 3
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -133,11 +139,11 @@ class Objective(nn.Module):
         with torch.no_grad():
             natural_output = natural(x_adv)
             targets = robust_output.detach(), natural(batch.x)
-            softened = [z / t.to(z.dtype) for z, t in zip(targets, self.temperatures, strict=True)]
+            softened = [*map(soften_logits, targets, self.temperatures)]
         logits = student(x_adv)
         sides = kl_divergence(logits, softened[0]), kl_divergence(clean_logits, softened[1])
         losses = torch.stack([all_gather(side.detach()).mean().double() for side in sides])
-        gaps = kl_divergence(logits / self.push_temperature, natural_output)
+        gaps = kl_divergence(upcast_logits(logits) / self.push_temperature, natural_output)
         is_wrong = natural_output.argmax(1) != batch.hard_labels
         weights = self.weigh_push(gaps, is_wrong, losses, logits.shape[1])
         self.move_temperatures(softened, batch.progress)

@@ -17,7 +17,7 @@ from pipeline.core.inner_attack import (
 from pipeline.core.losses import kl_divergence, pairwise_cosine_similarity, softmax_entropy
 from pipeline.objectives.rslad import compute_soft_label_terms
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",

@@ -21,7 +21,7 @@ from pipeline.core.losses import cross_entropy, softmax_entropy
 from pipeline.core.pgd import GAUSS_SCALE, freeze_modules
 from pipeline.core.threat_models import Unconstrained, check_radius
 
-REVISION = 2
+REVISION = 3
 COMPONENTS = (
     "pipeline.core.augment",
     "pipeline.core.batch",

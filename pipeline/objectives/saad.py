@@ -17,9 +17,9 @@ from pipeline.core.inner_attack import (
     make_adversarial_examples,
     show_clean_images,
 )
-from pipeline.core.losses import kl_divergence, softmax_entropy
+from pipeline.core.losses import kl_divergence, softmax_entropy, subtract_logits
 
-REVISION = 1
+REVISION = 2
 COMPONENTS = (
     "pipeline.core.batch",
     "pipeline.core.inner_attack",
@@ -88,13 +88,13 @@ class Objective:
         mirrored = x - (x_adv - x)
         with torch.no_grad():
             target = teacher(x_adv)
-            difference = target - teacher(mirrored)
+            difference = subtract_logits(target, teacher(mirrored))
             entropy = softmax_entropy(target)
             every = all_gather(entropy)
             weight = ENTROPY_SCALE * (entropy - every.min())
             spread = ENTROPY_SCALE * (every.max() - every.min()) + SPREAD_FLOOR
         logits = student(x_adv)
-        matching = kl_divergence(logits - student(mirrored), difference)
+        matching = kl_divergence(subtract_logits(logits, student(mirrored)), difference)
         terms = {
             "kd_adv": weight * kl_divergence(logits, target),
             "igdm": self.alpha * batch.progress * weight * matching,

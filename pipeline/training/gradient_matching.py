@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.core.batch import Batch, Roles, Terms, compute_terms, find_trained_roles
-from pipeline.core.losses import kl_divergence
+from pipeline.core.losses import kl_divergence, subtract_logits
 from pipeline.discovery import describe_plugin
 from pipeline.errors import RetortError
 
-REVISION = 1
+REVISION = 2
 
 TERM = "igdm"
 
@@ -96,9 +96,10 @@ class GradientMatching(nn.Module):
         mirrored = x - (x_adv - x)
         with torch.no_grad():
             target = teacher.output if teacher.output is not None else teacher.network(x_adv)
-            target = target.detach() - teacher.network(mirrored)
+            target = subtract_logits(target.detach(), teacher.network(mirrored))
         logits = student.output if student.output is not None else student.network(x_adv)
-        return self.alpha * progress * kl_divergence(logits - student.network(mirrored), target)
+        difference = subtract_logits(logits, student.network(mirrored))
+        return self.alpha * progress * kl_divergence(difference, target)
 
     def forward(self, roles: Roles, batch: Batch) -> Iterator[Terms]:
         made: list[Tensor] = []

@@ -22,7 +22,8 @@ def compute_learning_rate(recipe: Recipe, progress: float) -> float:
     if recipe.schedule == "step":
         return recipe.lr * recipe.gamma ** sum(progress >= m for m in recipe.milestones)
     if recipe.schedule == "cosine":
-        done = (progress - recipe.warmup) / (1 - recipe.warmup)
+        begin = max(recipe.warmup, recipe.cosine_from)
+        done = max(0.0, progress - begin) / (1 - begin)
         return recipe.lr * (1 + math.cos(math.pi * done)) / 2
     if recipe.schedule == "onecycle":
         if progress < ONECYCLE_PEAK:

@@ -49,6 +49,7 @@ FAULTS = [
     ("recipes.tiny", 5, "recipes.tiny: "),
     ("recipes.tiny", None, "recipes.tiny: "),
     ("recipes.tiny.milestones", [0.7, 0.5], "recipes.tiny: milestones"),
+    ("recipes.tiny.cosine_from", 0.5, "recipes.tiny: cosine_from: schedule onecycle has no cosine"),
     ("recipes", [1], "recipes: "),
     ("students", [1], "students: "),
     ("students.kd", "natural", "students.kd: "),

@@ -172,6 +172,16 @@ def test_triplet_by_hand():
     close(losses.triplet_loss(anchor, near, far, 0.5), 0.08 - 0.5 + 0.5, 0.5 - 0.08 + 0.5, 0.0)
 
 
+def test_half_precision_logits_keep_their_temperature_and_entropy():
+    z, t = draw(11).bfloat16(), torch.tensor(1.003, dtype=torch.float64)
+    torch.testing.assert_close(losses.soften_logits(z, t).double(), z.double() / t)
+    rows = torch.full((len(z), 1), 1.003, dtype=torch.float64)
+    torch.testing.assert_close(losses.soften_logits(z.double(), rows), z.double() / t)
+    with torch.autocast("cpu", torch.bfloat16):
+        low = losses.softmax_entropy(z)
+    torch.testing.assert_close(low.double(), losses.softmax_entropy(z.double()))
+
+
 @pytest.mark.parametrize("t", [1.0, 30.0])
 def test_half_precision_logits_keep_a_kls_gradient(t):
     student, teacher = (draw(seed).bfloat16() for seed in (11, 12))

@@ -1,4 +1,7 @@
-"""SAAD, ABSLD and B-MTARD: values by hand, and against their formulas written out."""
+"""SAAD, ABSLD and B-MTARD: values by hand, and against their formulas written out.
+
+With CIARD also: outputs in bf16 keep temperatures and entropies in single precision.
+"""
 
 from dataclasses import replace
 
@@ -6,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.core.batch import Roles
-from pipeline.objectives import absld, b_mtard, saad
+from pipeline.objectives import absld, b_mtard, ciard, saad
 from tests.helpers.plain import (
     CLASSES,
     EXACT,
@@ -191,3 +194,34 @@ def test_b_mtard_moves_by_hand():
     again = b_mtard.Objective()
     again.load_state_dict(made.state_dict())
     assert again.temperatures.tolist() == made.temperatures.tolist()
+
+
+class Coarse(torch.nn.Module):
+    """A network whose logits are rounded to bf16, and then kept so or widened."""
+
+    def __init__(self, network: torch.nn.Module, dtype: torch.dtype):
+        super().__init__()
+        self.network, self.dtype = network, dtype
+
+    def forward(self, x):
+        return self.network(x).bfloat16().to(self.dtype)
+
+
+@pytest.mark.parametrize("method", [absld, b_mtard, ciard, saad])
+def test_outputs_in_bf16_count_as_in_single_precision(method):
+    found = []
+    for dtype in (torch.bfloat16, torch.float32):
+        teachers = (Network(seed).eval().requires_grad_(False) for seed in (2, 3))
+        names = ("teacher",) if method in (absld, saad) else ("robust", "natural")
+        coarse = {name: Coarse(net, dtype) for name, net in zip(names, teachers, strict=False)}
+        roles = Roles(Network(1).train(), coarse)
+        made = make_objective(method, steps=STEPS)
+        if method is absld:
+            made.prepare(roles, batch())
+        if method is not saad:
+            made.temperatures.fill_(1.003)  # bf16 has no number between 1 and 1.0078
+        (terms,) = made(roles, batch(0.5))
+        found.append(terms)
+    for name in found[0].keys() - {"teacher"}:  # a cross-entropy, which has no temperature
+        values = found[0][name]
+        assert torch.equal(values.double(), found[1][name].double()), name
