@@ -28,6 +28,8 @@ class Recipe(Section):
         momentum: SGD's momentum.
         nesterov: whether SGD's momentum is Nesterov's.
         weight_decay: weight decay of the optimiser.
+        decay_biases: whether it also holds for parameters of one dimension: biases, and the scales
+            of normalisation layers. timm leaves these out.
         schedule: how the learning rate changes over training: not at all, by steps, by half a
             cosine down to 0, or up to `lr` over a quarter of training and down again.
         cosine_from: share of training up to which `schedule: cosine` keeps the highest rate.
@@ -101,6 +103,7 @@ class Recipe(Section):
     gpus: PositiveInt = make_neutral_field(1)
     sync_bn: bool = make_neutral_field(True)
     swa_from: Share = make_neutral_field(0.0)
+    decay_biases: bool = make_neutral_field(True)
     cosine_from: Annotated[Number, Field(ge=0, lt=1)] = make_neutral_field(0.0)
     teacher_form: TeacherForm = make_neutral_field("as_trained")
 

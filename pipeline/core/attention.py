@@ -21,7 +21,8 @@ def collect_attention_maps(network: nn.Module) -> Iterator[AttentionMaps]:
     """Collects a network's attention maps, with their graph, from a forward inside the block.
 
     The map of a resolution is the mean over channels of a squared output: that of the last module
-    with this resolution, which is the end of a network's stage.
+    with this resolution, which is the end of a ResNet's stage. A pre-activation network's is the
+    first normalisation of the next stage.
     """
     maps: AttentionMaps = {}
 

@@ -30,7 +30,8 @@ class Objective:
     alpha; attention is compared on x alone.
 
     Attributes:
-        attention: weight of the gap between both networks' attention maps; the paper's 250.
+        attention: weight of the gap between both networks' attention maps; the paper's 250 is
+            beside a mean over classes, and so 250 times the number of classes here.
         attack: "rslad" trains on x* as well, "none" on x alone.
         alpha: weight of the loss on x* under attack; the loss on x has the rest.
     """

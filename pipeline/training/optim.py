@@ -33,18 +33,24 @@ def compute_learning_rate(recipe: Recipe, progress: float) -> float:
     return recipe.lr
 
 
+def group_by_decay(recipe: Recipe, parameters: list[nn.Parameter]) -> list[dict]:
+    """Groups of parameters for an optimiser, each with its weight decay; none is empty."""
+    decayed = [p for p in parameters if recipe.decay_biases or p.ndim > 1]
+    others = [p for p in parameters if not recipe.decay_biases and p.ndim <= 1]
+    groups = (decayed, recipe.weight_decay), (others, 0.0)
+    return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
+
+
 def make_optimizer(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """The recipe's optimiser over the parameters, with one fused kernel per step."""
+    groups = group_by_decay(recipe, parameters)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
-        )
+        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     return torch.optim.SGD(
-        parameters,
+        groups,
         lr=recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov,
-        weight_decay=recipe.weight_decay,
         fused=True,
     )
 

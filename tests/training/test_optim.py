@@ -100,3 +100,17 @@ def test_adamws_first_step_by_hand():
     weight.grad = torch.ones(1)
     make_optimizer(Recipe(optimizer="adamw", lr=0.1, weight_decay=0.5), [weight]).step()
     assert weight.item() == pytest.approx(2 * (1 - 0.05) - 0.1, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_biases_and_scales_may_be_left_without_decay(optimizer):
+    """No gradient: a weight of 2 shrinks by lr * wd * 2 = 0.1, a bias stays."""
+    weight, bias, scale = (nn.Parameter(torch.full(shape, 2.0)) for shape in ((1, 1), (1,), ()))
+    for parameter in (weight, bias, scale):
+        parameter.grad = torch.zeros_like(parameter)
+    recipe = Recipe(optimizer=optimizer, lr=0.1, weight_decay=0.5, decay_biases=False)
+    make_optimizer(recipe, [weight, bias, scale]).step()
+    assert weight.item() == pytest.approx(1.9)
+    assert bias.item() == scale.item() == 2
+    make_optimizer(recipe, [bias]).step()  # no group is empty
+    assert bias.item() == 2

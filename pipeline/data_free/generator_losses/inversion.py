@@ -30,8 +30,8 @@ def total_variation(x: Tensor) -> Tensor:
 class Loss:
     """oh CE(T(x), y) + bn L_BN + tv TV(x) + l2 mean (x - 1/2)^2, y given.
 
-    TV and L2 are means over pixels in [0,1], so that their weights hold at any image size. Those
-    two weights are our own choice.
+    TV and L2 are means over pixels in [0,1], so that their weights hold at any image size. The
+    weights are our own choice.
 
     Attributes:
         oh: weight of the cross-entropy against the label.
