@@ -17,7 +17,7 @@ DATA = ROOT / "benchmarks" / "results" / "data" / "objectives.json"
 MARKS = {  # colours that colour-blind readers can tell apart, and shapes for all others
     "clean": ("clean", "o", "#e69f00"),
     "pgd": ("PGD-20", "s", "#0072b2"),
-    "autoattack": ("AutoAttack, 500 images, one seed", "D", "#009e73"),
+    "autoattack": ("AutoAttack, 1,000 images, one seed", "D", "#009e73"),
 }
 
 
