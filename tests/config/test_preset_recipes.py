@@ -8,7 +8,7 @@ from tests.config.test_presets import NAMES, config
 
 SGD, ADAMW = "sgd", "adamw"
 TUNE = (30, 1e-4, 256, 0.05, ADAMW, "cosine")  # the released script's: 8 x 32, from a trained ViT
-AUGREG = (300, 1e-3, 1024, 0.05, ADAMW, "cosine")  # batch and rate are ours
+AUGREG = (300, 1e-3, 1024, 0.05, ADAMW, "cosine")  # batch and rate are DAT's
 LONG = (2000, 0.01, 512, 5e-4, SGD, "step")  # DERD, Sec. 4.1
 USUAL = (200, 0.1, 128, 5e-4, SGD, "step")
 PEER = (200, 0.1, 256, 1e-4, SGD, "cosine")  # of the data-free baselines' code
@@ -105,3 +105,30 @@ def test_what_trains_with_which_recipe():
             assert students[f"{method}-rn18"].recipe == found["baseline"], method
         for name, recipe in (("cmi", "cmi"), ("dfhl_rs", "dfhl"), ("ard", "common")):
             assert students[f"{name}-rn18"].recipe == found[recipe], name
+
+
+@pytest.mark.parametrize(
+    "preset", ["dad-imagenet-vitb", "dad-imagenet-rn50", "dad-imagenet-ablations"]
+)
+def test_biases_of_dads_vits_do_not_decay(preset):
+    for name, recipe in recipes(preset).items():
+        assert recipe.decay_biases is (recipe.optimizer == SGD), name
+        clip = {"tune": 0.99, "tune-plain": 0.99, "resnet": 0}.get(name, 1)
+        assert recipe.clip_grad == clip, name
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_recent_methods_and_zskt_have_their_codes_settings(classes):
+    """CIARD's rate by its code's formula, without the factor that ends at 0.99."""
+    name = f"recent-cifar{classes}"
+    students, recipe = config(name).students, recipes(name)["ciard"]
+    for epoch, rate in ((149, 0.1), (200, 0.075), (285, 0.00245)):
+        assert compute_learning_rate(recipe, epoch / 300) == pytest.approx(rate, rel=2e-3)
+    for student in ("rn18", "mnv2"):
+        assert students[f"ciard-{student}"].recipe == recipe
+        assert students[f"ciard-{student}"].objective["ciard"]["kd_scale"] == 0.1
+        assert students[f"iad2-{student}"].objective["iad2"]["attack_bn"] == "train"
+    derd = config(f"derd-cifar{classes}")
+    assert derd.generators["zskt-rn18"].clip_grad == derd.generators["zskt-mnv2"].clip_grad
+    assert derd.generators["zskt-rn18"].clip_grad == 5 * classes
+    assert derd.students["pgd_at-rn18"].normalise == "none"
