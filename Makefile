@@ -48,6 +48,7 @@ docs: .venv/installed
 	$(BIN)/python docs/draw_demo.py
 	$(BIN)/python docs/draw_performance.py
 	$(BIN)/python docs/draw_objectives.py
+	$(BIN)/python docs/draw_bank_response.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict -f docs/site/mkdocs.yml
 
 # Ratios within one run, into benchmarks/results; ARGS=--quick takes three minutes and writes to

@@ -5,7 +5,8 @@
 Prints a row for each student that has finished all its seeds and learns from a bank of discretised
 samples: percent, mean over the seeds with half of Student's t interval (95 %). In brackets stands
 the mean difference from the student beside it, paired by seed, with its interval. That is the first
-student whose bank has the same discretizer and no attack; `--beside` names another for all rows.
+student of the same seeds whose bank has the same discretizer and no attack; `--beside` names
+another for all rows that have its seeds.
 """
 
 import argparse
@@ -50,12 +51,18 @@ def find_bank(study: Study, group: ModelGroup) -> Artefact | None:
     return bank if bank and "discretizer" in bank.manifest.inputs else None
 
 
+def list_seeds(group: ModelGroup) -> list[int]:
+    """The seed of each member."""
+    return [member.manifest.spec["seed"] for member in group.members]
+
+
 def find_beside(study: Study, group: ModelGroup, groups: Sequence[ModelGroup]) -> ModelGroup | None:
-    """The first group whose bank has the inputs of this one's and no attack; None without one."""
-    inputs = find_bank(study, group).manifest.inputs
+    """The first group of the same seeds whose bank has the same inputs and no attack, if any."""
+    inputs, seeds = find_bank(study, group).manifest.inputs, list_seeds(group)
     for other in groups:
         manifest = find_bank(study, other).manifest
-        if manifest.inputs == inputs and not manifest.spec.get("attack"):
+        has_attack = bool(manifest.spec.get("attack"))
+        if manifest.inputs == inputs and not has_attack and list_seeds(other) == seeds:
             return other
     return None
 
@@ -71,7 +78,7 @@ def format_cell(own: Sequence[float], beside: Sequence[float]) -> str:
     """Accuracy, and the difference from the student beside it where both were measured."""
     if not own:
         return "–"
-    if len(own) != len(beside):
+    if not beside:
         return format_percent(own)
     differences = [a - b for a, b in zip(own, beside, strict=True)]
     return f"{format_percent(own)} ({format_percent(differences, signed=True)})"
@@ -79,7 +86,9 @@ def format_cell(own: Sequence[float], beside: Sequence[float]) -> str:
 
 def format_student(group: ModelGroup, beside: ModelGroup | None) -> str:
     """A student's row; the one that others stand beside has no differences."""
-    has_other = beside is not None and beside.name != group.name
+    has_other = (
+        bool(beside) and beside.name != group.name and list_seeds(beside) == list_seeds(group)
+    )
     own = read_accuracies(group)
     others = read_accuracies(beside) if has_other else [[]] * len(own)
     cells = [format_cell(a, b) for a, b in zip(own, others, strict=True)]

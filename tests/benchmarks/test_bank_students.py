@@ -24,13 +24,19 @@ def bank(key: str, discretizer: str | None, attack: dict | None) -> Artefact:
     return Artefact(Path(key), Manifest("bank", key, key, {"attack": attack}, inputs, {}, {}, {}))
 
 
-def student(name: str, bank_key: str | None, *rights: tuple[int, int, int, int]) -> ModelGroup:
+def student(
+    name: str, bank_key: str | None, *rights: tuple[int, int, int, int], seed: int = 0
+) -> ModelGroup:
     """A student whose seeds have so many right: clean, under PGD, in fog and in snow."""
     points = (CLEAN, pgd(20, EPS), corrupted("fog"), corrupted("snow"))
     inputs = {"bank": bank_key} if bank_key else {}
-    member = Artefact(Path(name), Manifest("student", name, name, {}, inputs, {}, {}, {}))
-    seeds = tuple(dict(zip(points, map(first, right), strict=True)) for right in rights)
-    return ModelGroup(name, "student", (member,) * len(rights), seeds)
+    specs = [{"seed": seed + place} for place in range(len(rights))]
+    members = tuple(
+        Artefact(Path(name), Manifest("student", name, name, spec, inputs, {}, {}, {}))
+        for spec in specs
+    )
+    outcomes = tuple(dict(zip(points, map(first, right), strict=True)) for right in rights)
+    return ModelGroup(name, "student", members, outcomes)
 
 
 BANKS = [
@@ -66,10 +72,18 @@ def test_a_measure_that_was_not_taken_is_a_dash():
 
 
 def test_a_student_stands_beside_that_of_its_discretizers_bank_without_an_attack():
-    coarse = student("coarse", "coarse", (1, 1, 1, 1))
+    coarse = student("coarse", "coarse", *[(1, 1, 1, 1)] * 2)
     groups = [STRONG, PLAIN, coarse]
     assert find_beside(STUDY, STRONG, groups) is PLAIN
     assert find_beside(STUDY, coarse, groups) is None
+
+
+def test_a_student_stands_beside_one_of_the_same_seeds():
+    again = student("again", "strong", *[(1, 1, 1, 1)] * 2, seed=2)
+    plain_again = student("plain-again", "plain", *[(1, 1, 1, 1)] * 2, seed=2)
+    assert find_beside(STUDY, again, [PLAIN, again]) is None
+    assert find_beside(STUDY, again, [PLAIN, again, plain_again]) is plain_again
+    assert format_student(again, PLAIN).startswith("| again | – | 10.0 ±0.0 |")
 
 
 def test_students_of_other_banks_and_of_none_are_left_out():

@@ -30,3 +30,16 @@ def test_the_picture_of_the_steps_shows_the_measured_methods():
     picture = drawing["PICTURE"].read_text()
     shown = (*steps, *drawing["BARS"].values())
     assert [name for name in shown if f">{name}<" not in picture] == []
+
+
+def test_the_picture_of_banks_shows_radii_and_filters_of_the_page():
+    drawing = runpy.run_path(str(ROOT / "docs" / "draw_bank_response.py"))
+    banks, students = drawing["read_tables"]()
+    assert students.keys() >= banks.keys()  # each bank has students
+    drawn = {name for names, *_ in drawing["FILTERS"].values() for name in names.values()}
+    for name in drawn:
+        assert drawing["DIFFERENCE"].search(students[name][3]), name
+    picture = drawing["PICTURE"].read_text()
+    radii = [f"{radius:g}" for radius in drawing["RADII"]]
+    shown = (*radii, *drawing["RATES"], *drawing["FILTERS"])
+    assert [label for label in shown if f">{label}<" not in picture] == []
