@@ -106,6 +106,21 @@ def test_a_chart_says_its_numbers_on_hover(page):
     assert "n = 16" in said and "CPU-seconds" in said and "seed" in said
 
 
+def test_no_legend_lies_on_a_panels_title(page):
+    boxes = page.locator(".chart").evaluate_all(
+        """all => all.map(e => ['.legend', '.annotation'].map(name =>
+            [...e.querySelectorAll(`.infolayer ${name}`)].map(found => {
+                const box = found.getBoundingClientRect();
+                return [box.left, box.top, box.right, box.bottom];
+            })))"""
+    )
+    pairs = [(a, b) for legends, titles in boxes for a in legends for b in titles]
+    assert pairs
+    for legend, title in pairs:
+        beside = legend[2] <= title[0] or title[2] <= legend[0]
+        assert beside or legend[3] <= title[1] or title[3] <= legend[1]
+
+
 def test_a_number_leads_to_its_artefact(page):
     cell = page.locator("#results-table tbody td a").first
     assert "16 images" in cell.get_attribute("title")

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from pipeline.core.attack_protocol import AttackPoint, find_norm
 from pipeline.report.attack_labels import format_attack, format_axis, scale_for_axis
 from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study, find_accuracy_curves
@@ -16,11 +14,12 @@ from pipeline.report.page.chart import (
     finish_chart,
     name_group,
 )
+from pipeline.report.page.name_positions import place_names
 from pipeline.report.results.answer import measure_training
 from pipeline.report.results.rows import count_parameters
 from pipeline.report.results.threats import Score, Threat
 
-REVISION = 3
+REVISION = 4
 
 SMALLEST, LARGEST, CROWDED = 9.0, 34.0, 18.0  # pixels of a marker; the largest among many
 MOST_LABELS = 16  # models beyond which a chart names them on hover alone
@@ -47,12 +46,14 @@ def draw_tradeoff(study: Study, threats: Sequence[Threat]) -> Chart | None:
     places = {kind: [i for i, g in enumerate(shown) if g.kind == kind] for kind in kinds}
     for kind, colour in zip(kinds, COLOURS, strict=False):
         add_models(figure, [shown[i] for i in places[kind]], (clean, other), kind, colour)
+    names = place_names(*(list_percents(threat, shown) for threat in (clean, other)))
     buttons = []
     for label, values in sizes.items():
         by_kind = [[values[i] for i in places[kind]] for kind in kinds]
         buttons.append({"label": label, "method": "restyle", "args": [{"marker.size": by_kind}]})
     for trace, kind in zip(figure.data, kinds, strict=True):
         trace.marker.size = [next(iter(sizes.values()))[i] for i in places[kind]]
+        trace.textposition = [names[i] for i in places[kind]]
     menu = {"buttons": buttons, "x": 1, "xanchor": "right", "y": 1.14, "showactive": True}
     figure.update_layout(updatemenus=[menu])
     words = "worst case under attack" if other.name == "attack" else "mean under shift"
@@ -72,6 +73,11 @@ def describe_counts(threat: Threat) -> str:
     return "n = " + "/".join(f"{n:,}" for n in counts)
 
 
+def list_percents(threat: Threat, groups: Sequence[ModelGroup]) -> list[float]:
+    """Accuracy of each model under a threat, in percent."""
+    return [round(100 * threat.scores[g.kind, g.name].interval.value, 2) for g in groups]
+
+
 def scale_sizes(values: Sequence[float]) -> list[float]:
     """Markers' diameters in pixels, whose areas grow with the values."""
     top = max(values, default=0) or 1
@@ -85,7 +91,7 @@ def add_models(
     """Add the markers of all models of a kind, with their error bars and hovers."""
     clean, other = ([t.scores[g.kind, g.name] for g in groups] for t in threats)
     named = len(groups) <= MOST_LABELS
-    x, y = ([round(100 * s.interval.value, 2) for s in scores] for scores in (clean, other))
+    x, y = (list_percents(threat, groups) for threat in threats)
     figure.add_scatter(
         x=x,
         y=y,
@@ -93,7 +99,7 @@ def add_models(
         error_y=make_error_bars(other),
         mode="markers+text" if named else "markers",
         text=[g.name for g in groups],
-        textposition=alternate_positions(x),
+        cliponaxis=False,  # a name may reach over the edge
         name=f"{kind}s",
         marker={"symbol": SYMBOLS[kind], "color": colour, "opacity": 0.85},
         customdata=[
@@ -106,12 +112,6 @@ def add_models(
             "%{customdata[2]}<br>%{customdata[3]}<extra></extra>"
         ),
     )
-
-
-def alternate_positions(x: Sequence[float]) -> list[str]:
-    """Where each marker's name stands: neighbours' names above and below in turn."""
-    ranks = {place: rank for rank, place in enumerate(np.argsort(x, kind="stable").tolist())}
-    return ["bottom center" if ranks[i] % 2 else "top center" for i in range(len(x))]
 
 
 def make_error_bars(scores: Sequence[Score]) -> dict:

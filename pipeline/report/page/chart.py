@@ -9,11 +9,12 @@ from pipeline.report.outcomes import ModelGroup
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-REVISION = 1
+REVISION = 2
 
 # Okabe and Ito's, darkened or lightened until they show on white and on black.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B8860B", "#4A9CD4", "#A04070")
 DASHES = ("solid", "dot", "dash", "dashdot")
+TITLE_HEIGHT = 30  # pixels between a panel and the legend, for the panel's title
 MARGIN = {"l": 56, "r": 16, "t": 24, "b": 48}
 
 
@@ -38,13 +39,16 @@ class Chart:
 
 def finish_chart(name: str, title: str, caption: str, figure: "Figure", height: int) -> Chart:
     """A chart of a figure, with the layout that all have."""
+    has_titles = bool(figure.layout.annotations)
+    panels = height - MARGIN["t"] - MARGIN["b"]
+    gap = TITLE_HEIGHT / panels if has_titles else 0.02
     figure.update_layout(
         template="none",
         height=height,
         margin=MARGIN,
         hovermode="closest",
         font={"size": 13},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1 + gap, "x": 0},
     )
     figure.update_xaxes(zeroline=False, automargin=True)
     figure.update_yaxes(zeroline=False, automargin=True)
