@@ -92,11 +92,19 @@ def test_a_column_s_remark_has_the_radius_even_where_it_is_8_255():
 
 def test_the_worst_case_counts_no_radius_in_l2():
     outcomes = {CLEAN: outcome(1, 1), pgd(20, EPS): outcome(1, 0), TINY: outcome(0, 0)}
-    assert worst_case.list_worst_case_points(outcomes) == [CLEAN, pgd(20, EPS)]
-    assert worst_case.find_worst_case(outcomes).correctness.tolist() == [1, 0]
-    assert worst_case.find_worst_case({CLEAN: outcome(1), TINY: outcome(0)}) is None
+    usual = worst_case.Radius()
+    assert worst_case.list_worst_case_points(outcomes, usual) == [CLEAN, pgd(20, EPS)]
+    assert worst_case.find_worst_case(outcomes, usual).correctness.tolist() == [1, 0]
+    assert worst_case.find_worst_case({CLEAN: outcome(1), TINY: outcome(0)}, usual) is None
     outcomes[AttackPoint("autoattack", EPS)] = outcome(1, 1)
-    assert worst_case.measure_autoattack_gap(outcomes).attacks == 1
+    assert worst_case.measure_autoattack_gap(outcomes, usual).attacks == 1
+
+
+def test_the_worst_case_of_a_study_in_l2_is_at_its_own_radius():
+    outcomes = {CLEAN: outcome(1, 1, 1), L2: outcome(1, 0, 1), TINY: outcome(0, 0, 0)}
+    radius = worst_case.find_usual_radius(outcomes)
+    assert (radius, str(radius)) == (worst_case.Radius(0.5, "L2"), "0.5 (L2)")
+    assert worst_case.find_worst_case(outcomes, radius).correctness.tolist() == [1, 0, 1]
 
 
 def test_the_threat_of_attacks_is_of_one_norm():

@@ -28,7 +28,13 @@ from pipeline.report.results.rows import (
     make_result_rows,
     parse_csv,
 )
-from pipeline.report.results.threats import Score, Threat, choose_attacks, find_threats
+from pipeline.report.results.threats import (
+    Score,
+    Threat,
+    choose_attacks,
+    find_threats,
+    score_worst_case,
+)
 from pipeline.report.shift_table import collect_shift_facts
 from pipeline.report.statistics.resampling import (
     RESAMPLES,
@@ -115,6 +121,24 @@ def test_attacks_are_those_at_8_255_or_at_the_largest_radius():
     chosen = choose_attacks([CLEAN, autoattack, pgd(20, EPS), far, corrupted("fog")])
     assert chosen == [pgd(20, EPS), autoattack]
     assert choose_attacks([CLEAN, pgd(20, 4 / 255), far]) == [far]
+
+
+def test_the_worst_case_under_attack_counts_what_is_wrong_without_one():
+    evaluation = SimpleNamespace(manifest=SimpleNamespace(key="k"))
+    attacked = {pgd(20, EPS): [1, 1, 0, 0], AttackPoint("autoattack", EPS): [1, 0, 0]}
+    members = [
+        {
+            point: SimpleNamespace(
+                outcome=Outcome(np.arange(len(right)), np.float64(right)), evaluation=evaluation
+            )
+            for point, right in {**attacked, **clean}.items()
+        }
+        for clean in ({CLEAN: [0, 1, 1, 1]}, {})
+    ]
+    score = score_worst_case(members[:1], list(attacked))
+    assert score.outcomes[0].correctness.tolist() == [0, 0, 0]
+    assert score_worst_case(members[1:], list(attacked)).outcomes[0].accuracy == 1 / 3
+    assert score_worst_case(members, list(attacked)).outcomes[0].accuracy == 1 / 3
 
 
 def threat(**students):

@@ -10,6 +10,8 @@ from pipeline.report.outcomes import ModelGroup, Outcome
 from pipeline.report.statistics import calibration, paired, resampling, sections, worst_case
 from tests.helpers.points import CLEAN, EPS, corrupted, pgd
 
+USUAL = worst_case.Radius()
+
 
 def outcome(*right: int, start: int = 0, confidence: list[float] | None = None) -> Outcome:
     sure = None if confidence is None else np.float64(confidence)
@@ -66,11 +68,11 @@ def test_seeds_are_the_outer_level():
 def test_pairs_of_groups_are_one_family():
     a, b, c = (group(n, {CLEAN: outcome(*r)}) for n, r in zip("abc", ROWS, strict=True))
     other = group("d", {pgd(20, EPS): outcome(1)})
-    pairs = sections.compare_students([a, b, c, other])["clean"]
+    pairs = sections.compare_students([a, b, c, other], USUAL)["clean"]
     assert [(p.first, p.second) for p in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert pairs[0].p_value == pytest.approx(2 / 2**6)
     assert pairs[0].adjusted_p_value == pytest.approx(3 * 2 / 2**6)
-    assert sections.compare_students([a]) == {}
+    assert sections.compare_students([a], USUAL) == {}
     assert paired.compare_outcomes({"a": [outcome(1)]}) == []
     with pytest.raises(ValueError, match="no image in common"):
         paired.compare_outcomes({"a": [outcome(1)], "b": [outcome(1, start=5)]})
@@ -131,14 +133,14 @@ def test_the_worst_case_is_that_of_each_image():
         AttackPoint("cw_l2", EPS): outcome(0, 0, 0, 0),
         corrupted("fog"): outcome(0, 0, 0, 0),
     }
-    worst = worst_case.find_worst_case(outcomes)
+    worst = worst_case.find_worst_case(outcomes, USUAL)
     assert worst.index.tolist() == [0, 1, 2] and worst.correctness.tolist() == [1, 0, 0]
-    interval, n = worst_case.estimate_worst_case(group("a", outcomes))
+    interval, n = worst_case.estimate_worst_case(group("a", outcomes), USUAL)
     assert (interval.value, n) == (pytest.approx(1 / 3), 3)
-    assert worst_case.find_worst_case({CLEAN: outcome(1)}) is None
-    assert worst_case.estimate_worst_case(group("a", {CLEAN: outcome(1)})) is None
+    assert worst_case.find_worst_case({CLEAN: outcome(1)}, USUAL) is None
+    assert worst_case.estimate_worst_case(group("a", {CLEAN: outcome(1)}), USUAL) is None
     several = group("a", outcomes, {**outcomes, pgd(20, EPS): outcome(1, 1, 1, 1)})
-    assert worst_case.estimate_worst_case(several)[0].value == pytest.approx(0.5)
+    assert worst_case.estimate_worst_case(several, USUAL)[0].value == pytest.approx(0.5)
 
 
 def test_the_gap_to_autoattack_by_hand():
@@ -148,10 +150,11 @@ def test_the_gap_to_autoattack_by_hand():
         pgd(100, EPS): outcome(1, 1, 1, 1, 1),
         AttackPoint("square", EPS): outcome(0, 1, 1, 1, 0),
     }
-    gap = worst_case.measure_autoattack_gap(outcomes)
+    gap = worst_case.measure_autoattack_gap(outcomes, USUAL)
     assert (gap.autoattack, gap.others, gap.together) == (0.75, 0.75, 0.5)
     assert (gap.gap, gap.images, gap.attacks) == (0.25, 4, 2)
-    assert worst_case.measure_autoattack_gap({CLEAN: outcome(1), pgd(1, EPS): outcome(1)}) is None
+    alone = {CLEAN: outcome(1), pgd(1, EPS): outcome(1)}
+    assert worst_case.measure_autoattack_gap(alone, USUAL) is None
 
 
 def test_the_tables_have_every_radius_the_worst_case_and_the_pairs():
@@ -162,11 +165,25 @@ def test_the_tables_have_every_radius_the_worst_case_and_the_pairs():
     head, _, first, second = sections.format_radius_table(groups).splitlines()
     assert "PGD-20 at 4/255" in head and "PGD-20 at 8/255" in head
     assert "75.0 [" in first and "50.0 [" in first and second.count("0.0 [") == 2
-    worst = sections.format_worst_table(groups)
+    worst = sections.format_worst_table(groups, USUAL)
     assert "50.0 [21.5, 78.5]" in worst and "0.0 [0.0, 0.0]" in worst  # Wilson; ECE of 0
-    pairs = sections.compare_students(groups)
+    pairs = sections.compare_students(groups, USUAL)
     assert list(pairs) == ["clean", "worst case at 8/255"]
     table = sections.format_pair_table(pairs["clean"])
     assert "a – b" in table and "+100.0 [+100.0, +100.0]" in table and "0.0078" in table
     assert sections.format_radius_table([group("a", {CLEAN: outcome(1)})]) == ""
-    assert sections.format_worst_table([group("a", {CLEAN: outcome(1)})]) == ""
+    assert sections.format_worst_table([group("a", {CLEAN: outcome(1)})], USUAL) == ""
+
+
+def test_a_study_at_another_radius_has_its_worst_case_and_pairs():
+    strong = {CLEAN: outcome(*[1] * 8), pgd(20, 4 / 255): outcome(*[1] * 6, 0, 0)}
+    strong |= {pgd(20, 2 / 255): outcome(*[0] * 8), corrupted("fog"): outcome(*[0] * 8)}
+    weak = {point: outcome(*[0] * 8) for point in strong}
+    groups = [group("a", strong), group("b", weak)]
+    radius = worst_case.find_usual_radius(strong)
+    assert radius == worst_case.Radius(4 / 255) and str(radius) == "4/255"
+    assert "75.0 [" in sections.format_worst_table(groups, radius)
+    pairs = sections.compare_students(groups, radius)["worst case at 4/255"]
+    assert [p.difference.value for p in pairs] == [0.75]
+    assert worst_case.find_usual_radius({**strong, pgd(20, EPS): outcome(1)}) == USUAL
+    assert worst_case.find_usual_radius({CLEAN: outcome(1)}) == USUAL

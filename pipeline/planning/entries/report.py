@@ -32,6 +32,7 @@ COMPONENTS = (
     "pipeline.report.page.assets",
     "pipeline.report.page.chart",
     "pipeline.report.page.graph_chart",
+    "pipeline.report.page.name_positions",
     "pipeline.report.page.provenance",
     "pipeline.report.page.render",
     "pipeline.report.page.results_table",

@@ -9,15 +9,11 @@ from pipeline.config.specs import get_spec
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.report.attack_labels import format_attack, format_point_radius
 from pipeline.report.attack_points import (
-    is_at,
     is_corruption,
-    is_shifted,
-    keep_one_norm,
     rank_by_strength,
 )
 from pipeline.report.outcomes import (
     CLEAN_POINT,
-    DEFAULT_EPS,
     ModelGroup,
     Outcome,
     Study,
@@ -31,9 +27,9 @@ from pipeline.report.statistics.intervals import (
     student_t_interval,
     wilson_interval,
 )
-from pipeline.report.statistics.worst_case import take_worst
+from pipeline.report.statistics.worst_case import find_usual_radius, take_worst
 
-REVISION = 2
+REVISION = 3
 
 Outcomes = dict[AttackPoint, Outcome]
 
@@ -118,13 +114,21 @@ def score_groups(
     if not students:
         return None
     points = choose(set.intersection(*({*m} for m in students))) or choose(students[0])
-    combine = take_worst if name == "attack" else average_outcomes
+    score = score_worst_case if name == "attack" else make_score
     scores = {
-        where: make_score(members, points, combine)
+        where: score(members, points)
         for where, members in found.items()
         if all(set(points) <= m.keys() for m in members)
     }
     return Threat(name, describe(points, test), scores)
+
+
+def score_worst_case(
+    members: Sequence[dict[AttackPoint, Measurement]], points: Sequence[AttackPoint]
+) -> Score:
+    """The score of one model in the worst case over attacks, and without attack where measured."""
+    is_clean_known = all(CLEAN_POINT in m for m in members)
+    return make_score(members, [*points, CLEAN_POINT] if is_clean_known else points, take_worst)
 
 
 def make_score(
@@ -162,11 +166,8 @@ def choose_attacks(points) -> list[AttackPoint]:
 
     Those of another norm than L-infinity count where there are no others.
     """
-    attacks = keep_one_norm(p for p in points if p.eps > 0 and not is_shifted(p))
-    usual = [p for p in attacks if is_at(p, DEFAULT_EPS)]
-    largest = max((p.eps for p in attacks), default=0.0)
-    chosen = usual or [p for p in attacks if p.eps == largest]
-    return sorted(chosen, key=rank_by_strength)
+    radius = find_usual_radius(points)
+    return sorted(filter(radius.is_of, points), key=rank_by_strength)
 
 
 def choose_corruptions(points) -> list[AttackPoint]:

@@ -9,7 +9,9 @@ from pipeline.report.statistics.calibration import estimate_group_calibration
 from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.report.statistics.paired import PairedComparison, compare_outcomes
 from pipeline.report.statistics.worst_case import (
+    Radius,
     estimate_worst_case,
+    find_usual_radius,
     find_worst_case,
     measure_autoattack_gap,
 )
@@ -23,12 +25,12 @@ from pipeline.report.tables import (
     format_signed,
 )
 
-REVISION = 2
+REVISION = 3
 
 WORST_CAPTION = (
     "Percent with 95 % intervals. Worst case: an image counts only if it is right without attack "
-    "and under every attack at eps 8/255 in L-infinity that the model met, on the images that all "
-    "of them saw (n). ECE: calibration error on clean images over 15 bins, in points; the interval "
+    "and under every attack at eps {radius} that the model met, on the images that all of them saw "
+    "(n). ECE: calibration error on clean images over 15 bins, in points; the interval "
     "of one seed is the basic bootstrap's over images, that of several Student's t over seeds."
 )
 PAIR_CAPTION = (
@@ -70,11 +72,11 @@ def format_percent(interval: ConfidenceInterval | None, seeds: int) -> str:
     )
 
 
-def format_worst_table(groups: Sequence[ModelGroup]) -> str:
+def format_worst_table(groups: Sequence[ModelGroup], radius: Radius) -> str:
     """Worst case and calibration of each model; empty if neither is known of any."""
     rows, is_known = [], False
     for group in groups:
-        worst, error = estimate_worst_case(group), estimate_group_calibration(group)
+        worst, error = estimate_worst_case(group, radius), estimate_group_calibration(group)
         seeds = len(group.members)
         interval, n = worst if worst is not None else (None, None)
         cells = [format_percent(interval, seeds), f"{n:,}" if n else MISSING_CELL]
@@ -84,12 +86,12 @@ def format_worst_table(groups: Sequence[ModelGroup]) -> str:
     return format_markdown_table(heads, rows, left_columns=2) if is_known else ""
 
 
-def list_gaps(study: Study) -> list[str]:
+def list_gaps(study: Study, radius: Radius) -> list[str]:
     """A line for each model that met attacks of the preset `thorough`: its gap to AutoAttack."""
     lines = []
     for group in study.evaluated_groups:
         for member, outcomes in zip(group.members, group.outcomes, strict=True):
-            gap = measure_autoattack_gap(outcomes)
+            gap = measure_autoattack_gap(outcomes, radius)
             if gap is None or not any(p.attack in THOROUGH_ATTACKS for p in outcomes):
                 continue
             lines.append(
@@ -101,13 +103,15 @@ def list_gaps(study: Study) -> list[str]:
     return lines
 
 
-def compare_students(groups: Sequence[ModelGroup]) -> dict[str, list[PairedComparison]]:
+def compare_students(
+    groups: Sequence[ModelGroup], radius: Radius
+) -> dict[str, list[PairedComparison]]:
     """Every pair of students, by what they are compared on: clean images, and the worst case."""
     students = [g for g in groups if g.kind == "student"]
     clean = {g.name: found for g in students if (found := g.average_by_member([CLEAN_POINT]))}
-    worst = {g.name: [find_worst_case(o) for o in g.outcomes] for g in students}
+    worst = {g.name: [find_worst_case(o, radius) for o in g.outcomes] for g in students}
     worst = {name: found for name, found in worst.items() if None not in found}
-    compared = {"clean": clean, "worst case at 8/255": worst}
+    compared = {"clean": clean, f"worst case at {radius}": worst}
     return {what: compare_outcomes(models) for what, models in compared.items() if len(models) > 1}
 
 
@@ -135,13 +139,15 @@ def format_pair_table(pairs: Sequence[PairedComparison]) -> str:
 def format_statistics(study: Study) -> list[str]:
     """The sections' Markdown; those without data are left out."""
     groups, parts = study.evaluated_groups, []
+    radius = find_usual_radius(point for group in groups for point in group.common_points)
     if radii := format_radius_table(groups):
         parts += ["### Every radius", radii]
-    if worst := format_worst_table(groups):
-        parts += ["### Worst case and calibration", worst, format_caption(WORST_CAPTION)]
-    if gaps := list_gaps(study):
+    if worst := format_worst_table(groups, radius):
+        caption = format_caption(WORST_CAPTION.format(radius=radius))
+        parts += ["### Worst case and calibration", worst, caption]
+    if gaps := list_gaps(study, radius):
         parts += ["### Thorough check", "\n".join(f"- {line}" for line in gaps)]
-    for what, pairs in compare_students(groups).items():
+    for what, pairs in compare_students(groups, radius).items():
         left_out = f" The {MOST_PAIRS} clearest of {len(pairs)}." if len(pairs) > MOST_PAIRS else ""
         caption = format_caption(PAIR_CAPTION + left_out)
         parts += [f"### Pairs of students, {what}", format_pair_table(pairs), caption]

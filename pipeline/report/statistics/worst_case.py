@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.core.attack_protocol import AttackPoint
-from pipeline.report.attack_points import is_at, is_shifted
+from pipeline.core.attack_protocol import AttackPoint, find_norm
+from pipeline.report.attack_labels import PIXEL_TOLERANCE, format_radius
+from pipeline.report.attack_points import is_shifted, keep_one_norm
 from pipeline.report.outcomes import CLEAN_POINT, DEFAULT_EPS, ModelGroup, Outcome, align_outcomes
 from pipeline.report.statistics.intervals import (
     ConfidenceInterval,
@@ -14,7 +15,42 @@ from pipeline.report.statistics.intervals import (
     wilson_interval,
 )
 
-REVISION = 2
+REVISION = 3
+
+OTHER_NORMS = ("cw_l2", "jsma", "boundary_risk")  # attacks that measure a radius of their own
+
+
+@dataclass(frozen=True)
+class Radius:
+    """The radius of a threat model.
+
+    Attributes:
+        eps: in pixels of [0,1].
+        norm: as `find_norm` has it; empty for L-infinity.
+    """
+
+    eps: float = DEFAULT_EPS
+    norm: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.eps:.4g} ({self.norm})" if self.norm else format_radius(self.eps)
+
+    def is_of(self, point: AttackPoint) -> bool:
+        """Whether an attack on images without shift has this radius."""
+        is_near = abs(point.eps - self.eps) < PIXEL_TOLERANCE
+        return is_near and find_norm(point) == self.norm and not is_shifted(point)
+
+
+def find_usual_radius(points: Iterable[AttackPoint]) -> Radius:
+    """The radius 8/255 in L-infinity, or the largest of all attacks where none has 8/255.
+
+    Those of another norm count where no attack is in L-infinity.
+    """
+    attacks = keep_one_norm(p for p in points if p.eps > 0 and not is_shifted(p))
+    if not attacks or any(Radius().is_of(p) for p in attacks):
+        return Radius()
+    largest = max(attacks, key=lambda point: point.eps)
+    return Radius(largest.eps, find_norm(largest))
 
 
 def take_worst(outcomes: Sequence[Outcome]) -> Outcome:
@@ -26,41 +62,32 @@ def take_worst(outcomes: Sequence[Outcome]) -> Outcome:
     return worst
 
 
-def list_worst_case_points(
-    points: Iterable[AttackPoint], eps: float = DEFAULT_EPS
-) -> list[AttackPoint]:
+def list_worst_case_points(points: Iterable[AttackPoint], radius: Radius) -> list[AttackPoint]:
     """The points of the worst case at a radius: clean images, and every attack at this radius.
 
     Transfer attacks and images made elsewhere count; attacks on shifted images, and those that
-    measure another norm's radius, do not.
+    measure a radius of their own, do not.
     """
-    other_norms = ("cw_l2", "jsma", "boundary_risk")
     return [
-        p
-        for p in points
-        if p == CLEAN_POINT or (is_at(p, eps) and not is_shifted(p) and p.attack not in other_norms)
+        p for p in points if p == CLEAN_POINT or (radius.is_of(p) and p.attack not in OTHER_NORMS)
     ]
 
 
-def find_worst_case(
-    outcomes: Mapping[AttackPoint, Outcome], eps: float = DEFAULT_EPS
-) -> Outcome | None:
+def find_worst_case(outcomes: Mapping[AttackPoint, Outcome], radius: Radius) -> Outcome | None:
     """One model's worst case at a radius, on the images that all attacks saw; None without any."""
-    points = list_worst_case_points(outcomes, eps)
+    points = list_worst_case_points(outcomes, radius)
     if not any(p != CLEAN_POINT for p in points):
         return None
     return take_worst([outcomes[p] for p in points])
 
 
-def estimate_worst_case(
-    group: ModelGroup, eps: float = DEFAULT_EPS
-) -> tuple[ConfidenceInterval, int] | None:
+def estimate_worst_case(group: ModelGroup, radius: Radius) -> tuple[ConfidenceInterval, int] | None:
     """A model's worst-case accuracy with its interval, and the number of images; None if missing.
 
     The attacks are those that every seed ran.
     """
     found = [
-        find_worst_case({p: o for p, o in outcomes.items() if p in group.common_points}, eps)
+        find_worst_case({p: o for p, o in outcomes.items() if p in group.common_points}, radius)
         for outcomes in group.outcomes
     ]
     known = [outcome for outcome in found if outcome is not None]
@@ -97,10 +124,10 @@ class AutoAttackGap:
 
 
 def measure_autoattack_gap(
-    outcomes: Mapping[AttackPoint, Outcome], eps: float = DEFAULT_EPS
+    outcomes: Mapping[AttackPoint, Outcome], radius: Radius
 ) -> AutoAttackGap | None:
     """One model's gap at a radius; None without AutoAttack or without another attack."""
-    points = [p for p in list_worst_case_points(outcomes, eps) if p != CLEAN_POINT]
+    points = [p for p in list_worst_case_points(outcomes, radius) if p != CLEAN_POINT]
     own = [p for p in points if p.attack == "autoattack" and p.surrogate is None]
     others = [p for p in points if p not in own]
     if not own or not others:
