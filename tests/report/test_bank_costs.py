@@ -156,3 +156,11 @@ def test_a_report_draws_it_and_says_the_numbers(costed):
 def test_one_bank_is_no_comparison(tmp_path):
     study = open_study(costed_store(tmp_path, banks=("pgd",)).job())
     assert bank_costs.add_section(tmp_path, study) == ([], [])
+
+
+def test_forty_banks_have_looks_of_their_own():
+    banks = [*(f"bank-{i}" for i in range(40)), bank_costs.NO_BANK]
+    looks = bank_costs.assign_looks(banks)
+    assert looks.keys() == set(banks)
+    assert len({tuple(look.values()) for look in looks.values()}) == len(banks)
+    assert {look["fillstyle"] for look in bank_costs.assign_looks(banks[:7]).values()} == {"full"}

@@ -5,7 +5,7 @@ in `against` counts as a part of the bank if it is a student: it was trained for
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +23,13 @@ from pipeline.report.statistics.intervals import ConfidenceInterval
 from pipeline.report.tables import format_amount, format_caption, format_markdown_table
 from pipeline.store.artefact import Artefact
 
-REVISION = 2
+REVISION = 3
 
 TITLE = "Robustness and its cost, by bank"
 FILE = "figures/bank-costs.png"
 NO_BANK, GREY = "no bank", "#6b6b6b"
 MARKERS = "osD^vPX*<>"
+FILLINGS = ("full", "none", "left", "bottom", "right", "top")
 UNREAD_FIELDS = {"shards", "block", "encoding", "outputs", "views"}  # how samples are stored
 
 
@@ -175,30 +176,38 @@ def format_share(accuracy: ConfidenceInterval) -> str:
 
 
 def draw_students(path: Path, students: Sequence[CostedStudent], point: AttackPoint) -> None:
-    """Draw accuracy against cost: a colour for each bank, a marker for each objective."""
-    palette = LINE_STYLES["student"][0]
-    banks = list(dict.fromkeys(s.bank for s in students if s.bank != NO_BANK))
-    colours = {name: palette[i % len(palette)] for i, name in enumerate(banks)}
-    if any(s.bank == NO_BANK for s in students):
-        colours[NO_BANK] = GREY
+    """Draw accuracy against cost: a look for each bank, a marker for each objective."""
+    looks = assign_looks(dict.fromkeys(s.bank for s in students))
     objectives = dict.fromkeys(s.objective for s in students)
     markers = {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(objectives)}
     with open_figure(path, 8.0, 4.8) as figure:
         axes = figure.subplots()
         for student in students:
-            plot_student(axes, student, colours[student.bank], markers[student.objective])
+            plot_student(axes, student, looks[student.bank], markers[student.objective])
         axes.set(xlabel="CPU-seconds of training, with the share of the bank", xlim=(0, None))
         axes.set(ylabel=f"accuracy under {format_attack_at(point)} (%)", ylim=(0, None))
         plain = {"linestyle": "none", "marker": "o"}
-        shown = [Line2D([], [], color=c, label=n, **plain) for n, c in colours.items()]
+        shown = [Line2D([], [], label=n, **plain, **look) for n, look in looks.items()]
         plain = {"linestyle": "none", "color": "black", "markerfacecolor": "none"}
         shown += [Line2D([], [], marker=m, label=n, **plain) for n, m in markers.items()]
         figure.legend(handles=shown, loc="outside right upper", frameon=False)
 
 
-def plot_student(axes: Axes, student: CostedStudent, colour: str, marker: str) -> None:
+def assign_looks(banks: Collection[str]) -> dict[str, dict[str, str]]:
+    """Colour and filling of each bank's markers; fillings tell apart banks that share a colour."""
+    palette = LINE_STYLES["student"][0]
+    looks = {}
+    for place, name in enumerate(bank for bank in banks if bank != NO_BANK):
+        turn, colour = divmod(place, len(palette))
+        looks[name] = {"color": palette[colour], "fillstyle": FILLINGS[turn % len(FILLINGS)]}
+    if NO_BANK in banks:
+        looks[NO_BANK] = {"color": GREY, "fillstyle": "full"}
+    return looks
+
+
+def plot_student(axes: Axes, student: CostedStudent, look: dict[str, str], marker: str) -> None:
     """Plot one student with its interval."""
     value, low, high = student.accuracy.value, student.accuracy.low, student.accuracy.high
     ends = [[100 * (value - max(low, 0.0))], [100 * (min(high, 1.0) - value)]]
-    style = {"color": colour, "marker": marker, "markersize": 7, "capsize": 3, "lw": 1.2}
+    style = {**look, "marker": marker, "markersize": 7, "capsize": 3, "lw": 1.2}
     axes.errorbar([student.seconds], [100 * value], yerr=ends, linestyle="none", **style)
