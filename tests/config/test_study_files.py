@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.discovery import list_plugin_names
 from pipeline.planning.compatibility.fits import list_objective_needs
-from pipeline.planning.graph import make_plan_from_dict
+from pipeline.planning.graph import make_plan_from_dict, make_plan_from_files
 from tests.config.test_presets import elsewhere
 from tests.helpers.graph import ROOT
 
@@ -54,3 +54,14 @@ def test_a_study_shares_what_it_says_with_the_demo(tmp_path, name, shared):
     for entry in shared:
         named = tuple(entry.split("/"))
         assert study.refs_by_name[named] == demo.refs_by_name[named], entry
+
+
+def test_autoattack_on_all_seeds_of_igdm_is_read_on_top_of_the_study():
+    paths = [ROOT / "workflow" / name for name in ("study.yaml", "study-igdm.yaml")]
+    study, more = make_plan_from_files(paths[0]), make_plan_from_files(*paths)
+    added = more.refs_by_name.keys() - study.refs_by_name.keys()
+    names = {f"{student}-{seed}" for student in ("adaad", "adaad_igdm") for seed in (1, 2)}
+    assert added == {("evaluation", f"{name}.strong") for name in names}
+    assert study.refs_by_name.items() - more.refs_by_name.items() == {
+        item for item in study.refs_by_name.items() if item[0][0] == "report"
+    }
