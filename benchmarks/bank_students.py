@@ -2,11 +2,11 @@
 
     python -m benchmarks.bank_students [--beside student] [configuration]
 
-Prints a row for each student that has finished all its seeds and learns from a bank of discretised
-samples: percent, mean over the seeds with half of Student's t interval (95 %). In brackets stands
-the mean difference from the student beside it, paired by seed, with its interval. That is the first
-student of the same seeds whose bank has the same discretizer and no attack; `--beside` names
-another for all rows that have its seeds.
+Prints a row for each student of several seeds that has finished them all and learns from a bank of
+discretised samples: percent, mean over the seeds with half of Student's t interval (95 %). In
+brackets stands the mean difference from the student beside it, paired by seed, with its interval.
+That is the first student of the same seeds whose bank has the same discretizer and no attack;
+`--beside` names another for all rows that have its seeds.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.study_table import find_unfinished, open_finished
 from pipeline.core.attack_protocol import AttackPoint
 from pipeline.planning.graph import make_plan_from_files
-from pipeline.report.attack_points import is_corruption
+from pipeline.report.attack_points import is_corruption, is_shifted
 from pipeline.report.outcomes import CLEAN_POINT, ModelGroup, Study
 from pipeline.report.statistics.intervals import student_t_interval
 from pipeline.store.artefact import Artefact
@@ -31,7 +31,7 @@ def find_measures(group: ModelGroup) -> tuple[list[AttackPoint], ...]:
     points = group.common_points
     return (
         [p for p in points if p == CLEAN_POINT],
-        [p for p in points if p.attack == "pgd"],
+        [p for p in points if p.attack == "pgd" and not p.surrogate and not is_shifted(p)],
         [p for p in points if is_corruption(p)],
     )
 
@@ -47,7 +47,7 @@ def read_accuracies(group: ModelGroup) -> list[list[float]]:
 def find_bank(study: Study, group: ModelGroup) -> Artefact | None:
     """The bank of discretised samples that a student learns from; None without one."""
     key = group.members[0].manifest.inputs.get("bank")
-    bank = study.artefacts[f"bank/{key}"] if key else None
+    bank = study.artefacts.get(f"bank/{key}")
     return bank if bank and "discretizer" in bank.manifest.inputs else None
 
 
@@ -105,7 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     study, unfinished = open_finished(plan), find_unfinished(plan)
     groups = [g for g in study.evaluated_groups if g.kind == "student" and g.name not in unfinished]
     groups = [g for g in groups if len(g.members) > 1 and find_bank(study, g)]
-    named = study.find_group(given.beside) if given.beside else None
+    named = next((g for g in groups if g.name == given.beside), None)
+    if given.beside and named is None:
+        options.error(f"--beside {given.beside}: one of {', '.join(g.name for g in groups)}")
     print(f"| {' | '.join(HEADINGS)} |\n|---|---|{'--:|' * (len(HEADINGS) - 2)}")
     for group in groups:
         print(format_student(group, named or find_beside(study, group, groups)))

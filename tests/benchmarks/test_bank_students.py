@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from benchmarks import bank_students
@@ -97,3 +98,11 @@ def test_a_study_without_a_finished_student_has_headings_alone(tmp_path, capsys)
     config.write_text(yaml.safe_dump(tiny() | {"store": str(tmp_path / "store")}))
     bank_students.main([str(config)])
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_an_unknown_student_to_stand_beside_is_named(tmp_path, capsys):
+    config = tmp_path / "experiment.yaml"
+    config.write_text(yaml.safe_dump(tiny() | {"store": str(tmp_path / "store")}))
+    with pytest.raises(SystemExit):
+        bank_students.main([str(config), "--beside", "plian"])
+    assert "--beside plian" in capsys.readouterr().err

@@ -32,8 +32,9 @@ from pipeline.report.results.threats import (
     Score,
     Threat,
     choose_attacks,
+    describe_attacks,
     find_threats,
-    score_worst_case,
+    score_groups,
 )
 from pipeline.report.shift_table import collect_shift_facts
 from pipeline.report.statistics.resampling import (
@@ -123,22 +124,35 @@ def test_attacks_are_those_at_8_255_or_at_the_largest_radius():
     assert choose_attacks([CLEAN, pgd(20, 4 / 255), far]) == [far]
 
 
-def test_the_worst_case_under_attack_counts_what_is_wrong_without_one():
+def test_the_sentence_on_attacks_says_whether_clean_images_count():
+    pair = [pgd(20, EPS), AttackPoint("autoattack", EPS)]
+    assert "(the worst of PGD-20 and AutoAttack at 8/255," in describe_attacks(pair, "tiny")
+    words = "(the worst of no attack and PGD-20 at 8/255, image by image)"
+    assert words in describe_attacks([CLEAN, pair[0]], "tiny")
+
+
+@pytest.mark.parametrize(("is_known_of_all", "accuracy"), [(True, 0.25), (False, 0.5)])
+def test_the_worst_case_under_attack_counts_what_is_wrong_without_one(is_known_of_all, accuracy):
     evaluation = SimpleNamespace(manifest=SimpleNamespace(key="k"))
-    attacked = {pgd(20, EPS): [1, 1, 0, 0], AttackPoint("autoattack", EPS): [1, 0, 0]}
-    members = [
-        {
-            point: SimpleNamespace(
-                outcome=Outcome(np.arange(len(right)), np.float64(right)), evaluation=evaluation
-            )
-            for point, right in {**attacked, **clean}.items()
-        }
-        for clean in ({CLEAN: [0, 1, 1, 1]}, {})
+    rights = {CLEAN: [0, 1, 1, 1], pgd(20, EPS): [1, 1, 0, 0]}
+    found = {
+        point: SimpleNamespace(
+            outcome=Outcome(np.arange(4), np.float64(right)), evaluation=evaluation
+        )
+        for point, right in rights.items()
+    }
+    bare = {pgd(20, EPS): found[pgd(20, EPS)]}
+    by_place = {
+        ("a", None, "tiny"): found,
+        ("b", None, "tiny"): found if is_known_of_all else bare,
+    }
+    groups = [
+        ModelGroup(key, "student", (SimpleNamespace(manifest=SimpleNamespace(key=key)),), ({},))
+        for key in "ab"
     ]
-    score = score_worst_case(members[:1], list(attacked))
-    assert score.outcomes[0].correctness.tolist() == [0, 0, 0]
-    assert score_worst_case(members[1:], list(attacked)).outcomes[0].accuracy == 1 / 3
-    assert score_worst_case(members, list(attacked)).outcomes[0].accuracy == 1 / 3
+    ways = (choose_attacks, describe_attacks, "tiny")
+    scores = score_groups(groups, by_place, "attack", *ways).scores
+    assert {score.outcomes[0].accuracy for score in scores.values()} == {accuracy}
 
 
 def threat(**students):
@@ -176,7 +190,10 @@ def test_sentences_say_what_was_measured(reported):
     clean, attack, shift, _ = (answer.sentence for answer in answers)
     assert "dad is right most often: 75.0 % [50.5, 89.8] of 16 images." in clean
     assert "Against kd, there is no difference that 16 images can show." in clean
-    assert "the worst of PGD-20 and AutoAttack at 8/255" in attack and "of 4 images" in attack
+    assert (
+        "the worst of no attack, PGD-20 and AutoAttack at 8/255" in attack
+        and "of 4 images" in attack
+    )
     assert "mean of 2 corruptions, severity 3" in shift
     brief = (reported.folder / "table.md").read_text()
     assert [answer.sentence in brief for answer in answers] == [True, True, True, False]

@@ -180,10 +180,42 @@ def test_a_study_at_another_radius_has_its_worst_case_and_pairs():
     strong |= {pgd(20, 2 / 255): outcome(*[0] * 8), corrupted("fog"): outcome(*[0] * 8)}
     weak = {point: outcome(*[0] * 8) for point in strong}
     groups = [group("a", strong), group("b", weak)]
-    radius = worst_case.find_usual_radius(strong)
-    assert radius == worst_case.Radius(4 / 255) and str(radius) == "4/255"
+    radius = worst_case.choose_radius(worst_case.list_radii(strong))
+    assert radius == worst_case.Radius(round(4 / 255, 9)) and str(radius) == "4/255"
     assert "75.0 [" in sections.format_worst_table(groups, radius)
     pairs = sections.compare_students(groups, radius)["worst case at 4/255"]
     assert [p.difference.value for p in pairs] == [0.75]
-    assert worst_case.find_usual_radius({**strong, pgd(20, EPS): outcome(1)}) == USUAL
-    assert worst_case.find_usual_radius({CLEAN: outcome(1)}) == USUAL
+    assert worst_case.choose_radius(worst_case.list_radii([*strong, pgd(20, EPS)])) == USUAL
+    assert worst_case.choose_radius(worst_case.list_radii([CLEAN])) == USUAL
+
+
+def test_pairs_take_the_attacks_that_all_students_met_in_all_seeds():
+    strong = AttackPoint("autoattack", EPS)
+    seed = {CLEAN: outcome(1, 1, 1, 1), pgd(20, EPS): outcome(1, 1, 1, 0)}
+    thorough = {**seed, strong: outcome(0, 0, 0, 0)}
+    groups = [
+        group("a", thorough, seed),
+        group("b", thorough, thorough),
+        group("c", {CLEAN: outcome(1)}),
+    ]
+    (pair,) = sections.compare_students(groups, USUAL)["worst case at 8/255"]
+    assert (pair.first, pair.second, pair.difference.value) == ("a", "b", 0)
+    both = [group("a", thorough), group("b", {**seed, strong: outcome(1, 1, 0, 0)})]
+    (pair,) = sections.compare_students(both, USUAL)["worst case at 8/255"]
+    assert pair.difference.value == -0.5
+
+
+def test_the_radius_of_a_study_is_one_that_all_attacked_students_met():
+    near = {CLEAN: outcome(1), pgd(20, 4 / 255): outcome(1)}
+    both = {**near, pgd(20, EPS): outcome(1)}
+    teacher = ModelGroup("t", "teacher", group("t", both).members, (both,))
+    students = [group("a", near), group("b", both), group("c", {CLEAN: outcome(1)})]
+    at_4, at_12 = (worst_case.Radius(round(eps / 255, 9)) for eps in (4, 12))
+    assert worst_case.find_shared_radius([*students, teacher]) == at_4
+    assert worst_case.find_shared_radius([group("b", both), teacher]) == USUAL
+    assert worst_case.find_shared_radius([teacher]) == USUAL
+    other = group("d", {**near, pgd(10, EPS): outcome(1)})  # another attack, the same radius
+    assert worst_case.find_shared_radius([students[1], other]) == USUAL
+    far = group("e", {CLEAN: outcome(1), pgd(20, 12 / 255): outcome(1)})
+    assert worst_case.find_shared_radius([students[0], far]) == at_12
+    assert worst_case.find_shared_radius([]) == USUAL

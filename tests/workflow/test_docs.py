@@ -40,6 +40,7 @@ def test_the_picture_of_banks_shows_radii_and_filters_of_the_page():
     for name in drawn:
         assert drawing["DIFFERENCE"].search(students[name][3]), name
     picture = drawing["PICTURE"].read_text()
+    assert drawing["describe_numbers"](banks, students) in picture, "run `make docs`"
     radii = [f"{radius:g}" for radius in drawing["RADII"]]
     shown = (*radii, *drawing["RATES"], *drawing["FILTERS"])
     assert [label for label in shown if f">{label}<" not in picture] == []

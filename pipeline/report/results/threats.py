@@ -27,7 +27,7 @@ from pipeline.report.statistics.intervals import (
     student_t_interval,
     wilson_interval,
 )
-from pipeline.report.statistics.worst_case import find_usual_radius, take_worst
+from pipeline.report.statistics.worst_case import choose_radius, list_radii, take_worst
 
 REVISION = 3
 
@@ -114,21 +114,18 @@ def score_groups(
     if not students:
         return None
     points = choose(set.intersection(*({*m} for m in students))) or choose(students[0])
-    score = score_worst_case if name == "attack" else make_score
-    scores = {
-        where: score(members, points)
+    scored = {
+        where: members
         for where, members in found.items()
         if all(set(points) <= m.keys() for m in members)
     }
+    combine = average_outcomes
+    if name == "attack":
+        combine = take_worst
+        if all(CLEAN_POINT in m for members in scored.values() for m in members):
+            points = [CLEAN_POINT, *points]
+    scores = {where: make_score(members, points, combine) for where, members in scored.items()}
     return Threat(name, describe(points, test), scores)
-
-
-def score_worst_case(
-    members: Sequence[dict[AttackPoint, Measurement]], points: Sequence[AttackPoint]
-) -> Score:
-    """The score of one model in the worst case over attacks, and without attack where measured."""
-    is_clean_known = all(CLEAN_POINT in m for m in members)
-    return make_score(members, [*points, CLEAN_POINT] if is_clean_known else points, take_worst)
 
 
 def make_score(
@@ -166,7 +163,7 @@ def choose_attacks(points) -> list[AttackPoint]:
 
     Those of another norm than L-infinity count where there are no others.
     """
-    radius = find_usual_radius(points)
+    radius = choose_radius(list_radii(points))
     return sorted(filter(radius.is_of, points), key=rank_by_strength)
 
 
@@ -187,10 +184,11 @@ def describe_other_set(points: Sequence[AttackPoint], test: str) -> str:
 
 def describe_attacks(points: Sequence[AttackPoint], test: str) -> str:
     """How the sentence on attacks begins, which names them and their radius."""
-    names = list(dict.fromkeys(format_attack(replace(p, eps=0.0)) for p in points))
-    listed = join_words(names)
-    worst = f"the worst of {listed}" if len(names) > 1 else listed
-    return f"Under attack ({worst} at {format_point_radius(points[0])}, image by image)"
+    attacks = [point for point in points if point != CLEAN_POINT]
+    names = list(dict.fromkeys(format_attack(replace(p, eps=0.0)) for p in attacks))
+    listed = join_words([*(["no attack"] if len(attacks) < len(points) else []), *names])
+    worst = f"the worst of {listed}" if len(points) > 1 else listed
+    return f"Under attack ({worst} at {format_point_radius(attacks[0])}, image by image)"
 
 
 def describe_shift(points: Sequence[AttackPoint], test: str) -> str:

@@ -11,8 +11,9 @@ from pipeline.report.statistics.paired import PairedComparison, compare_outcomes
 from pipeline.report.statistics.worst_case import (
     Radius,
     estimate_worst_case,
-    find_usual_radius,
+    find_shared_radius,
     find_worst_case,
+    list_shared_points,
     measure_autoattack_gap,
 )
 from pipeline.report.tables import (
@@ -29,7 +30,7 @@ REVISION = 3
 
 WORST_CAPTION = (
     "Percent with 95 % intervals. Worst case: an image counts only if it is right without attack "
-    "and under every attack at eps {radius} that the model met, on the images that all of them saw "
+    "and under every attack at eps {ball} that the model met, on the images that all of them saw "
     "(n). ECE: calibration error on clean images over 15 bins, in points; the interval "
     "of one seed is the basic bootstrap's over images, that of several Student's t over seeds."
 )
@@ -37,7 +38,7 @@ PAIR_CAPTION = (
     "First minus second in points, on the same images, with 95 % bootstrap intervals (seeds are "
     "drawn first, then images). p: McNemar's exact test for one seed each, else the bootstrap's; "
     "corrected by Holm for all pairs of this table. «no» means that these images show no "
-    "difference."
+    "difference. The worst case takes the attacks that every student met in all its seeds."
 )
 THOROUGH_ATTACKS = ("apgd", "multitargeted")  # which no suite has by chance
 MOST_PAIRS = 30  # rows of a table of pairs in the page; beyond it, the smallest p-values
@@ -96,7 +97,7 @@ def list_gaps(study: Study, radius: Radius) -> list[str]:
                 continue
             lines.append(
                 f"{study.find_name(member.manifest.key)}: {100 * gap.autoattack:.1f} % under "
-                f"AutoAttack; {gap.attacks} other attacks together bring it to "
+                f"AutoAttack at {radius}; {gap.attacks} other attacks together bring it to "
                 f"{100 * gap.together:.1f} %, {100 * gap.gap:.1f} points below "
                 f"({gap.images:,} images)."
             )
@@ -109,7 +110,12 @@ def compare_students(
     """Every pair of students, by what they are compared on: clean images, and the worst case."""
     students = [g for g in groups if g.kind == "student"]
     clean = {g.name: found for g in students if (found := g.average_by_member([CLEAN_POINT]))}
-    worst = {g.name: [find_worst_case(o, radius) for o in g.outcomes] for g in students}
+    attacked = [g for g in students if any(map(radius.is_of, g.common_points))]
+    points = list_shared_points(attacked, radius)
+    worst = {
+        g.name: [find_worst_case({p: o[p] for p in points}, radius) for o in g.outcomes]
+        for g in attacked
+    }
     worst = {name: found for name, found in worst.items() if None not in found}
     compared = {"clean": clean, f"worst case at {radius}": worst}
     return {what: compare_outcomes(models) for what, models in compared.items() if len(models) > 1}
@@ -139,11 +145,12 @@ def format_pair_table(pairs: Sequence[PairedComparison]) -> str:
 def format_statistics(study: Study) -> list[str]:
     """The sections' Markdown; those without data are left out."""
     groups, parts = study.evaluated_groups, []
-    radius = find_usual_radius(point for group in groups for point in group.common_points)
+    radius = find_shared_radius(groups)
     if radii := format_radius_table(groups):
         parts += ["### Every radius", radii]
     if worst := format_worst_table(groups, radius):
-        caption = format_caption(WORST_CAPTION.format(radius=radius))
+        ball = str(radius) if radius.norm else f"{radius} in L-infinity"
+        caption = format_caption(WORST_CAPTION.format(ball=ball))
         parts += ["### Worst case and calibration", worst, caption]
     if gaps := list_gaps(study, radius):
         parts += ["### Thorough check", "\n".join(f"- {line}" for line in gaps)]

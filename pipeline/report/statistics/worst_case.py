@@ -1,14 +1,21 @@
 """The worst case over attacks: an image counts as correct only if every attack leaves it so."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.core.attack_protocol import AttackPoint, find_norm
 from pipeline.report.attack_labels import PIXEL_TOLERANCE, format_radius
-from pipeline.report.attack_points import is_shifted, keep_one_norm
-from pipeline.report.outcomes import CLEAN_POINT, DEFAULT_EPS, ModelGroup, Outcome, align_outcomes
+from pipeline.report.attack_points import is_shifted, rank_by_strength
+from pipeline.report.outcomes import (
+    CLEAN_POINT,
+    DEFAULT_EPS,
+    ROUNDING_DIGITS,
+    ModelGroup,
+    Outcome,
+    align_outcomes,
+)
 from pipeline.report.statistics.intervals import (
     ConfidenceInterval,
     student_t_interval,
@@ -29,11 +36,11 @@ class Radius:
         norm: as `find_norm` has it; empty for L-infinity.
     """
 
-    eps: float = DEFAULT_EPS
+    eps: float = round(DEFAULT_EPS, ROUNDING_DIGITS)
     norm: str = ""
 
     def __str__(self) -> str:
-        return f"{self.eps:.4g} ({self.norm})" if self.norm else format_radius(self.eps)
+        return f"{self.eps:.4g} in {self.norm}" if self.norm else format_radius(self.eps)
 
     def is_of(self, point: AttackPoint) -> bool:
         """Whether an attack on images without shift has this radius."""
@@ -41,16 +48,32 @@ class Radius:
         return is_near and find_norm(point) == self.norm and not is_shifted(point)
 
 
-def find_usual_radius(points: Iterable[AttackPoint]) -> Radius:
-    """The radius 8/255 in L-infinity, or the largest of all attacks where none has 8/255.
+def list_radii(points: Iterable[AttackPoint]) -> set[Radius]:
+    """The radii of all attacks on images without shift."""
+    return {
+        Radius(round(p.eps, ROUNDING_DIGITS), find_norm(p))
+        for p in points
+        if p.eps > 0 and not is_shifted(p)
+    }
 
-    Those of another norm count where no attack is in L-infinity.
+
+def choose_radius(radii: Collection[Radius]) -> Radius:
+    """The radius 8/255 in L-infinity, or the largest where there is no 8/255.
+
+    Those of another norm count where none is in L-infinity.
     """
-    attacks = keep_one_norm(p for p in points if p.eps > 0 and not is_shifted(p))
-    if not attacks or any(Radius().is_of(p) for p in attacks):
+    if not radii or Radius() in radii:
         return Radius()
-    largest = max(attacks, key=lambda point: point.eps)
-    return Radius(largest.eps, find_norm(largest))
+    norm = min(radius.norm for radius in radii)
+    return max((r for r in radii if r.norm == norm), key=lambda radius: radius.eps)
+
+
+def find_shared_radius(groups: Sequence[ModelGroup]) -> Radius:
+    """A radius that all attacked students met, or one of all models where they share none."""
+    met = [list_radii(g.common_points) for g in groups if g.kind == "student"]
+    attacked = [radii for radii in met if radii]
+    shared = set.intersection(*attacked) if attacked else set()
+    return choose_radius(shared or set().union(*(list_radii(g.common_points) for g in groups)))
 
 
 def take_worst(outcomes: Sequence[Outcome]) -> Outcome:
@@ -71,6 +94,12 @@ def list_worst_case_points(points: Iterable[AttackPoint], radius: Radius) -> lis
     return [
         p for p in points if p == CLEAN_POINT or (radius.is_of(p) and p.attack not in OTHER_NORMS)
     ]
+
+
+def list_shared_points(groups: Sequence[ModelGroup], radius: Radius) -> list[AttackPoint]:
+    """The points of the worst case that every model met in each of its seeds."""
+    shared = set.intersection(*(group.common_points for group in groups)) if groups else set()
+    return sorted(list_worst_case_points(shared, radius), key=rank_by_strength)
 
 
 def find_worst_case(outcomes: Mapping[AttackPoint, Outcome], radius: Radius) -> Outcome | None:
