@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from pipeline.cli.show_results import format_results
-from pipeline.core.attack_protocol import AttackPoint
 from pipeline.errors import RetortError
 from pipeline.report.outcomes import ModelGroup, Outcome, open_study
 from pipeline.report.page.provenance import link_artefacts
@@ -28,14 +27,7 @@ from pipeline.report.results.rows import (
     make_result_rows,
     parse_csv,
 )
-from pipeline.report.results.threats import (
-    Score,
-    Threat,
-    choose_attacks,
-    describe_attacks,
-    find_threats,
-    score_groups,
-)
+from pipeline.report.results.threats import Score, Threat, find_threats
 from pipeline.report.shift_table import collect_shift_facts
 from pipeline.report.statistics.resampling import (
     RESAMPLES,
@@ -46,7 +38,7 @@ from pipeline.report.statistics.resampling import (
 )
 from pipeline.stages import report
 from pipeline.store.artefact import write_manifest
-from tests.helpers.points import CLEAN, EPS, corrupted, pgd
+from tests.helpers.points import CLEAN
 from tests.report.test_page import (
     CLASSES,
     RECIPE,
@@ -115,44 +107,6 @@ def test_a_difference_within_the_spread_of_seeds_is_none():
     resampled = resample_accuracies(correctness, np.random.default_rng(0))
     found = compare_models(*correctness.values(), (resampled["a"], resampled["b"]))
     assert found.value == pytest.approx(0.05) and found.low < 0 < found.high and found.p > 0.05
-
-
-def test_attacks_are_those_at_8_255_or_at_the_largest_radius():
-    autoattack, far = AttackPoint("autoattack", EPS), pgd(20, 12 / 255)
-    chosen = choose_attacks([CLEAN, autoattack, pgd(20, EPS), far, corrupted("fog")])
-    assert chosen == [pgd(20, EPS), autoattack]
-    assert choose_attacks([CLEAN, pgd(20, 4 / 255), far]) == [far]
-
-
-def test_the_sentence_on_attacks_says_whether_clean_images_count():
-    pair = [pgd(20, EPS), AttackPoint("autoattack", EPS)]
-    assert "(the worst of PGD-20 and AutoAttack at 8/255," in describe_attacks(pair, "tiny")
-    words = "(the worst of no attack and PGD-20 at 8/255, image by image)"
-    assert words in describe_attacks([CLEAN, pair[0]], "tiny")
-
-
-@pytest.mark.parametrize(("is_known_of_all", "accuracy"), [(True, 0.25), (False, 0.5)])
-def test_the_worst_case_under_attack_counts_what_is_wrong_without_one(is_known_of_all, accuracy):
-    evaluation = SimpleNamespace(manifest=SimpleNamespace(key="k"))
-    rights = {CLEAN: [0, 1, 1, 1], pgd(20, EPS): [1, 1, 0, 0]}
-    found = {
-        point: SimpleNamespace(
-            outcome=Outcome(np.arange(4), np.float64(right)), evaluation=evaluation
-        )
-        for point, right in rights.items()
-    }
-    bare = {pgd(20, EPS): found[pgd(20, EPS)]}
-    by_place = {
-        ("a", None, "tiny"): found,
-        ("b", None, "tiny"): found if is_known_of_all else bare,
-    }
-    groups = [
-        ModelGroup(key, "student", (SimpleNamespace(manifest=SimpleNamespace(key=key)),), ({},))
-        for key in "ab"
-    ]
-    ways = (choose_attacks, describe_attacks, "tiny")
-    scores = score_groups(groups, by_place, "attack", *ways).scores
-    assert {score.outcomes[0].accuracy for score in scores.values()} == {accuracy}
 
 
 def threat(**students):
